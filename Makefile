@@ -1,0 +1,113 @@
+# steer.c. `make` builds the programs and says what it found; `make help` lists the targets.
+#
+# Each program is one translation unit over the headers in llmc/, so each is one compiler call; the .cu files compile
+# as C. To set on the command line: CC, CFLAGS, CPPFLAGS, LDFLAGS, OPENMP=0 (one thread), MODEL=DIR (for bench).
+
+SOURCES := train_steer.cu eval_steer.cu test_steer.c
+PROGRAMS := $(basename $(SOURCES))
+LIBRARIES := cJSON PCRE2 utf8proc libyaml
+GOALS := $(or $(MAKECMDGOALS),all)
+
+ifeq ($(origin CC),default) # make predefines CC, so ?= would never take effect
+CC := $(or $(firstword $(foreach c,gcc clang cc,$(if $(shell command -v $c),$c))),gcc)
+endif
+CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
+CFLAGS ?= -O3
+# -ffp-contract=off: results must not depend on where a compiler finds a multiply and an add to fuse.
+BASE_FLAGS := -ffp-contract=off -Wall -Wextra -Werror -Wno-psabi -I.
+LIBS := -lcjson -lpcre2-8 -lutf8proc -lyaml -lm
+
+ifneq ($(filter -Ofast -ffast-math,$(CC) $(CFLAGS) $(CPPFLAGS)),)
+$(error -Ofast and -ffast-math drop the checks for NaN and change results; steer.c is built without them)
+endif
+ifneq ($(filter-out 0,$(CUDA)),)
+$(error CUDA=$(CUDA): this version has no CUDA backend; plain `make` builds for the CPU)
+endif
+ifneq ($(filter-out 0,$(MPI)),)
+$(error MPI=$(MPI): this version trains in one process only; plain `make` builds that)
+endif
+
+# ----------------------------------------------------------------------------
+# What this machine has: the compiler, OpenMP and each library are tried, not guessed.
+
+ifneq ($(filter-out help clean,$(GOALS)),)
+MISSING := $(strip $(shell CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' LDFLAGS='$(LDFLAGS)' scripts/setup.sh --missing))
+openmp = $(shell echo 'int omp_get_max_threads(void); int main(void) { return !omp_get_max_threads(); }' | \
+    $1 -fopenmp $(CPPFLAGS) -x c - -o /dev/null $(LDFLAGS) >/dev/null 2>&1 && echo -fopenmp || echo -Wno-unknown-pragmas)
+THREADS := $(if $(filter 0,$(OPENMP)),-Wno-unknown-pragmas,$(call openmp,$(CC)))
+STEER_FLAGS := $(BASE_FLAGS) $(THREADS)
+endif
+
+ifneq ($(filter all test demo,$(GOALS)),)
+ifeq ($(SETUP_RAN),)
+find = $(firstword $(shell command -v $1) $(wildcard $2))
+$(info $(if $(filter compiler,$(MISSING)),✗ compiler $(CC) not found,✓ compiler $(shell $(CC) --version | head -n 1)))
+$(info $(if $(filter -fopenmp,$(THREADS)),✓ OpenMP   all cores are used,✗ OpenMP   $(if $(filter 0,$(OPENMP)),switched off by OPENMP=0,$(CC) cannot link -fopenmp (clang needs libomp-dev)): the programs use one thread))
+$(foreach l,$(LIBRARIES),$(info $(if $(filter $l,$(MISSING)),✗ $l not found: scripts/setup.sh installs it,✓ $l)))
+$(info → nvcc     $(if $(call find,nvcc,/usr/local/cuda/bin/nvcc),found; this version has no CUDA backend: building for the CPU,not found; not needed: this version has no CUDA backend))
+$(info → MPI      $(if $(call find,mpicc),found; not used: this version trains in one process,not found; not needed: this version trains in one process))
+$(info $(if $(call find,python3),✓ python3  for pictures only,✗ python3  not found: `make demo` will draw no pictures))
+endif
+endif
+
+# ----------------------------------------------------------------------------
+# Programs
+
+# A command that fails leaves no half-made file that looks up to date.
+.DELETE_ON_ERROR:
+.PHONY: all test demo check bench help clean FORCE
+
+all: $(PROGRAMS) ## build the three programs and say what was found (the default)
+	@echo 'built: $(PROGRAMS). Next: make test, make demo, make help'
+
+$(PROGRAMS): build/flags
+	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(STEER_FLAGS) -MMD -MP -MF build/$@.d -MT $@ -x c $(filter $@.%,$^) -o $@ $(LDFLAGS) $(LIBS)
+train_steer: train_steer.cu
+eval_steer: eval_steer.cu
+test_steer: test_steer.c
+-include $(PROGRAMS:%=build/%.d)
+
+# Changes only when the compiler or a flag does; then everything is rebuilt. The build stops here if a library is missing.
+build/flags: export FLAGS = $(shell $(CC) --version | head -n 1) $(CC) $(CPPFLAGS) $(CFLAGS) $(STEER_FLAGS) $(LDFLAGS)
+build/flags: FORCE
+	@test -z '$(MISSING)' || { echo 'error: not found: $(MISSING)'; \
+	    echo '  -> run scripts/setup.sh, or set CPPFLAGS=-I... and LDFLAGS=-L... to where they are'; exit 1; } >&2
+	@mkdir -p build; echo "$$FLAGS" | cmp -s - $@ || echo "$$FLAGS" > $@
+
+# ----------------------------------------------------------------------------
+# Running
+
+# test and demo install what is missing, then start over, so that the new libraries are found.
+ifneq ($(and $(MISSING),$(if $(SETUP_RAN),,not yet)),)
+test demo:
+	@CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' LDFLAGS='$(LDFLAGS)' scripts/setup.sh
+	@$(MAKE) --no-print-directory SETUP_RAN=1 $@
+else
+test: test_steer ## prove everything: no network, no GPU, no Python; ends in `N passed, N failed`
+	@./test_steer
+
+demo: train_steer eval_steer ## evaluate the tiny model, train its vectors, evaluate again, draw both
+	@scripts/demo.sh
+endif
+
+# Slower, for those who change the code. A tool that is not here is named and skipped.
+have = command -v $1 >/dev/null || { echo 'skipped: $1 not found'; exit 0; }
+check: build/flags ## tests under ASan and UBSan; clang and g++ -std=c++17 builds; cppcheck, shellcheck
+	$(CC) $(CPPFLAGS) $(CFLAGS) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -std=gnu11 $(STEER_FLAGS) -x c test_steer.c -o build/test_sanitized $(LDFLAGS) $(LIBS)
+	build/test_sanitized
+	@$(call have,clang); set -ex; for f in $(SOURCES); do \
+	    clang $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(BASE_FLAGS) $(call openmp,clang) -x c $$f -o build/clang_$${f%.*} $(LDFLAGS) $(LIBS); done
+	@$(call have,$(CXX)); set -ex; for f in $(SOURCES); do \
+	    $(CXX) $(CPPFLAGS) $(CFLAGS) -std=c++17 $(BASE_FLAGS) $(call openmp,$(CXX)) -Wno-missing-field-initializers -x c++ $$f -o build/cxx_$${f%.*} $(LDFLAGS) $(LIBS); done
+	@$(call have,cppcheck); set -ex; \
+	    cppcheck --quiet --error-exitcode=1 --std=c11 --language=c --enable=warning,portability --inline-suppr --suppress=missingIncludeSystem -I. $(SOURCES)
+	@$(call have,shellcheck); set -ex; shellcheck .ci/run scripts/*.sh
+
+bench: eval_steer ## measure prefill, decoding and training speed; MODEL=DIR for another than the tiny model
+	./eval_steer bench --model $(or $(MODEL),data/tiny/model)
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1	\2/p' Makefile | expand -t 12
+
+clean: ## remove what make built; trained vectors, results and .venv stay
+	rm -rf build $(PROGRAMS)

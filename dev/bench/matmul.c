@@ -1,0 +1,192 @@
+/*
+How fast the matrix products of the `cpu` backend are, against what this machine can do.
+
+    gcc -std=gnu11 -O3 -ffp-contract=off -fopenmp -Wno-psabi -I. dev/bench/matmul.c -o /tmp/matmul -lm
+    OMP_NUM_THREADS=2 /tmp/matmul [forward|backward] [T ...]
+
+For each shape of Qwen2.5-0.5B (K x N) and each number of rows T: GFLOP/s, its share of the measured peak of the
+multiply-add the level uses, GB/s of weights read and its share of the measured memory speed. The weights of a
+shape lie in memory often enough that none is found in a cache. Best of several: other load only ever slows.
+LLMC_ISA forces a level.
+*/
+#include "llmc/ops_cpu.h" // ops_cpu_init, Weight, bf16
+
+// ----------------------------------------------------------------------------
+// limits of the machine, all threads at once
+
+#if OPS_CPU_X86
+#define PEAK_UNROLL _Pragma("GCC unroll 20") // registers, not an array in memory
+__attribute__((target("avx512f,avx512bf16"))) float peak_avx512(int n) {
+    __m512 acc[20];
+    __m512bh a = (__m512bh)_mm512_set1_epi32(n & 1), b = (__m512bh)_mm512_set1_epi32(n & 2);
+    PEAK_UNROLL
+    for (int i = 0; i < 20; i++) acc[i] = _mm512_set1_ps((float)i);
+    for (int k = 0; k < n; k++) {
+        __asm__ volatile("" : "+v"(a), "+v"(b)); // not to be moved out of the loop
+        PEAK_UNROLL
+        for (int i = 0; i < 20; i++) acc[i] = _mm512_dpbf16_ps(acc[i], a, b);
+    }
+    PEAK_UNROLL
+    for (int i = 1; i < 20; i++) acc[0] = _mm512_add_ps(acc[0], acc[i]);
+    return _mm512_reduce_add_ps(acc[0]);
+}
+
+__attribute__((target("avx2,fma"))) float peak_avx2(int n) {
+    __m256 acc[12];
+    __m256 a = _mm256_set1_ps((float)(n & 1)), b = _mm256_set1_ps((float)(n & 2));
+    PEAK_UNROLL
+    for (int i = 0; i < 12; i++) acc[i] = _mm256_set1_ps((float)i);
+    for (int k = 0; k < n; k++) {
+        __asm__ volatile("" : "+x"(a), "+x"(b));
+        PEAK_UNROLL
+        for (int i = 0; i < 12; i++) acc[i] = _mm256_fmadd_ps(a, b, acc[i]);
+    }
+    PEAK_UNROLL
+    for (int i = 1; i < 12; i++) acc[0] = _mm256_add_ps(acc[0], acc[i]);
+    float out[8];
+    _mm256_storeu_ps(out, acc[0]);
+    return out[0];
+}
+#endif
+
+float peak_portable(int n) {
+    vf4 acc[12], a = {(float)n, 0, 0, 0}, b = {0, (float)n, 0, 0};
+    for (int i = 0; i < 12; i++) acc[i] = a;
+    for (int k = 0; k < n; k++) {
+        __asm__ volatile("" : : "r"(&a), "r"(&b) : "memory");
+        for (int i = 0; i < 12; i++) acc[i] = acc[i] + a * b;
+    }
+    for (int i = 1; i < 12; i++) acc[0] += acc[i];
+    return acc[0][0];
+}
+
+// GFLOP/s
+double measure_peak(const char *isa) {
+    int n = 1 << 19;
+    double best = 0, flops = 12 * 4 * 2;
+    float (*peak)(int) = peak_portable;
+#if OPS_CPU_X86
+    if (!strcmp(isa, "avx512")) { peak = peak_avx512; flops = 20 * 32 * 2; }
+    if (!strcmp(isa, "avx2")) { peak = peak_avx2; flops = 12 * 8 * 2; }
+#endif
+    for (int i = 0; i < 8; i++) {
+        volatile float sink = 0;
+        double t = now_s();
+#pragma omp parallel
+        {
+            float f = peak(n);
+#pragma omp critical
+            sink = sink + f;
+        }
+        double speed = 1e-9 * flops * n * omp_get_max_threads() / (now_s() - t);
+        if (speed > best) best = speed;
+    }
+    return best;
+}
+
+// GB/s of reading memory
+double measure_memory(void) {
+    size_t n = (size_t)1 << 26; // 512 MiB
+    uint64_t *x = (uint64_t *)xmalloc(n * sizeof *x);
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < n; i++) x[i] = i;
+    double best = 0;
+    volatile uint64_t sink = 0;
+    for (int round = 0; round < 5; round++) {
+        uint64_t sum = 0;
+        double t = now_s();
+#pragma omp parallel for schedule(static) reduction(+ : sum)
+        for (size_t i = 0; i < n / 8; i++) {
+            const uint64_t *p = x + 8 * i; // all words of a cache line
+            sum += (p[0] ^ p[1]) + (p[2] ^ p[3]) + (p[4] ^ p[5]) + (p[6] ^ p[7]);
+        }
+        sink = sink + sum;
+        double speed = 1e-9 * (double)(n * sizeof *x) / (now_s() - t);
+        if (speed > best) best = speed;
+    }
+    free(x);
+    return best;
+}
+
+// ----------------------------------------------------------------------------
+
+bf16_t random_bf16(uint64_t *state) { // about uniform in -1 ... 1
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return f32_to_bf16((float)(int32_t)(*state >> 32) * 0x1p-31f);
+}
+
+int main(int argc, char **argv) {
+    Error err = {0};
+    const Ops *ops = ops_cpu_init(&err);
+    if (!ops) die(&err);
+    int rows[16], n_rows = 0;
+    bool directions[2] = {true, true};
+    for (int i = 1; i < argc && n_rows < 16; i++) {
+        if (!strcmp(argv[i], "forward")) directions[1] = false;
+        else if (!strcmp(argv[i], "backward")) directions[0] = false;
+        else if (atoi(argv[i]) > 0) rows[n_rows++] = atoi(argv[i]);
+    }
+    if (!n_rows)
+        for (int t = 0; t < 5; t++) rows[n_rows++] = t == 0 ? 1 : t == 1 ? 16 : t == 2 ? 64 : t == 3 ? 512 : 4096;
+
+    double peak = measure_peak(ops->isa), memory = measure_memory();
+    printf("%s, %d threads: peak %.1f GFLOP/s, memory %.1f GB/s\n", ops->isa, omp_get_max_threads(), peak, memory);
+    printf("%-9s %13s %5s %9s %6s %8s %6s\n", "", "K x N", "T", "GFLOP/s", "peak", "GB/s", "memory");
+
+    const int shapes[5][2] = {{896, 1152}, {896, 896}, {896, 9728}, {4864, 896}, {896, 151936}};
+    for (int s = 0; s < 5; s++) {
+        const int K = shapes[s][0], N = shapes[s][1];
+        const size_t values = (size_t)K * N;
+        uint64_t state = 1;
+        bf16_t *raw = (bf16_t *)xmalloc(values * sizeof *raw);
+        for (size_t i = 0; i < values; i++) raw[i] = random_bf16(&state);
+        RawTensor tensor;
+        memset(&tensor, 0, sizeof tensor);
+        tensor.name = "bench";
+        tensor.dtype = DTYPE_BF16;
+        tensor.ndim = 2;
+        tensor.shape[0] = N;
+        tensor.shape[1] = K;
+        tensor.data = raw;
+        int copies = (int)(((size_t)160 << 20) / (values * sizeof *raw)) + 1;
+        Weight *w = (Weight *)xcalloc((size_t)copies, sizeof *w);
+        for (int i = 0; i < copies; i++) ops->weight_load(&w[i], &tensor, 1);
+        free(raw);
+
+        for (int d = 0; d < 2; d++)
+            for (int r = 0; r < n_rows; r++) {
+                if (!directions[d]) continue;
+                int T = rows[r];
+                if (N > 100000 && T > 512) continue; // logits come in chunks
+                int in = d ? N : K, out = d ? K : N;
+                bf16_t *x = (bf16_t *)xaligned((size_t)T * in * sizeof *x);
+                float *y = (float *)xaligned((size_t)T * out * sizeof *y);
+                for (size_t i = 0; i < (size_t)T * in; i++) x[i] = random_bf16(&state);
+                memset(y, 0, (size_t)T * out * sizeof *y);
+                // one pass takes all copies where they are quick, and at least a few ms
+                double one = 2.0 * T * values / (peak * 1e9), best = 1e9;
+                int calls = one * copies < 0.2 ? copies : 1, done = 0;
+                double stop = now_s() + 0.6;
+                while (done < 2 || now_s() < stop) {
+                    double t = now_s();
+                    for (int i = 0; i < calls; i++) {
+                        const Weight *weight = &w[calls == 1 ? done % copies : i];
+                        if (d) ops->matmul_backward(y, x, weight, T);
+                        else ops->matmul_forward(y, x, weight, NULL, T);
+                    }
+                    t = (now_s() - t) / calls;
+                    if (t < best) best = t;
+                    done++;
+                }
+                double speed = 2e-9 * T * values / best, read = 2e-9 * values / best;
+                printf("%-9s %6d x %-6d %3d %9.1f %5.1f%% %8.1f %5.1f%%\n", d ? "backward" : "forward", K, N, T, speed,
+                       100 * speed / peak, read, 100 * read / memory);
+                fflush(stdout);
+                free(x);
+                free(y);
+            }
+        for (int i = 0; i < copies; i++) ops->weight_free(&w[i]);
+        free(w);
+    }
+    return 0;
+}

@@ -1,0 +1,213 @@
+/*
+Sampling: the tokens and log-probs of a completion depend on (seed, step, prompt, sample) alone. They keep every bit
+whatever the number of slots, the order, the threads and the neighbours, and the packed pass that trains on them
+finds the same log-probs: the sampler-trainer gap is 0. Also the groups' arithmetic: advantages, token losses, one AdamW step.
+*/
+#ifndef DEV_TEST_TEST_ROLLOUT_H
+#define DEV_TEST_TEST_ROLLOUT_H
+
+#include "dev/test/test.h"
+#include "llmc/grpo.h"
+#include "llmc/ops_cpu.h"
+#include "llmc/ops_ref.h"
+#include "llmc/rollout.h"
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#ifndef TINY_MODEL
+#define TINY_MODEL "data/tiny/model"
+#endif
+
+void set_threads(int n) {
+#ifdef _OPENMP
+    omp_set_num_threads(n);
+#else
+    (void)n;
+#endif
+}
+
+int max_threads(void) {
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
+typedef struct {
+    int n, G;
+    int prompt[8][40], length[8];
+    Completion completions[8][6];
+} RolloutCase;
+
+// Prompts of 1, 15, 16, 17, ... tokens: around the edges of a page.
+void rollout_case_init(RolloutCase *c, int V) {
+    const int lengths[8] = {1, 15, 16, 17, 33, 5, 31, 32};
+    c->n = 8;
+    c->G = 6;
+    for (int i = 0; i < c->n; i++) {
+        c->length[i] = lengths[i];
+        for (int k = 0; k < lengths[i]; k++) c->prompt[i][k] = (int)(rng_bits(7, RNG_TOKEN, (uint32_t)i, (uint32_t)k, 0, 0) % (uint32_t)V);
+    }
+}
+
+bool rollout_case_run(RolloutCase *c, const Qwen2 *m, const float *steering, int slots, bool reversed, const Sampling *how) {
+    Error err = {0, ""};
+    Rollout r;
+    RolloutPrompt asked[8];
+    rollout_alloc(&r, m, slots, 40, how->max_new);
+    int all_pages = r.free_pages.n;
+    for (int i = 0; i < c->n; i++) {
+        int from = reversed ? c->n - 1 - i : i;
+        asked[i].prompt = c->prompt[from];
+        asked[i].P = c->length[from];
+        asked[i].key = (uint32_t)from;
+        asked[i].completions = c->completions[from];
+    }
+    bool ok = rollout(&r, m, steering, asked, c->n, c->G, how, NULL, NULL, &err);
+    CHECK(ok, "%s", err.text);
+    CHECK(r.free_pages.n == all_pages, "%d pages of %d came back", r.free_pages.n, all_pages);
+    rollout_free(&r, m);
+    return ok;
+}
+
+bool rollout_case_equal(const RolloutCase *a, const RolloutCase *b) {
+    for (int i = 0; i < a->n; i++) {
+        for (int g = 0; g < a->G; g++) {
+            const Completion *x = &a->completions[i][g], *y = &b->completions[i][g];
+            if (x->n != y->n || x->finished != y->finished || memcmp(x->ids, y->ids, (size_t)x->n * sizeof(int)) != 0 ||
+                memcmp(x->logprob, y->logprob, (size_t)x->n * sizeof(float)) != 0) return false;
+        }
+    }
+    return true;
+}
+
+void rollout_case_free(RolloutCase *c) {
+    for (int i = 0; i < c->n; i++) for (int g = 0; g < c->G; g++) completion_free(&c->completions[i][g]);
+}
+
+void test_rollout_invariance(const char *backend, const Ops *ops) {
+    Qwen2 m;
+    Error err = {0, ""};
+    if (!CHECK(qwen2_load(&m, TINY_MODEL, 128, ops, &err), "%s", err.text)) return;
+    size_t LC = (size_t)m.config.L * m.config.C;
+    float *steering = (float *)xmalloc(LC * sizeof(float));
+    for (size_t i = 0; i < LC; i++) steering[i] = 0.1f * (rng_uniform(3, RNG_TOKEN, (uint32_t)i, 0, 0, 0) - 0.5f);
+    const int slots[4] = {64, 1, 7, 5}, threads[4] = {2, 1, 5, 2};
+    const Sampling hows[2] = {{1, 1, 0, 24, false, 5, 2}, {0.8f, 0.9f, 20, 24, false, 5, 2}};
+    int restore = max_threads();
+    for (int h = 0; h < 2; h++) {
+        RolloutCase first, other;
+        rollout_case_init(&first, m.config.V);
+        set_threads(2);
+        rollout_case_run(&first, &m, steering, 64, false, &hows[h]);
+        for (int k = 1; k < 4; k++) {
+            rollout_case_init(&other, m.config.V);
+            set_threads(threads[k]);
+            rollout_case_run(&other, &m, steering, slots[k], k % 2 == 0, &hows[h]);
+            CHECK(rollout_case_equal(&first, &other), "%s: %d slots, %d threads, %s order: tokens or log-probs differ", backend, slots[k], threads[k], k % 2 ? "same" : "reversed");
+            rollout_case_free(&other);
+        }
+        // another step draws other numbers
+        Sampling later = hows[h];
+        later.step++;
+        rollout_case_init(&other, m.config.V);
+        rollout_case_run(&other, &m, steering, 64, false, &later);
+        CHECK(!rollout_case_equal(&first, &other), "%s: another step gave the same tokens", backend);
+        rollout_case_free(&other);
+
+        // the trainer's packed pass, in large and in small batches
+        PolicySample samples[48];
+        float logprob[48][24];
+        int n = 0;
+        memset(samples, 0, sizeof samples);
+        for (int i = 0; i < first.n; i++) {
+            for (int g = 0; g < first.G; g++, n++) {
+                samples[n].prompt = first.prompt[i];
+                samples[n].P = first.length[i];
+                samples[n].group = i;
+                samples[n].completion = &first.completions[i][g];
+                samples[n].logprob = logprob[n];
+            }
+        }
+        LossConfig loss = {0.2f, 0.2f, 0, hows[h].temperature};
+        for (int budget = 0; budget < 2; budget++) {
+            PolicyPass pass;
+            PolicyStats stats;
+            int wrong = 0;
+            memset(&stats, 0, sizeof stats);
+            policy_alloc(&pass, &m, budget ? 1 : 64 << 20, 70, m.config.L, false);
+            set_threads(budget ? 5 : 1);
+            CHECK(policy_pass(&pass, &m, steering, samples, n, &loss, NULL, NULL, &stats, &err), "%s", err.text);
+            for (int i = 0; i < n; i++) wrong += memcmp(logprob[i], samples[i].completion->logprob, (size_t)samples[i].completion->n * sizeof(float)) != 0;
+            CHECK(wrong == 0, "%s: %d of %d completions have another log-prob in the packed pass than when sampled", backend, wrong, n);
+            policy_free(&pass, &m);
+        }
+        rollout_case_free(&first);
+    }
+    set_threads(restore);
+    free(steering);
+    qwen2_free(&m);
+}
+
+void test_group_arithmetic(void) {
+    float reward[4] = {1, -1, -1, -1}, a[4];
+    group_advantages(a, reward, 4, "rloo");
+    CHECK(a[0] == 2.0f && fabsf(a[1] + 2.0f / 3) < 1e-6f, "rloo: %g %g", (double)a[0], (double)a[1]); // 1 - (-1); -1 - (1-1-1)/3
+    group_advantages(a, reward, 4, "grpo_no_std");
+    CHECK(a[0] == 1.5f && a[1] == -0.5f, "grpo_no_std: %g %g", (double)a[0], (double)a[1]);
+    group_advantages(a, reward, 4, "grpo"); // sample std of (1,-1,-1,-1) is 1
+    CHECK(fabsf(a[0] - 1.5f / 1.0001f) < 1e-6f, "grpo: %g", (double)a[0]);
+    float equal[4] = {-1, -1, -1, -1};
+    group_advantages(a, equal, 4, "grpo");
+    CHECK(a[0] == 0 && group_is_equal(equal, 4) && !group_is_equal(reward, 4), "a group of equal rewards has no advantage");
+
+    LossConfig how = {0.2f, 0.3f, 0, 1};
+    TokenLoss t = token_loss(-1, -1, 0, 2, &how); // on-policy: ratio 1
+    CHECK(t.loss == -2 && t.dlogprob == -2 && t.clipped == 0, "on-policy loss %g, gradient %g", (double)t.loss, (double)t.dlogprob);
+    t = token_loss(logf(1.5f), 0, 0, 1, &how); // ratio 1.5 above 1.3, advantage positive: held back
+    CHECK(fabsf(t.loss + 1.3f) < 1e-6f && t.dlogprob == 0 && t.clipped == 1, "clipped above: %g %g", (double)t.loss, (double)t.dlogprob);
+    t = token_loss(logf(1.5f), 0, 0, -1, &how); // advantage negative: free to come down
+    CHECK(fabsf(t.loss - 1.5f) < 1e-6f && fabsf(t.dlogprob - 1.5f) < 1e-6f && t.clipped == 0, "not clipped: %g %g", (double)t.loss, (double)t.dlogprob);
+    t = token_loss(logf(0.5f), 0, 0, -1, &how); // ratio 0.5 below 0.8, advantage negative: held back
+    CHECK(fabsf(t.loss - 0.8f) < 1e-6f && t.dlogprob == 0 && t.clipped == -1, "clipped below: %g %g", (double)t.loss, (double)t.dlogprob);
+    how.beta = 0.5f; // k3 at ref - logprob = ln 2: 2 - ln 2 - 1; its derivative 1 - 2
+    t = token_loss(0, 0, logf(2), 0, &how);
+    CHECK(fabsf(t.kl - (1 - logf(2))) < 1e-6f && fabsf(t.dlogprob + 0.5f) < 1e-6f, "k3: %g, gradient %g", (double)t.kl, (double)t.dlogprob);
+
+    // one AdamW step by hand: m/c1 = g, v/c2 = g^2, so x moves by lr g/(|g|+eps) after decay
+    float x[2] = {1, -1}, m[2] = {0, 0}, v[2] = {0, 0}, g[2] = {0.5f, -4};
+    AdamW adamw = {0.1, 0.9, 0.999, 1e-8, 0.01};
+    adamw_update(x, m, v, g, 0.5, 2, 1, &adamw);
+    CHECK(fabsf(x[0] - (1 - 0.001f - 0.1f)) < 1e-6f && fabsf(x[1] - (-1 + 0.001f + 0.1f)) < 1e-6f, "AdamW: %g %g", (double)x[0], (double)x[1]);
+    CHECK(fabs(gradient_norm(g, 2) - sqrt(16.25)) < 1e-12, "norm %g", gradient_norm(g, 2));
+}
+
+void test_rng(void) {
+    // known answers of the authors' library for philox4x32-10
+    Philox zero = {{0, 0, 0, 0}}, ones = {{~0u, ~0u, ~0u, ~0u}};
+    Philox a = philox(zero, 0, 0), b = philox(ones, ~0u, ~0u);
+    CHECK(a.v[0] == 0x6627e8d5u && a.v[1] == 0xe169c58du && a.v[2] == 0xbc57ac4cu && a.v[3] == 0x9b00dbd8u, "philox of zeros: %08x %08x %08x %08x", a.v[0], a.v[1], a.v[2], a.v[3]);
+    CHECK(b.v[0] == 0x408f276du && b.v[1] == 0x41c83b0eu && b.v[2] == 0xa20bc7c6u && b.v[3] == 0x6d5451fdu, "philox of ones: %08x %08x %08x %08x", b.v[0], b.v[1], b.v[2], b.v[3]);
+    double sum = 0;
+    int order[100], seen[100] = {0};
+    for (uint32_t i = 0; i < 100000; i++) sum += rng_uniform(1, RNG_TOKEN, 0, i, 0, 0);
+    CHECK(fabs(sum / 100000 - 0.5) < 0.005, "mean %g", sum / 100000);
+    rng_permutation(order, 100, 1, RNG_SHUFFLE, 0);
+    for (int i = 0; i < 100; i++) seen[order[i]]++;
+    for (int i = 0; i < 100; i++) if (seen[i] != 1) { CHECK(false, "%d comes %d times", i, seen[i]); return; }
+    CHECK(order[0] != 0 || order[1] != 1, "not shuffled");
+}
+
+void test_rollout(void) {
+    Error err = {0, ""};
+    test_rng();
+    test_group_arithmetic();
+    test_rollout_invariance("ref", ops_ref_init());
+    const char *levels[3];
+    int n = cpu_levels(levels);
+    for (int i = 0; i < n; i++) test_rollout_invariance(levels[i], cpu_ops_for(levels[i], &err));
+}
+
+#endif

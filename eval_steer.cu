@@ -1,0 +1,485 @@
+/*
+steer.c, everything that runs a model without training it:
+
+    eval       answer benchmarks and count: accuracy with its interval, format and truncation rate
+    generate   answer one prompt or many
+    score      log-probs and entropies of given completions
+    tokenize   text <-> token ids
+    bench      how fast each phase runs here, against this machine's limits
+
+Each command is one function below; `main`, at the end, lists them. --json: one object a line on stdout.
+*/
+#include "llmc/bench.h"      // bench_run
+#include "llmc/evaluate.h"   // evaluate, prompts_encode
+#include "llmc/grpo.h"       // policy_pass: log-probs of given completions
+#include "llmc/ops_cpu.h"    // ops_cpu_init
+#include "llmc/ops_ref.h"    // ops_ref_init
+#include "llmc/options.h"    // Options, options_parse
+#include "llmc/select.h"     // dataset_truncate, dataset_stem
+
+// A model, its tokenizer and the vectors that were asked for.
+typedef struct {
+    Options options;
+    Tokenizer *tokenizer;
+    Qwen2 model;
+    float *steering; // [L,C], NULL = base model
+    char *model_name;
+} Session;
+
+const Ops *session_ops(const Options *o, Error *err) {
+    if (strcmp(o->device, "cuda") == 0) { fail(err, EXIT_USAGE, "device cuda: this program was built without CUDA\n  -> --device cpu"); return NULL; }
+    return strcmp(o->device, "ref") == 0 ? ops_ref_init() : ops_cpu_init(err);
+}
+
+bool session_tokenizer(Session *s, Error *err) {
+    s->tokenizer = tokenizer_load(s->options.model, err);
+    return s->tokenizer != NULL;
+}
+
+// Loads the model for sequences of up to `positions` tokens, and the vectors of --steering or --checkpoint.
+bool session_model(Session *s, int positions, Error *err) {
+    const Options *o = &s->options;
+    const Ops *ops = session_ops(o, err);
+    if (!ops || !qwen2_load(&s->model, o->model, positions, ops, err)) return false;
+    const ModelConfig *c = &s->model.config;
+    if (s->tokenizer && tokenizer_size(s->tokenizer) > c->V)
+        return fail(err, EXIT_RUN, "%s: tokenizer.json has ids up to %d, the model's vocab_size is %d", o->model, tokenizer_size(s->tokenizer) - 1, c->V);
+    const char *vectors = *o->steering ? o->steering : o->checkpoint;
+    if (*vectors) {
+        s->steering = (float *)xcalloc((size_t)c->L * c->C, sizeof(float));
+        if (!steering_load(s->steering, c, vectors, err)) return false;
+    }
+    s->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);
+    return true;
+}
+
+void session_free(Session *s) {
+    if (s->tokenizer) tokenizer_free(s->tokenizer);
+    if (s->model.ops) qwen2_free(&s->model);
+    free(s->steering);
+    free(s->model_name);
+    options_free(&s->options);
+}
+
+// The sampler's settings, from the options that every sampling command has.
+Sampling session_sampling(const Options *o) {
+    Sampling how = {(float)o->temperature, (float)o->top_p, o->top_k, o->max_completion_length, false, (uint32_t)o->seed, 0};
+    return how;
+}
+
+// ----------------------------------------------------------------------------
+// eval
+
+// One benchmark: a file of problems.
+typedef struct {
+    char *path, *name;
+    Dataset problems;
+    IntVec *prompts;
+} Benchmark;
+
+// results/eval/<stem>/temp_1.0_top_p_1.0/eval_seed-0; the stem is the checkpoint's last five folders
+// (<Model>/<dataset>/<setup>/seed-<s>/checkpoint-<n>), <Model>/<file> for --steering, <Model>/base for the base model.
+char *eval_results_dir(const Session *s) {
+    const Options *o = &s->options;
+    Str dir = {0};
+    str_printf(&dir, "%s/eval/", o->results_dir);
+    if (*o->checkpoint) {
+        const char *stem = o->checkpoint + strlen(o->checkpoint);
+        while (stem > o->checkpoint && stem[-1] == '/') stem--;
+        size_t end = (size_t)(stem - o->checkpoint);
+        int parts = 0;
+        while (stem > o->checkpoint && !(stem[-1] == '/' && ++parts == 5)) stem--;
+        str_add(&dir, stem, end - (size_t)(stem - o->checkpoint));
+    } else if (*o->steering) {
+        char *file = path_basename(o->steering);
+        str_printf(&dir, "%s/%s", s->model_name, file);
+        free(file);
+    } else {
+        str_printf(&dir, "%s/base", s->model_name);
+    }
+    char temperature[32], top_p[32];
+    number_text(temperature, o->temperature);
+    number_text(top_p, o->top_p);
+    str_printf(&dir, "/temp_%s%s_top_p_%s%s/eval_seed-%d", temperature, strpbrk(temperature, ".e") ? "" : ".0", top_p, strpbrk(top_p, ".e") ? "" : ".0", o->seed);
+    return dir.s;
+}
+
+void eval_json(Str *out, const char *benchmark, const Evaluation *e) {
+    str_printf(out, "{\"benchmark\": ");
+    json_add_string(out, benchmark, strlen(benchmark));
+    str_printf(out, ", \"accuracy\": %.6g, \"ci_low\": %.6g, \"ci_high\": %.6g, \"format_rate\": %.6g, \"truncation_rate\": %.6g, \"mean_length\": %.6g, "
+                    "\"pass@%d\": %.6g, \"n\": %d, \"num_generations\": %d, \"tokens\": %lld, \"seconds\": %.1f}",
+               e->accuracy, e->low, e->high, e->format_rate, e->truncation_rate, e->mean_length, e->G, e->pass_at_k, e->n, e->G, e->tokens, e->seconds);
+}
+
+bool eval_load_benchmarks(Session *s, Benchmark **benchmarks, int *n, int *longest, Error *err) {
+    const Options *o = &s->options;
+    char *paths = xstrdup(o->data), *rest = paths;
+    bool ok = true;
+    *n = *longest = 0;
+    *benchmarks = NULL;
+    for (char *path; ok && (path = strsep(&rest, ",")) != NULL;) {
+        *benchmarks = (Benchmark *)xrealloc(*benchmarks, (size_t)(*n + 1) * sizeof(Benchmark));
+        Benchmark *b = &(*benchmarks)[(*n)++];
+        memset(b, 0, sizeof *b);
+        b->path = xstrdup(path);
+        b->name = dataset_stem(path);
+        ok = dataset_load(&b->problems, path, err);
+        if (!ok) break;
+        if (o->limit > 0) dataset_truncate(&b->problems, o->limit);
+        int most = 0;
+        ok = prompts_encode(&b->prompts, &most, s->tokenizer, &b->problems, o->prompt_template, o->system, err);
+        if (most > *longest) *longest = most;
+    }
+    free(paths);
+    return ok;
+}
+
+bool eval_one(Session *s, Rollout *r, const Benchmark *b, const char *dir, Str *all, Error *err) {
+    const Options *o = &s->options;
+    Evaluation e;
+    Str lines = {0}, path = {0}, summary = {0};
+    Sampling how = session_sampling(o);
+    bool ok = evaluate(&e, &lines, r, &s->model, s->steering, s->tokenizer, &b->problems, b->prompts, o->num_generations, &how, err);
+    str_printf(&path, "%s/%s.jsonl", dir, b->name);
+    ok = ok && write_file(path.s, lines.s, lines.n, err);
+    if (ok) {
+        eval_json(&summary, b->name, &e);
+        if (o->json) printf("%s\n", summary.s);
+        else printf("%-16s %5.1f %%  [%.1f, %.1f]   boxed %5.1f %%   cut %5.1f %%   length %6.1f   %d problems x %d   %.0f tok/s\n", b->name, e.accuracy,
+                    e.low, e.high, e.format_rate, e.truncation_rate, e.mean_length, e.n, e.G, e.tokens / e.seconds);
+        fflush(stdout);
+        str_printf(all, "%s  %s", all->n ? ",\n" : "[\n", summary.s);
+    }
+    str_free(&lines);
+    str_free(&path);
+    str_free(&summary);
+    return ok;
+}
+
+bool command_eval(Session *s, Error *err) {
+    const Options *o = &s->options;
+    Benchmark *benchmarks;
+    int n, longest;
+    if (!session_tokenizer(s, err) || !eval_load_benchmarks(s, &benchmarks, &n, &longest, err) || !session_model(s, longest + o->max_completion_length, err)) return false;
+    char *dir = eval_results_dir(s);
+    if (!make_dirs(dir, err)) return false;
+    install_signal_handlers();
+    Rollout r;
+    Str all = {0}, path = {0};
+    bool ok = true;
+    rollout_alloc(&r, &s->model, o->rollout_batch_size, longest, o->max_completion_length);
+    for (int i = 0; i < n && ok; i++) ok = eval_one(s, &r, &benchmarks[i], dir, &all, err);
+    if (ok) {
+        str_printf(&all, "\n]\n");
+        str_printf(&path, "%s/metrics.json", dir);
+        ok = write_file(path.s, all.s, all.n, err);
+        if (ok && !o->json) printf("saved %s\n", dir);
+    }
+    for (int i = 0; i < n; i++) {
+        free(benchmarks[i].path);
+        free(benchmarks[i].name);
+        prompts_free(benchmarks[i].prompts, benchmarks[i].problems.n);
+        dataset_free(&benchmarks[i].problems);
+    }
+    free(benchmarks);
+    free(dir);
+    str_free(&all);
+    str_free(&path);
+    rollout_free(&r, &s->model);
+    return ok;
+}
+
+// ----------------------------------------------------------------------------
+// generate
+
+// The prompts of --prompt, of --prompts (JSONL with the key problem, else one a line), or of stdin. texts[n]: free each.
+bool generate_read(const Options *o, char ***texts, int *n, Error *err) {
+    *n = 0;
+    *texts = NULL;
+    if (*o->prompt) {
+        *texts = (char **)xmalloc(sizeof(char *));
+        (*texts)[(*n)++] = xstrdup(o->prompt);
+        return true;
+    }
+    const char *path = *o->prompts ? o->prompts : "/dev/stdin";
+    char *file = read_file(path, NULL, err);
+    if (!file) return false;
+    bool ok = true;
+    int number = 0;
+    for (char *rest = file, *line; ok && (line = strsep(&rest, "\n")) != NULL;) {
+        number++;
+        if (!*line) continue;
+        *texts = (char **)xrealloc(*texts, (size_t)(*n + 1) * sizeof(char *));
+        if (*line != '{') { (*texts)[(*n)++] = xstrdup(line); continue; }
+        char what[512];
+        snprintf(what, sizeof what, "%s:%d", path, number);
+        cJSON *object = json_parse(line, strlen(line), what, err);
+        const char *problem = NULL;
+        ok = object && json_get_string(object, "problem", &problem, what, err);
+        if (ok) (*texts)[(*n)++] = xstrdup(problem);
+        cJSON_Delete(object);
+    }
+    free(file);
+    if (ok && *n == 0) ok = fail(err, EXIT_RUN, "%s: no prompt found\n  -> --prompt TEXT, or one prompt a line", path);
+    return ok;
+}
+
+void generate_print(const Session *s, const char *prompt, int sample, const Completion *c, Str *text) {
+    text->n = 0;
+    tokenizer_decode(s->tokenizer, text, c->ids, c->n, true);
+    if (!s->options.json) {
+        printf("%s%s\n", text->s ? text->s : "", c->finished ? "" : " [cut at max_completion_length]");
+        return;
+    }
+    Str line = {0};
+    str_printf(&line, "{\"prompt\": ");
+    json_add_string(&line, prompt, strlen(prompt));
+    str_printf(&line, ", \"sample\": %d, \"completion\": ", sample);
+    json_add_string(&line, text->s ? text->s : "", text->n);
+    str_printf(&line, ", \"finished\": %s, \"ids\": [", c->finished ? "true" : "false");
+    for (int i = 0; i < c->n; i++) str_printf(&line, "%s%d", i ? ", " : "", c->ids[i]);
+    str_printf(&line, "], \"logprobs\": [");
+    for (int i = 0; i < c->n; i++) str_printf(&line, "%s%.9g", i ? ", " : "", (double)c->logprob[i]);
+    printf("%s]}\n", line.s);
+    str_free(&line);
+}
+
+bool command_generate(Session *s, Error *err) {
+    const Options *o = &s->options;
+    char **texts;
+    int n, G = o->num_generations, longest = 0;
+    if (!session_tokenizer(s, err) || !generate_read(o, &texts, &n, err)) return false;
+    Dataset d; // prompts_encode works on problems
+    memset(&d, 0, sizeof d);
+    d.n = n;
+    d.items = (Problem *)xcalloc((size_t)n, sizeof(Problem));
+    char unnamed[] = "prompt";
+    for (int i = 0; i < n; i++) {
+        d.items[i].problem = texts[i];
+        d.items[i].id = unnamed;
+    }
+    IntVec *prompts;
+    if (!prompts_encode(&prompts, &longest, s->tokenizer, &d, o->raw ? "raw" : o->prompt_template, o->system, err)) return false;
+    if (!session_model(s, longest + o->max_completion_length, err)) return false;
+
+    install_signal_handlers();
+    Rollout r;
+    int slots = o->rollout_batch_size < n * G ? o->rollout_batch_size : n * G;
+    rollout_alloc(&r, &s->model, slots, longest, o->max_completion_length);
+    RolloutPrompt *asked = (RolloutPrompt *)xcalloc((size_t)n, sizeof(RolloutPrompt));
+    Completion *completions = (Completion *)xcalloc((size_t)n * G, sizeof(Completion));
+    for (int i = 0; i < n; i++) {
+        asked[i].prompt = prompts[i].v;
+        asked[i].P = prompts[i].n;
+        asked[i].key = (uint32_t)i;
+        asked[i].completions = completions + (size_t)i * G;
+    }
+    Sampling how = session_sampling(o);
+    EvaluationProgress context;
+    progress_begin(&context.progress, "answer", 0, (int64_t)n * G);
+    bool ok = rollout(&r, &s->model, s->steering, asked, n, G, &how, evaluation_progress, &context, err);
+    progress_clear(&context.progress);
+    Str text = {0};
+    for (int i = 0; i < n && ok; i++) for (int g = 0; g < G; g++) generate_print(s, texts[i], g, &completions[(size_t)i * G + g], &text);
+    for (int i = 0; i < n * G; i++) completion_free(&completions[i]);
+    for (int i = 0; i < n; i++) free(texts[i]);
+    free(texts);
+    free(d.items);
+    free(asked);
+    free(completions);
+    str_free(&text);
+    prompts_free(prompts, n);
+    rollout_free(&r, &s->model);
+    return ok;
+}
+
+// ----------------------------------------------------------------------------
+// score
+
+typedef struct { IntVec prompt, ids; Completion completion; float *out; } ScoreLine;
+
+bool score_read_ids(IntVec *ids, const cJSON *object, const char *ids_key, const char *text_key, Tokenizer *tokenizer, const char *what, Error *err) {
+    if (json_has(object, text_key) && !json_has(object, ids_key)) {
+        Str text = {0};
+        bool ok = json_get_text(object, text_key, &text, what, err) && tokenizer_encode(tokenizer, ids, text.s ? text.s : "", text.n, err);
+        str_free(&text);
+        return ok;
+    }
+    const cJSON *array = json_get_array(object, ids_key, what, err);
+    if (!array) return false;
+    for (const cJSON *item = array->child; item; item = item->next) {
+        if (!cJSON_IsNumber(item) || item->valuedouble != (double)item->valueint || item->valueint < 0)
+            return fail(err, EXIT_RUN, "%s: %s: found something other than a token id at place %d, expected whole numbers from 0", what, ids_key, ids->n);
+        ints_push(ids, item->valueint);
+    }
+    return true;
+}
+
+bool score_read(Session *s, ScoreLine **lines, int *n, int *longest, Error *err) {
+    char *file = read_file("/dev/stdin", NULL, err);
+    if (!file) return false;
+    bool ok = true;
+    int number = 0;
+    *lines = NULL;
+    *n = *longest = 0;
+    for (char *rest = file, *line; ok && (line = strsep(&rest, "\n")) != NULL;) {
+        number++;
+        if (!*line) continue;
+        char what[64];
+        snprintf(what, sizeof what, "stdin:%d", number);
+        *lines = (ScoreLine *)xrealloc(*lines, (size_t)(*n + 1) * sizeof(ScoreLine));
+        ScoreLine *l = &(*lines)[(*n)++];
+        memset(l, 0, sizeof *l);
+        cJSON *object = json_parse(line, strlen(line), what, err);
+        ok = object && score_read_ids(&l->prompt, object, "prompt_ids", "prompt", s->tokenizer, what, err) &&
+             score_read_ids(&l->ids, object, "completion_ids", "completion", s->tokenizer, what, err);
+        cJSON_Delete(object);
+        if (ok && (l->prompt.n == 0 || l->ids.n == 0)) ok = fail(err, EXIT_RUN, "%s: found %d prompt and %d completion tokens, expected at least one of each", what, l->prompt.n, l->ids.n);
+        if (ok && l->prompt.n + l->ids.n > *longest) *longest = l->prompt.n + l->ids.n;
+    }
+    free(file);
+    return ok;
+}
+
+bool score_check_ids(const ScoreLine *l, int number, int V, Error *err) {
+    for (int i = 0; i < l->prompt.n + l->ids.n; i++) {
+        int id = i < l->prompt.n ? l->prompt.v[i] : l->ids.v[i - l->prompt.n];
+        if (id >= V) return fail(err, EXIT_RUN, "stdin, object %d: found token id %d, expected 0 to %d (vocab_size - 1)", number, id, V - 1);
+    }
+    return true;
+}
+
+void score_print(const float *values, int n) {
+    for (int i = 0; i < n; i++) printf("%s%.9g", i ? ", " : "", (double)values[i]);
+}
+
+bool command_score(Session *s, Error *err) {
+    const Options *o = &s->options;
+    ScoreLine *lines;
+    int n, longest;
+    if (!session_tokenizer(s, err) || !score_read(s, &lines, &n, &longest, err) || !session_model(s, longest, err)) return false;
+    PolicySample *samples = (PolicySample *)xcalloc((size_t)n, sizeof(PolicySample));
+    bool ok = true;
+    for (int i = 0; i < n && ok; i++) {
+        ScoreLine *l = &lines[i];
+        ok = score_check_ids(l, i + 1, s->model.config.V, err);
+        l->completion.ids = l->ids.v;
+        l->completion.n = l->ids.n;
+        l->out = (float *)xmalloc(2 * (size_t)l->ids.n * sizeof(float));
+        samples[i].prompt = l->prompt.v;
+        samples[i].P = l->prompt.n;
+        samples[i].group = i;
+        samples[i].completion = &l->completion;
+        samples[i].logprob = l->out;
+        samples[i].entropy = l->out + l->ids.n;
+    }
+    PolicyPass pass;
+    PolicyStats stats;
+    LossConfig how = {0.2f, 0.2f, 0, (float)o->temperature};
+    memset(&stats, 0, sizeof stats);
+    policy_alloc(&pass, &s->model, o->activation_memory * (1 << 30), longest, s->model.config.L, false);
+    ok = ok && policy_pass(&pass, &s->model, s->steering, samples, n, &how, NULL, NULL, &stats, err);
+    for (int i = 0; i < n; i++) {
+        if (ok) {
+            printf("{\"logprobs\": [");
+            score_print(samples[i].logprob, lines[i].ids.n);
+            printf("], \"entropy\": [");
+            score_print(samples[i].entropy, lines[i].ids.n);
+            printf("]}\n");
+        }
+        ints_free(&lines[i].prompt);
+        ints_free(&lines[i].ids);
+        free(lines[i].out);
+    }
+    if (ok) fprintf(stderr, "%lld tokens scored, %lld rows, %.0f rows/s\n", stats.tokens, stats.rows, stats.rows / stats.forward_s);
+    free(lines);
+    free(samples);
+    policy_free(&pass, &s->model);
+    return ok;
+}
+
+// ----------------------------------------------------------------------------
+// tokenize
+
+bool command_tokenize(Session *s, Error *err) {
+    if (!session_tokenizer(s, err)) return false;
+    char *line = NULL;
+    size_t cap = 0;
+    ssize_t got;
+    bool ok = true;
+    IntVec ids = {0};
+    Str text = {0}, out = {0};
+    for (int number = 1; ok && (got = getline(&line, &cap, stdin)) > 0; number++) {
+        char what[64];
+        snprintf(what, sizeof what, "stdin:%d", number);
+        while (got > 0 && (line[got - 1] == '\n' || line[got - 1] == '\r')) line[--got] = 0;
+        if (got == 0) continue;
+        cJSON *object = json_parse(line, (size_t)got, what, err);
+        ids.n = 0;
+        text.n = out.n = 0;
+        if (s->options.decode) {
+            ok = object && score_read_ids(&ids, object, "ids", "", s->tokenizer, what, err);
+            if (ok) tokenizer_decode(s->tokenizer, &text, ids.v, ids.n, false);
+            str_printf(&out, "{\"text\": ");
+            json_add_string(&out, text.s ? text.s : "", text.n);
+        } else {
+            ok = object && json_get_text(object, "text", &text, what, err) && tokenizer_encode(s->tokenizer, &ids, text.s ? text.s : "", text.n, err);
+            str_printf(&out, "{\"ids\": [");
+            for (int i = 0; i < ids.n; i++) str_printf(&out, "%s%d", i ? ", " : "", ids.v[i]);
+            str_printf(&out, "]");
+        }
+        cJSON_Delete(object);
+        if (ok) printf("%s}\n", out.s);
+    }
+    free(line);
+    ints_free(&ids);
+    str_free(&text);
+    str_free(&out);
+    return ok;
+}
+
+// ----------------------------------------------------------------------------
+// bench
+
+bool command_bench(Session *s, Error *err) {
+    const Options *o = &s->options;
+    return session_model(s, bench_positions(o), err) && bench_run(&s->model, s->steering, o, err);
+}
+
+// ----------------------------------------------------------------------------
+
+int main(int argc, char **argv) {
+    const struct { const char *name; Command command; bool (*run)(Session *, Error *); const char *usage; } commands[] = {
+        {"eval", CMD_EVAL, command_eval, "usage: ./eval_steer eval --config FILE.yml [--checkpoint DIR] [--option value ...]\nAnswers benchmarks and counts.\n"},
+        {"generate", CMD_GENERATE, command_generate, "usage: ./eval_steer generate --model DIR --prompt TEXT [--option value ...]\nAnswers one prompt, or one a line.\n"},
+        {"score", CMD_SCORE, command_score,
+         "usage: ./eval_steer score --model DIR [--option value ...] < LINES\n"
+         "Each line {\"prompt_ids\": [...], \"completion_ids\": [...]} or {\"prompt\": \"...\", \"completion\": \"...\"}\ngives {\"logprobs\": [...], \"entropy\": [...]}, in nats.\n"},
+        {"tokenize", CMD_TOKENIZE, command_tokenize, "usage: ./eval_steer tokenize --model DIR [--decode] < LINES\n{\"text\": \"...\"} gives {\"ids\": [...]}, with --decode the reverse.\n"},
+        {"bench", CMD_BENCH, command_bench, "usage: ./eval_steer bench --model DIR [--batch 1,32,64] [--option value ...]\nTokens per second of each phase, against this machine's limits.\n"},
+    };
+    const int n = (int)(sizeof commands / sizeof commands[0]);
+    Error err = {0, ""};
+    int chosen = -1;
+    for (int i = 0; i < n && argc > 1; i++) if (strcmp(argv[1], commands[i].name) == 0) chosen = i;
+    if (chosen < 0) {
+        bool help = argc > 1 && strcmp(argv[1], "--help") == 0;
+        FILE *f = help ? stdout : stderr;
+        if (argc > 1 && !help) fprintf(f, "error: there is no command \"%s\"\n", argv[1]);
+        fprintf(f, "usage: ./eval_steer COMMAND [--option value ...]    (./eval_steer COMMAND --help lists its options)\ncommands:");
+        for (int i = 0; i < n; i++) fprintf(f, " %s", commands[i].name);
+        fprintf(f, "\n");
+        return help ? 0 : EXIT_USAGE;
+    }
+    argc--;
+    argv++;
+    if (options_wants_help(argc, argv)) { options_help(stdout, commands[chosen].command, commands[chosen].usage); return 0; }
+    Session s;
+    memset(&s, 0, sizeof s);
+    if (!options_parse(&s.options, commands[chosen].command, argc, argv, &err)) die(&err);
+    if (!commands[chosen].run(&s, &err)) die(&err);
+    if (fflush(stdout) != 0) { fail(&err, EXIT_RUN, "cannot write to standard output: %s", strerror(errno)); die(&err); }
+    session_free(&s);
+    return 0;
+}

@@ -1,0 +1,139 @@
+/*
+Packing: many sequences become one Batch of rows without padding. Prefill, decode, the training forward and scoring all
+build their batches here, so that a token meets the same operations whichever of them runs it.
+*/
+#ifndef LLMC_BATCH_H
+#define LLMC_BATCH_H
+
+#include "qwen2.h" // Batch, Segment
+
+int pages_for(int positions) { return (positions + KV_PAGE - 1) / KV_PAGE; }
+
+// A Batch under construction. Zero-initialise; reusable after packed_reset; free with packed_free.
+typedef struct {
+    Batch batch;                      // valid after packed_finish
+    IntVec ids, pos, write_row, write_slot;
+    IntVec pages, first_page;         // all page lists one behind the other; where each segment's begins
+    Segment *segments;
+    int n_segments, cap_segments;
+} Packed;
+
+void packed_reset(Packed *p) {
+    p->ids.n = p->pos.n = p->write_row.n = p->write_slot.n = p->pages.n = p->first_page.n = 0;
+    p->n_segments = 0;
+}
+
+void packed_free(Packed *p) {
+    ints_free(&p->ids);
+    ints_free(&p->pos);
+    ints_free(&p->write_row);
+    ints_free(&p->write_slot);
+    ints_free(&p->pages);
+    ints_free(&p->first_page);
+    free(p->segments);
+    memset(p, 0, sizeof *p);
+}
+
+// Appends n tokens of one sequence at positions pos0 ...; pages[] covers positions 0 ... pos0+n-1, and the keys of
+// the new rows are written there. Returns the row of the first token.
+int packed_add(Packed *p, const int *ids, int n, int pos0, const int *pages, int prefix_row0, int group) {
+    int row0 = p->ids.n;
+    for (int i = 0; i < n; i++) {
+        int position = pos0 + i;
+        ints_push(&p->ids, ids[i]);
+        ints_push(&p->pos, position);
+        ints_push(&p->write_row, row0 + i);
+        ints_push(&p->write_slot, pages[position / KV_PAGE] * KV_PAGE + position % KV_PAGE);
+    }
+    if (p->n_segments == p->cap_segments) {
+        p->cap_segments = p->cap_segments ? 2 * p->cap_segments : 16;
+        p->segments = (Segment *)xrealloc(p->segments, (size_t)p->cap_segments * sizeof(Segment));
+    }
+    Segment *g = &p->segments[p->n_segments++];
+    g->row0 = row0;
+    g->T = n;
+    g->pos0 = pos0;
+    g->prefix_row0 = prefix_row0;
+    g->group = group;
+    ints_push(&p->first_page, p->pages.n);
+    for (int i = 0; i < pages_for(pos0 + n); i++) ints_push(&p->pages, pages[i]);
+    return row0;
+}
+
+// The keys of a row go to one more slot: the last, partly filled page of a prompt is copied to each of its samples.
+void packed_write_also(Packed *p, int row, int slot) {
+    ints_push(&p->write_row, row);
+    ints_push(&p->write_slot, slot);
+}
+
+const Batch *packed_finish(Packed *p) {
+    for (int i = 0; i < p->n_segments; i++) p->segments[i].pages = p->pages.v + p->first_page.v[i];
+    Batch *b = &p->batch;
+    b->T = p->ids.n;
+    b->ids = p->ids.v;
+    b->pos = p->pos.v;
+    b->write_row = p->write_row.v;
+    b->write_slot = p->write_slot.v;
+    b->n_writes = p->write_row.n;
+    b->segments = p->segments;
+    b->n_segments = p->n_segments;
+    return b;
+}
+
+// ----------------------------------------------------------------------------
+// a prompt and several completions, to be scored or trained on
+
+// A sampled (or given) answer. The end-of-text token, if it came, is ids[n-1] and belongs to the loss.
+typedef struct {
+    int *ids;
+    float *logprob;   // [n] under the policy that sampled it
+    int n;
+    bool finished;    // ended by an end-of-text token, not by max_completion_length
+} Completion;
+
+void completion_free(Completion *c) {
+    free(c->ids);
+    free(c->logprob);
+    memset(c, 0, sizeof *c);
+}
+
+// Rows that a prompt of P tokens and k completions need, and the pages. The last token of a completion predicts
+// nothing, so it is not run.
+int group_rows(int P, const Completion *const *c, int k) {
+    int rows = P;
+    for (int i = 0; i < k; i++) rows += c[i]->n - 1;
+    return rows;
+}
+
+int group_pages(int P, const Completion *const *c, int k) {
+    int pages = pages_for(P);
+    for (int i = 0; i < k; i++) pages += pages_for(P + c[i]->n - 1) - P / KV_PAGE;
+    return pages;
+}
+
+// Appends a prompt once and k completions that share it, on fresh pages from *next_page on (advanced). Token t of
+// completion i is predicted by row head_rows[.] with target targets[.]; both are appended to in the order i, t.
+void packed_add_group(Packed *p, const int *prompt, int P, const Completion *const *c, int k, int group,
+                      int *next_page, IntVec *head_rows, IntVec *targets) {
+    int shared = P / KV_PAGE, tail = P % KV_PAGE;
+    IntVec pages = {0};
+    for (int i = 0; i < pages_for(P); i++) ints_push(&pages, (*next_page)++);
+    int prompt_row = packed_add(p, prompt, P, 0, pages.v, 0, group);
+    p->segments[p->n_segments - 1].prefix_row0 = prompt_row;
+    for (int i = 0; i < k; i++) {
+        pages.n = shared;
+        while (pages.n < pages_for(P + c[i]->n - 1)) ints_push(&pages, (*next_page)++);
+        int row0 = p->ids.n;
+        if (c[i]->n > 1) {
+            for (int t = 0; t < tail; t++) packed_write_also(p, prompt_row + P - tail + t, pages.v[shared] * KV_PAGE + t);
+            row0 = packed_add(p, c[i]->ids, c[i]->n - 1, P, pages.v, prompt_row, group);
+        }
+        for (int t = 0; t < c[i]->n; t++) {
+            ints_push(head_rows, t == 0 ? prompt_row + P - 1 : row0 + t - 1);
+            ints_push(targets, c[i]->ids[t]);
+        }
+    }
+    ints_free(&pages);
+}
+
+#endif

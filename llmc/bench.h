@@ -1,0 +1,394 @@
+/*
+`eval_steer bench`: tokens per second of each phase of training, beside the most this machine could reach.
+
+    prefill           prompts to first tokens: B prompts, as long as --prompt_length     tokens = those of the prompts
+    decode            --new_tokens more for each of the B sequences                      tokens = the new ones
+    forward           16 sequences of 256 tokens, logits of the last rows alone
+    forward_backward  the same rows, all logits, gradient of every vector
+    grpo_step         4 prompts, 8 completions of 128 tokens each: rollout, log-probs,   tokens = those of the completions
+                      gradient, AdamW; every group has a gradient
+
+The limit of a phase is the sum over its passes through the model of the larger of two times: 2 FLOPs for each weight
+and row at the measured peak of the multiply-add in use, and one reading of each weight at the measured speed of
+memory. Attention, norms and sampling are left out, so the limit is a little high; backward passes compute only
+gradients of inputs, and need none below the lowest vector.
+*/
+#ifndef LLMC_BENCH_H
+#define LLMC_BENCH_H
+
+#include <sys/resource.h>  // getrusage
+#include "bench_limits.h"  // bench_peak_gflops, bench_memory_gbs
+#include "grpo.h"          // PolicyPass, group_advantages, adamw_update
+#include "logger.h"        // Progress
+#include "options.h"       // Options
+#include "rollout.h"       // rollout
+
+#define BENCH_SEQUENCES 16 // forward and forward_backward
+#define BENCH_TOKENS 256
+#define BENCH_PROMPTS 4    // grpo_step
+#define BENCH_SAMPLES 8
+#define BENCH_NEW 128
+
+// ----------------------------------------------------------------------------
+// results and limits
+
+typedef struct { double count, flops, bytes; } BenchPass; // so many alike passes, and what each must at least do
+
+typedef struct {
+    const char *phase;
+    int batch;          // sequences
+    double tokens, seconds;
+    BenchPass passes[4];
+    int n_passes;
+} BenchResult;
+
+// Weights of one layer's matrices, and of the output matrix.
+double bench_layer_weights(const ModelConfig *c) {
+    return (double)c->C * (qwen2_qkv_size(c) + (double)c->NH * c->HD + 3.0 * c->I);
+}
+
+double bench_head_weights(const ModelConfig *c) { return (double)c->C * c->V; }
+
+// Adds `count` passes of `rows` rows through `layers` layers and `head_rows` rows through the output matrix. Weights
+// are 2 bytes each; a model that stays in the last cache is not read from memory.
+void bench_add_pass(BenchResult *b, const ModelConfig *c, double count, double layers, double rows, double head_rows) {
+    double body = layers * bench_layer_weights(c), head = bench_head_weights(c), cache = 0;
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    cache = (double)sysconf(_SC_LEVEL3_CACHE_SIZE);
+#endif
+    BenchPass *p = &b->passes[b->n_passes++];
+    p->count = count;
+    p->flops = 2 * (rows * body + head_rows * head);
+    p->bytes = 2 * ((rows > 0 ? body : 0) + (head_rows > 0 ? head : 0));
+    if (2 * (c->L * bench_layer_weights(c) + head) <= cache) p->bytes = 0;
+}
+
+// Seconds the phase takes at the machine's limits (FLOP/s, bytes/s); *memory_s = what of it waits for memory.
+double bench_limit_s(const BenchResult *b, double peak, double bandwidth, double *memory_s) {
+    double sum = 0;
+    *memory_s = 0;
+    for (int i = 0; i < b->n_passes; i++) {
+        const BenchPass *p = &b->passes[i];
+        double compute = p->flops / peak, memory = p->bytes / bandwidth;
+        sum += p->count * (compute > memory ? compute : memory);
+        if (memory > compute) *memory_s += p->count * memory;
+    }
+    return sum;
+}
+
+// ----------------------------------------------------------------------------
+// prefill and decode
+
+// n prompts of P random tokens, their ids in *ids; each with room for G completions. Free with bench_prompts_free.
+RolloutPrompt *bench_prompts(IntVec *ids, const Qwen2 *m, const Options *o, int n, int P, int G) {
+    RolloutPrompt *prompts = (RolloutPrompt *)xcalloc((size_t)n, sizeof *prompts);
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < P; k++) ints_push(ids, (int)(rng_bits((uint32_t)o->seed, RNG_SHUFFLE, 0, (uint32_t)i, 0, (uint32_t)k) % (uint32_t)m->config.V));
+    for (int i = 0; i < n; i++) {
+        prompts[i].prompt = ids->v + (size_t)i * P;
+        prompts[i].P = P;
+        prompts[i].key = (uint32_t)i;
+        prompts[i].completions = (Completion *)xcalloc((size_t)G, sizeof(Completion));
+    }
+    return prompts;
+}
+
+void bench_completions_free(RolloutPrompt *prompts, int n, int G) {
+    for (int i = 0; i < n; i++) for (int g = 0; g < G; g++) completion_free(&prompts[i].completions[g]);
+}
+
+void bench_prompts_free(RolloutPrompt *prompts, int n, int G, IntVec *ids) {
+    bench_completions_free(prompts, n, G);
+    for (int i = 0; i < n; i++) free(prompts[i].completions);
+    free(prompts);
+    ints_free(ids);
+}
+
+Sampling bench_sampling(const Options *o, int max_new) {
+    Sampling how = {1.0f, 1.0f, 0, max_new, true, (uint32_t)o->seed, 0};
+    return how;
+}
+
+// When the first step of a rollout and when the step before its last were over. A step draws a token for every
+// sequence and, but for the last, runs it through the model.
+typedef struct { int steps, before_last; double first_s, before_last_s; } BenchClock;
+
+bool bench_clock(int done, int total, void *context) {
+    BenchClock *c = (BenchClock *)context;
+    (void)done;
+    (void)total;
+    c->steps++;
+    if (c->steps == 1) c->first_s = now_s();
+    if (c->steps == c->before_last) c->before_last_s = now_s();
+    return true;
+}
+
+bool bench_prefill_decode(BenchResult out[2], const Qwen2 *m, const float *steering, const Options *o, int B, Error *err) {
+    const ModelConfig *c = &m->config;
+    int P = o->prompt_length, N = o->new_tokens, warm = B < 8 ? B : 8;
+    IntVec ids = {0, 0, 0};
+    RolloutPrompt *prompts = bench_prompts(&ids, m, o, B, P, 1);
+    Rollout r;
+    rollout_alloc(&r, m, B, P, N + 2);
+    Sampling how = bench_sampling(o, 2);
+    bool ok = rollout(&r, m, steering, prompts, warm, 1, &how, NULL, NULL, err);
+    bench_completions_free(prompts, warm, 1);
+
+    // one token: the prompts, and what it takes to draw from their last rows
+    double t = now_s();
+    how.max_new = 1;
+    ok = ok && rollout(&r, m, steering, prompts, B, 1, &how, NULL, NULL, err);
+    out[0].phase = "prefill";
+    out[0].batch = B;
+    out[0].tokens = (double)B * P;
+    out[0].seconds = now_s() - t;
+    bench_add_pass(&out[0], c, 1, c->L, (double)B * P, B);
+    bench_completions_free(prompts, B, 1);
+
+    // N + 2 tokens: between the first step and the last lie N that each draw and run one token for every sequence
+    BenchClock clock = {0, N + 1, 0, 0};
+    how.max_new = N + 2;
+    ok = ok && rollout(&r, m, steering, prompts, B, 1, &how, bench_clock, &clock, err);
+    out[1].phase = "decode";
+    out[1].batch = B;
+    out[1].tokens = (double)B * N;
+    out[1].seconds = clock.before_last_s - clock.first_s;
+    bench_add_pass(&out[1], c, N, c->L, B, B);
+    rollout_free(&r, m);
+    bench_prompts_free(prompts, B, 1, &ids);
+    return ok;
+}
+
+// ----------------------------------------------------------------------------
+// forward
+
+// n prompts packed into one batch, with the logits of their last rows alone.
+void bench_forward_rows(const Qwen2 *m, Scratch *s, KVCache *kv, Packed *p, const float *steering, const RolloutPrompt *prompts, int n) {
+    IntVec last = {0, 0, 0}, pages = {0, 0, 0};
+    packed_reset(p);
+    for (int i = 0, page = 0; i < n; i++) {
+        pages.n = 0;
+        for (int k = 0; k < pages_for(prompts[i].P); k++) ints_push(&pages, page++);
+        ints_push(&last, packed_add(p, prompts[i].prompt, prompts[i].P, 0, pages.v, 0, i) + prompts[i].P - 1);
+    }
+    qwen2_forward(m, s, NULL, kv, packed_finish(p), steering);
+    qwen2_head_forward(m, s, s->h, last.v, n);
+    ints_free(&last);
+    ints_free(&pages);
+}
+
+void bench_forward(BenchResult *out, const Qwen2 *m, const float *steering, const Options *o) {
+    IntVec ids = {0, 0, 0};
+    RolloutPrompt *prompts = bench_prompts(&ids, m, o, BENCH_SEQUENCES, BENCH_TOKENS, 1);
+    Scratch s;
+    KVCache kv;
+    Packed packed;
+    memset(&packed, 0, sizeof packed);
+    scratch_alloc(&s, m, BENCH_SEQUENCES * BENCH_TOKENS, BENCH_SEQUENCES, false);
+    kv_cache_alloc(&kv, m, BENCH_SEQUENCES * pages_for(BENCH_TOKENS));
+    bench_forward_rows(m, &s, &kv, &packed, steering, prompts, 1);
+    double t = now_s();
+    bench_forward_rows(m, &s, &kv, &packed, steering, prompts, BENCH_SEQUENCES);
+    out->phase = "forward";
+    out->batch = BENCH_SEQUENCES;
+    out->tokens = BENCH_SEQUENCES * BENCH_TOKENS;
+    out->seconds = now_s() - t;
+    bench_add_pass(out, &m->config, 1, m->config.L, BENCH_SEQUENCES * BENCH_TOKENS, BENCH_SEQUENCES);
+    packed_free(&packed);
+    kv_cache_free(&kv, m->ops);
+    scratch_free(&s, m->ops);
+    bench_prompts_free(prompts, BENCH_SEQUENCES, 1, &ids);
+}
+
+// ----------------------------------------------------------------------------
+// forward and backward, and the whole step
+
+// What training keeps from step to step.
+typedef struct {
+    PolicyPass pass;
+    float *steering, *dsteering, *exp_avg, *exp_avg_sq; // [L,C] a copy of the vectors, their gradient and moments
+    bool *trained;                                      // [L] all
+} BenchTrainer;
+
+void bench_trainer_alloc(BenchTrainer *t, const Qwen2 *m, const float *steering, const Options *o) {
+    size_t n = (size_t)m->config.L * m->config.C;
+    int longest = o->prompt_length + BENCH_NEW;
+    if (longest < BENCH_TOKENS + 1) longest = BENCH_TOKENS + 1;
+    policy_alloc(&t->pass, m, o->activation_memory * (1 << 30), longest, 0, true);
+    t->steering = (float *)xcalloc(n, sizeof(float));
+    if (steering) memcpy(t->steering, steering, n * sizeof(float));
+    t->dsteering = (float *)xcalloc(n, sizeof(float));
+    t->exp_avg = (float *)xcalloc(n, sizeof(float));
+    t->exp_avg_sq = (float *)xcalloc(n, sizeof(float));
+    t->trained = (bool *)xmalloc((size_t)m->config.L * sizeof(bool));
+    for (int l = 0; l < m->config.L; l++) t->trained[l] = true;
+}
+
+void bench_trainer_free(BenchTrainer *t, const Qwen2 *m) {
+    policy_free(&t->pass, m);
+    free(t->steering);
+    free(t->dsteering);
+    free(t->exp_avg);
+    free(t->exp_avg_sq);
+    free(t->trained);
+}
+
+// Gradient of the loss over the n_prompts * G completions at rewards of +1 and -1, no group all alike.
+bool bench_gradient(BenchTrainer *t, const Qwen2 *m, const Options *o, const RolloutPrompt *prompts, int n_prompts, int G, Error *err) {
+    PolicySample *samples = (PolicySample *)xcalloc((size_t)n_prompts * G, sizeof *samples);
+    long long tokens = 0, at = 0;
+    for (int i = 0; i < n_prompts; i++) for (int g = 0; g < G; g++) tokens += prompts[i].completions[g].n;
+    float *out = (float *)xmalloc(2 * (size_t)tokens * sizeof(float)), *reward = (float *)xmalloc(2 * (size_t)G * sizeof(float)), *advantage = reward + G;
+    for (int i = 0; i < n_prompts; i++) {
+        for (int g = 0; g < G; g++) reward[g] = rng_bits((uint32_t)o->seed, RNG_REWARD, 0, (uint32_t)i, (uint32_t)g, 0) & 1 ? 1.0f : -1.0f;
+        if (group_is_equal(reward, G)) reward[0] = -reward[0];
+        group_advantages(advantage, reward, G, "grpo_no_std"); // unlike rloo it allows G = 1
+        for (int g = 0; g < G; g++) {
+            PolicySample *s = &samples[i * G + g];
+            s->prompt = prompts[i].prompt;
+            s->P = prompts[i].P;
+            s->group = i;
+            s->completion = &prompts[i].completions[g];
+            s->advantage = G > 1 ? advantage[g] : reward[g];
+            s->weight = 1.0f / (float)tokens;
+            s->old_logprob = s->completion->logprob;
+            s->logprob = out + at;
+            s->entropy = out + tokens + at;
+            at += s->completion->n;
+        }
+    }
+    LossConfig how = {0.2f, 0.2f, 0, 1};
+    PolicyStats stats;
+    memset(&stats, 0, sizeof stats);
+    memset(t->dsteering, 0, (size_t)m->config.L * m->config.C * sizeof(float));
+    bool ok = policy_pass(&t->pass, m, t->steering, samples, n_prompts * G, &how, t->dsteering, t->trained, &stats, err);
+    free(samples);
+    free(out);
+    free(reward);
+    return ok;
+}
+
+// As many rows as `forward` and as many logits: a prompt of one token and a completion of 256, whose last is not run.
+bool bench_forward_backward(BenchResult *out, BenchTrainer *t, const Qwen2 *m, const Options *o, Error *err) {
+    const ModelConfig *c = &m->config;
+    const double rows = BENCH_SEQUENCES * BENCH_TOKENS;
+    IntVec ids = {0, 0, 0};
+    RolloutPrompt *prompts = bench_prompts(&ids, m, o, BENCH_SEQUENCES, BENCH_TOKENS + 1, 1);
+    for (int i = 0; i < BENCH_SEQUENCES; i++) {
+        Completion *given = prompts[i].completions;
+        prompts[i].P = 1;
+        given->n = BENCH_TOKENS;
+        given->ids = (int *)xmalloc(BENCH_TOKENS * sizeof(int));
+        given->logprob = (float *)xcalloc(BENCH_TOKENS, sizeof(float)); // "when sampled": any value does
+        memcpy(given->ids, prompts[i].prompt + 1, BENCH_TOKENS * sizeof(int));
+    }
+    double begin = now_s();
+    bool ok = bench_gradient(t, m, o, prompts, BENCH_SEQUENCES, 1, err);
+    out->phase = "forward_backward";
+    out->batch = BENCH_SEQUENCES;
+    out->tokens = rows;
+    out->seconds = now_s() - begin;
+    bench_add_pass(out, c, 1, c->L, rows, rows);
+    bench_add_pass(out, c, 1, c->L - 1, rows, rows);
+    bench_prompts_free(prompts, BENCH_SEQUENCES, 1, &ids);
+    return ok;
+}
+
+bool bench_grpo_step(BenchResult *out, BenchTrainer *t, const Qwen2 *m, const Options *o, Error *err) {
+    const ModelConfig *c = &m->config;
+    const int samples = BENCH_PROMPTS * BENCH_SAMPLES;
+    const AdamW adamw = {1e-3, 0.9, 0.999, 1e-8, 0};
+    size_t n = (size_t)c->L * c->C;
+    IntVec ids = {0, 0, 0};
+    RolloutPrompt *prompts = bench_prompts(&ids, m, o, BENCH_PROMPTS, o->prompt_length, BENCH_SAMPLES);
+    Rollout r;
+    rollout_alloc(&r, m, samples, o->prompt_length, BENCH_NEW);
+    Sampling how = bench_sampling(o, 2);
+    bool ok = rollout(&r, m, t->steering, prompts, 1, BENCH_SAMPLES, &how, NULL, NULL, err) &&
+              bench_gradient(t, m, o, prompts, 1, BENCH_SAMPLES, err);
+    bench_completions_free(prompts, 1, BENCH_SAMPLES);
+
+    double begin = now_s();
+    how.max_new = BENCH_NEW;
+    ok = ok && rollout(&r, m, t->steering, prompts, BENCH_PROMPTS, BENCH_SAMPLES, &how, NULL, NULL, err) &&
+         bench_gradient(t, m, o, prompts, BENCH_PROMPTS, BENCH_SAMPLES, err);
+    double norm = gradient_norm(t->dsteering, n);
+    if (ok && !(norm > 0 && isfinite(norm))) ok = fail(err, EXIT_RUN, "bench: the gradient's length is %g, expected a number above 0", norm);
+    if (ok) adamw_update(t->steering, t->exp_avg, t->exp_avg_sq, t->dsteering, norm > 2 ? 2 / norm : 1, n, 1, &adamw);
+    out->phase = "grpo_step";
+    out->batch = samples;
+    out->tokens = samples * BENCH_NEW;
+    out->seconds = now_s() - begin;
+    double prompt_rows = (double)BENCH_PROMPTS * o->prompt_length, rows = prompt_rows + samples * (BENCH_NEW - 1);
+    bench_add_pass(out, c, 1, c->L, prompt_rows, samples);
+    bench_add_pass(out, c, BENCH_NEW - 1, c->L, samples, samples);
+    bench_add_pass(out, c, 1, c->L, rows, out->tokens);
+    bench_add_pass(out, c, 1, c->L - 1, rows, out->tokens);
+    rollout_free(&r, m);
+    bench_prompts_free(prompts, BENCH_PROMPTS, BENCH_SAMPLES, &ids);
+    return ok;
+}
+
+// ----------------------------------------------------------------------------
+// all of it
+
+// The longest sequence that a bench with these options runs.
+int bench_positions(const Options *o) {
+    int64_t longest = (int64_t)o->prompt_length + (o->new_tokens + 2 > BENCH_NEW ? o->new_tokens + 2 : BENCH_NEW);
+    if (longest < BENCH_TOKENS + 1) longest = BENCH_TOKENS + 1;
+    return (int)longest;
+}
+
+void bench_print(const BenchResult *b, double peak, double bandwidth, bool json) {
+    double memory_s, limit_s = bench_limit_s(b, peak, bandwidth, &memory_s);
+    double speed = b->tokens / b->seconds, limit = b->tokens / limit_s;
+    if (json)
+        printf("{\"phase\":\"%s\",\"batch\":%d,\"tokens_per_s\":%.6g,\"limit_tokens_per_s\":%.6g}\n", b->phase, b->batch, speed, limit);
+    else
+        printf("%-16s %6d %11.4g %11.4g %6.0f%%  %s\n", b->phase, b->batch, speed, limit, 100 * speed / limit, memory_s > limit_s / 2 ? "memory" : "multiply-adds");
+}
+
+// Times every phase for every batch size of o->batch and prints the table, or lines of JSON.
+bool bench_run(const Qwen2 *m, const float *steering, const Options *o, Error *err) {
+    int n = 2 * o->batch.n + 3, k = 0;
+    BenchResult *results = (BenchResult *)xcalloc((size_t)n, sizeof *results);
+    BenchTrainer trainer;
+    Progress progress;
+    bool ok = true;
+    progress_begin(&progress, "bench", 0, n);
+    for (int i = 0; i < o->batch.n && ok; i++, k += 2) {
+        progress_update(&progress, k, "prefill, decode");
+        ok = bench_prefill_decode(&results[k], m, steering, o, o->batch.v[i], err);
+    }
+    if (ok) {
+        progress_update(&progress, k, "forward");
+        bench_forward(&results[k], m, steering, o);
+        bench_trainer_alloc(&trainer, m, steering, o);
+        progress_update(&progress, k + 1, "grpo_step"); // before forward_backward, for which it warms the activations
+        ok = bench_grpo_step(&results[k + 2], &trainer, m, o, err);
+        progress_update(&progress, k + 2, "forward_backward");
+        ok = ok && bench_forward_backward(&results[k + 1], &trainer, m, o, err);
+        bench_trainer_free(&trainer, m);
+    }
+    progress_clear(&progress);
+    if (ok) {
+        struct rusage usage; // before the limits are measured, which takes memory too
+        getrusage(RUSAGE_SELF, &usage);
+        double peak = 1e9 * bench_peak_gflops(m->ops->isa), bandwidth = 1e9 * bench_memory_gbs();
+        if (!o->json) {
+            const ModelConfig *c = &m->config;
+            char *name = model_name_from_dir(o->model);
+            printf("model   %s: %d layers, hidden size %d, %.1f M matrix weights\n", name, c->L, c->C, 1e-6 * (c->L * bench_layer_weights(c) + bench_head_weights(c)));
+            printf("device  %s, %s, %d threads; prompts of %d tokens, %d new\n", m->ops->name, m->ops->isa, omp_get_max_threads(), o->prompt_length, o->new_tokens);
+            printf("limits  %.4g GFLOP/s of multiply-adds, %.3g GB/s of memory, measured just now\n", 1e-9 * peak, 1e-9 * bandwidth);
+            printf("memory  %.2f GiB at most resident\n\n", usage.ru_maxrss / (1024.0 * 1024.0));
+            printf("%-16s %6s %11s %11s %7s  %s\n", "phase", "batch", "tokens/s", "limit", "share", "limited by");
+            free(name);
+        }
+        for (int i = 0; i < n; i++) bench_print(&results[i], peak, bandwidth, o->json);
+    }
+    free(results);
+    return ok;
+}
+
+#endif

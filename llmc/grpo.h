@@ -1,0 +1,253 @@
+/*
+GRPO and its relatives: advantages of a group, the loss of a token, and one pass over completions that computes their
+log-probs and, if wanted, the gradient of the loss with respect to the steering vectors.
+
+    loss = sum over samples i, tokens t of  w_i * ( -min(r A_i, clip(r, 1-eps, 1+eps_high) A_i) + beta * k3 )
+    r  = exp(logprob - old_logprob)                      exactly 1 on-policy: then the gradient is -A_i * dlogprob
+    k3 = exp(ref - logprob) - (ref - logprob) - 1        Schulman's estimator of KL(policy || reference)
+    w_i: dapo 1 / all tokens of the step; grpo 1 / (samples * tokens of i); dr_grpo 1 / (samples * length limit)
+
+Papers: GRPO, Shao et al. 2024 (arXiv 2402.03300); RLOO, Ahmadian et al. 2024 (2402.14740); DAPO, Yu et al. 2025 (2503.14476);
+Dr. GRPO, Liu et al. 2025 (2503.20783).
+*/
+#ifndef LLMC_GRPO_H
+#define LLMC_GRPO_H
+
+#include "batch.h" // Completion, packed_add_group
+
+// ----------------------------------------------------------------------------
+// advantages and losses
+
+// advantage[G] from reward[G]. kind: rloo = r - mean of the others; grpo_no_std = r - mean of all;
+// grpo = that over (sample std + 1e-4), as TRL has it. G >= 2 for rloo and grpo.
+void group_advantages(float *advantage, const float *reward, int G, const char *kind) {
+    double sum = 0, squares = 0;
+    for (int i = 0; i < G; i++) sum += reward[i];
+    for (int i = 0; i < G; i++) squares += (reward[i] - sum / G) * (reward[i] - sum / G);
+    for (int i = 0; i < G; i++) {
+        double a = reward[i] - sum / G;
+        if (strcmp(kind, "rloo") == 0) a = reward[i] - (sum - reward[i]) / (G - 1);
+        if (strcmp(kind, "grpo") == 0) a /= sqrt(squares / (G - 1)) + 1e-4;
+        advantage[i] = (float)a;
+    }
+}
+
+// True if no sample is better than another: such a group has no gradient (unless there is a KL term).
+bool group_is_equal(const float *reward, int G) {
+    for (int i = 1; i < G; i++) if (reward[i] != reward[0]) return false;
+    return true;
+}
+
+typedef struct {
+    float epsilon, epsilon_high, beta;
+    float temperature;    // log-probs are those of logits / temperature, as sampled
+} LossConfig;
+
+typedef struct {
+    float loss, dlogprob; // d loss / d logprob
+    float kl;
+    int clipped;          // -1 held back below 1 - epsilon, +1 above 1 + epsilon_high, 0 free
+} TokenLoss;
+
+// One token's loss before its weight. `old`: log-prob when sampled; `ref`: under the base model (used if beta > 0).
+TokenLoss token_loss(float logprob, float old, float ref, float advantage, const LossConfig *how) {
+    TokenLoss t = {0, 0, 0, 0};
+    float ratio = expf(logprob - old);
+    float low = 1 - how->epsilon, high = 1 + how->epsilon_high;
+    float limited = ratio < low ? low : ratio > high ? high : ratio;
+    if (ratio * advantage <= limited * advantage) {
+        t.loss = -ratio * advantage;
+        t.dlogprob = -ratio * advantage;
+    } else { // the clipped branch is constant
+        t.loss = -limited * advantage;
+        t.clipped = ratio < low ? -1 : 1;
+    }
+    if (how->beta > 0) {
+        float d = ref - logprob;
+        t.kl = expf(d) - d - 1;
+        t.loss += how->beta * t.kl;
+        t.dlogprob += how->beta * (1 - expf(d));
+    }
+    return t;
+}
+
+// ----------------------------------------------------------------------------
+// one pass over given completions
+
+// A completion to be scored or trained on. Neighbours with the same `group` have the same prompt, which is run once.
+typedef struct {
+    const int *prompt;
+    int P, group;
+    const Completion *completion;
+    float advantage, weight;                // of each of its tokens (training only)
+    const float *old_logprob, *ref_logprob; // [n] (training only; ref only with beta > 0)
+    float *logprob, *entropy;               // [n] outputs; entropy may be NULL
+} PolicySample;
+
+// Memory of the pass, reused from step to step.
+typedef struct {
+    int rows;             // most rows in one batch
+    int first_layer;      // activations are kept from here on
+    bool backward;
+    Scratch scratch;
+    Activations acts;
+    KVCache kv;
+    Packed packed;
+    IntVec head_rows, targets;
+    float *out;           // [4, head_rows] logprob, lse, entropy, dlogprob of a chunk
+} PolicyPass;
+
+typedef struct {
+    double loss, kl;                        // kl: sum over tokens
+    long long tokens, clipped_low, clipped_high;
+    long long rows;                         // rows run, prompts included
+    double forward_s, backward_s;
+} PolicyStats;
+
+#define HEAD_ROWS 256 // rows of logits at a time: [256, V] floats, never tokens x vocabulary
+
+// Plans a pass that uses about `bytes` for activations; longest = most tokens of one prompt with its completion.
+// lowest_trained: the lowest layer whose vector is trained; backward false plans for log-probs alone.
+void policy_alloc(PolicyPass *p, const Qwen2 *m, double bytes, int longest, int lowest_trained, bool backward) {
+    const ModelConfig *c = &m->config;
+    memset(p, 0, sizeof *p);
+    p->backward = backward;
+    p->first_layer = backward ? lowest_trained + 1 : c->L;
+    // scratch: h, y, x, qkv, q, att of the forward; dh, dx, dy, dq, datt, dk, dv, dqkv of the backward, all below 16 (C + QKV) floats
+    size_t scratch_row = 16 * (size_t)(c->C + qwen2_qkv_size(c)) * sizeof(float);
+    double per_row = (double)activation_bytes_per_row(m) * (c->L - p->first_layer) + (double)scratch_row;
+    double rows = bytes / per_row;
+    p->rows = rows > 65536 ? 65536 : (int)rows;
+    if (p->rows < longest) p->rows = longest; // a completion cannot be cut
+    scratch_alloc(&p->scratch, m, p->rows, HEAD_ROWS, backward);
+    if (backward) activations_alloc(&p->acts, m, p->rows, p->first_layer);
+    p->out = (float *)m->ops->alloc(4 * HEAD_ROWS * sizeof(float));
+}
+
+void policy_free(PolicyPass *p, const Qwen2 *m) {
+    if (!p->out) return;
+    scratch_free(&p->scratch, m->ops);
+    activations_free(&p->acts, m);
+    kv_cache_free(&p->kv, m->ops);
+    packed_free(&p->packed);
+    ints_free(&p->head_rows);
+    ints_free(&p->targets);
+    m->ops->release(p->out);
+    memset(p, 0, sizeof *p);
+}
+
+// How many of the n samples fit into one batch; at least 1. *pages = the cache pages they need.
+int policy_fit(const PolicyPass *p, const PolicySample *samples, int n, int *pages) {
+    int rows = 0, k = 0;
+    *pages = 0;
+    for (; k < n; k++) {
+        const PolicySample *s = &samples[k];
+        int more = s->completion->n - 1, more_pages = pages_for(s->P + more) - s->P / KV_PAGE;
+        if (k == 0 || s->group != samples[k - 1].group) { more += s->P; more_pages += pages_for(s->P); }
+        if (k > 0 && rows + more > p->rows) break;
+        rows += more;
+        *pages += more_pages;
+    }
+    return k;
+}
+
+void policy_pack(PolicyPass *p, const PolicySample *samples, int n) {
+    const Completion **same = (const Completion **)xmalloc((size_t)n * sizeof *same);
+    int next_page = 0;
+    packed_reset(&p->packed);
+    p->head_rows.n = p->targets.n = 0;
+    for (int i = 0; i < n;) {
+        int k = 0;
+        while (i + k < n && samples[i + k].group == samples[i].group) { same[k] = samples[i + k].completion; k++; }
+        packed_add_group(&p->packed, samples[i].prompt, samples[i].P, same, k, samples[i].group, &next_page, &p->head_rows, &p->targets);
+        i += k;
+    }
+    free((void *)same);
+}
+
+// Log-probs (and entropies) of every token of the samples under `steering` (NULL = base model). With dsteering != NULL
+// (then the pass was planned with backward) also dsteering[L,C] += d loss / d steering for the trained layers.
+// How samples fall into batches changes no log-prob in any bit. Fails on a log-prob that is not finite.
+bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *steering, PolicySample *samples, int n, const LossConfig *how,
+                 float *dsteering, const bool *trained, PolicyStats *stats, Error *err) {
+    int V = m->config.V, C = m->config.C;
+    float *logprob = p->out, *lse = p->out + HEAD_ROWS, *entropy = p->out + 2 * HEAD_ROWS, *dlogprob = p->out + 3 * HEAD_ROWS;
+    for (int done = 0; done < n;) {
+        int pages, k = policy_fit(p, samples + done, n - done, &pages);
+        if (pages > p->kv.n_pages) {
+            kv_cache_free(&p->kv, m->ops);
+            kv_cache_alloc(&p->kv, m, pages);
+        }
+        policy_pack(p, samples + done, k);
+        const Batch *b = packed_finish(&p->packed);
+        double t0 = now_s(), head_backward_s = 0;
+        qwen2_forward(m, &p->scratch, dsteering ? &p->acts : NULL, &p->kv, b, steering);
+        if (dsteering) memset(p->scratch.dh, 0, (size_t)b->T * C * sizeof(float));
+
+        // the output layer, a chunk of tokens at a time: log-prob, loss and gradient at once
+        PolicySample *s = samples + done;
+        int t = 0; // token of s
+        for (int first = 0; first < p->head_rows.n; first += HEAD_ROWS) {
+            int rows = p->head_rows.n - first < HEAD_ROWS ? p->head_rows.n - first : HEAD_ROWS;
+            const int *head_rows = p->head_rows.v + first, *targets = p->targets.v + first;
+            qwen2_head_forward(m, &p->scratch, p->scratch.h, head_rows, rows);
+            m->ops->logprob_rows(logprob, lse, s->entropy ? entropy : NULL, p->scratch.logits, targets, how->temperature, rows, V);
+            for (int i = 0; i < rows; i++, t++) {
+                if (t == s->completion->n) { s++; t = 0; }
+                if (!isfinite(logprob[i]))
+                    return fail(err, EXIT_RUN, "completion %d, token %d (id %d): its log-prob is %g\n"
+                                "  -> the vectors have grown too large or the weights are damaged: lower learning_rate, resume from an earlier checkpoint",
+                                (int)(s - samples), t, targets[i], (double)logprob[i]);
+                s->logprob[t] = logprob[i];
+                if (s->entropy) s->entropy[t] = entropy[i];
+                stats->tokens++;
+                if (!dsteering) continue;
+                TokenLoss l = token_loss(logprob[i], s->old_logprob[t], s->ref_logprob ? s->ref_logprob[t] : 0, s->advantage, how);
+                dlogprob[i] = s->weight * l.dlogprob;
+                stats->loss += (double)s->weight * l.loss;
+                stats->kl += l.kl;
+                stats->clipped_low += l.clipped < 0;
+                stats->clipped_high += l.clipped > 0;
+            }
+            if (!dsteering) continue;
+            double t1 = now_s();
+            m->ops->dlogits_rows(p->scratch.dlogits, p->scratch.logits, lse, targets, dlogprob, how->temperature, rows, V);
+            qwen2_head_backward(m, &p->scratch, head_rows, rows);
+            head_backward_s += now_s() - t1;
+        }
+        double t2 = now_s();
+        if (dsteering) qwen2_backward(m, &p->scratch, &p->acts, &p->kv, b, dsteering, trained);
+        stats->forward_s += t2 - t0 - head_backward_s;
+        stats->backward_s += now_s() - t2 + head_backward_s;
+        stats->rows += b->T;
+        done += k;
+    }
+    return true;
+}
+
+// ----------------------------------------------------------------------------
+// AdamW on the vectors (Loshchilov & Hutter 2019, decoupled weight decay; PyTorch's order of operations)
+
+// Length of a gradient, summed in double and in order.
+double gradient_norm(const float *g, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)g[i] * g[i];
+    return sqrt(sum);
+}
+
+typedef struct { double learning_rate, beta1, beta2, epsilon, weight_decay; } AdamW;
+
+// x[n] moves one step; exp_avg and exp_avg_sq are its moments; step counts from 1. The gradient is multiplied by `scale`
+// first (clipping).
+void adamw_update(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step, const AdamW *a) {
+    double correction1 = 1 - pow(a->beta1, step), correction2 = 1 - pow(a->beta2, step);
+    for (size_t i = 0; i < n; i++) {
+        float gi = (float)(g[i] * scale);
+        exp_avg[i] = (float)(a->beta1 * exp_avg[i] + (1 - a->beta1) * gi);
+        exp_avg_sq[i] = (float)(a->beta2 * exp_avg_sq[i] + (1 - a->beta2) * gi * gi);
+        double denominator = sqrt(exp_avg_sq[i] / correction2) + a->epsilon;
+        x[i] = (float)(x[i] * (1 - a->learning_rate * a->weight_decay) - a->learning_rate * exp_avg[i] / correction1 / denominator);
+    }
+}
+
+#endif

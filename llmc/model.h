@@ -1,0 +1,485 @@
+/*
+A Hugging Face model folder, read: config.json and generation_config.json into a ModelConfig, the safetensors file(s)
+into FrozenWeights. Also the trained thing: a file of steering vectors, one per layer.
+
+Qwen2ForCausalLM only (Qwen2, Qwen2.5, Qwen2.5-Math, Qwen2.5-Coder, DeepSeek-R1-Distill-Qwen), of every size: all sizes
+come from config.json. What the config asks for and this program does not compute (sliding windows, scaled RoPE,
+quantised weights) is refused by name, never ignored.
+*/
+#ifndef LLMC_MODEL_H
+#define LLMC_MODEL_H
+
+#include <sys/mman.h>    // madvise
+#include "json.h"        // json_load, json_get_*, cJSON
+#include "ops.h"         // Ops, Weight, RawTensor
+#include "ops_ref.h"     // raw_to_f32
+#include "safetensors.h" // SafeTensors, safetensors_open, safetensors_get, tensor_check_finite, shape_text
+#include "utils.h"       // Error, fail, IntVec, path_exists, xaligned
+
+typedef struct {
+    int C, I, L, NH, NKV, HD, V;  // see ops.h; HD = C / NH unless the config says otherwise
+    int max_position;             // the longest context
+    float rms_norm_eps, rope_theta;
+    bool tied;                    // the output matrix is the embedding matrix
+    IntVec eos;                   // every one of them ends a completion
+    int pad;                      // -1 if the model names none
+} ModelConfig;
+
+typedef struct {
+    Weight qkv;         // [(NH + 2 NKV) HD, C]  query, then key, then value rows
+    Weight o;           // [C, NH HD]
+    Weight gu;          // [2I, C]  gate rows, then up rows
+    Weight down;        // [C, I]
+    float *qkv_bias;    // [(NH + 2 NKV) HD]
+    float *input_norm;  // [C]
+    float *post_norm;   // [C]
+} Layer;
+
+// Never written after loading.
+typedef struct {
+    RawTensor wte;      // [V, C]  the embedding matrix, in the mapped file
+    Layer *layers;      // [L]
+    float *final_norm;  // [C]
+    Weight head;        // [V, C]  made of wte where tied
+    int L;
+    SafeTensors *files; // what the raw tensors point into
+    int n_files;
+} FrozenWeights;
+
+// ----------------------------------------------------------------------------
+// config.json
+
+#define MODEL_MAX_ELEMENTS 2147483647LL // of one matrix: row * columns + column is computed in int by some kernels
+
+// "dir/file". Free with free().
+char *model_path(const char *dir, const char *file) {
+    Str s = {0};
+    str_printf(&s, "%s/%s", dir, file);
+    return s.s;
+}
+
+// The name that train_output/ uses: the last part of the folder; in a Hugging Face cache
+// (models--Qwen--Qwen2.5-0.5B/snapshots/<hash>) the model's. Free with free().
+char *model_name_from_dir(const char *dir) {
+    char *name = path_basename(dir);
+    if (strcmp(name, "") == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
+        char *full = realpath(dir, NULL);
+        free(name);
+        name = full ? path_basename(full) : xstrdup("model");
+        free(full);
+        return name;
+    }
+    const char *snapshots = strstr(dir, "/snapshots/"), *cache = NULL, *s = dir;
+    while (snapshots && (s = strstr(s, "--")) != NULL && s < snapshots) cache = s += 2;
+    if (cache && cache < snapshots) {
+        free(name);
+        name = xstrndup(cache, (size_t)(snapshots - cache));
+    }
+    return name;
+}
+
+// Refuses every kind of RoPE but the plain one. The settings are an object under `key` or absent.
+bool model_check_rope(const cJSON *config, const char *key, const char *path, Error *err) {
+    const cJSON *rope = json_find(config, key);
+    if (!rope) return true;
+    if (!cJSON_IsObject(rope)) return json_fail_type(config, key, "an object or null", path, err);
+    const char *names[2] = {"rope_type", "type"};
+    bool named = strcmp(key, "rope_parameters") == 0; // there no type means the plain one
+    for (int i = 0; i < 2; i++) {
+        const char *type = NULL;
+        if (!json_has(rope, names[i])) continue;
+        if (!json_get_string(rope, names[i], &type, path, err)) return false;
+        if (strcmp(type, "default") != 0)
+            return fail(err, EXIT_RUN,
+                        "%s: %s: found %s \"%.40s\", expected plain RoPE (\"default\" or null)\n  -> scaled contexts are not supported: "
+                        "remove the key to use the model's original context",
+                        path, key, names[i], type);
+        named = true;
+    }
+    if (!named)
+        return fail(err, EXIT_RUN,
+                    "%s: found %s, expected it to be null\n  -> scaled contexts are not supported: remove the key to use the model's "
+                    "original context",
+                    path, key);
+    double partial = 1;
+    if (json_has(rope, "partial_rotary_factor") && !json_get_double(rope, "partial_rotary_factor", &partial, path, err)) return false;
+    if (partial != 1) return fail(err, EXIT_RUN, "%s: %s: found partial_rotary_factor %g, expected 1", path, key, partial);
+    return true;
+}
+
+// Refuses configs with a layer that would not see the whole context.
+bool model_check_windows(const cJSON *config, int L, const char *path, Error *err) {
+    const cJSON *types = json_find(config, "layer_types");
+    if (types) {
+        int n = 0;
+        if (!cJSON_IsArray(types)) return json_fail_type(config, "layer_types", "an array", path, err);
+        for (const cJSON *t = types->child; t; t = t->next, n++) {
+            if (!cJSON_IsString(t) || strcmp(t->valuestring, "full_attention") != 0)
+                return fail(err, EXIT_RUN,
+                            "%s: layer_types[%d]: found %s%.40s%s, expected \"full_attention\" (sliding windows are not supported)", path,
+                            n, cJSON_IsString(t) ? "\"" : "", cJSON_IsString(t) ? t->valuestring : json_type_name(t),
+                            cJSON_IsString(t) ? "\"" : "");
+        }
+        if (n != L) return fail(err, EXIT_RUN, "%s: layer_types: found %d entries, expected num_hidden_layers = %d", path, n, L);
+        return true;
+    }
+    bool use = false;
+    int first = 28; // transformers' default
+    if (json_has(config, "use_sliding_window") && !json_get_bool(config, "use_sliding_window", &use, path, err)) return false;
+    if (json_has(config, "max_window_layers") && !json_get_int(config, "max_window_layers", 0, INT_MAX, &first, path, err)) return false;
+    const cJSON *window = cJSON_GetObjectItemCaseSensitive(config, "sliding_window");
+    if (!use || cJSON_IsNull(window) || first >= L) return true;
+    return fail(err, EXIT_RUN, "%s: found use_sliding_window true (layers %d to %d), expected false: sliding windows are not supported",
+                path, first, L - 1);
+}
+
+// One id, or a list of ids, appended to *ids. Null or absent: nothing.
+bool model_read_ids(IntVec *ids, const cJSON *object, const char *key, int V, const char *path, Error *err) {
+    const cJSON *item = json_find(object, key);
+    if (!item) return true;
+    const cJSON *id = cJSON_IsArray(item) ? item->child : item;
+    for (int n = 0; id; id = cJSON_IsArray(item) ? id->next : NULL, n++) {
+        double x = cJSON_IsNumber(id) ? id->valuedouble : -1;
+        if (!(x >= 0 && x < V) || x != floor(x))
+            return fail(err, EXIT_RUN, "%s: %s: entry %d is not a whole number from 0 to vocab_size - 1 = %d", path, key, n, V - 1);
+        ints_push(ids, (int)x);
+    }
+    return true;
+}
+
+// EOS and pad from one file; what it does not name stays as it was.
+bool model_read_special(ModelConfig *c, const cJSON *root, const char *path, Error *err) {
+    IntVec eos = {0}, pad = {0};
+    bool ok = model_read_ids(&eos, root, "eos_token_id", c->V, path, err) && model_read_ids(&pad, root, "pad_token_id", c->V, path, err);
+    if (ok && eos.n > 0) {
+        ints_free(&c->eos);
+        c->eos = eos;
+        memset(&eos, 0, sizeof eos);
+    }
+    if (ok && pad.n > 0) c->pad = pad.v[0];
+    ints_free(&eos);
+    ints_free(&pad);
+    return ok;
+}
+
+bool model_read_config(ModelConfig *c, const cJSON *root, const char *path, Error *err) {
+    if (!cJSON_IsObject(root)) return fail(err, EXIT_RUN, "%s: found %s, expected an object", path, json_type_name(root));
+    const char *twice = json_duplicate_key(root), *arch = "";
+    if (twice) return fail(err, EXIT_RUN, "%s: key \"%.60s\" comes twice", path, twice);
+    const cJSON *architectures = json_find(root, "architectures");
+    bool qwen2;
+    if (cJSON_IsArray(architectures) && cJSON_IsString(architectures->child)) {
+        arch = architectures->child->valuestring;
+        qwen2 = strcmp(arch, "Qwen2ForCausalLM") == 0;
+    } else {
+        if (json_has(root, "model_type") && !json_get_string(root, "model_type", &arch, path, err)) return false;
+        qwen2 = strcmp(arch, "qwen2") == 0;
+    }
+    if (!qwen2)
+        return fail(err, EXIT_RUN,
+                    "%s: another architecture: found \"%.60s\", expected \"Qwen2ForCausalLM\"\n  -> use a Qwen2 or Qwen2.5 model", path,
+                    arch);
+    if (json_has(root, "quantization_config"))
+        return fail(err, EXIT_RUN,
+                    "%s: found quantization_config, expected a model in bf16, fp16 or fp32\n  -> download the model that is not quantised",
+                    path);
+
+    if (!json_get_int(root, "hidden_size", 1, 1 << 16, &c->C, path, err) ||
+        !json_get_int(root, "intermediate_size", 1, 1 << 20, &c->I, path, err) ||
+        !json_get_int(root, "num_hidden_layers", 1, 1024, &c->L, path, err) ||
+        !json_get_int(root, "num_attention_heads", 1, 1024, &c->NH, path, err) ||
+        !json_get_int(root, "num_key_value_heads", 1, 1024, &c->NKV, path, err) ||
+        !json_get_int(root, "vocab_size", 1, 1 << 24, &c->V, path, err) ||
+        !json_get_int(root, "max_position_embeddings", 1, 1 << 24, &c->max_position, path, err))
+        return false;
+    if (json_has(root, "head_dim")) {
+        if (!json_get_int(root, "head_dim", 1, 1024, &c->HD, path, err)) return false;
+    } else {
+        if (c->C % c->NH != 0)
+            return fail(err, EXIT_RUN, "%s: hidden_size %d is not a multiple of num_attention_heads %d", path, c->C, c->NH);
+        c->HD = c->C / c->NH;
+    }
+    if (c->HD % 2 != 0)
+        return fail(err, EXIT_RUN, "%s: found a head dimension of %d, expected an even number (RoPE turns pairs)", path, c->HD);
+    if (c->NH % c->NKV != 0)
+        return fail(err, EXIT_RUN, "%s: num_attention_heads %d is not a multiple of num_key_value_heads %d", path, c->NH, c->NKV);
+    int64_t qkv = (int64_t)(c->NH + 2 * c->NKV) * c->HD;
+    if ((int64_t)c->V * c->C > MODEL_MAX_ELEMENTS || 2 * (int64_t)c->I * c->C > MODEL_MAX_ELEMENTS || qkv * c->C > MODEL_MAX_ELEMENTS)
+        return fail(err, EXIT_RUN,
+                    "%s: a weight matrix would have more than %lld elements\n  -> check vocab_size, hidden_size and intermediate_size",
+                    path, MODEL_MAX_ELEMENTS);
+
+    const char *activation = "silu";
+    if (json_has(root, "hidden_act") && !json_get_string(root, "hidden_act", &activation, path, err)) return false;
+    if (strcmp(activation, "silu") != 0) return fail(err, EXIT_RUN, "%s: hidden_act: found \"%.40s\", expected \"silu\"", path, activation);
+    if (!model_check_windows(root, c->L, path, err) || !model_check_rope(root, "rope_scaling", path, err) ||
+        !model_check_rope(root, "rope_parameters", path, err))
+        return false;
+
+    double eps = 0, theta = 0;
+    const cJSON *parameters = json_find(root, "rope_parameters"); // where transformers 5 keeps rope_theta
+    const cJSON *rope = json_has(parameters, "rope_theta") ? parameters : root;
+    if (!json_get_double(root, "rms_norm_eps", &eps, path, err) || !json_get_double(rope, "rope_theta", &theta, path, err)) return false;
+    if (!(eps > 1e-30 && eps < 1)) return fail(err, EXIT_RUN, "%s: rms_norm_eps: found %g, expected a number between 0 and 1", path, eps);
+    if (!(theta > 1 && theta < 1e30)) return fail(err, EXIT_RUN, "%s: rope_theta: found %g, expected a number above 1", path, theta);
+    c->rms_norm_eps = (float)eps;
+    c->rope_theta = (float)theta;
+    if (json_has(root, "tie_word_embeddings") && !json_get_bool(root, "tie_word_embeddings", &c->tied, path, err)) return false;
+    return model_read_special(c, root, path, err);
+}
+
+void model_config_free(ModelConfig *c) {
+    ints_free(&c->eos);
+    memset(c, 0, sizeof *c);
+}
+
+// Reads dir/config.json, then dir/generation_config.json where there is one (its EOS and pad win). On failure *c is
+// empty. Free with model_config_free.
+bool model_config_load(ModelConfig *c, const char *dir, Error *err) {
+    memset(c, 0, sizeof *c);
+    c->pad = -1;
+    char *path = model_path(dir, "config.json"), *generation = model_path(dir, "generation_config.json");
+    cJSON *root = NULL, *special = NULL;
+    bool ok = true;
+    if (!path_exists(path))
+        ok = fail(err, EXIT_RUN,
+                  "cannot open the model %s: it has no config.json\n  -> give the folder of a Hugging Face model (config.json, "
+                  "tokenizer.json, model.safetensors)",
+                  dir);
+    ok = ok && (root = json_load(path, err)) != NULL && model_read_config(c, root, path, err);
+    if (ok && path_exists(generation)) {
+        ok = (special = json_load(generation, err)) != NULL;
+        if (ok && !cJSON_IsObject(special))
+            ok = fail(err, EXIT_RUN, "%s: found %s, expected an object", generation, json_type_name(special));
+        ok = ok && model_read_special(c, special, generation, err);
+    }
+    if (ok && c->eos.n == 0)
+        ok = fail(err, EXIT_RUN, "%s: no eos_token_id here or in generation_config.json\n  -> add it: without it no completion would end",
+                  path);
+    cJSON_Delete(root);
+    cJSON_Delete(special);
+    free(path);
+    free(generation);
+    if (!ok) model_config_free(c);
+    return ok;
+}
+
+// ----------------------------------------------------------------------------
+// weights
+
+// The folder's safetensors files while they are being read: one, or several with an index.
+typedef struct {
+    FrozenWeights *w;
+    cJSON *index;         // NULL for a single file
+    char *index_path;
+    const cJSON *map;     // tensor name -> shard name
+    const char **shards;  // [n_files]
+} ModelFiles;
+
+// Which open file holds the shard of that name; -1 if it is not open yet.
+int model_find_shard(const ModelFiles *f, const char *shard) {
+    for (int i = 0; i < f->w->n_files; i++) {
+        if (strcmp(f->shards[i], shard) == 0) return i;
+    }
+    return -1;
+}
+
+// A shard is a file of the model's own folder.
+bool model_check_shard_name(const char *shard, const char *index_path, Error *err) {
+    size_t n = strlen(shard);
+    bool ok = n > 12 && n < 256 && strcmp(shard + n - 12, ".safetensors") == 0 && !strchr(shard, '/') && !strchr(shard, '\\');
+    return ok ? true
+              : fail(err, EXIT_RUN, "%s: weight_map: found the file name \"%.80s\", expected a .safetensors file in the same folder",
+                     index_path, shard);
+}
+
+// Opens every shard once; every tensor of the map must be in the shard that the map names.
+bool model_open_shards(ModelFiles *f, const char *dir, Error *err) {
+    f->index = json_load(f->index_path, err);
+    if (!f->index) return false;
+    f->map = json_get_object(f->index, "weight_map", f->index_path, err);
+    if (!f->map) return false;
+    const char *twice = json_duplicate_key(f->map);
+    if (twice) return fail(err, EXIT_RUN, "%s: weight_map: tensor \"%.80s\" comes twice", f->index_path, twice);
+    size_t n = (size_t)cJSON_GetArraySize(f->map); // no more shards than names
+    f->shards = (const char **)xcalloc(n, sizeof(char *));
+    f->w->files = (SafeTensors *)xcalloc(n, sizeof(SafeTensors));
+    for (const cJSON *item = f->map->child; item; item = item->next) {
+        if (!cJSON_IsString(item))
+            return fail(err, EXIT_RUN, "%s: weight_map: tensor \"%.80s\": found %s, expected a file name", f->index_path, item->string,
+                        json_type_name(item));
+        int i = model_find_shard(f, item->valuestring);
+        if (i < 0) {
+            if (!model_check_shard_name(item->valuestring, f->index_path, err)) return false;
+            char *path = model_path(dir, item->valuestring);
+            i = f->w->n_files;
+            if (!path_exists(path))
+                fail(err, EXIT_RUN, "%s: weight_map names %.80s, which is not in the folder\n  -> download the missing file", f->index_path,
+                     item->valuestring);
+            else if (safetensors_open(&f->w->files[i], path, err)) f->shards[f->w->n_files++] = item->valuestring;
+            free(path);
+            if (f->w->n_files == i) return false;
+        }
+        if (!safetensors_find_entry(&f->w->files[i], item->string))
+            return fail(err, EXIT_RUN, "%s: weight_map says that tensor %.80s is in %.80s, but that file does not hold it", f->index_path,
+                        item->string, item->valuestring);
+    }
+    return true;
+}
+
+bool model_open_files(ModelFiles *f, const char *dir, Error *err) {
+    char *single = model_path(dir, "model.safetensors");
+    bool ok;
+    if (path_exists(single)) {
+        f->w->files = (SafeTensors *)xcalloc(1, sizeof(SafeTensors));
+        ok = safetensors_open(f->w->files, single, err);
+        f->w->n_files = ok;
+    } else if (path_exists(f->index_path)) {
+        ok = model_open_shards(f, dir, err);
+    } else {
+        ok = fail(err, EXIT_RUN,
+                  "%s: found neither model.safetensors nor model.safetensors.index.json\n  -> download the model in safetensors format",
+                  dir);
+    }
+    free(single);
+    return ok;
+}
+
+// Finds a tensor ([d0], or [d0, d1] where d1 > 0), checks shape, type and values. The data stays where it is.
+bool model_get_tensor(RawTensor *out, const ModelFiles *f, const char *name, int64_t d0, int64_t d1, Error *err) {
+    int64_t shape[2] = {d0, d1};
+    int file = 0;
+    if (f->map) {
+        const cJSON *shard = cJSON_GetObjectItemCaseSensitive(f->map, name);
+        char text[128];
+        if (!shard)
+            return fail(err, EXIT_RUN, "%s: weight_map: tensor %s is missing; expected %s", f->index_path, name,
+                        shape_text(text, d1 ? 2 : 1, shape));
+        file = model_find_shard(f, shard->valuestring);
+    }
+    const SafeTensors *st = &f->w->files[file];
+    const RawTensor *t = safetensors_get(st, name, d1 ? 2 : 1, shape, err);
+    if (!t || !tensor_check_finite(t, st->path, err)) return false;
+    *out = *t;
+    return true;
+}
+
+// model.layers.<l>.<rest>
+bool model_get_layer_tensor(RawTensor *out, const ModelFiles *f, int l, const char *rest, int64_t d0, int64_t d1, Error *err) {
+    char name[96];
+    snprintf(name, sizeof name, "model.layers.%d.%s", l, rest);
+    return model_get_tensor(out, f, name, d0, d1, err);
+}
+
+float *model_to_float(const RawTensor *t) {
+    float *x = (float *)xaligned((size_t)t->shape[0] * sizeof(float));
+    raw_to_f32(x, t, 0, (int)t->shape[0]);
+    return x;
+}
+
+bool model_load_layer(Layer *y, const ModelFiles *f, int l, const ModelConfig *c, const Ops *ops, Error *err) {
+    int rows[3] = {c->NH * c->HD, c->NKV * c->HD, c->NKV * c->HD}, total = rows[0] + rows[1] + rows[2];
+    const char *weight[3] = {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"};
+    const char *bias[3] = {"self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"};
+    RawTensor t[3], b;
+    y->qkv_bias = (float *)xaligned((size_t)total * sizeof(float));
+    for (int i = 0, row = 0; i < 3; row += rows[i++]) {
+        if (!model_get_layer_tensor(&t[i], f, l, weight[i], rows[i], c->C, err) ||
+            !model_get_layer_tensor(&b, f, l, bias[i], rows[i], 0, err))
+            return false;
+        raw_to_f32(y->qkv_bias + row, &b, 0, rows[i]);
+    }
+    ops->weight_load(&y->qkv, t, 3);
+    if (!model_get_layer_tensor(&t[0], f, l, "self_attn.o_proj.weight", c->C, rows[0], err)) return false;
+    ops->weight_load(&y->o, t, 1);
+    if (!model_get_layer_tensor(&t[0], f, l, "mlp.gate_proj.weight", c->I, c->C, err) ||
+        !model_get_layer_tensor(&t[1], f, l, "mlp.up_proj.weight", c->I, c->C, err))
+        return false;
+    ops->weight_load(&y->gu, t, 2);
+    if (!model_get_layer_tensor(&t[0], f, l, "mlp.down_proj.weight", c->C, c->I, err)) return false;
+    ops->weight_load(&y->down, t, 1);
+    if (!model_get_layer_tensor(&b, f, l, "input_layernorm.weight", c->C, 0, err)) return false;
+    y->input_norm = model_to_float(&b);
+    if (!model_get_layer_tensor(&b, f, l, "post_attention_layernorm.weight", c->C, 0, err)) return false;
+    y->post_norm = model_to_float(&b);
+    return true;
+}
+
+void model_free_weight(Weight *w, const Ops *ops) {
+    if (w->n_raw > 0) ops->weight_free(w); // never loaded where loading failed half-way
+    memset(w, 0, sizeof *w);
+}
+
+void weights_free(FrozenWeights *w, const Ops *ops) {
+    for (int l = 0; w->layers && l < w->L; l++) {
+        Layer *y = &w->layers[l];
+        model_free_weight(&y->qkv, ops);
+        model_free_weight(&y->o, ops);
+        model_free_weight(&y->gu, ops);
+        model_free_weight(&y->down, ops);
+        free(y->qkv_bias);
+        free(y->input_norm);
+        free(y->post_norm);
+    }
+    model_free_weight(&w->head, ops);
+    free(w->layers);
+    free(w->final_norm);
+    for (int i = 0; i < w->n_files; i++) safetensors_close(&w->files[i]);
+    free(w->files);
+    memset(w, 0, sizeof *w);
+}
+
+// Loads dir/model.safetensors, or the shards that dir/model.safetensors.index.json names, under Hugging Face's names.
+// Every tensor is checked for shape, type, NaN and infinity. On failure *w is empty and err names file and tensor, what
+// was found and what was expected. Free with weights_free.
+bool weights_load(FrozenWeights *w, const ModelConfig *c, const char *dir, const Ops *ops, Error *err) {
+    memset(w, 0, sizeof *w);
+    ModelFiles f;
+    memset(&f, 0, sizeof f);
+    f.w = w;
+    f.index_path = model_path(dir, "model.safetensors.index.json");
+    RawTensor t;
+    bool ok = model_open_files(&f, dir, err) && model_get_tensor(&w->wte, &f, "model.embed_tokens.weight", c->V, c->C, err);
+    if (ok) {
+        w->L = c->L;
+        w->layers = (Layer *)xcalloc((size_t)c->L, sizeof(Layer));
+    }
+    for (int l = 0; l < c->L && ok; l++) ok = model_load_layer(&w->layers[l], &f, l, c, ops, err);
+    if (ok && (ok = model_get_tensor(&t, &f, "model.norm.weight", c->C, 0, err))) w->final_norm = model_to_float(&t);
+    t = w->wte;
+    ok = ok && (c->tied || model_get_tensor(&t, &f, "lm_head.weight", c->V, c->C, err));
+    if (ok) ops->weight_load(&w->head, &t, 1);
+    if (ok && w->head.data && w->layers[0].qkv.data) { // the backend has copies: the file's pages may go
+        for (int i = 0; i < w->n_files; i++) madvise(w->files[i].map, w->files[i].map_bytes, MADV_DONTNEED);
+    }
+    cJSON_Delete(f.index);
+    free(f.index_path);
+    free(f.shards);
+    if (!ok) weights_free(w, ops);
+    return ok;
+}
+
+// ----------------------------------------------------------------------------
+// steering vectors
+
+// s[L,C] = the tensor `steering` of a file, or of steering_vectors.safetensors in a checkpoint folder. fp32, bf16 and
+// fp16 load; another shape or a value that is no number is an error.
+bool steering_load(float *s, const ModelConfig *c, const char *path, Error *err) {
+    struct stat info;
+    bool folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+    char *file = folder ? model_path(path, "steering_vectors.safetensors") : xstrdup(path);
+    SafeTensors st;
+    Error inner = {0, ""};
+    const int64_t shape[2] = {c->L, c->C};
+    const RawTensor *t = NULL;
+    bool opened = safetensors_open(&st, file, &inner);
+    bool ok = opened && (t = safetensors_get(&st, "steering", 2, shape, &inner)) != NULL && tensor_check_finite(t, file, &inner);
+    if (ok) raw_to_f32(s, t, 0, c->L * c->C);
+    else fail(err, EXIT_RUN, "cannot load steering vectors: %s%s", inner.text,
+              opened && !t ? "\n  -> the vectors must come from a model with the same number of layers and hidden_size" : "");
+    if (opened) safetensors_close(&st);
+    free(file);
+    return ok;
+}
+
+#endif

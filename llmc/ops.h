@@ -1,0 +1,154 @@
+/*
+THE list of operations: everything the model computes, as a table of function pointers, so that qwen2.h is
+written once and runs on every backend:
+
+    ops_ref.h   `ref`   plain loops in fp32: the specification
+    ops_cpu.h   `cpu`   OpenMP and vector instructions, bf16 weights
+
+Shape letters, everywhere in this project:
+    T  rows: tokens of all sequences packed one behind the other, no padding
+    C  hidden_size        I  intermediate_size     L  layers          V  vocabulary
+    NH query heads        NKV key/value heads      HD head dimension  QKV = (NH + 2 NKV) HD
+    N, K  rows and columns of a weight matrix: y[T,N] = x[T,K] W[N,K]^T
+
+`act` is the type of a matmul input: bf16 on cpu, float on ref (`act_bytes` tells). Everything else is float:
+the residual stream, matmul outputs, gradients. Outputs come first, then inputs, then sizes. In the comments
+`=` overwrites and `+=` adds. No output depends, in any bit, on how many threads ran, on how rows were
+batched, or on which pages of the cache hold the keys: see "batch-invariance" in README.md.
+*/
+#ifndef LLMC_OPS_H
+#define LLMC_OPS_H
+
+#include "utils.h"
+
+typedef void act; // bf16_t (cpu) or float (ref); only ever used as `act *`
+
+typedef enum { DTYPE_F32, DTYPE_BF16, DTYPE_F16 } DType;
+
+static inline size_t dtype_bytes(DType t) { return t == DTYPE_F32 ? 4 : 2; }
+
+// One tensor as it lies in a file: row-major, borrowed memory (the mmapped file), shape[0] rows.
+typedef struct {
+    const char *name; // "model.layers.0.mlp.down_proj.weight", for messages
+    DType dtype;
+    int ndim;
+    int64_t shape[4];
+    const void *data;
+} RawTensor;
+
+// A weight matrix as a backend keeps it: several raw tensors stacked along N (q, k and v; gate and up).
+typedef struct {
+    int N, K;
+    void *data;          // backend's own form; NULL where the backend computes from raw
+    RawTensor raw[3];    // what it was made from, in order of rows
+    int n_raw;
+} Weight;
+
+// Keys and values of all layers, in pages of KV_PAGE consecutive positions. Page p of a sequence holds its
+// positions p*KV_PAGE ... p*KV_PAGE+KV_PAGE-1; a slot is page * KV_PAGE + offset. The layout inside a page
+// is the backend's own. Sequences may share whole pages (the prompt of a group).
+#define KV_PAGE 16
+typedef struct {
+    int L, NKV, HD, n_pages;
+    void *k, *v;         // act [L, n_pages, NKV, KV_PAGE * HD]
+} KVCache;
+
+// Rows row0 ... row0+T-1 are the queries of one sequence at positions pos0 ... pos0+T-1; each attends to
+// positions 0 ... its own, which lie on `pages`. Segments of one `group` share the rows of their prompt:
+// key position p < pos0 is row prefix_row0 + p, any other is row0 + (p - pos0) (used by the backward only).
+typedef struct {
+    int row0, T, pos0;
+    const int *pages;
+    int prefix_row0;
+    int group;           // segments of a group are neighbours, its prompt first
+} Segment;
+
+typedef struct Ops {
+    const char *name;    // "ref" or "cpu"
+    const char *isa;     // what the kernels use: "avx512", "avx2", "portable", ...; "plain loops" for ref
+    size_t act_bytes;    // sizeof one act
+
+    // -- memory ------------------------------------------------------------------------------------------
+    void *(*alloc)(size_t bytes);        // zeroed, 64-byte aligned; ends the program when there is none
+    void (*release)(void *p);
+
+    // w = the raw tensors stacked along N, in the backend's own form. bf16, fp16 and fp32 files load.
+    void (*weight_load)(Weight *w, const RawTensor *raw, int n_raw);
+    void (*weight_free)(Weight *w);
+
+    // -- residual stream ---------------------------------------------------------------------------------
+    // h[T,C] = rows ids[T] of the embedding matrix (as stored in the file)
+    void (*embed)(float *h, const int *ids, const RawTensor *wte, int T, int C);
+
+    // h_out[T,C] = h[T,C] + y[T,C] + s[C]              (y, s may be NULL; h_out may be h)
+    // x[T,C]     = h_out * rstd * w[C],  rstd[T] = 1/sqrt(mean(h_out^2) + eps)   (x NULL: only the sum; rstd may be NULL)
+    // This is where a steering vector enters: h <- h + mlp(x) + s_l.
+    void (*add_rmsnorm_forward)(float *h_out, act *x, float *rstd, const float *h, const float *y,
+                                const float *s, const float *w, float eps, int T, int C);
+
+    // dh[T,C] += gradient through x = h * rstd * w, given dx[T,C]:
+    //   dh_i += rstd (w_i dx_i - h_i rstd^2 / C * sum_j h_j w_j dx_j)
+    // dy[T,C] = dh as act: the input of the matmul backward that comes next (may be NULL)
+    void (*rmsnorm_backward)(float *dh, act *dy, const float *dx, const float *h, const float *rstd,
+                             const float *w, int T, int C);
+
+    // ds[C] += sum over t of dh[t,C], rows in order: the whole gradient of a steering vector
+    void (*column_sum)(float *ds, const float *dh, int T, int C);
+
+    // out[n,C] = x[rows[n],C] and x[rows[n],C] += in[n,C] (n in order; a row may come more than once)
+    void (*gather_rows)(float *out, const float *x, const int *rows, int n, int C);
+    void (*scatter_add_rows)(float *x, const float *in, const int *rows, int n, int C);
+
+    // -- matrix products ---------------------------------------------------------------------------------
+    // y[T,N] = x[T,K] W^T + bias[N] (bias may be NULL)
+    void (*matmul_forward)(float *y, const act *x, const Weight *w, const float *bias, int T);
+    // dx[T,K] = dy[T,N] W
+    void (*matmul_backward)(float *dx, const act *dy, const Weight *w, int T);
+
+    // -- attention ---------------------------------------------------------------------------------------
+    // qkv[T,QKV] from the product: rotates q and k (Hugging Face's half-split RoPE, pair i of a head turns by
+    // pos * theta^(-2i/HD), given as rope[pos][HD/2][2] = cos, sin). q[T,NH*HD] = rotated q. Then for
+    // i < n_writes row write_row[i] of k and v goes to slot write_slot[i] of `layer` (a row may go to several).
+    void (*rope_kv_write)(act *q, KVCache *kv, int layer, const float *qkv, const float *rope, const int *pos,
+                          const int *write_row, const int *write_slot, int n_writes, int T, int NH);
+    // dqkv[T,QKV] = dq, dk rotated back, dv, as act
+    void (*rope_backward)(act *dqkv, const float *dq, const float *dk, const float *dv, const float *rope,
+                          const int *pos, int T, int NH, int NKV, int HD);
+    // copies one page in every layer
+    void (*kv_copy_page)(KVCache *kv, int to_page, int from_page);
+
+    // out[T,NH*HD] = softmax(q k^T / sqrt(HD)) v, causal, per segment; lse[T,NH] = log sum exp (may be NULL)
+    void (*attention_forward)(act *out, float *lse, const act *q, const KVCache *kv, int layer,
+                              const Segment *segments, int n_segments, int NH);
+    // dq[T,NH*HD], dk[T,NKV*HD], dv[T,NKV*HD] = gradients given dout[T,NH*HD]; keys and values are read from
+    // the cache, their gradients go to the rows they came from (see Segment).
+    void (*attention_backward)(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse,
+                               const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments,
+                               int T, int NH);
+
+    // float -> act, n values
+    void (*to_act)(act *out, const float *in, size_t n);
+
+    // -- feed-forward: gu[T,2I] = gate, then up ----------------------------------------------------------
+    // a[T,I] = silu(gate) * up; gu_saved[T,2I] = gu as act, for the backward (may be NULL)
+    void (*swiglu_forward)(act *a, act *gu_saved, const float *gu, int T, int I);
+    void (*swiglu_backward)(act *dgu, const float *da, const act *gu_saved, int T, int I);
+
+    // -- output ------------------------------------------------------------------------------------------
+    // For each row: logprob[n] = logits[target]/temperature - lse[n], lse = log sum exp(logits/temperature),
+    // entropy[n] of that distribution in nats (may be NULL). temperature > 0.
+    void (*logprob_rows)(float *logprob, float *lse, float *entropy, const float *logits, const int *target,
+                         float temperature, int n, int V);
+    // dlogits[n,V] = dlogprob[n] / temperature * (onehot(target) - exp(logits/temperature - lse)): d loss / d logits
+    void (*dlogits_rows)(act *dlogits, const float *logits, const float *lse, const int *target,
+                         const float *dlogprob, float temperature, int n, int V);
+    // Draws token[n] by inverting the cumulative distribution at u[n] in [0,1), tokens in order of id.
+    // temperature 0: the arg max (the lowest id of equals). top_k 0 and top_p 1: off; top_k keeps the k most
+    // likely, then top_p the fewest whose probabilities reach p (ties: lower id first).
+    // logprob[n]: under the full distribution at `temperature` (at 1 where temperature is 0), the same bits as
+    // logprob_rows gives.
+    void (*sample_rows)(int *token, float *logprob, const float *logits, const float *u, float temperature,
+                        int top_k, float top_p, int n, int V);
+} Ops;
+
+#endif

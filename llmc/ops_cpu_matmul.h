@@ -1,0 +1,402 @@
+/*
+Matrix products over packed bf16 weights, for one instruction set (see ops_cpu_simd.h for how this file is
+included).
+
+Packing (weight_load, once): strips of 64 rows of W (16 below avx512), each [K/2][64][2]: a pair of neighbours
+along K lies in one 32-bit word, the words of 64 outputs side by side. One VDPBF16PS takes 16 such words and one
+broadcast pair of x. Same size as the file's bf16; the last panel (64 rows) is padded with zeros.
+
+    forward   y[T,N]  = x[T,K] W^T     sums over K, reads the panels as they lie
+    backward  dx[T,K] = dy[T,N] W      sums over N: blocks of W are turned into strips of 64 columns,
+                                       [N/2][64][2], in a buffer that stays in the L2 cache, then the same tile
+
+Batch-invariance: an output element is one accumulator that starts at 0 and takes the pairs of its sum in
+ascending order, then the bias. Between blocks of the sum the accumulator rests in the output array, which
+keeps its bits. Which rows share a tile, how panels are dealt to threads, where blocks end: none of it
+enters the chain.
+*/
+#ifndef LLMC_OPS_CPU_MATMUL_TYPES
+#define LLMC_OPS_CPU_MATMUL_TYPES
+
+#define MM_COLS 64      // outputs of a panel, the unit of work: one strip of 64 or four of 16
+#define MM_ROWS 6       // rows of the largest tile: 6 x 4 accumulators of 16, 4 weights, 1 input: 29 of 32 registers
+#define MM_BLOCK_MAX 512
+#ifndef MM_CHUNK
+#define MM_CHUNK 384    // rows that share one pass over the weights
+#endif
+#define MM_CHUNK_BACKWARD 1024 // more, since each pass also turns the weights
+#define MM_GROUP 8      // pairs between two bursts of prefetches
+
+typedef struct {
+    float *out;         // [T, n_out]
+    const bf16_t *in;   // [T, n_sum]
+    const bf16_t *w;    // packed
+    const float *bias;  // [n_out] or NULL
+    int T, n_out, n_sum; // n_sum even
+    int ld_in;
+    size_t panel;       // bf16 values in one packed panel
+    bool backward;
+    int chunk, n_chunks, n_panels; // rows per chunk; panels of 64 outputs
+} MatmulJob;
+
+// What to bring into the L2 cache while a tile computes: lines `line` ... `end`-1 of a region made of pieces of
+// 8 KiB, `stride` bytes apart; at most `burst` per MM_GROUP pairs.
+typedef struct {
+    const char *base;
+    size_t stride;
+    int line, end, burst;
+} MatmulPrefetch;
+
+// scratch of one thread: one block of a backward panel
+static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[MM_BLOCK_MAX * MM_COLS * 2];
+
+#endif
+
+#define mm_tile SIMD_NAME(mm_tile)
+#define mm_prefetch SIMD_NAME(mm_prefetch)
+#define mm_rows SIMD_NAME(mm_rows)
+#define mm_repack SIMD_NAME(mm_repack)
+#define mm_work SIMD_NAME(mm_work)
+#define mm_step SIMD_NAME(mm_step)
+#define mm_run SIMD_NAME(mm_run)
+#define mm_to_act SIMD_NAME(mm_to_act)
+
+SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
+    for (int i = 0; i < f->burst && f->line < f->end; i++, f->line++)
+        __builtin_prefetch(f->base + (f->line >> 7) * f->stride + (size_t)(f->line & 127) * 64, 0, 2);
+}
+
+#undef MM_STRIP
+#undef MM_BLOCK
+#if SIMD_LEVEL == SIMD_AVX512
+#define MM_STRIP 64            // outputs side by side in memory: what a tile is wide
+#define MM_BLOCK MM_BLOCK_MAX  // pairs of the sum per pass: 128 KiB of a panel, well inside the L2 cache
+#else
+#define MM_STRIP 16
+#define MM_BLOCK 256           // 16 KiB of a strip, in the L1 cache
+#endif
+
+#if SIMD_LEVEL == SIMD_AVX512
+
+// out[R][cols] (+)= in[R] times `pairs` pairs of one panel. R is a constant after inlining.
+SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, int cols, const bf16_t *in, size_t ld_in, const bf16_t *b,
+                         int pairs, bool first, const float *bias, MatmulPrefetch *prefetch) {
+    __m512 acc[MM_ROWS][4];
+    __mmask16 mask[4];
+    for (int j = 0; j < 4; j++) {
+        int n = cols - 16 * j;
+        mask[j] = n >= 16 ? 0xFFFF : n > 0 ? (__mmask16)((1u << n) - 1) : 0;
+    }
+    for (int r = 0; r < R; r++)
+        for (int j = 0; j < 4; j++)
+            acc[r][j] = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask[j], out + r * ld_out + 16 * j);
+    for (int k = 0, stop; k < pairs; k = stop) {
+        mm_prefetch(prefetch);
+        stop = pairs - k < MM_GROUP ? pairs : k + MM_GROUP;
+        for (int i = k; i < stop; i++) {
+            __m512bh w[4];
+            for (int j = 0; j < 4; j++) w[j] = (__m512bh)_mm512_loadu_si512(b + (size_t)i * 128 + 32 * j);
+            for (int r = 0; r < R; r++) {
+                int32_t pair;
+                memcpy(&pair, in + r * ld_in + 2 * i, 4);
+                __m512bh a = (__m512bh)_mm512_set1_epi32(pair);
+                for (int j = 0; j < 4; j++) acc[r][j] = _mm512_dpbf16_ps(acc[r][j], a, w[j]);
+            }
+        }
+    }
+    if (bias)
+        for (int j = 0; j < 4; j++) {
+            __m512 v = _mm512_maskz_loadu_ps(mask[j], bias + 16 * j);
+            for (int r = 0; r < R; r++) acc[r][j] = _mm512_add_ps(acc[r][j], v);
+        }
+    for (int r = 0; r < R; r++)
+        for (int j = 0; j < 4; j++) _mm512_mask_storeu_ps(out + r * ld_out + 16 * j, mask[j], acc[r][j]);
+}
+
+// 64 rows n times 64 columns k of W (n_k2 pairs of columns present) from the forward packing, whose strips are
+// `strip` values apart, to 32 pairs of the backward's panel: 8 x 8 transposes of 64-bit words after swapping the
+// middle two bf16 of each.
+SIMD_INLINE void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k2) {
+    (void)strip; // one strip is the whole panel
+    const __m512i swap = _mm512_set4_epi32(0x0F0E0B0A, 0x0D0C0908, 0x07060302, 0x05040100);
+    for (int k = 0; k < n_k2; k += 8)
+        for (int n = 0; n < 64; n += 16) {
+            __m512i a[8], b[8];
+            for (int i = 0; i < 8; i++)
+                a[i] = k + i < n_k2 ? _mm512_shuffle_epi8(_mm512_loadu_si512(from + (size_t)(k + i) * 128 + 2 * n), swap)
+                                    : _mm512_setzero_si512();
+            for (int i = 0; i < 8; i += 2) { // pairs of rows: b[i] even columns, b[i+1] odd ones
+                b[i] = _mm512_unpacklo_epi64(a[i], a[i + 1]);
+                b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 1]);
+            }
+            for (int i = 0; i < 2; i++) { // a[4 i ...]: 128-bit lanes 0 2 | 1 3 of rows 0-3, then of rows 4-7
+                a[4 * i + 0] = _mm512_shuffle_i64x2(b[4 * i], b[4 * i + 2], 0x88);
+                a[4 * i + 1] = _mm512_shuffle_i64x2(b[4 * i + 1], b[4 * i + 3], 0x88);
+                a[4 * i + 2] = _mm512_shuffle_i64x2(b[4 * i], b[4 * i + 2], 0xDD);
+                a[4 * i + 3] = _mm512_shuffle_i64x2(b[4 * i + 1], b[4 * i + 3], 0xDD);
+            }
+            bf16_t *t = to + (size_t)(n / 2) * 128 + 4 * k;
+            for (int i = 0; i < 4; i++) { // columns i (lane 0 or 1) and i + 4 (lane 2 or 3)
+                _mm512_storeu_si512(t + (size_t)i * 128, _mm512_shuffle_i64x2(a[i], a[4 + i], 0x88));
+                _mm512_storeu_si512(t + (size_t)(i + 4) * 128, _mm512_shuffle_i64x2(a[i], a[4 + i], 0xDD));
+            }
+        }
+}
+
+#else
+
+#if defined __clang__
+#define MM_UNROLL
+#else
+#define MM_UNROLL _Pragma("GCC unroll 8") // so that the accumulators are registers
+#endif
+
+// acc[S] += w[S] times one float. By hand on avx2: gcc, left to choose, broadcasts early and moves sums about, and
+// 12 sums, 2 weights, a mask and this float are all 16 registers.
+#if SIMD_LEVEL == SIMD_AVX2
+#define MM_LANES 8
+#define MM_VEC vf8
+#define MM_UVEC vu8
+SIMD_INLINE void mm_step(vf8 acc[2], const vu8 w[2], const float *x) {
+    vf8 t;
+    __asm__("vbroadcastss %5, %2\n\tvfmadd231ps %2, %3, %0\n\tvfmadd231ps %2, %4, %1"
+            : "+x"(acc[0]), "+x"(acc[1]), "=&x"(t)
+            : "x"(w[0]), "x"(w[1]), "m"(*x));
+}
+#else
+#define MM_LANES 4
+#define MM_VEC vf4
+#define MM_UVEC vu4
+SIMD_INLINE void mm_step(vf4 acc[4], const vu4 w[4], const float *x) {
+    MM_UNROLL
+    for (int j = 0; j < 4; j++) acc[j] = acc[j] + (vf4)w[j] * *x;
+}
+#endif
+
+// As above for a strip of 16 in registers of MM_LANES. x is split into floats, even[MM_ROWS][MM_SPLIT] and odd
+// alike. A word of weights becomes two floats by a shift and a mask; all rows take the even ones, then the odd.
+#define MM_SPLIT (MM_BLOCK + 16) // not a power of two: rows would share a cache set
+SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *x_even, const float *x_odd, const bf16_t *b,
+                         int pairs, bool first) {
+    enum { S = MM_STRIP / MM_LANES };
+    MM_VEC acc[MM_ROWS][S];
+    MM_UNROLL
+    for (int r = 0; r < R; r++)
+        MM_UNROLL
+        for (int j = 0; j < S; j++) {
+            acc[r][j] = (MM_VEC){0};
+            if (!first) memcpy(&acc[r][j], out + r * ld_out + j * MM_LANES, sizeof acc[r][j]);
+        }
+    for (int k = 0; k < pairs; k++) {
+        MM_UVEC w[S];
+        MM_UNROLL
+        for (int j = 0; j < S; j++) {
+            memcpy(&w[j], b + (size_t)k * 2 * MM_STRIP + 2 * MM_LANES * j, sizeof w[j]);
+            w[j] = w[j] << 16;
+        }
+        MM_UNROLL
+        for (int r = 0; r < R; r++) mm_step(acc[r], w, x_even + r * MM_SPLIT + k);
+        MM_UNROLL
+        for (int j = 0; j < S; j++) {
+            memcpy(&w[j], b + (size_t)k * 2 * MM_STRIP + 2 * MM_LANES * j, sizeof w[j]);
+            w[j] = w[j] & 0xFFFF0000u;
+        }
+        MM_UNROLL
+        for (int r = 0; r < R; r++) mm_step(acc[r], w, x_odd + r * MM_SPLIT + k);
+    }
+    MM_UNROLL
+    for (int r = 0; r < R; r++)
+        MM_UNROLL
+        for (int j = 0; j < S; j++) memcpy(out + r * ld_out + j * MM_LANES, &acc[r][j], sizeof acc[r][j]);
+}
+
+static inline void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k2) {
+    for (int n = 0; n < 32; n += 8) // one source strip each
+        for (int k = 0; k < n_k2; k++) {
+            const bf16_t *f = from + n / 8 * strip + (size_t)k * 32;
+            bf16_t *t = to + (size_t)(k / 8) * MM_BLOCK * 32 + (size_t)n * 32 + k % 8 * 4;
+            for (int i = 0; i < 8; i++) {
+                uint32_t pair[2], turned[2]; // of two rows: (k, k+1) each
+                memcpy(pair, f + 4 * i, 8);
+                turned[0] = (pair[0] & 0xFFFF) | pair[1] << 16;
+                turned[1] = pair[0] >> 16 | (pair[1] & 0xFFFF0000u);
+                memcpy(t + (size_t)i * 32, turned, 8);
+            }
+        }
+}
+
+#endif
+
+// Rows r0 ... r1-1 of one panel and one block of the sum, in tiles of as equal height as can be. Meanwhile `next`
+// (next_lines cache lines, see MatmulPrefetch) comes in.
+static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, const bf16_t *b, size_t strip, int sum0,
+                           int pairs, const bf16_t *next, size_t next_stride, int next_lines) {
+    int rows = r1 - r0, n_tiles = (rows + MM_ROWS - 1) / MM_ROWS;
+    int cols = job->n_out - panel * MM_COLS < MM_COLS ? job->n_out - panel * MM_COLS : MM_COLS;
+    bool first = sum0 == 0, last = sum0 + 2 * pairs >= job->n_sum;
+    const float *bias = last && job->bias ? job->bias + (size_t)panel * MM_COLS : NULL;
+    for (int i = 0; i < n_tiles; i++) {
+        int r = r0 + (int)((int64_t)rows * i / n_tiles), height = r0 + (int)((int64_t)rows * (i + 1) / n_tiles) - r;
+        float *out = job->out + (size_t)r * job->n_out + (size_t)panel * MM_COLS;
+        const bf16_t *in = job->in + (size_t)r * job->ld_in + sum0;
+        const size_t ld_out = (size_t)job->n_out, ld_in = (size_t)job->ld_in;
+#if SIMD_LEVEL == SIMD_AVX512
+        (void)strip;
+        MatmulPrefetch prefetch;
+        prefetch.base = (const char *)next;
+        prefetch.stride = next_stride;
+        prefetch.line = next_lines * i / n_tiles;
+        prefetch.end = n_tiles == 1 ? 0 : next_lines * (i + 1) / n_tiles; // one tile: it is a stream anyway
+        prefetch.burst = (4 * MM_GROUP + n_tiles - 1) / n_tiles;
+#define MM_TILE(R) case R: mm_tile(R, out, ld_out, cols, in, ld_in, b, pairs, first, bias, &prefetch); break
+        switch (height) { MM_TILE(1); MM_TILE(2); MM_TILE(3); MM_TILE(4); MM_TILE(5); MM_TILE(6); }
+#else
+        (void)next, (void)next_stride, (void)next_lines;
+        float even[MM_ROWS * MM_SPLIT], odd[MM_ROWS * MM_SPLIT];
+        for (int j = 0; j < height; j++)
+            for (int k = 0; k < pairs; k++) {
+                uint32_t pair;
+                memcpy(&pair, in + j * ld_in + 2 * k, 4);
+                uint32_t low = pair << 16, high = pair & 0xFFFF0000u;
+                memcpy(&even[j * MM_SPLIT + k], &low, 4);
+                memcpy(&odd[j * MM_SPLIT + k], &high, 4);
+            }
+        for (int c = 0; c < cols; c += MM_STRIP) {
+            const int n = cols - c < MM_STRIP ? cols - c : MM_STRIP;
+            const bf16_t *bc = b + c / MM_STRIP * strip;
+            float edge[MM_ROWS * MM_STRIP], *to = n < MM_STRIP ? edge : out + c; // a tile writes whole strips
+            const size_t ld_to = n < MM_STRIP ? MM_STRIP : ld_out;
+            for (int j = 0; j < height && to == edge; j++) memcpy(edge + j * MM_STRIP, out + j * ld_out + c, (size_t)n * sizeof *edge);
+#define MM_TILE(R) case R: mm_tile(R, to, ld_to, even, odd, bc, pairs, first); break
+            switch (height) { MM_TILE(1); MM_TILE(2); MM_TILE(3); MM_TILE(4); MM_TILE(5); MM_TILE(6); }
+            for (int j = 0; j < height && to == edge; j++) memcpy(out + j * ld_out + c, edge + j * MM_STRIP, (size_t)n * sizeof *edge);
+            for (int j = 0; j < height && bias; j++)
+                for (int k = 0; k < n; k++) out[j * ld_out + c + k] += bias[c + k];
+        }
+#endif
+#undef MM_TILE
+    }
+}
+
+// Units u0 ... u1-1 of a product; unit u is chunk u / n_panels of the rows times panel u % n_panels.
+static void mm_work(const MatmulJob *job, int u0, int u1) {
+    const int n_pairs = job->n_sum / 2;
+    const size_t strip = job->panel / (MM_COLS / MM_STRIP);
+    for (int u = u0, next; u < u1; u = next) {
+        int chunk = u / job->n_panels, p0 = u % job->n_panels;
+        next = (chunk + 1) * job->n_panels < u1 ? (chunk + 1) * job->n_panels : u1;
+        int p1 = p0 + next - u, r0 = chunk * job->chunk, r1 = r0 + job->chunk < job->T ? r0 + job->chunk : job->T;
+        if (!job->backward) {
+            for (int p = p0; p < p1; p++)
+                for (int k = 0; k < n_pairs; k += MM_BLOCK) {
+                    const bf16_t *b = job->w + p * job->panel + (size_t)k * 2 * MM_STRIP;
+                    int pairs = n_pairs - k < MM_BLOCK ? n_pairs - k : MM_BLOCK;
+                    bool end = p + 1 == p1 && k + pairs == n_pairs;
+                    // what comes next lies right behind
+                    mm_rows(job, r0, r1, p, b, strip, 2 * k, pairs, b + (size_t)pairs * 128, 8192, end ? 0 : 4 * pairs);
+                }
+            continue;
+        }
+        for (int k = 0; k < n_pairs; k += MM_BLOCK) // every panel takes this block of `in` while it is in the cache
+            for (int p = p0; p < p1; p++) {
+                int pairs = n_pairs - k < MM_BLOCK ? n_pairs - k : MM_BLOCK;
+                int n_k2 = (job->n_out + 1) / 2 - 32 * p < 32 ? (job->n_out + 1) / 2 - 32 * p : 32;
+                const bf16_t *from = job->w + k / 32 * job->panel + (size_t)p * 32 * 2 * MM_STRIP;
+                for (int i = 0; i < pairs; i += 32)
+                    mm_repack(matmul_scratch + (size_t)i * 2 * MM_STRIP, from + i / 32 * job->panel, strip, n_k2);
+                bool end = p + 1 == p1 || p + 2 == job->n_panels; // the last panel may be short
+                mm_rows(job, r0, r1, p, matmul_scratch, (size_t)MM_BLOCK * 2 * MM_STRIP, 2 * k, pairs, from + 32 * 128,
+                        job->panel * sizeof *from, end ? 0 : 4 * (pairs / 32 * 32));
+            }
+    }
+}
+
+static void mm_run(MatmulJob *job) {
+    if (job->T <= 0 || job->n_out <= 0) return;
+    bf16_t *padded = NULL; // a sum of odd length: copy in with a zero at the end of each row
+    if (job->n_sum % 2) {
+        int n = job->n_sum;
+        padded = (bf16_t *)xaligned((size_t)job->T * (n + 1) * sizeof *padded);
+        for (int t = 0; t < job->T; t++) {
+            memcpy(padded + (size_t)t * (n + 1), job->in + (size_t)t * n, (size_t)n * sizeof *padded);
+            padded[(size_t)t * (n + 1) + n] = 0;
+        }
+        job->in = padded;
+        job->n_sum = n + 1;
+    }
+    job->ld_in = job->n_sum;
+    job->n_panels = (job->n_out + MM_COLS - 1) / MM_COLS;
+    double work = (double)job->T * job->n_out * job->n_sum;
+    int n_threads = work < 5e5 ? 1 : omp_get_max_threads(); // below, waking threads costs more than they save
+    int least = job->backward ? 96 : 24; // rows that pay for another pass over the weights
+    job->chunk = job->backward ? MM_CHUNK_BACKWARD : MM_CHUNK;
+    job->n_chunks = (job->T + job->chunk - 1) / job->chunk;
+    job->chunk = (job->T + job->n_chunks - 1) / job->n_chunks; // as equal as can be
+    while ((int64_t)job->n_panels * ((job->T + job->chunk - 1) / job->chunk) < 3 * n_threads && job->chunk / 2 >= least) job->chunk /= 2;
+    job->n_chunks = (job->T + job->chunk - 1) / job->chunk;
+    int n_units = job->n_panels * job->n_chunks;
+    if (n_threads > n_units) n_threads = n_units;
+    if (n_threads == 1) {
+        mm_work(job, 0, n_units);
+    } else {
+#pragma omp parallel num_threads(n_threads)
+        {
+            int n = omp_get_num_threads(), i = omp_get_thread_num();
+            mm_work(job, (int)((int64_t)n_units * i / n), (int)((int64_t)n_units * (i + 1) / n));
+        }
+    }
+    free(padded);
+}
+
+void SIMD_NAME(weight_load)(Weight *w, const RawTensor *raw, int n_raw) { cpu_weight_pack(w, raw, n_raw, MM_STRIP); }
+
+// y[T,N] = x[T,K] W^T + bias[N]
+void SIMD_NAME(matmul_forward)(float *y, const act *x, const Weight *w, const float *bias, int T) {
+    MatmulJob job;
+    memset(&job, 0, sizeof job);
+    job.out = y;
+    job.in = (const bf16_t *)x;
+    job.w = (const bf16_t *)w->data;
+    job.bias = bias;
+    job.T = T;
+    job.n_out = w->N;
+    job.n_sum = w->K;
+    job.panel = (size_t)((w->K + 1) / 2) * 128;
+    mm_run(&job);
+}
+
+// dx[T,K] = dy[T,N] W
+void SIMD_NAME(matmul_backward)(float *dx, const act *dy, const Weight *w, int T) {
+    MatmulJob job;
+    memset(&job, 0, sizeof job);
+    job.out = dx;
+    job.in = (const bf16_t *)dy;
+    job.w = (const bf16_t *)w->data;
+    job.T = T;
+    job.n_out = w->K;
+    job.n_sum = w->N;
+    job.panel = (size_t)((w->K + 1) / 2) * 128;
+    job.backward = true;
+    mm_run(&job);
+}
+
+static void mm_to_act(bf16_t *out, const float *in, size_t n) {
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) vf_store_bf16(out + i, vf_load(in + i));
+    if (i < n) vf_store_bf16_n(out + i, vf_load_n(in + i, (int)(n - i)), (int)(n - i));
+}
+
+// float -> bf16, n values
+void SIMD_NAME(to_act)(act *out, const float *in, size_t n) {
+    const size_t piece = 1 << 14;
+    const int64_t pieces = (int64_t)((n + piece - 1) / piece);
+#pragma omp parallel for schedule(static) if (pieces > 4)
+    for (int64_t i = 0; i < pieces; i++) {
+        size_t at = (size_t)i * piece;
+        mm_to_act((bf16_t *)out + at, in + at, n - at < piece ? n - at : piece);
+    }
+}
+
+#undef MM_LANES
+#undef MM_VEC
+#undef MM_UVEC

@@ -1,0 +1,292 @@
+/*
+16 floats at a time, for one instruction set. ops_cpu.h includes this file (and the kernels written over it)
+once per level, with SIMD_LEVEL and SIMD_NAME set and the compiler told the target, so there is no include
+guard: `vf_fma` below becomes vf_fma_avx512, vf_fma_avx2 and vf_fma_portable.
+
+    vf   16 floats, vi 16 int32, vu 16 uint32, all of the compiler's vector extension: + - * / & | ~ << >> work
+         on them. The avx2 and portable levels leave it to the compiler to cut them into registers of 8 or 4.
+         It does so badly for comparisons: write vf_lt(a, b), not a < b.
+
+Two rules for kernels. (1) -ffp-contract=off everywhere: what is a fused multiply-add is written vf_fma, and
+nothing else is one. (2) No vf inside `#pragma omp parallel` itself: there, call a plain function that does
+one thread's or one row's work. clang compiles the body of a parallel region without the target of the
+function around it, and refuses.
+*/
+#ifndef LLMC_OPS_CPU_SIMD_TYPES
+#define LLMC_OPS_CPU_SIMD_TYPES
+typedef float vf __attribute__((vector_size(64)));
+typedef int32_t vi __attribute__((vector_size(64)));
+typedef uint32_t vu __attribute__((vector_size(64)));
+typedef float vf8 __attribute__((vector_size(32)));
+typedef int32_t vi8 __attribute__((vector_size(32)));
+typedef uint32_t vu8 __attribute__((vector_size(32)));
+typedef float vf4 __attribute__((vector_size(16)));
+typedef int32_t vi4 __attribute__((vector_size(16)));
+typedef uint32_t vu4 __attribute__((vector_size(16)));
+
+#define SIMD_INLINE static inline __attribute__((always_inline, unused))
+
+#define vf_load SIMD_NAME(vf_load)
+#define vf_store SIMD_NAME(vf_store)
+#define vf_load_n SIMD_NAME(vf_load_n)
+#define vf_store_n SIMD_NAME(vf_store_n)
+#define vf_set1 SIMD_NAME(vf_set1)
+#define vf_zero SIMD_NAME(vf_zero)
+#define vi_set1 SIMD_NAME(vi_set1)
+#define vf_fma SIMD_NAME(vf_fma)
+#define vf_select SIMD_NAME(vf_select)
+#define vf_lt SIMD_NAME(vf_lt)
+#define vf_is_nan SIMD_NAME(vf_is_nan)
+#define vf_max SIMD_NAME(vf_max)
+#define vf_min SIMD_NAME(vf_min)
+#define vf_sum SIMD_NAME(vf_sum)
+#define vf_hmax SIMD_NAME(vf_hmax)
+#define vf_load_bf16 SIMD_NAME(vf_load_bf16)
+#define vf_store_bf16 SIMD_NAME(vf_store_bf16)
+#define vf_load_bf16_n SIMD_NAME(vf_load_bf16_n)
+#define vf_store_bf16_n SIMD_NAME(vf_store_bf16_n)
+#define vf_bf16_bits SIMD_NAME(vf_bf16_bits)
+#define vf_exp SIMD_NAME(vf_exp)
+#endif
+
+// the register a level cuts a vf into
+#undef SIMD_PIECE
+#undef SIMD_IPIECE
+#undef SIMD_PIECES
+#if SIMD_LEVEL == SIMD_AVX2
+#define SIMD_PIECE vf8
+#define SIMD_IPIECE vi8
+#define SIMD_PIECES 2
+#elif SIMD_LEVEL == SIMD_PORTABLE
+#define SIMD_PIECE vf4
+#define SIMD_IPIECE vi4
+#define SIMD_PIECES 4
+#endif
+
+// ----------------------------------------------------------------------------
+// memory: no alignment is needed. The _n forms touch only the first n of 16 (0 <= n <= 16), the others are
+// read as 0 and not written.
+
+SIMD_INLINE vf vf_set1(float x) { return (vf){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+SIMD_INLINE vi vi_set1(int32_t x) { return (vi){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+SIMD_INLINE vf vf_zero(void) { return vf_set1(0.0f); }
+
+#if SIMD_LEVEL == SIMD_AVX512
+
+SIMD_INLINE vf vf_load(const float *p) { return (vf)_mm512_loadu_ps(p); }
+SIMD_INLINE void vf_store(float *p, vf v) { _mm512_storeu_ps(p, (__m512)v); }
+SIMD_INLINE vf vf_load_n(const float *p, int n) { return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
+SIMD_INLINE void vf_store_n(float *p, vf v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
+
+#else
+
+SIMD_INLINE vf vf_load(const float *p) {
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+SIMD_INLINE void vf_store(float *p, vf v) {
+    SIMD_PIECE x[SIMD_PIECES];
+    memcpy(x, &v, 64);
+    for (int i = 0; i < SIMD_PIECES; i++) memcpy(p + i * (16 / SIMD_PIECES), &x[i], sizeof x[i]);
+}
+
+SIMD_INLINE vf vf_load_n(const float *p, int n) {
+    float a[16] = {0};
+    memcpy(a, p, (size_t)n * sizeof *p);
+    return vf_load(a);
+}
+
+SIMD_INLINE void vf_store_n(float *p, vf v, int n) {
+    float a[16];
+    vf_store(a, v);
+    memcpy(p, a, (size_t)n * sizeof *p);
+}
+
+#endif
+
+// ----------------------------------------------------------------------------
+// arithmetic
+
+// a*b + c: rounded once where the level has the instruction, twice on portable
+SIMD_INLINE vf vf_fma(vf a, vf b, vf c) {
+#if SIMD_LEVEL == SIMD_AVX512
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif SIMD_LEVEL == SIMD_AVX2
+    vf8 x[2], y[2], z[2];
+    memcpy(x, &a, 64);
+    memcpy(y, &b, 64);
+    memcpy(z, &c, 64);
+    z[0] = (vf8)_mm256_fmadd_ps((__m256)x[0], (__m256)y[0], (__m256)z[0]);
+    z[1] = (vf8)_mm256_fmadd_ps((__m256)x[1], (__m256)y[1], (__m256)z[1]);
+    memcpy(&c, z, 64);
+    return c;
+#else
+    return a * b + c;
+#endif
+}
+
+// mask (0 or -1 per lane) ? a : b
+SIMD_INLINE vf vf_select(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+
+// a < b and "is NaN" as masks; false for NaN, as <
+#if SIMD_LEVEL == SIMD_AVX512
+SIMD_INLINE vi vf_lt(vf a, vf b) { return (vi)(a < b); }
+SIMD_INLINE vi vf_is_nan(vf a) { return (vi)(a != a); }
+#else
+SIMD_INLINE vi vf_lt(vf a, vf b) {
+    SIMD_PIECE x[SIMD_PIECES], y[SIMD_PIECES];
+    SIMD_IPIECE m[SIMD_PIECES];
+    vi mask;
+    memcpy(x, &a, 64);
+    memcpy(y, &b, 64);
+    for (int i = 0; i < SIMD_PIECES; i++) m[i] = (SIMD_IPIECE)(x[i] < y[i]);
+    memcpy(&mask, m, 64);
+    return mask;
+}
+
+SIMD_INLINE vi vf_is_nan(vf a) {
+    SIMD_PIECE x[SIMD_PIECES];
+    SIMD_IPIECE m[SIMD_PIECES];
+    vi mask;
+    memcpy(x, &a, 64);
+    for (int i = 0; i < SIMD_PIECES; i++) m[i] = (SIMD_IPIECE)(x[i] != x[i]);
+    memcpy(&mask, m, 64);
+    return mask;
+}
+#endif
+
+// As the x86 instructions: the second operand if either is NaN.
+#if SIMD_LEVEL == SIMD_AVX512
+SIMD_INLINE vf vf_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+SIMD_INLINE vf vf_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+#else
+SIMD_INLINE vf vf_max(vf a, vf b) { return vf_select(vf_lt(b, a), a, b); }
+SIMD_INLINE vf vf_min(vf a, vf b) { return vf_select(vf_lt(a, b), a, b); }
+#endif
+
+// Sum of the 16: lanes i and i+8, then i and i+4, i and i+2, i and i+1; the same tree at every level.
+SIMD_INLINE float vf_sum(vf v) {
+    vf8 h[2];
+    memcpy(h, &v, 64);
+    h[0] += h[1];
+    vf4 q[2];
+    memcpy(q, h, 32);
+    q[0] += q[1];
+    return (q[0][0] + q[0][2]) + (q[0][1] + q[0][3]);
+}
+
+// The largest of the 16. A NaN may be lost.
+SIMD_INLINE float vf_hmax(vf v) {
+    vf4 q[4];
+    memcpy(q, &v, 64);
+    float m[4];
+    for (int i = 0; i < 4; i++) {
+        float a = q[0][i] > q[1][i] ? q[0][i] : q[1][i], b = q[2][i] > q[3][i] ? q[2][i] : q[3][i];
+        m[i] = a > b ? a : b;
+    }
+    float a = m[0] > m[2] ? m[0] : m[2], b = m[1] > m[3] ? m[1] : m[3];
+    return a > b ? a : b;
+}
+
+// ----------------------------------------------------------------------------
+// bf16: to nearest, ties to even, subnormals kept, NaN stays NaN; bit for bit what f32_to_bf16 gives. (The
+// avx512 instruction for it, VCVTNEPS2BF16, flushes subnormals, so it is not used.)
+
+// the bf16 of each lane in the lower half of 32 bits
+SIMD_INLINE vu vf_bf16_bits(vf v) {
+    vu u = (vu)v;
+    vu rounded = (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16;
+    return (vu)vf_select(vf_is_nan(v), (vf)((u >> 16) | 0x40u), (vf)rounded);
+}
+
+#if SIMD_LEVEL == SIMD_AVX512
+
+SIMD_INLINE vf vf_load_bf16(const bf16_t *p) {
+    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16);
+}
+
+SIMD_INLINE vf vf_load_bf16_n(const bf16_t *p, int n) {
+    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p)), 16);
+}
+
+SIMD_INLINE void vf_store_bf16(bf16_t *p, vf v) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16((__m512i)vf_bf16_bits(v)));
+}
+
+SIMD_INLINE void vf_store_bf16_n(bf16_t *p, vf v, int n) {
+    _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), _mm512_cvtepi32_epi16((__m512i)vf_bf16_bits(v)));
+}
+
+#elif SIMD_LEVEL == SIMD_AVX2
+
+SIMD_INLINE vf vf_load_bf16(const bf16_t *p) {
+    __m256i h[2];
+    for (int i = 0; i < 2; i++)
+        h[i] = _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p + 8 * i))), 16);
+    vf v;
+    memcpy(&v, h, 64);
+    return v;
+}
+
+SIMD_INLINE void vf_store_bf16(bf16_t *p, vf v) {
+    vu u = vf_bf16_bits(v);
+    __m256i h[2];
+    memcpy(h, &u, 64); // packus works in halves of 128 bits: 0 1 | 2 3 from 0 2 | 1 3
+    _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(_mm256_packus_epi32(h[0], h[1]), 0xD8));
+}
+
+#else
+
+SIMD_INLINE vf vf_load_bf16(const bf16_t *p) {
+    vu u;
+    for (int i = 0; i < 16; i++) u[i] = (uint32_t)p[i] << 16;
+    return (vf)u;
+}
+
+SIMD_INLINE void vf_store_bf16(bf16_t *p, vf v) {
+    vu u = vf_bf16_bits(v);
+    for (int i = 0; i < 16; i++) p[i] = (bf16_t)u[i];
+}
+
+#endif
+
+#if SIMD_LEVEL != SIMD_AVX512
+
+SIMD_INLINE vf vf_load_bf16_n(const bf16_t *p, int n) {
+    bf16_t a[16] = {0};
+    memcpy(a, p, (size_t)n * sizeof *p);
+    return vf_load_bf16(a);
+}
+
+SIMD_INLINE void vf_store_bf16_n(bf16_t *p, vf v, int n) {
+    bf16_t a[16];
+    vf_store_bf16(a, v);
+    memcpy(p, a, (size_t)n * sizeof *p);
+}
+
+#endif
+
+// ----------------------------------------------------------------------------
+// e^x to about 1 ulp; 0 where the result would be subnormal (x < -87.33654) and for -inf, +inf above
+// 88.72283, NaN for NaN, exactly 1 for 0. x = n ln2 + r, |r| <= ln2/2, e^r by a polynomial (Cephes expf),
+// then n is added to the exponent. ln2 is cut in two, the first so short that n times it is exact.
+SIMD_INLINE vf vf_exp(vf x) {
+    const vf round = vf_set1(12582912.0f); // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+    vf t = vf_fma(x, vf_set1(1.44269504088896341f), round);
+    vf n = t - round;
+    vf r = vf_fma(n, vf_set1(-0.693359375f), x);
+    r = vf_fma(n, vf_set1(2.12194440e-4f), r);
+    vf p = vf_set1(1.9875691500e-4f);
+    p = vf_fma(p, r, vf_set1(1.3981999507e-3f));
+    p = vf_fma(p, r, vf_set1(8.3334519073e-3f));
+    p = vf_fma(p, r, vf_set1(4.1665795894e-2f));
+    p = vf_fma(p, r, vf_set1(1.6666665459e-1f));
+    p = vf_fma(p, r, vf_set1(5.0000001201e-1f));
+    p = vf_fma(p, r * r, r) + 1.0f;
+    vf y = (vf)((vu)p + ((vu)t << 23));
+    y = vf_select(vf_lt(vf_set1(88.72283f), x), vf_set1(INFINITY), y);
+    y = vf_select(vf_lt(x, vf_set1(-87.3365402f)), vf_zero(), y);
+    return vf_select(vf_is_nan(x), x, y);
+}

@@ -1,0 +1,134 @@
+/*
+THE list of options. One row is a YAML key, a long option, a field of `struct Options`, a line of --help, of the
+run header, of the saved config.yml and of the README. Included several times by options.h, which says each time
+what the row macros mean; hence no include guard.
+
+    GROUP(heading)
+    INT  (key, default, range of whole numbers, commands, meaning)
+    REAL (key, default, range of numbers,       commands, meaning)
+    FLAG (key, default,                         commands, meaning)      true or false
+    WORD (key, default, "word|word|...",        commands, meaning)
+    INTS (key, default, range of each,          commands, meaning)      a list: [1, 2] in YAML, 1,2 on the command line
+    TEXT (key, default, what it is,             commands, meaning)
+    TEXTS(key, default, what each is,           commands, meaning)      a list of texts without commas
+    PER_COMMAND(key, commands, default)                                 another default there; REQUIRED: must be given
+
+Ranges are written as in mathematics: "[0, 1)" holds 0 but not 1. Whole numbers end at 2147483647. Names are TRL's where TRL has one.
+*/
+#ifndef GROUP
+#define GROUP(heading)
+#endif
+#ifndef INT
+#define INT(key, preset, range, commands, meaning)
+#endif
+#ifndef REAL
+#define REAL(key, preset, range, commands, meaning)
+#endif
+#ifndef FLAG
+#define FLAG(key, preset, commands, meaning)
+#endif
+#ifndef WORD
+#define WORD(key, preset, words, commands, meaning)
+#endif
+#ifndef INTS
+#define INTS(key, preset, range, commands, meaning)
+#endif
+#ifndef TEXT
+#define TEXT(key, preset, what, commands, meaning)
+#endif
+#ifndef TEXTS
+#define TEXTS(key, preset, what, commands, meaning)
+#endif
+#ifndef PER_COMMAND
+#define PER_COMMAND(key, commands, preset)
+#endif
+
+GROUP("Files")
+TEXT(config, "", "FILE.yml", CMD_ALL, "read options from this file; the command line wins over it")
+TEXT(model, "", "DIR", CMD_MODEL, "Hugging Face folder of a Qwen2 or Qwen2.5 model: config.json, tokenizer.json, safetensors")
+PER_COMMAND(model, CMD_MODEL, REQUIRED)
+TEXTS(data, "", "FILE.jsonl", CMD_TRAIN | CMD_EVAL, "problems, one JSON object a line: what to train on, or the benchmarks to answer")
+PER_COMMAND(data, CMD_TRAIN | CMD_EVAL, REQUIRED)
+TEXTS(validation_data, "", "FILE.jsonl", CMD_TRAIN, "problems for validation_steps, when not held out of data by validation_size")
+TEXT(checkpoint, "", "DIR", CMD_EVAL | CMD_GENERATE | CMD_SCORE, "checkpoint folder whose vectors are added; none: the base model")
+TEXT(steering, "", "FILE", CMD_EVAL | CMD_GENERATE | CMD_SCORE | CMD_BENCH, "steering_vectors.safetensors to add to the model")
+TEXT(init_steering, "", "FILE", CMD_TRAIN, "vectors to start from; empty: zeros, the base model")
+TEXT(output_dir, "train_output", "DIR", CMD_TRAIN, "checkpoints and metrics.jsonl go to DIR/model_name/dataset_name/setup/seed-N/")
+TEXT(results_dir, "results", "DIR", CMD_EVAL, "accuracies and completions go under DIR/eval/")
+TEXT(model_name, "", "NAME", CMD_TRAIN | CMD_EVAL, "the model's name in paths; empty: its folder's name")
+TEXT(dataset_name, "", "NAME", CMD_TRAIN | CMD_EVAL, "the data's name in paths; empty: its file's name without .jsonl")
+TEXT(resume, "none", "none|auto|DIR", CMD_TRAIN, "go on from the newest checkpoint of the same run (auto) or from this one")
+
+GROUP("Machine")
+WORD(device, "cpu", "ref|cpu|cuda", CMD_MODEL & ~CMD_TOKENIZE, "who computes; ref: plain loops in fp32, slow, the specification")
+INT(seed, 0, "[0, inf)", CMD_MODEL & ~CMD_TOKENIZE, "all randomness: order of problems, sampling, held-out problems")
+REAL(activation_memory, 2.0, "(0, 65536]", CMD_TRAIN | CMD_SCORE, "GiB for activations of one forward; more rows at a time run faster, same gradient")
+
+GROUP("Problems and prompts")
+WORD(prompt_template, "qwen25-math-cot", "qwen25-math-cot|qwen-boxed|r1|raw", CMD_SAMPLING, "how a problem becomes a prompt; the default is Qwen2.5-Math's and the papers'")
+TEXT(system, "", "TEXT", CMD_SAMPLING, "system turn; empty: the template's own")
+INT(limit, 0, "[0, inf)", CMD_TRAIN | CMD_EVAL, "use the first so many problems of each file; 0: all")
+INT(max_solution_steps, 0, "[0, 1000]", CMD_TRAIN, "keep training problems whose solution has at most so many <<...>> marks; 0: all")
+INT(validation_size, 0, "[0, inf)", CMD_TRAIN, "so many problems, chosen by seed, are kept out of training for validation")
+TEXT(exclude, "", "FILE.jsonl", CMD_TRAIN, "leave out the training problems whose id is a train_id of this file")
+
+GROUP("Sampling")
+INT(num_generations, 8, "[1, 16384]", CMD_SAMPLING, "completions of each prompt: G, the size of a group")
+PER_COMMAND(num_generations, CMD_EVAL | CMD_GENERATE, "1")
+INT(max_completion_length, 512, "[1, 1048576]", CMD_SAMPLING, "most new tokens of a completion; a longer one is cut and marked truncated")
+REAL(temperature, 1.0, "[0, 100]", CMD_SAMPLING | CMD_SCORE, "logits are divided by it before the softmax; 0: greedy, not in training")
+REAL(top_p, 1.0, "(0, 1]", CMD_SAMPLING, "sample from the fewest tokens that hold this much probability; 1: all")
+INT(top_k, 0, "[0, inf)", CMD_SAMPLING, "sample from the so many likeliest tokens; 0: all")
+INT(rollout_batch_size, 64, "[1, 16384]", CMD_SAMPLING, "sequences decoded at once; changes speed and memory, never a result")
+
+GROUP("Training")
+WORD(setup, "steering", "steering|steering_layer", CMD_TRAIN, "what is trained: a vector for every layer, or for the chosen layers alone")
+INTS(layers, "", "[0, 1023]", CMD_TRAIN, "the layers of setup steering_layer, the first is 0")
+WORD(reward, "math", "math|format|random", CMD_TRAIN, "+1 or -1 for: a correct boxed answer, any boxed answer, a coin (controls)")
+INT(prompts_per_step, 16, "[1, 16384]", CMD_TRAIN, "prompts of one optimizer step; times num_generations completions")
+WORD(advantage, "rloo", "rloo|grpo|grpo_no_std", CMD_TRAIN, "reward less: the mean of the others (rloo, the papers'), the group mean, over its std (grpo)")
+WORD(loss_type, "dapo", "dapo|grpo|dr_grpo", CMD_TRAIN, "log-prob sums divided by: all tokens of the step, each completion's own, the length limit")
+INT(num_iterations, 1, "[1, 1000]", CMD_TRAIN, "optimizer steps on each batch of completions (mu); 1 is on-policy, its ratio exactly 1")
+REAL(epsilon, 0.2, "(0, 1]", CMD_TRAIN, "the ratio is clipped below 1 - epsilon; idle with num_iterations 1")
+REAL(epsilon_high, 0.2, "(0, inf)", CMD_TRAIN, "the ratio is clipped above 1 + epsilon_high")
+REAL(beta, 0.0, "[0, inf)", CMD_TRAIN, "weight of the KL to the base model (k3 estimator); 0: none")
+REAL(learning_rate, 1e-3, "[0, inf)", CMD_TRAIN, "AdamW's; the papers: 1e-3 for all layers, more for one layer, the deeper the more")
+REAL(warmup_ratio, 0.03, "[0, 1]", CMD_TRAIN, "share of the steps in which the rate rises linearly from 0")
+WORD(lr_scheduler_type, "constant", "constant|linear|cosine", CMD_TRAIN, "the rate after warm-up: stays, or falls to 0 at the last step")
+INT(max_steps, 0, "[0, inf)", CMD_TRAIN, "optimizer steps; 0: as many as num_train_epochs needs")
+REAL(num_train_epochs, 1, "(0, 100000]", CMD_TRAIN, "passes over the training problems when max_steps is 0")
+REAL(max_grad_norm, 2.0, "(0, inf)", CMD_TRAIN, "a longer gradient is scaled down to this length (all vectors together); the papers: 2")
+REAL(adam_beta1, 0.9, "[0, 1)", CMD_TRAIN, "AdamW: decay of the mean gradient")
+REAL(adam_beta2, 0.999, "[0, 1)", CMD_TRAIN, "AdamW: decay of the mean squared gradient")
+REAL(adam_epsilon, 1e-8, "(0, 1]", CMD_TRAIN, "AdamW: added to the root of the mean squared gradient")
+REAL(weight_decay, 0.0, "[0, inf)", CMD_TRAIN, "AdamW: pull towards zero, that is towards the base model")
+FLAG(dynamic_sampling, false, CMD_TRAIN, "draw further prompts until prompts_per_step groups have unequal rewards (DAPO)")
+INT(dynamic_sampling_max_rounds, 4, "[1, 1000]", CMD_TRAIN, "at most so many rounds of prompts a step; the first counts")
+FLAG(mask_truncated_completions, false, CMD_TRAIN, "leave completions cut by max_completion_length out of the loss")
+FLAG(skip_equal_groups, true, CMD_TRAIN, "save the passes of groups whose rewards are all equal: their gradient is zero")
+
+GROUP("Logging and saving")
+INT(save_steps, 50, "[0, inf)", CMD_TRAIN, "a checkpoint every so many steps and at the end; 0: at the end only")
+INT(save_total_limit, 0, "[0, inf)", CMD_TRAIN, "keep so many newest checkpoints; 0: all")
+INT(validation_steps, 0, "[0, inf)", CMD_TRAIN, "measure validation accuracy every so many steps; 0: never")
+FLAG(log_completions, false, CMD_TRAIN, "write every completion with its reward to completions/step-N.jsonl")
+
+GROUP("Input and output of eval_steer's commands")
+TEXT(prompt, "", "TEXT", CMD_GENERATE, "the problem to answer")
+TEXT(prompts, "", "FILE", CMD_GENERATE, "many: one a line, or JSONL with the key problem")
+FLAG(raw, false, CMD_GENERATE, "no chat template: the text is continued as it stands")
+FLAG(decode, false, CMD_TOKENIZE, "from {\"ids\":[...]} to {\"text\":\"...\"} instead")
+FLAG(json, false, CMD_ALL & ~CMD_TRAIN, "one JSON object a line on stdout and nothing else there")
+INTS(batch, "1,32,64", "[1, 16384]", CMD_BENCH, "batch sizes to time")
+INT(prompt_length, 100, "[1, 1048576]", CMD_BENCH, "tokens of each prompt")
+INT(new_tokens, 64, "[1, 1048576]", CMD_BENCH, "tokens decoded after it")
+
+#undef GROUP
+#undef INT
+#undef REAL
+#undef FLAG
+#undef WORD
+#undef INTS
+#undef TEXT
+#undef TEXTS
+#undef PER_COMMAND

@@ -1,0 +1,320 @@
+/*
+Qwen2 / Qwen2.5, forward and backward, written once over the operations of ops.h.
+
+The trained thing: one vector per layer, `steering` [L,C], added to the residual stream after each layer at every
+position (equal to a bias on the MLP's down_proj):
+
+    h <- h + attention(rmsnorm(h));   h <- h + mlp(rmsnorm(h)) + s_l
+
+and its whole gradient is one column sum, ds_l = sum over rows of dL/dh after layer l. No weight has a gradient, so
+the backward pass is one product per matrix (dx = dy W), and keeps no matmul inputs.
+
+Three things are kept apart: what is frozen (FrozenWeights, model.h), what is trained (`steering`, owned by the
+caller), and scratch (Scratch, Activations).
+*/
+#ifndef LLMC_QWEN2_H
+#define LLMC_QWEN2_H
+
+#include "model.h" // ModelConfig, FrozenWeights
+#include "ops.h"   // Ops, Segment, KVCache
+
+// ----------------------------------------------------------------------------
+// the model
+
+typedef struct {
+    ModelConfig config;
+    FrozenWeights weights;
+    const Ops *ops;
+    float *rope;          // [rope_positions, HD/2, 2] cos and sin
+    int rope_positions;
+} Qwen2;
+
+int qwen2_qkv_size(const ModelConfig *c) { return (c->NH + 2 * c->NKV) * c->HD; }
+
+// Loads a Hugging Face folder. `positions`: the longest sequence that will be run; it must fit the model's context.
+// Free with qwen2_free (also after a failure).
+bool qwen2_load(Qwen2 *m, const char *dir, int positions, const Ops *ops, Error *err) {
+    memset(m, 0, sizeof *m);
+    m->ops = ops;
+    if (!model_config_load(&m->config, dir, err)) return false;
+    const ModelConfig *c = &m->config;
+    if (positions > c->max_position)
+        return fail(err, EXIT_RUN, "%s: sequences of up to %d tokens are wanted, the model's context is %d (max_position_embeddings)\n"
+                    "  -> lower max_completion_length or leave out the longest prompts", dir, positions, c->max_position);
+    if (!weights_load(&m->weights, c, dir, ops, err)) return false;
+    m->rope_positions = positions;
+    m->rope = (float *)xmalloc((size_t)positions * c->HD * sizeof(float));
+    for (int p = 0; p < positions; p++) {
+        for (int i = 0; i < c->HD / 2; i++) {
+            double angle = p * pow((double)c->rope_theta, -2.0 * i / c->HD);
+            m->rope[(size_t)p * c->HD + 2 * i] = (float)cos(angle);
+            m->rope[(size_t)p * c->HD + 2 * i + 1] = (float)sin(angle);
+        }
+    }
+    return true;
+}
+
+void qwen2_free(Qwen2 *m) {
+    if (m->ops) weights_free(&m->weights, m->ops);
+    free(m->rope);
+    ints_free(&m->config.eos);
+    memset(m, 0, sizeof *m);
+}
+
+// ----------------------------------------------------------------------------
+// scratch and activations
+
+#define MLP_ROWS 1024 // the feed-forward runs over this many rows at a time, so that [rows, 2I] floats stay small
+
+// Buffers of a forward and backward pass of at most T rows, and of the output layer over at most head_rows rows.
+typedef struct {
+    int T, head_rows;
+    // forward
+    float *h, *y;         // [T,C] residual stream; output of a block, not yet added
+    act *x;               // [T,C] normalised input of a block
+    float *qkv;           // [T,QKV]
+    act *q, *att;         // [T,NH*HD]
+    float *gu;            // [MLP_ROWS,2I]
+    act *a;               // [MLP_ROWS,I]
+    // output layer
+    float *head_h;        // [head_rows,C] gathered residual
+    act *head_x;          // [head_rows,C]
+    float *head_rstd;     // [head_rows]
+    float *logits;        // [head_rows,V]
+    // backward (NULL when made for inference)
+    float *dh, *dx;       // [T,C]
+    act *dy;              // [T,C]
+    float *da;            // [MLP_ROWS,I]
+    act *dgu;             // [MLP_ROWS,2I]
+    float *dq, *datt;     // [T,NH*HD]
+    float *dk, *dv;       // [T,NKV*HD]
+    act *dqkv;            // [T,QKV]
+    act *dlogits;         // [head_rows,V]
+    float *head_dx, *head_dh; // [head_rows,C]
+} Scratch;
+
+// What the backward pass needs of each layer above `first`; keys and values stay in the cache's pages.
+typedef struct {
+    float *h_in, *h_mid;  // [T,C] residual before the attention norm, before the MLP norm
+    float *rstd_in, *rstd_mid; // [T]
+    act *q, *att;         // [T,NH*HD]
+    float *lse;           // [T,NH]
+    act *gu;              // [T,2I]
+} LayerActivations;
+
+typedef struct {
+    int T, first;         // layers first ... L-1 are kept: a vector at layer l needs the layers above l
+    LayerActivations *layers; // [L]
+} Activations;
+
+void scratch_alloc(Scratch *s, const Qwen2 *m, int T, int head_rows, bool backward) {
+    const ModelConfig *c = &m->config;
+    const Ops *ops = m->ops;
+    size_t f = sizeof(float), t = (size_t)T, r = (size_t)head_rows, C = (size_t)c->C, I = (size_t)c->I, V = (size_t)c->V;
+    size_t QKV = (size_t)qwen2_qkv_size(c), QD = (size_t)c->NH * c->HD, KD = (size_t)c->NKV * c->HD;
+    size_t mlp = t < MLP_ROWS ? t : MLP_ROWS;
+    memset(s, 0, sizeof *s);
+    s->T = T;
+    s->head_rows = head_rows;
+    s->h = (float *)ops->alloc(t * C * f);
+    s->y = (float *)ops->alloc(t * C * f);
+    s->x = ops->alloc(t * C * ops->act_bytes);
+    s->qkv = (float *)ops->alloc(t * QKV * f);
+    s->q = ops->alloc(t * QD * ops->act_bytes);
+    s->att = ops->alloc(t * QD * ops->act_bytes);
+    s->gu = (float *)ops->alloc(mlp * 2 * I * f);
+    s->a = ops->alloc(mlp * I * ops->act_bytes);
+    s->head_h = (float *)ops->alloc(r * C * f);
+    s->head_x = ops->alloc(r * C * ops->act_bytes);
+    s->head_rstd = (float *)ops->alloc(r * f);
+    s->logits = (float *)ops->alloc(r * V * f);
+    if (!backward) return;
+    s->dh = (float *)ops->alloc(t * C * f);
+    s->dx = (float *)ops->alloc(t * C * f);
+    s->dy = ops->alloc(t * C * ops->act_bytes);
+    s->da = (float *)ops->alloc(mlp * I * f);
+    s->dgu = ops->alloc(mlp * 2 * I * ops->act_bytes);
+    s->dq = (float *)ops->alloc(t * QD * f);
+    s->datt = (float *)ops->alloc(t * QD * f);
+    s->dk = (float *)ops->alloc(t * KD * f);
+    s->dv = (float *)ops->alloc(t * KD * f);
+    s->dqkv = ops->alloc(t * QKV * ops->act_bytes);
+    s->dlogits = ops->alloc(r * V * ops->act_bytes);
+    s->head_dx = (float *)ops->alloc(r * C * f);
+    s->head_dh = (float *)ops->alloc(r * C * f);
+}
+
+void scratch_free(Scratch *s, const Ops *ops) {
+    void *all[] = {s->h, s->y, s->x, s->qkv, s->q, s->att, s->gu, s->a, s->head_h, s->head_x, s->head_rstd, s->logits, s->dh, s->dx,
+                   s->dy, s->da, s->dgu, s->dq, s->datt, s->dk, s->dv, s->dqkv, s->dlogits, s->head_dx, s->head_dh};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) if (all[i]) ops->release(all[i]);
+    memset(s, 0, sizeof *s);
+}
+
+// Bytes of Activations for one row in one layer.
+size_t activation_bytes_per_row(const Qwen2 *m) {
+    const ModelConfig *c = &m->config;
+    return (2 * (size_t)c->C + (size_t)c->NH + 2) * sizeof(float) + (2 * (size_t)c->NH * c->HD + 2 * (size_t)c->I) * m->ops->act_bytes;
+}
+
+void activations_alloc(Activations *a, const Qwen2 *m, int T, int first) {
+    const ModelConfig *c = &m->config;
+    const Ops *ops = m->ops;
+    size_t f = sizeof(float), t = (size_t)T, QD = (size_t)c->NH * c->HD;
+    a->T = T;
+    a->first = first;
+    a->layers = (LayerActivations *)xcalloc((size_t)c->L, sizeof *a->layers);
+    for (int l = first; l < c->L; l++) {
+        LayerActivations *k = &a->layers[l];
+        k->h_in = (float *)ops->alloc(t * c->C * f);
+        k->h_mid = (float *)ops->alloc(t * c->C * f);
+        k->rstd_in = (float *)ops->alloc(t * f);
+        k->rstd_mid = (float *)ops->alloc(t * f);
+        k->q = ops->alloc(t * QD * ops->act_bytes);
+        k->att = ops->alloc(t * QD * ops->act_bytes);
+        k->lse = (float *)ops->alloc(t * c->NH * f);
+        k->gu = ops->alloc(t * 2 * c->I * ops->act_bytes);
+    }
+}
+
+void activations_free(Activations *a, const Qwen2 *m) {
+    if (!a->layers) return;
+    for (int l = a->first; l < m->config.L; l++) {
+        LayerActivations *k = &a->layers[l];
+        void *all[] = {k->h_in, k->h_mid, k->rstd_in, k->rstd_mid, k->q, k->att, k->lse, k->gu};
+        for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) m->ops->release(all[i]);
+    }
+    free(a->layers);
+    memset(a, 0, sizeof *a);
+}
+
+void kv_cache_alloc(KVCache *kv, const Qwen2 *m, int n_pages) {
+    const ModelConfig *c = &m->config;
+    kv->L = c->L;
+    kv->NKV = c->NKV;
+    kv->HD = c->HD;
+    kv->n_pages = n_pages;
+    size_t bytes = (size_t)c->L * n_pages * c->NKV * KV_PAGE * c->HD * m->ops->act_bytes;
+    kv->k = m->ops->alloc(bytes);
+    kv->v = m->ops->alloc(bytes);
+}
+
+size_t kv_page_bytes(const Qwen2 *m) { return 2 * (size_t)m->config.L * m->config.NKV * KV_PAGE * m->config.HD * m->ops->act_bytes; }
+
+void kv_cache_free(KVCache *kv, const Ops *ops) {
+    if (kv->k) ops->release(kv->k);
+    if (kv->v) ops->release(kv->v);
+    memset(kv, 0, sizeof *kv);
+}
+
+// ----------------------------------------------------------------------------
+// forward
+
+// Rows to run: several sequences packed one behind the other (see Segment in ops.h).
+typedef struct {
+    int T;
+    const int *ids, *pos;                    // [T]
+    const int *write_row, *write_slot;       // [n_writes] where keys and values go
+    int n_writes;
+    const Segment *segments;
+    int n_segments;
+} Batch;
+
+// s->h[T,C] = the residual stream after the last layer, vectors included. steering [L,C] may be NULL (the base
+// model). acts != NULL keeps what qwen2_backward needs.
+void qwen2_forward(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, const Batch *b, const float *steering) {
+    const ModelConfig *c = &m->config;
+    const Ops *ops = m->ops;
+    int T = b->T;
+    float *h = s->h;
+    const float *y = NULL, *s_below = NULL;  // the block output and the vector not yet added to h
+
+    ops->embed(h, b->ids, &m->weights.wte, T, c->C);
+    for (int l = 0; l < c->L; l++) {
+        const Layer *w = &m->weights.layers[l];
+        LayerActivations *keep = acts && l >= acts->first ? &acts->layers[l] : NULL;
+        float *h_in = keep ? keep->h_in : s->h, *h_mid = keep ? keep->h_mid : s->h;
+        act *q = keep ? keep->q : s->q, *att = keep ? keep->att : s->att;
+
+        // attention
+        ops->add_rmsnorm_forward(h_in, s->x, keep ? keep->rstd_in : NULL, h, y, s_below, w->input_norm, c->rms_norm_eps, T, c->C);
+        ops->matmul_forward(s->qkv, s->x, &w->qkv, w->qkv_bias, T);
+        ops->rope_kv_write(q, kv, l, s->qkv, m->rope, b->pos, b->write_row, b->write_slot, b->n_writes, T, c->NH);
+        ops->attention_forward(att, keep ? keep->lse : NULL, q, kv, l, b->segments, b->n_segments, c->NH);
+        ops->matmul_forward(s->y, att, &w->o, NULL, T);
+
+        // feed-forward
+        ops->add_rmsnorm_forward(h_mid, s->x, keep ? keep->rstd_mid : NULL, h_in, s->y, NULL, w->post_norm, c->rms_norm_eps, T, c->C);
+        for (int t = 0; t < T; t += MLP_ROWS) {
+            int rows = T - t < MLP_ROWS ? T - t : MLP_ROWS;
+            size_t skip_x = (size_t)t * c->C * ops->act_bytes, skip_gu = (size_t)t * 2 * c->I * ops->act_bytes;
+            ops->matmul_forward(s->gu, (char *)s->x + skip_x, &w->gu, NULL, rows);
+            ops->swiglu_forward(s->a, keep ? (char *)keep->gu + skip_gu : NULL, s->gu, rows, c->I);
+            ops->matmul_forward(s->y + (size_t)t * c->C, s->a, &w->down, NULL, rows);
+        }
+        h = h_mid;
+        y = s->y;
+        s_below = steering ? steering + (size_t)l * c->C : NULL;
+    }
+    ops->add_rmsnorm_forward(s->h, NULL, NULL, h, y, s_below, NULL, c->rms_norm_eps, T, c->C);
+}
+
+// s->logits[n,V] for rows rows[n] of h[.,C] (rows NULL: the first n); n <= head_rows. Final norm, then the output matrix.
+void qwen2_head_forward(const Qwen2 *m, Scratch *s, const float *h, const int *rows, int n) {
+    const ModelConfig *c = &m->config;
+    if (rows) m->ops->gather_rows(s->head_h, h, rows, n, c->C);
+    const float *in = rows ? s->head_h : h;
+    m->ops->add_rmsnorm_forward(s->head_h, s->head_x, s->head_rstd, in, NULL, NULL, m->weights.final_norm, c->rms_norm_eps, n, c->C);
+    m->ops->matmul_forward(s->logits, s->head_x, &m->weights.head, NULL, n);
+}
+
+// ----------------------------------------------------------------------------
+// backward
+
+// Gradient at the output: must follow qwen2_head_forward on the same rows. s->dlogits[n,V] is given;
+// s->dh[rows[n],C] += gradient through the output matrix and the final norm.
+void qwen2_head_backward(const Qwen2 *m, Scratch *s, const int *rows, int n) {
+    const ModelConfig *c = &m->config;
+    m->ops->matmul_backward(s->head_dx, s->dlogits, &m->weights.head, n);
+    memset(s->head_dh, 0, (size_t)n * c->C * sizeof(float));
+    m->ops->rmsnorm_backward(s->head_dh, NULL, s->head_dx, s->head_h, s->head_rstd, m->weights.final_norm, n, c->C);
+    m->ops->scatter_add_rows(s->dh, s->head_dh, rows, n, c->C);
+}
+
+// dsteering[l,C] += gradient of each trained layer's vector (trained[l] != 0), given s->dh[T,C] = dL/dh after the
+// last layer. Stops below the lowest trained layer. s->dh is used up. b and acts as in the forward pass.
+void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const KVCache *kv, const Batch *b,
+                    float *dsteering, const bool *trained) {
+    const ModelConfig *c = &m->config;
+    const Ops *ops = m->ops;
+    int T = b->T, lowest = 0;
+    while (lowest < c->L && !trained[lowest]) lowest++;
+
+    ops->to_act(s->dy, s->dh, (size_t)T * c->C);
+    for (int l = c->L - 1; l >= lowest; l--) {
+        const Layer *w = &m->weights.layers[l];
+        const LayerActivations *keep = &acts->layers[l];
+        // h_out = h_mid + mlp + s_l: the vector sees dh of every row
+        if (trained[l]) ops->column_sum(dsteering + (size_t)l * c->C, s->dh, T, c->C);
+        if (l == lowest) break;
+
+        // feed-forward
+        for (int t = 0; t < T; t += MLP_ROWS) {
+            int rows = T - t < MLP_ROWS ? T - t : MLP_ROWS;
+            size_t skip_y = (size_t)t * c->C * ops->act_bytes, skip_gu = (size_t)t * 2 * c->I * ops->act_bytes;
+            ops->matmul_backward(s->da, (char *)s->dy + skip_y, &w->down, rows);
+            ops->swiglu_backward(s->dgu, s->da, (char *)keep->gu + skip_gu, rows, c->I);
+            ops->matmul_backward(s->dx + (size_t)t * c->C, s->dgu, &w->gu, rows);
+        }
+        ops->rmsnorm_backward(s->dh, s->dy, s->dx, keep->h_mid, keep->rstd_mid, w->post_norm, T, c->C);
+
+        // attention
+        ops->matmul_backward(s->datt, s->dy, &w->o, T);
+        ops->attention_backward(s->dq, s->dk, s->dv, s->datt, keep->att, keep->lse, keep->q, kv, l, b->segments, b->n_segments, T, c->NH);
+        ops->rope_backward(s->dqkv, s->dq, s->dk, s->dv, m->rope, b->pos, T, c->NH, c->NKV, c->HD);
+        ops->matmul_backward(s->dx, s->dqkv, &w->qkv, T);
+        ops->rmsnorm_backward(s->dh, s->dy, s->dx, keep->h_in, keep->rstd_in, w->input_norm, T, c->C);
+    }
+}
+
+#endif

@@ -1,0 +1,303 @@
+/*
+What every other header needs: errors with an exit code, memory that is checked, growing strings and
+int arrays, whole-file reading and writing, bf16/fp16 conversion, a clock.
+
+Errors. A function that can fail on what the user gave us (a file, an option, a model) takes an `Error *err`
+last and returns false (or NULL) after filling it through `fail`. main prints the text and exits with its
+code: 2 for a wrong call, 1 for a failed run. The text says what was being done, where, what was found,
+what was expected and, after "\n  -> ", what to do. Running out of memory is not worth a return path:
+it prints and exits.
+*/
+#ifndef LLMC_UTILS_H
+#define LLMC_UTILS_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+// ----------------------------------------------------------------------------
+// errors
+
+#define EXIT_RUN 1   // the run failed
+#define EXIT_USAGE 2 // the call was wrong
+
+typedef struct {
+    int code;        // 0 = no error, else the exit code
+    char text[2048]; // what, where, found, expected, what to do
+} Error;
+
+// Fills err (which may be NULL) and returns false, so that callers can write `return fail(...)`.
+// If err already holds an error it is kept: the first cause is the one worth reading.
+__attribute__((format(printf, 3, 4)))
+bool fail(Error *err, int code, const char *format, ...) {
+    if (err && err->code == 0) {
+        err->code = code;
+        va_list args;
+        va_start(args, format);
+        vsnprintf(err->text, sizeof err->text, format, args);
+        va_end(args);
+    }
+    return false;
+}
+
+// Prints the error and ends the program with its exit code.
+__attribute__((noreturn))
+void die(const Error *err) {
+    fflush(stdout);
+    fprintf(stderr, "error: %s\n", err->text);
+    exit(err->code ? err->code : EXIT_RUN);
+}
+
+__attribute__((format(printf, 1, 2)))
+void warn(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("warning: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+}
+
+// ----------------------------------------------------------------------------
+// memory: these return usable memory or end the program. Freed with free().
+
+__attribute__((noreturn))
+void out_of_memory(size_t bytes) {
+    fprintf(stderr, "error: out of memory: wanted %.1f MiB more\n"
+                    "  -> lower rollout_batch_size, max_completion_length or activation_memory\n", (double)bytes / (1 << 20));
+    exit(EXIT_RUN);
+}
+
+void *xmalloc(size_t bytes) {
+    void *p = malloc(bytes ? bytes : 1);
+    if (!p) out_of_memory(bytes);
+    return p;
+}
+
+void *xcalloc(size_t n, size_t size) {
+    void *p = calloc(n ? n : 1, size ? size : 1);
+    if (!p) out_of_memory(n * size);
+    return p;
+}
+
+void *xrealloc(void *old, size_t bytes) {
+    void *p = realloc(old, bytes ? bytes : 1);
+    if (!p) out_of_memory(bytes);
+    return p;
+}
+
+// 64-byte aligned (one cache line, one zmm register), contents undefined.
+void *xaligned(size_t bytes) {
+    void *p = NULL;
+    if (posix_memalign(&p, 64, bytes ? (bytes + 63) & ~(size_t)63 : 64) != 0) out_of_memory(bytes);
+    return p;
+}
+
+char *xstrndup(const char *s, size_t n) {
+    char *p = (char *)xmalloc(n + 1);
+    memcpy(p, s, n);
+    p[n] = 0;
+    return p;
+}
+
+char *xstrdup(const char *s) { return xstrndup(s, strlen(s)); }
+
+// ----------------------------------------------------------------------------
+// growing arrays. Zero-initialise ({0} or memset) before use; *_free leaves them zeroed and reusable.
+
+typedef struct { char *s; size_t n, cap; } Str; // s is always NUL-terminated once anything was appended
+
+void str_reserve(Str *b, size_t more) {
+    if (b->n + more + 1 > b->cap) {
+        b->cap = (b->n + more + 1) * 2;
+        b->s = (char *)xrealloc(b->s, b->cap);
+    }
+}
+
+void str_add(Str *b, const char *s, size_t n) {
+    str_reserve(b, n);
+    if (n) memcpy(b->s + b->n, s, n);
+    b->n += n;
+    b->s[b->n] = 0;
+}
+
+__attribute__((format(printf, 2, 3)))
+void str_printf(Str *b, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    str_reserve(b, (size_t)n);
+    va_start(args, format);
+    vsnprintf(b->s + b->n, (size_t)n + 1, format, args);
+    va_end(args);
+    b->n += (size_t)n;
+}
+
+void str_free(Str *b) { free(b->s); memset(b, 0, sizeof *b); }
+
+typedef struct { int *v; int n, cap; } IntVec;
+
+void ints_push(IntVec *a, int x) {
+    if (a->n == a->cap) {
+        a->cap = a->cap ? 2 * a->cap : 16;
+        a->v = (int *)xrealloc(a->v, (size_t)a->cap * sizeof(int));
+    }
+    a->v[a->n++] = x;
+}
+
+void ints_free(IntVec *a) { free(a->v); memset(a, 0, sizeof *a); }
+
+// ----------------------------------------------------------------------------
+// files
+
+// Reads a whole file, NUL-terminated, its length in *n. NULL and err on failure. Free with free().
+char *read_file(const char *path, size_t *n, Error *err) {
+    FILE *f = fopen(path, "rb");
+    if (!f) { fail(err, EXIT_RUN, "cannot open %s: %s", path, strerror(errno)); return NULL; }
+    Str b = {0};
+    str_reserve(&b, 1 << 16);
+    size_t got;
+    while ((got = fread(b.s + b.n, 1, b.cap - b.n - 1, f)) > 0) {
+        b.n += got;
+        str_reserve(&b, 1 << 16);
+    }
+    bool bad = ferror(f) != 0; // a directory opens, but does not read
+    int why = errno;
+    fclose(f);
+    if (bad) { free(b.s); fail(err, EXIT_RUN, "cannot read %s: %s", path, strerror(why)); return NULL; }
+    b.s[b.n] = 0;
+    if (n) *n = b.n;
+    return b.s;
+}
+
+// Makes a folder and its parents (mkdir -p).
+bool make_dirs(const char *path, Error *err) {
+    char *p = xstrdup(path);
+    for (char *c = p + 1;; c++) {
+        if (*c != '/' && *c != 0) continue;
+        char keep = *c;
+        *c = 0;
+        if (mkdir(p, 0777) != 0 && errno != EEXIST) {
+            fail(err, EXIT_RUN, "cannot make folder %s: %s\n  -> choose another output_dir or free the disk", p, strerror(errno));
+            free(p);
+            return false;
+        }
+        if (keep == 0) break;
+        *c = keep;
+    }
+    free(p);
+    return true;
+}
+
+// Forces what was written at path (a file or a folder) to the disk.
+bool fsync_path(const char *path, Error *err) {
+    int fd = open(path, O_RDONLY);
+    if (fd < 0 || fsync(fd) != 0) {
+        int why = errno;
+        if (fd >= 0) close(fd);
+        return fail(err, EXIT_RUN, "cannot sync %s to disk: %s", path, strerror(why));
+    }
+    close(fd);
+    return true;
+}
+
+// Writes n bytes to a new file and syncs it; a full disk is noticed here, not later.
+bool write_file(const char *path, const void *data, size_t n, Error *err) {
+    FILE *f = fopen(path, "wb");
+    if (!f) return fail(err, EXIT_RUN, "cannot create %s: %s", path, strerror(errno));
+    bool ok = fwrite(data, 1, n, f) == n && fflush(f) == 0 && fsync(fileno(f)) == 0;
+    int why = errno;
+    ok = fclose(f) == 0 && ok;
+    if (!ok) return fail(err, EXIT_RUN, "cannot write %s (%zu bytes): %s\n  -> free the disk and run again with --resume auto", path, n, strerror(why));
+    return true;
+}
+
+bool path_exists(const char *path) { return access(path, F_OK) == 0; }
+
+// The last part of a path without trailing slashes: "/models/qwen/" -> "qwen". Free with free().
+char *path_basename(const char *path) {
+    size_t end = strlen(path);
+    while (end > 0 && path[end - 1] == '/') end--;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/') start--;
+    return xstrndup(path + start, end - start);
+}
+
+// ----------------------------------------------------------------------------
+// words a user mistyped
+
+// Edit distance (insertions, deletions, substitutions) of two short words, case ignored.
+int edit_distance(const char *a, const char *b) {
+    size_t na = strlen(a), nb = strlen(b);
+    int *row = (int *)xmalloc((nb + 1) * sizeof(int));
+    for (size_t j = 0; j <= nb; j++) row[j] = (int)j;
+    for (size_t i = 1; i <= na; i++) {
+        int diagonal = row[0];
+        row[0] = (int)i;
+        for (size_t j = 1; j <= nb; j++) {
+            int up = row[j];
+            int cost = (a[i - 1] | 32) == (b[j - 1] | 32) ? 0 : 1;
+            int best = diagonal + cost;
+            if (up + 1 < best) best = up + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = up;
+            row[j] = best;
+        }
+    }
+    int d = row[nb];
+    free(row);
+    return d;
+}
+
+// ----------------------------------------------------------------------------
+// numbers
+
+typedef uint16_t bf16_t; // the upper half of an fp32
+
+float bf16_to_f32(bf16_t x) {
+    uint32_t u = (uint32_t)x << 16;
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+
+// Round to nearest even; NaN stays NaN.
+bf16_t f32_to_bf16(float f) {
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    if ((u & 0x7FFFFFFF) > 0x7F800000) return (bf16_t)((u >> 16) | 0x40);
+    return (bf16_t)((u + 0x7FFF + ((u >> 16) & 1)) >> 16);
+}
+
+// IEEE half, subnormals included.
+float f16_to_f32(uint16_t x) {
+    uint32_t sign = (uint32_t)(x & 0x8000) << 16, exponent = (x >> 10) & 31, mantissa = x & 0x3FF;
+    if (exponent == 0) {
+        float f = (float)mantissa * 0x1p-24f; // exact: 10 bits
+        return sign ? -f : f;
+    }
+    uint32_t u = sign | ((exponent == 31 ? 255 : exponent + 112) << 23) | (mantissa << 13);
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+
+// Seconds on a clock that only goes forward.
+double now_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+#endif

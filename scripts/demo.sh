@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# `make demo`: how often the built-in tiny model solves problems it has not seen, before and after its vectors are trained.
+# Starts from scratch each time; only the folders of the tiny model are replaced.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+run=train_output/tiny/arithmetic/steering/seed-0
+before=results/eval/tiny/base
+after=results/eval/tiny/arithmetic/steering/seed-0
+table=$(mktemp)
+trap 'rm -f "$table"' EXIT
+
+say() { printf '\n$ %s\n' "$*"; }
+
+# evaluate NAME CHECKPOINT: adds a line of JSON behind NAME to the table.
+evaluate() {
+    say ./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint "$2" --json
+    line=$(./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint "$2" --json)
+    echo "$line"
+    echo "$1 $line" >> "$table"
+}
+
+rm -rf "$run" "$before" "$after"
+evaluate before none
+say ./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml
+start=$(date +%s)
+./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml
+seconds=$(($(date +%s) - start))
+checkpoint=$(find "$run" -maxdepth 1 -name 'checkpoint-*' | sort -V | tail -n 1)
+evaluate after "$checkpoint"
+
+echo
+LC_ALL=C awk '
+function value(key) { # of a number in the flat JSON object on this line
+    if (!match($0, "\"" key "\" *: *[-+0-9.eE]+")) { print "error: no " key " in: " $0 > "/dev/stderr"; failed = 1; exit 1 }
+    text = substr($0, RSTART, RLENGTH); sub(/.*: */, "", text); return text + 0
+}
+BEGIN { printf "%-8s %10s %16s %9s %11s %8s\n", "", "accuracy", "95 % interval", "boxed", "cut off", "tokens" }
+{
+    printf "%-8s %8.1f %% %8.1f - %5.1f %7.1f %% %9.1f %% %8.1f\n", $1, value("accuracy"), value("ci_low"), value("ci_high"),
+        value("format_rate"), value("truncation_rate"), value("mean_length"); n = value("n")
+}
+END { if (!failed) printf "%d problems not seen in training, one sample each at temperature 1\n", n }' "$table"
+echo "training took $seconds s; the vectors: $checkpoint/steering_vectors.safetensors"
+
+scripts/venv.sh || exit 0 # it has said why there will be no pictures
+.venv/bin/python scripts/plot/accuracy.py before="$before" after="$after" --title 'Tiny model, arithmetic' --out accuracy.png
+.venv/bin/python scripts/plot/learning_curve.py "tiny model, a vector per layer=$run/metrics.jsonl" --out learning_curve.png

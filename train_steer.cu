@@ -1,0 +1,685 @@
+/*
+steer.c, the trainer: teaches a frozen Qwen2.5 to reason better by training one vector per layer with GRPO on problems
+whose answer can be checked. Read it top to bottom; `main`, at the end, is the table of contents of one run:
+
+    options -> model -> [ rollout -> reward -> advantage -> forward and backward -> AdamW -> log -> checkpoint ]
+
+    make train_steer && ./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml
+*/
+#include "llmc/checkpoint.h" // Checkpoint, TrainerState, checkpoint_save, checkpoint_load
+#include "llmc/evaluate.h"   // evaluate, prompts_encode
+#include "llmc/grpo.h"       // group_advantages, policy_pass, adamw_update
+#include "llmc/logger.h"     // Logger, Progress, stop_requested
+#include "llmc/ops_cpu.h"    // ops_cpu_init
+#include "llmc/ops_ref.h"    // ops_ref_init
+#include "llmc/options.h"    // Options, options_parse
+#include "llmc/reward.h"     // completion_reward
+#include "llmc/select.h"     // dataset_split, dataset_keep_short, dataset_stem
+
+#define VALIDATION_STEP 0x80000000u // random numbers of validation: the same at every step, so that curves compare
+
+// One problem drawn for this step, and its G answers.
+typedef struct {
+    int problem;             // index into the training set
+    uint32_t key;            // its place in the endless stream of problems: keys the random numbers
+    Completion *completions; // [G]
+    float *reward, *advantage; // [G]
+    bool equal;              // no answer is better than another: no gradient
+} Group;
+
+typedef struct {
+    Options options;
+    const Ops *ops;
+    Qwen2 model;
+    Tokenizer *tokenizer;
+    Dataset train, validation;
+    IntVec *prompts, *validation_prompts; // token ids of each problem
+
+    // what is trained, its gradient and AdamW's moments: [L,C] each
+    float *steering, *dsteering, *exp_avg, *exp_avg_sq;
+    bool *trained;           // [L] which layers have a vector
+    TrainerState state;
+
+    // machinery
+    Rollout rollout;
+    PolicyPass policy;
+    char *run_dir, *model_name, *dataset_name;
+    Logger log;
+    Progress progress;
+    int max_steps;
+    int *order;              // the problems of epoch `order_epoch` in the order they are drawn
+    long long order_epoch;
+
+    // this step
+    Group *groups;
+    int n_groups;
+    double rollout_s, reward_s, update_s, step_start;
+    char note[128];          // for the progress line
+} Trainer;
+
+// ----------------------------------------------------------------------------
+// set-up: options, problems, model, memory
+
+// Keeps the training problems the options want: not excluded, short enough a solution; then splits off validation.
+bool select_problems(Trainer *t, Error *err) {
+    const Options *o = &t->options;
+    Dataset *d = &t->train;
+    if (!dataset_load(d, o->data, err)) return false;
+    int found = d->n;
+    if (o->limit > 0) dataset_truncate(d, o->limit);
+    if (*o->exclude && !dataset_exclude(d, o->exclude, err)) return false;
+    if (o->max_solution_steps > 0) dataset_keep_short(d, o->max_solution_steps);
+    if (o->validation_size > 0) {
+        if (o->validation_size >= d->n)
+            return fail(err, EXIT_RUN, "%s: validation_size %d of %d problems leaves nothing to train on", o->data, o->validation_size, d->n);
+        int *order = (int *)xmalloc((size_t)d->n * sizeof(int));
+        rng_permutation(order, d->n, (uint32_t)o->seed, RNG_SPLIT, 0);
+        dataset_split(d, &t->validation, order, o->validation_size);
+        free(order);
+    }
+    if (*o->validation_data) {
+        if (!dataset_load(&t->validation, o->validation_data, err)) return false;
+        int a, b, shared = dataset_overlap(d, &t->validation, &a, &b);
+        if (shared > 0) warn("%d training problems are also in %s, e.g. %s = %s", shared, o->validation_data, d->items[a].id, t->validation.items[b].id);
+    }
+    if (d->n == 0) return fail(err, EXIT_RUN, "%s: none of %d problems is left to train on\n  -> look at limit, exclude and max_solution_steps", o->data, found);
+    return true;
+}
+
+bool choose_layers(Trainer *t, Error *err) {
+    int L = t->model.config.L;
+    t->trained = (bool *)xcalloc((size_t)L, sizeof(bool));
+    for (int l = 0; l < L && t->options.layers.n == 0; l++) t->trained[l] = true;
+    for (int i = 0; i < t->options.layers.n; i++) {
+        int l = t->options.layers.v[i];
+        if (l >= L) return fail(err, EXIT_USAGE, "layers: found %d, the model has %d layers: expected 0 to %d", l, L, L - 1);
+        t->trained[l] = true;
+    }
+    return true;
+}
+
+bool choose_ops(Trainer *t, Error *err) {
+    const char *device = t->options.device;
+    if (strcmp(device, "cuda") == 0) return fail(err, EXIT_USAGE, "device cuda: this program was built without CUDA\n  -> --device cpu");
+    t->ops = strcmp(device, "ref") == 0 ? ops_ref_init() : ops_cpu_init(err);
+    return t->ops != NULL;
+}
+
+bool trainer_init(Trainer *t, Error *err) {
+    const Options *o = &t->options;
+    int longest = 0, longest_validation = 0;
+    if (!choose_ops(t, err) || !select_problems(t, err)) return false;
+    t->tokenizer = tokenizer_load(o->model, err);
+    if (!t->tokenizer) return false;
+    if (!prompts_encode(&t->prompts, &longest, t->tokenizer, &t->train, o->prompt_template, o->system, err)) return false;
+    if (t->validation.n > 0 &&
+        !prompts_encode(&t->validation_prompts, &longest_validation, t->tokenizer, &t->validation, o->prompt_template, o->system, err)) return false;
+    if (longest_validation > longest) longest = longest_validation;
+    if (!qwen2_load(&t->model, o->model, longest + o->max_completion_length, t->ops, err)) return false;
+    const ModelConfig *c = &t->model.config;
+    if (tokenizer_size(t->tokenizer) > c->V)
+        return fail(err, EXIT_RUN, "%s: tokenizer.json has ids up to %d, the model's vocab_size is %d", o->model, tokenizer_size(t->tokenizer) - 1, c->V);
+    if (!choose_layers(t, err)) return false;
+
+    size_t n = (size_t)c->L * c->C;
+    t->steering = (float *)xcalloc(n, sizeof(float));
+    t->dsteering = (float *)xcalloc(n, sizeof(float));
+    t->exp_avg = (float *)xcalloc(n, sizeof(float));
+    t->exp_avg_sq = (float *)xcalloc(n, sizeof(float));
+    if (*o->init_steering && !steering_load(t->steering, c, o->init_steering, err)) return false;
+
+    int lowest = 0;
+    while (!t->trained[lowest]) lowest++;
+    rollout_alloc(&t->rollout, &t->model, o->rollout_batch_size, longest, o->max_completion_length);
+    policy_alloc(&t->policy, &t->model, o->activation_memory * (1 << 30), longest + o->max_completion_length, lowest, true);
+
+    t->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);
+    t->dataset_name = *o->dataset_name ? xstrdup(o->dataset_name) : dataset_stem(o->data);
+    t->run_dir = checkpoint_run_dir(o->output_dir, t->model_name, t->dataset_name, o->setup, o->seed);
+    t->order = (int *)xmalloc((size_t)t->train.n * sizeof(int));
+    t->order_epoch = -1;
+    t->max_steps = o->max_steps > 0 ? o->max_steps : (int)ceil(o->num_train_epochs * t->train.n / o->prompts_per_step);
+    return true;
+}
+
+void trainer_free(Trainer *t) {
+    logger_close(&t->log);
+    if (t->ops && t->model.ops) {
+        rollout_free(&t->rollout, &t->model);
+        policy_free(&t->policy, &t->model);
+        qwen2_free(&t->model);
+    }
+    prompts_free(t->prompts, t->train.n);
+    prompts_free(t->validation_prompts, t->validation.n);
+    dataset_free(&t->train);
+    dataset_free(&t->validation);
+    if (t->tokenizer) tokenizer_free(t->tokenizer);
+    void *all[] = {t->steering, t->dsteering, t->exp_avg, t->exp_avg_sq, t->trained, t->run_dir, t->model_name, t->dataset_name, t->order};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
+    options_free(&t->options);
+}
+
+void print_header(const Trainer *t) {
+    const ModelConfig *c = &t->model.config;
+    int layers = 0;
+    for (int l = 0; l < c->L; l++) layers += t->trained[l];
+    options_print(stdout, &t->options, CMD_TRAIN);
+    printf("%-28s %s\n", "kernels", t->ops->isa);
+    printf("%-28s %d layers, hidden %d, %d heads (%d kv), vocabulary %d\n", "architecture", c->L, c->C, c->NH, c->NKV, c->V);
+    printf("%-28s %d in %d vectors\n", "trained numbers", layers * c->C, layers);
+    printf("%-28s %d (%d for validation)\n", "training problems", t->train.n, t->validation.n);
+    printf("%-28s %d rows a pass, %.2f GiB; cache of the rollout %.2f GiB\n", "activations", t->policy.rows,
+           (double)t->policy.rows * activation_bytes_per_row(&t->model) * (c->L - t->policy.first_layer) / (1 << 30),
+           (double)t->rollout.kv.n_pages * kv_page_bytes(&t->model) / (1 << 30));
+    printf("%-28s %s\n\n", "output", t->run_dir);
+    fflush(stdout);
+}
+
+// ----------------------------------------------------------------------------
+// rollout: problems -> groups of completions
+
+// The next problem of the endless stream: every epoch its own permutation.
+int draw_problem(Trainer *t, uint32_t *key) {
+    long long place = t->state.next_problem++;
+    long long epoch = place / t->train.n;
+    if (epoch != t->order_epoch) {
+        rng_permutation(t->order, t->train.n, (uint32_t)t->options.seed, RNG_SHUFFLE, (uint32_t)epoch);
+        t->order_epoch = epoch;
+    }
+    *key = (uint32_t)place;
+    return t->order[place % t->train.n];
+}
+
+bool rollout_progress(int done, int total, void *context) {
+    Trainer *t = (Trainer *)context;
+    char note[192];
+    snprintf(note, sizeof note, "%s  sampling %d/%d", t->note, done, total);
+    progress_update(&t->progress, t->state.step, note);
+    return !stop_requested;
+}
+
+// Appends n groups: draws problems, samples their completions. On failure no group has been added.
+bool sample_groups(Trainer *t, int n, Error *err) {
+    const Options *o = &t->options;
+    int G = o->num_generations;
+    double start = now_s();
+    t->groups = (Group *)xrealloc(t->groups, (size_t)(t->n_groups + n) * sizeof(Group));
+    Group *fresh = t->groups + t->n_groups;
+    RolloutPrompt *asked = (RolloutPrompt *)xcalloc((size_t)n, sizeof(RolloutPrompt));
+    for (int i = 0; i < n; i++) {
+        Group *g = &fresh[i];
+        g->problem = draw_problem(t, &g->key);
+        g->completions = (Completion *)xcalloc((size_t)G, sizeof(Completion));
+        g->reward = (float *)xcalloc((size_t)G, sizeof(float));
+        g->advantage = (float *)xcalloc((size_t)G, sizeof(float));
+        asked[i].prompt = t->prompts[g->problem].v;
+        asked[i].P = t->prompts[g->problem].n;
+        asked[i].key = g->key;
+        asked[i].completions = g->completions;
+    }
+    t->n_groups += n;
+    Sampling how = {(float)o->temperature, (float)o->top_p, o->top_k, o->max_completion_length, false, (uint32_t)o->seed, (uint32_t)t->state.step};
+    bool ok = rollout(&t->rollout, &t->model, t->steering, asked, n, G, &how, rollout_progress, t, err);
+    free(asked);
+    t->rollout_s += now_s() - start;
+    return ok;
+}
+
+// ----------------------------------------------------------------------------
+// reward and advantage
+
+void grade_groups(Trainer *t, int first) {
+    const Options *o = &t->options;
+    double start = now_s();
+    Str text = {0};
+    for (int i = first; i < t->n_groups; i++) {
+        Group *g = &t->groups[i];
+        for (int k = 0; k < o->num_generations; k++) {
+            text.n = 0;
+            tokenizer_decode(t->tokenizer, &text, g->completions[k].ids, g->completions[k].n, true);
+            RewardKey key = {(uint32_t)o->seed, (uint32_t)t->state.step, g->key, (uint32_t)k};
+            g->reward[k] = completion_reward(o->reward, &t->train.items[g->problem], text.s ? text.s : "", text.n, key);
+        }
+        group_advantages(g->advantage, g->reward, o->num_generations, o->advantage);
+        g->equal = group_is_equal(g->reward, o->num_generations);
+    }
+    str_free(&text);
+    t->reward_s += now_s() - start;
+}
+
+void free_groups(Trainer *t) {
+    for (int i = 0; i < t->n_groups; i++) {
+        for (int k = 0; k < t->options.num_generations; k++) completion_free(&t->groups[i].completions[k]);
+        free(t->groups[i].completions);
+        free(t->groups[i].reward);
+        free(t->groups[i].advantage);
+    }
+    free(t->groups);
+    t->groups = NULL;
+    t->n_groups = 0;
+}
+
+// The completions of this step: one round of prompts, or with dynamic_sampling as many as give prompts_per_step groups
+// with a gradient.
+bool collect_groups(Trainer *t, Error *err) {
+    const Options *o = &t->options;
+    int missing = o->prompts_per_step;
+    for (int round = 0; missing > 0 && round < (o->dynamic_sampling ? o->dynamic_sampling_max_rounds : 1); round++) {
+        int first = t->n_groups;
+        if (!sample_groups(t, missing, err)) return false;
+        grade_groups(t, first);
+        for (int i = first; i < t->n_groups; i++) missing -= !t->groups[i].equal;
+    }
+    return true;
+}
+
+// ----------------------------------------------------------------------------
+// forward, backward, update
+
+// The samples that go through the pass, each with the weight of its tokens. *weighted_tokens = tokens in the normaliser.
+// With dynamic_sampling groups of equal reward are no part of the batch; otherwise they count in the
+// normaliser, and are passed over only where that changes nothing (skip_equal_groups).
+int list_samples(const Trainer *t, PolicySample *samples, long long *weighted_tokens) {
+    const Options *o = &t->options;
+    int G = o->num_generations, n = 0, counted = 0;
+    *weighted_tokens = 0;
+    for (int i = 0; i < t->n_groups; i++) {
+        const Group *g = &t->groups[i];
+        if (o->dynamic_sampling && g->equal) continue;
+        for (int k = 0; k < G; k++) {
+            const Completion *c = &g->completions[k];
+            counted++;
+            if (o->mask_truncated_completions && !c->finished) continue;
+            *weighted_tokens += c->n;
+            if (g->equal && o->skip_equal_groups && o->beta == 0) continue;
+            PolicySample *s = &samples[n++];
+            memset(s, 0, sizeof *s);
+            s->prompt = t->prompts[g->problem].v;
+            s->P = t->prompts[g->problem].n;
+            s->group = i;
+            s->completion = c;
+            s->advantage = g->advantage[k];
+            s->old_logprob = c->logprob;
+            s->logprob = (float *)xmalloc(3 * (size_t)c->n * sizeof(float)); // log-prob, entropy, reference log-prob
+            s->entropy = s->logprob + c->n;
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        PolicySample *s = &samples[i];
+        s->weight = strcmp(o->loss_type, "dapo") == 0   ? 1.0f / (float)*weighted_tokens
+                    : strcmp(o->loss_type, "grpo") == 0 ? 1.0f / ((float)counted * (float)s->completion->n)
+                                                        : 1.0f / ((float)counted * (float)o->max_completion_length);
+    }
+    return n;
+}
+
+// The learning rate of update u (from 0): linear warm-up that is full at its last update, then the schedule.
+double learning_rate_at(const Options *o, int u, int total) {
+    double warmup = ceil(o->warmup_ratio * total), done = u + 1;
+    if (done < warmup) return o->learning_rate * done / warmup;
+    double left = total > warmup ? (total - u) / (total - warmup + 1) : 1; // 1 just after the warm-up, towards 0 at the end
+    if (left > 1) left = 1;
+    if (strcmp(o->lr_scheduler_type, "linear") == 0) return o->learning_rate * left;
+    if (strcmp(o->lr_scheduler_type, "cosine") == 0) return o->learning_rate * 0.5 * (1 - cos(3.14159265358979323846 * left));
+    return o->learning_rate;
+}
+
+typedef struct {
+    PolicyStats pass;         // of the first iteration; times of all
+    double grad_norm, learning_rate, entropy;
+    double gap_mean, gap_max; // |log-prob of the sampler - of the trainer|
+    int trained_samples;
+} UpdateStats;
+
+// The sampler-trainer gap and the entropy, over the tokens that were trained on.
+void measure_gap(UpdateStats *u, const PolicySample *samples, int n) {
+    double sum = 0, entropy = 0;
+    long long tokens = 0;
+    for (int i = 0; i < n; i++) {
+        for (int k = 0; k < samples[i].completion->n; k++, tokens++) {
+            double gap = fabs((double)samples[i].logprob[k] - samples[i].completion->logprob[k]);
+            sum += gap;
+            entropy += samples[i].entropy[k];
+            if (gap > u->gap_max) u->gap_max = gap;
+        }
+    }
+    u->gap_mean = tokens ? sum / tokens : 0;
+    u->entropy = tokens ? entropy / tokens : 0;
+}
+
+// Log-probs of the base model: the reference of the KL term is the same model with the vectors off.
+bool reference_logprobs(Trainer *t, PolicySample *samples, int n, const LossConfig *how, PolicyStats *stats, Error *err) {
+    PolicySample *base = (PolicySample *)xmalloc((size_t)n * sizeof(PolicySample));
+    memcpy(base, samples, (size_t)n * sizeof(PolicySample));
+    for (int i = 0; i < n; i++) {
+        base[i].logprob = samples[i].logprob + 2 * samples[i].completion->n;
+        base[i].entropy = NULL;
+        samples[i].ref_logprob = base[i].logprob;
+    }
+    bool ok = policy_pass(&t->policy, &t->model, NULL, base, n, how, NULL, NULL, stats, err);
+    free(base);
+    return ok;
+}
+
+// num_iterations gradient steps on the completions of this step.
+bool update_vectors(Trainer *t, UpdateStats *u, Error *err) {
+    const Options *o = &t->options;
+    const ModelConfig *c = &t->model.config;
+    size_t size = (size_t)c->L * c->C;
+    memset(u, 0, sizeof *u);
+    PolicySample *samples = (PolicySample *)xmalloc((size_t)t->n_groups * o->num_generations * sizeof(PolicySample));
+    long long weighted_tokens;
+    int n = list_samples(t, samples, &weighted_tokens);
+    u->trained_samples = n;
+    LossConfig how = {(float)o->epsilon, (float)o->epsilon_high, (float)o->beta, (float)o->temperature};
+    bool ok = true;
+
+    if (o->beta > 0 && n > 0) ok = reference_logprobs(t, samples, n, &how, &u->pass, err);
+    for (int iteration = 0; iteration < o->num_iterations && ok; iteration++) {
+        PolicyStats pass;
+        memset(&pass, 0, sizeof pass);
+        memset(t->dsteering, 0, size * sizeof(float));
+        ok = n == 0 || policy_pass(&t->policy, &t->model, t->steering, samples, n, &how, t->dsteering, t->trained, &pass, err);
+        if (!ok) break;
+        double start = now_s(), norm = gradient_norm(t->dsteering, size);
+        if (!isfinite(norm)) { ok = fail(err, EXIT_RUN, "step %d: the gradient's norm is %g\n  -> lower learning_rate and resume from the last checkpoint", t->state.step + 1, norm); break; }
+        AdamW adamw = {learning_rate_at(o, t->state.updates, t->max_steps * o->num_iterations), o->adam_beta1, o->adam_beta2, o->adam_epsilon, o->weight_decay};
+        double scale = norm > o->max_grad_norm ? o->max_grad_norm / (norm + 1e-6) : 1; // PyTorch's clip_grad_norm_
+        t->state.updates++;
+        adamw_update(t->steering, t->exp_avg, t->exp_avg_sq, t->dsteering, scale, size, t->state.updates, &adamw);
+        t->update_s += now_s() - start;
+        pass.forward_s += u->pass.forward_s;
+        pass.backward_s += u->pass.backward_s;
+        if (iteration == 0) {
+            u->grad_norm = norm;
+            u->learning_rate = adamw.learning_rate;
+            measure_gap(u, samples, n);
+            u->pass = pass;
+        } else {
+            u->pass.clipped_low += pass.clipped_low;
+            u->pass.clipped_high += pass.clipped_high;
+            u->pass.tokens += pass.tokens;
+            u->pass.kl += pass.kl;
+            u->pass.forward_s = pass.forward_s;
+            u->pass.backward_s = pass.backward_s;
+        }
+    }
+    for (int i = 0; i < n; i++) free(samples[i].logprob);
+    free(samples);
+    return ok;
+}
+
+// ----------------------------------------------------------------------------
+// log: one line a step in metrics.jsonl (TRL's names) and on stdout
+
+typedef struct {
+    double reward, reward_std, right, zero_std;
+    double mean_length, ended_length, clipped_ratio;
+    long long tokens;
+    int min_length, max_length, completions, with_gradient;
+} RolloutStats;
+
+RolloutStats rollout_stats(const Trainer *t) {
+    RolloutStats r;
+    memset(&r, 0, sizeof r);
+    int G = t->options.num_generations, ended = 0;
+    long long ended_tokens = 0;
+    r.min_length = INT_MAX;
+    for (int i = 0; i < t->n_groups; i++) {
+        const Group *g = &t->groups[i];
+        double sum = 0, squares = 0;
+        for (int k = 0; k < G; k++) {
+            int n = g->completions[k].n;
+            sum += g->reward[k];
+            r.right += g->reward[k] > 0;
+            r.tokens += n;
+            if (n < r.min_length) r.min_length = n;
+            if (n > r.max_length) r.max_length = n;
+            if (g->completions[k].finished) { ended++; ended_tokens += n; }
+        }
+        for (int k = 0; k < G; k++) squares += (g->reward[k] - sum / G) * (g->reward[k] - sum / G);
+        r.reward += sum;
+        r.reward_std += sqrt(squares / (G - 1));
+        r.zero_std += g->equal;
+        r.with_gradient += !g->equal;
+    }
+    r.completions = t->n_groups * G;
+    r.reward /= r.completions;
+    r.right /= r.completions;
+    r.reward_std /= t->n_groups;
+    r.zero_std /= t->n_groups;
+    r.mean_length = (double)r.tokens / r.completions;
+    r.ended_length = ended ? (double)ended_tokens / ended : 0;
+    r.clipped_ratio = 1 - (double)ended / r.completions;
+    return r;
+}
+
+bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, const Evaluation *validation, Error *err) {
+    Logger *log = &t->log;
+    const PolicyStats *p = &u->pass;
+    double seconds = now_s() - t->step_start, tokens = p->tokens > 0 ? (double)p->tokens : 1;
+    logger_number(log, "step", t->state.step);
+    logger_number(log, "epoch", (double)t->state.next_problem / t->train.n);
+    logger_number(log, "loss", p->loss);
+    logger_number(log, "grad_norm", u->grad_norm);
+    logger_number(log, "learning_rate", u->learning_rate);
+    logger_number(log, "reward", r->reward);
+    logger_number(log, "reward_std", r->reward_std);
+    logger_number(log, "frac_reward_zero_std", r->zero_std);
+    logger_number(log, "rewards/positive", r->right);
+    logger_number(log, "completions/mean_length", r->mean_length);
+    logger_number(log, "completions/min_length", r->min_length);
+    logger_number(log, "completions/max_length", r->max_length);
+    logger_number(log, "completions/clipped_ratio", r->clipped_ratio);
+    logger_number(log, "completions/mean_terminated_length", r->ended_length);
+    logger_number(log, "num_completions", r->completions);
+    logger_number(log, "num_trained_completions", u->trained_samples);
+    logger_number(log, "num_tokens", (double)t->state.tokens_total);
+    logger_number(log, "entropy", u->entropy);
+    if (t->options.beta > 0) logger_number(log, "kl", p->kl / tokens);
+    logger_number(log, "clip_ratio/low_mean", p->clipped_low / tokens);
+    logger_number(log, "clip_ratio/high_mean", p->clipped_high / tokens);
+    logger_number(log, "clip_ratio/region_mean", (p->clipped_low + p->clipped_high) / tokens);
+    logger_number(log, "sampling/sampling_logp_difference/mean", u->gap_mean);
+    logger_number(log, "sampling/sampling_logp_difference/max", u->gap_max);
+    logger_number(log, "steering/norm", gradient_norm(t->steering, (size_t)t->model.config.L * t->model.config.C));
+    if (validation) {
+        logger_number(log, "validation/accuracy", validation->accuracy);
+        logger_number(log, "validation/low", validation->low);
+        logger_number(log, "validation/high", validation->high);
+        logger_number(log, "validation/format_rate", validation->format_rate);
+        logger_number(log, "validation/clipped_ratio", validation->truncation_rate / 100);
+        logger_number(log, "time/validation", validation->seconds);
+    }
+    logger_number(log, "time/rollout", t->rollout_s);
+    logger_number(log, "time/reward", t->reward_s);
+    logger_number(log, "time/forward", p->forward_s);
+    logger_number(log, "time/backward", p->backward_s);
+    logger_number(log, "time/update", t->update_s);
+    logger_number(log, "step_time", seconds);
+    logger_number(log, "tokens_per_s", r->tokens / (t->rollout_s > 0 ? t->rollout_s : 1));
+    logger_number(log, "train_rows_per_s", p->rows / (p->forward_s + p->backward_s > 0 ? p->forward_s + p->backward_s : 1));
+    if (!logger_end(log, err)) return false;
+    if (log->nonfinite[0]) return fail(err, EXIT_RUN, "step %d: %s is not finite\n  -> resume from the last checkpoint with a lower learning_rate", t->state.step, log->nonfinite);
+
+    progress_clear(&t->progress);
+    snprintf(t->note, sizeof t->note, "reward %+.3f", r->reward);
+    printf("step %4d/%d | reward %+.3f (right %4.1f %%) | groups with signal %d/%d | length %.0f, cut %.0f %% | loss %+.4f | norm %.3f | gap %.3g | %.1f s "
+           "(rollout %.1f, forward %.1f, backward %.1f) | %.0f tok/s\n",
+           t->state.step, t->max_steps, r->reward, 100 * r->right, r->with_gradient, t->n_groups, r->mean_length, 100 * r->clipped_ratio, p->loss,
+           u->grad_norm, u->gap_max, seconds, t->rollout_s, p->forward_s, p->backward_s, r->tokens / (t->rollout_s > 0 ? t->rollout_s : 1));
+    if (validation) printf("              validation %.1f %% [%.1f, %.1f], boxed %.1f %%, cut %.1f %%\n", validation->accuracy, validation->low, validation->high,
+                           validation->format_rate, validation->truncation_rate);
+    if (r->with_gradient == 0) warn("step %d: in all %d groups every answer has the same reward, so there is no gradient (frac_reward_zero_std 1)\n"
+                                    "  -> easier or harder problems, more num_generations, or dynamic_sampling", t->state.step, t->n_groups);
+    else if (r->clipped_ratio > 0.5) warn("step %d: %.0f %% of the completions were cut at max_completion_length %d", t->state.step, 100 * r->clipped_ratio, t->options.max_completion_length);
+    fflush(stdout);
+    return true;
+}
+
+// completions/step-<n>.jsonl: what was sampled, with its reward and advantage.
+bool log_completions(const Trainer *t, Error *err) {
+    Str dir = {0}, lines = {0}, text = {0};
+    str_printf(&dir, "%s/completions", t->run_dir);
+    bool ok = make_dirs(dir.s, err);
+    for (int i = 0; i < t->n_groups && ok; i++) {
+        const Group *g = &t->groups[i];
+        const Problem *p = &t->train.items[g->problem];
+        for (int k = 0; k < t->options.num_generations; k++) {
+            text.n = 0;
+            tokenizer_decode(t->tokenizer, &text, g->completions[k].ids, g->completions[k].n, false);
+            str_printf(&lines, "{\"id\": ");
+            json_add_string(&lines, p->id, strlen(p->id));
+            str_printf(&lines, ", \"sample\": %d, \"reward\": %g, \"advantage\": %.9g, \"tokens\": %d, \"answer\": ", k, (double)g->reward[k], (double)g->advantage[k], g->completions[k].n);
+            json_add_string(&lines, p->answer, strlen(p->answer));
+            str_printf(&lines, ", \"completion\": ");
+            json_add_string(&lines, text.s ? text.s : "", text.n);
+            str_printf(&lines, "}\n");
+        }
+    }
+    str_printf(&dir, "/step-%d.jsonl", t->state.step);
+    ok = ok && write_file(dir.s, lines.s, lines.n, err);
+    str_free(&dir);
+    str_free(&lines);
+    str_free(&text);
+    return ok;
+}
+
+// ----------------------------------------------------------------------------
+// checkpoints
+
+// What must not change between a run and its continuation: the problems, their order, and how they are drawn.
+void run_fingerprint(const Trainer *t, char *out, size_t n) {
+    uint64_t hash = 14695981039346656037u; // FNV-1a over the ids
+    for (int i = 0; i < t->train.n; i++)
+        for (const char *c = t->train.items[i].id; *c; c++) hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+    snprintf(out, n, "%d problems %016llx, seed %d, %s", t->train.n, (unsigned long long)hash, t->options.seed, t->options.setup);
+}
+
+Checkpoint trainer_checkpoint(Trainer *t) {
+    Checkpoint c;
+    memset(&c, 0, sizeof c);
+    c.base_model = t->model_name;
+    c.setup = t->options.setup;
+    c.L = t->model.config.L;
+    c.C = t->model.config.C;
+    c.steering = t->steering;
+    c.exp_avg = t->exp_avg;
+    c.exp_avg_sq = t->exp_avg_sq;
+    c.state = t->state;
+    return c;
+}
+
+bool save_checkpoint(Trainer *t, Error *err) {
+    Checkpoint c = trainer_checkpoint(t);
+    Str config = {0};
+    bool ok = options_write_yaml(&t->options, CMD_TRAIN, &config) && checkpoint_save(t->run_dir, &c, config.s, err) &&
+              checkpoint_prune(t->run_dir, t->options.save_total_limit, c.L, c.C, err);
+    str_free(&config);
+    progress_clear(&t->progress);
+    if (ok) printf("saved %s/checkpoint-%d\n", t->run_dir, t->state.step);
+    return ok;
+}
+
+// Starts fresh or continues, and opens metrics.jsonl. A fresh run refuses a folder that holds an earlier one.
+bool start_or_resume(Trainer *t, Error *err) {
+    const char *resume = t->options.resume;
+    char *latest = strcmp(resume, "auto") == 0 || strcmp(resume, "none") == 0 ? checkpoint_find_latest(t->run_dir, t->model.config.L, t->model.config.C) : xstrdup(resume);
+    Str metrics = {0};
+    str_printf(&metrics, "%s/metrics.jsonl", t->run_dir);
+    bool ok = true;
+    if (strcmp(resume, "none") == 0 && latest) {
+        ok = fail(err, EXIT_RUN, "%s is there from an earlier run\n  -> --resume auto goes on with it; another --output_dir or --seed starts anew; or remove %s", latest, t->run_dir);
+    } else if (latest) {
+        Checkpoint c = trainer_checkpoint(t);
+        char mine[CHECKPOINT_TEXT];
+        snprintf(mine, sizeof mine, "%s", t->state.fingerprint);
+        ok = checkpoint_load(&c, latest, err);
+        if (ok && strcmp(mine, c.state.fingerprint) != 0)
+            ok = fail(err, EXIT_RUN, "cannot resume from %s: it was trained on \"%s\", this call means \"%s\"\n  -> the same data, filters and seed as before", latest, c.state.fingerprint, mine);
+        if (ok) {
+            t->state = c.state;
+            printf("resumed from %s\n\n", latest);
+        }
+    }
+    ok = ok && make_dirs(t->run_dir, err) && logger_truncate_after(metrics.s, t->state.step, err) && logger_open(&t->log, metrics.s, err);
+    free(latest);
+    str_free(&metrics);
+    return ok;
+}
+
+// ----------------------------------------------------------------------------
+// one step, and the run
+
+bool validate(Trainer *t, Evaluation *e, Error *err) {
+    const Options *o = &t->options;
+    Sampling how = {(float)o->temperature, (float)o->top_p, o->top_k, o->max_completion_length, false, (uint32_t)o->seed, VALIDATION_STEP};
+    return evaluate(e, NULL, &t->rollout, &t->model, t->steering, t->tokenizer, &t->validation, t->validation_prompts, 1, &how, err);
+}
+
+// Rollout, reward, advantage, gradient, update, log. On failure the vectors are those of the last finished step.
+bool train_step(Trainer *t, Error *err) {
+    const Options *o = &t->options;
+    UpdateStats update;
+    Evaluation validation;
+    t->rollout_s = t->reward_s = t->update_s = 0;
+    t->step_start = now_s();
+    TrainerState before = t->state;
+    if (!collect_groups(t, err) || !update_vectors(t, &update, err)) {
+        t->state = before;
+        return false;
+    }
+    RolloutStats stats = rollout_stats(t);
+    t->state.step++;
+    t->state.tokens_total += stats.tokens;
+    t->state.samples_total += stats.completions;
+    t->state.seconds_total += now_s() - t->step_start;
+    bool validating = o->validation_steps > 0 && t->validation.n > 0 && (t->state.step % o->validation_steps == 0 || t->state.step == t->max_steps);
+    if (validating && !validate(t, &validation, err)) {
+        if (!stop_requested) return false;
+        validating = false; // interrupted: the step itself is done
+    }
+    return log_step(t, &stats, &update, validating ? &validation : NULL, err) && (!o->log_completions || log_completions(t, err));
+}
+
+bool train(Trainer *t, Error *err) {
+    const Options *o = &t->options;
+    int saved = t->state.step > 0 ? t->state.step : -1;
+    bool ok = true;
+    progress_begin(&t->progress, "step", t->state.step, t->max_steps);
+    while (ok && t->state.step < t->max_steps && !stop_requested) {
+        ok = train_step(t, err);
+        free_groups(t);
+        bool due = o->save_steps > 0 && t->state.step % o->save_steps == 0;
+        if (ok && (due || t->state.step == t->max_steps)) {
+            ok = save_checkpoint(t, err);
+            saved = t->state.step;
+        }
+    }
+    progress_clear(&t->progress);
+    if (stop_requested && t->state.step != saved) { // an interrupted step leaves the state of the one before
+        Error inner = {0, ""};
+        if (!save_checkpoint(t, &inner)) die(&inner);
+    }
+    if (stop_requested) err->code = 0; // whatever was interrupted, this is why
+    if (stop_requested) return fail(err, 128 + stop_requested, "stopped by signal %d after step %d\n  -> run again with --resume auto", (int)stop_requested, t->state.step);
+    return ok;
+}
+
+int main(int argc, char **argv) {
+    const char *usage = "usage: ./train_steer --config FILE.yml [--option value ...]\n"
+                        "Trains one steering vector per layer of a frozen Qwen2.5 with GRPO.\n";
+    Trainer t;
+    Error err = {0, ""};
+    memset(&t, 0, sizeof t);
+    if (options_wants_help(argc, argv)) { options_help(stdout, CMD_TRAIN, usage); return 0; }
+    if (!options_parse(&t.options, CMD_TRAIN, argc, argv, &err)) die(&err);
+    if (!trainer_init(&t, &err)) die(&err);
+    run_fingerprint(&t, t.state.fingerprint, sizeof t.state.fingerprint);
+    print_header(&t);
+    if (!start_or_resume(&t, &err)) die(&err);
+    install_signal_handlers();
+    if (!train(&t, &err)) die(&err);
+    trainer_free(&t);
+    return 0;
+}
