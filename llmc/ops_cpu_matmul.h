@@ -55,6 +55,7 @@ static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[MM_BLOCK_MAX 
 #define mm_tile SIMD_NAME(mm_tile)
 #define mm_prefetch SIMD_NAME(mm_prefetch)
 #define mm_rows SIMD_NAME(mm_rows)
+#define mm_turn SIMD_NAME(mm_turn)
 #define mm_repack SIMD_NAME(mm_repack)
 #define mm_work SIMD_NAME(mm_work)
 #define mm_step SIMD_NAME(mm_step)
@@ -111,6 +112,32 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, int cols, const bf16_
         }
     for (int r = 0; r < R; r++)
         for (int j = 0; j < 4; j++) _mm512_mask_storeu_ps(out + r * ld_out + 16 * j, mask[j], acc[r][j]);
+}
+
+// For cpu_weight_pack: to[16][64] 32-bit words from x[64][16], four transposes of 16 x 16.
+static void mm_turn(bf16_t *to, const bf16_t *x) {
+    for (int n = 0; n < 64; n += 16) {
+        __m512i a[16], b[16];
+        for (int i = 0; i < 16; i++) a[i] = _mm512_loadu_si512(x + (size_t)(n + i) * 32);
+        for (int i = 0; i < 16; i += 2) { // pairs of rows: words 0 and 1 of each lane, 2 and 3
+            b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
+            b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
+        }
+        for (int i = 0; i < 16; i += 4) // fours of rows: a[i + c] holds words c, 4 + c, 8 + c, 12 + c
+            for (int c = 0; c < 2; c++) {
+                a[i + 2 * c] = _mm512_unpacklo_epi64(b[i + c], b[i + c + 2]);
+                a[i + 2 * c + 1] = _mm512_unpackhi_epi64(b[i + c], b[i + c + 2]);
+            }
+        for (int c = 0; c < 4; c++)
+            for (int i = 0; i < 16; i += 8) { // eights: words c and 8 + c (b[i + c]), 4 + c and 12 + c (b[i + c + 4])
+                b[i + c] = _mm512_shuffle_i32x4(a[i + c], a[i + c + 4], 0x88);
+                b[i + c + 4] = _mm512_shuffle_i32x4(a[i + c], a[i + c + 4], 0xDD);
+            }
+        for (int c = 0; c < 8; c++) {
+            _mm512_storeu_si512(to + (size_t)c * 128 + 2 * n, _mm512_shuffle_i32x4(b[c], b[c + 8], 0x88));
+            _mm512_storeu_si512(to + (size_t)(c + 8) * 128 + 2 * n, _mm512_shuffle_i32x4(b[c], b[c + 8], 0xDD));
+        }
+    }
 }
 
 // 64 rows n times 64 columns k of W (n_k2 pairs of columns present) from the forward packing, whose strips are
@@ -210,6 +237,11 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *x_even, 
         for (int j = 0; j < S; j++) memcpy(out + r * ld_out + j * MM_LANES, &acc[r][j], sizeof acc[r][j]);
 }
 
+static void mm_turn(bf16_t *to, const bf16_t *x) {
+    for (int k = 0; k < 16; k++)
+        for (int n = 0; n < MM_STRIP; n++) memcpy(to + (k * MM_STRIP + n) * 2, x + n * 32 + 2 * k, 4);
+}
+
 static inline void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k2) {
     for (int n = 0; n < 32; n += 8) // one source strip each
         for (int k = 0; k < n_k2; k++) {
@@ -246,7 +278,7 @@ static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, cons
         prefetch.base = (const char *)next;
         prefetch.stride = next_stride;
         prefetch.line = next_lines * i / n_tiles;
-        prefetch.end = n_tiles == 1 ? 0 : next_lines * (i + 1) / n_tiles; // one tile: it is a stream anyway
+        prefetch.end = n_tiles == 1 && !job->backward ? 0 : next_lines * (i + 1) / n_tiles; // 0: it is a stream anyway
         prefetch.burst = (4 * MM_GROUP + n_tiles - 1) / n_tiles;
 #define MM_TILE(R) case R: mm_tile(R, out, ld_out, cols, in, ld_in, b, pairs, first, bias, &prefetch); break
         switch (height) { MM_TILE(1); MM_TILE(2); MM_TILE(3); MM_TILE(4); MM_TILE(5); MM_TILE(6); }
@@ -332,23 +364,33 @@ static void mm_run(MatmulJob *job) {
     job->chunk = job->backward ? MM_CHUNK_BACKWARD : MM_CHUNK;
     job->n_chunks = (job->T + job->chunk - 1) / job->chunk;
     job->chunk = (job->T + job->n_chunks - 1) / job->n_chunks; // as equal as can be
-    while ((int64_t)job->n_panels * ((job->T + job->chunk - 1) / job->chunk) < 3 * n_threads && job->chunk / 2 >= least) job->chunk /= 2;
-    job->n_chunks = (job->T + job->chunk - 1) / job->chunk;
+    while ((int64_t)job->n_panels * job->n_chunks < 4 * n_threads && job->chunk / 2 >= least) {
+        job->chunk = (job->chunk + 1) / 2;
+        job->n_chunks = (job->T + job->chunk - 1) / job->chunk;
+    }
     int n_units = job->n_panels * job->n_chunks;
     if (n_threads > n_units) n_threads = n_units;
+    // Large products are dealt out in more pieces than threads, to whoever is free: cores may be unlike or busy.
+    // The backward in fewer, since each reads all of `in`.
+    int n_pieces = n_threads * (work < 1e8 ? 1 : job->backward ? 2 : 8), taken = 0;
+    if (n_pieces > n_units) n_pieces = n_units;
     if (n_threads == 1) {
         mm_work(job, 0, n_units);
     } else {
 #pragma omp parallel num_threads(n_threads)
-        {
-            int n = omp_get_num_threads(), i = omp_get_thread_num();
-            mm_work(job, (int)((int64_t)n_units * i / n), (int)((int64_t)n_units * (i + 1) / n));
+        for (;;) {
+            int i;
+#pragma omp atomic capture
+            i = taken++;
+            if (i >= n_pieces) break;
+            mm_work(job, (int)((int64_t)n_units * i / n_pieces), (int)((int64_t)n_units * (i + 1) / n_pieces));
         }
     }
     free(padded);
 }
 
-void SIMD_NAME(weight_load)(Weight *w, const RawTensor *raw, int n_raw) { cpu_weight_pack(w, raw, n_raw, MM_STRIP); }
+// w = the raw tensors stacked along N, packed
+void SIMD_NAME(weight_load)(Weight *w, const RawTensor *raw, int n_raw) { cpu_weight_pack(w, raw, n_raw, MM_STRIP, mm_turn); }
 
 // y[T,N] = x[T,K] W^T + bias[N]
 void SIMD_NAME(matmul_forward)(float *y, const act *x, const Weight *w, const float *bias, int T) {

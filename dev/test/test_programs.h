@@ -1,0 +1,291 @@
+/*
+The programs as a user meets them: ./train_steer and ./eval_steer are started as commands. Help, wrong calls and broken
+files; generate against score; a run that was stopped and resumed against an unbroken one, to the bit; threads and
+batch sizes that must not change a bit.
+*/
+#ifndef DEV_TEST_TEST_PROGRAMS_H
+#define DEV_TEST_TEST_PROGRAMS_H
+
+#include <dirent.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include "dev/test/test.h"
+#include "llmc/json.h"
+#include "llmc/safetensors.h"
+
+#define TINY_RECIPE "scripts/train/rl/tiny/arithmetic/steering.yml"
+#define TINY_SMALL " --prompts_per_step 4 --num_generations 4 --max_completion_length 48 --max_steps 4 --save_steps 2 --warmup_ratio 0"
+
+// Runs a shell command; its stdout and stderr together in *out. Returns the exit code, 128 + n for signal n.
+__attribute__((format(printf, 2, 3)))
+int run_command(Str *out, const char *format, ...) {
+    Str command = {0};
+    va_list args;
+    char text[4096];
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    str_printf(&command, "( %s ) 2>&1", text);
+    fflush(stdout);
+    out->n = 0;
+    str_reserve(out, 1);
+    out->s[0] = 0;
+    FILE *pipe = popen(command.s, "r");
+    char chunk[4096];
+    size_t got;
+    while (pipe && (got = fread(chunk, 1, sizeof chunk, pipe)) > 0) str_add(out, chunk, got);
+    int status = pipe ? pclose(pipe) : -1;
+    str_free(&command);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+// The command must end with this code and say this word.
+__attribute__((format(printf, 3, 4)))
+void expect_command(int code, const char *word, const char *format, ...) {
+    Str out = {0};
+    char text[4096];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    int found = run_command(&out, "%s", text);
+    CHECK(found == code && strcasestr(out.s, word), "`%s` ended with %d, expected %d and \"%s\"; it said:\n%s", text, found, code, word, out.s);
+    str_free(&out);
+}
+
+bool same_files(const char *a, const char *b) {
+    size_t na, nb;
+    char *x = read_file(a, &na, NULL), *y = read_file(b, &nb, NULL);
+    bool same = x && y && na == nb && memcmp(x, y, na) == 0;
+    free(x);
+    free(y);
+    return same;
+}
+
+// What two checkpoints must share: vectors and moments.
+void check_same_checkpoint(const char *run_a, const char *run_b, int n, const char *what) {
+    const char *files[2] = {"steering_vectors.safetensors", "optimizer.safetensors"};
+    for (int i = 0; i < 2; i++) {
+        char a[512], b[512];
+        snprintf(a, sizeof a, "%s/checkpoint-%d/%s", run_a, n, files[i]);
+        snprintf(b, sizeof b, "%s/checkpoint-%d/%s", run_b, n, files[i]);
+        CHECK(same_files(a, b), "%s: %s and %s differ", what, a, b);
+    }
+}
+
+// metrics.jsonl of two runs agree in everything but times and rates.
+void check_same_metrics(const char *run_a, const char *run_b) {
+    char path[2][512];
+    char *text[2], *rest[2], *line[2];
+    snprintf(path[0], sizeof path[0], "%s/metrics.jsonl", run_a);
+    snprintf(path[1], sizeof path[1], "%s/metrics.jsonl", run_b);
+    for (int i = 0; i < 2; i++) rest[i] = text[i] = read_file(path[i], NULL, NULL);
+    int lines = 0, different = 0;
+    while (text[0] && text[1]) {
+        for (int i = 0; i < 2; i++) line[i] = strsep(&rest[i], "\n");
+        if (!line[0] || !line[1] || !*line[0] || !*line[1]) break;
+        cJSON *a = cJSON_Parse(line[0]), *b = cJSON_Parse(line[1]);
+        const cJSON *item;
+        cJSON_ArrayForEach(item, a) {
+            if (strncmp(item->string, "time/", 5) == 0 || strstr(item->string, "_per_s") || strcmp(item->string, "step_time") == 0) continue;
+            different += !cJSON_Compare(item, cJSON_GetObjectItemCaseSensitive(b, item->string), true);
+        }
+        cJSON_Delete(a);
+        cJSON_Delete(b);
+        lines++;
+    }
+    CHECK(lines == 4 && different == 0, "%s and %s: %d lines, %d values differ", path[0], path[1], lines, different);
+    free(text[0]);
+    free(text[1]);
+}
+
+void test_programs_calls(void) {
+    const char *commands[5] = {"eval", "generate", "score", "tokenize", "bench"};
+    expect_command(0, "--learning_rate", "./train_steer --help");
+    for (int i = 0; i < 5; i++) expect_command(0, "--model", "./eval_steer %s --help", commands[i]);
+    expect_command(0, "commands:", "./eval_steer --help");
+    expect_command(2, "commands:", "./eval_steer");
+    expect_command(2, "nosuch", "./eval_steer nosuch");
+    expect_command(2, "learning_rate", "./train_steer --config " TINY_RECIPE " --learnig_rate 1e-3");
+    expect_command(2, "1e-3x", "./train_steer --config " TINY_RECIPE " --learning_rate 1e-3x");
+    expect_command(2, "num_generations", "./train_steer --config " TINY_RECIPE " --num_generations 0");
+    expect_command(2, "num_generations", "./train_steer --config " TINY_RECIPE " --num_generations 1 --advantage rloo");
+    expect_command(2, "nosuch.yml", "./train_steer --config nosuch.yml");
+    expect_command(2, "layers", "./train_steer --config " TINY_RECIPE " --setup steering_layer --layers 99 --output_dir %s", test_path("never"));
+    expect_command(2, "cuda", "./train_steer --config " TINY_RECIPE " --device cuda");
+    expect_command(2, "LLMC_ISA", "LLMC_ISA=mmx ./train_steer --config " TINY_RECIPE);
+    expect_command(1, "nosuchdir", "./eval_steer generate --model nosuchdir --prompt hi");
+    expect_command(1, "nosuch.jsonl", "./train_steer --config " TINY_RECIPE " --data nosuch.jsonl");
+
+    test_write(test_path("empty.jsonl"), "");
+    expect_command(1, "empty.jsonl", "./train_steer --config " TINY_RECIPE " --data %s", test_path("empty.jsonl"));
+    test_write(test_path("noanswer.jsonl"), "{\"id\": \"a\", \"problem\": \"1 + 1\", \"answer\": \"\", \"source\": \"x\"}\n");
+    expect_command(1, "noanswer.jsonl:1", "./train_steer --config " TINY_RECIPE " --data %s", test_path("noanswer.jsonl"));
+    expect_command(1, "leaves nothing", "./train_steer --config " TINY_RECIPE " --validation_size 100000");
+    test_write(test_path("a_file"), "x");
+    expect_command(1, "a_file", "./train_steer --config " TINY_RECIPE TINY_SMALL " --output_dir %s/below", test_path("a_file"));
+    expect_command(1, "context", "./eval_steer generate --model data/tiny/model --raw --prompt 1 --max_completion_length 1000000");
+
+    // broken model folders
+    expect_command(0, "", "mkdir -p %s && cp data/tiny/model/* %s", test_path("cut"), test_path("cut"));
+    expect_command(0, "", "head -c 5000 data/tiny/model/model.safetensors > %s/model.safetensors", test_path("cut"));
+    expect_command(1, "model.safetensors", "./eval_steer generate --model %s --prompt hi", test_path("cut"));
+    expect_command(0, "", "cp data/tiny/model/* %s && sed -i s/Qwen2ForCausalLM/LlamaForCausalLM/ %s/config.json", test_path("cut"), test_path("cut"));
+    expect_command(1, "LlamaForCausalLM", "./eval_steer generate --model %s --prompt hi", test_path("cut"));
+    expect_command(0, "", "cp data/tiny/model/config.json %s && printf '{\"model\":' > %s/tokenizer.json", test_path("cut"), test_path("cut"));
+    expect_command(1, "tokenizer.json", "./eval_steer generate --model %s --prompt hi", test_path("cut"));
+
+    // vectors of another shape
+    Error err = {0, ""};
+    float values[6] = {0, 0, 0, 0, 0, 0};
+    OutTensor t;
+    memset(&t, 0, sizeof t);
+    t.name = "steering";
+    t.ndim = 2;
+    t.shape[0] = 2;
+    t.shape[1] = 3;
+    t.data = values;
+    const char *metadata[] = {NULL};
+    CHECK(safetensors_write(test_path("other.safetensors"), &t, 1, metadata, &err), "%s", err.text);
+    expect_command(1, "[2, 3]", "./eval_steer generate --model data/tiny/model --steering %s --prompt hi", test_path("other.safetensors"));
+    expect_command(1, "stdin:2", "printf '{\"prompt_ids\":[1],\"completion_ids\":[2]}\\n{\"prompt_ids\":[1]}\\n' | ./eval_steer score --model data/tiny/model");
+    expect_command(1, "100000", "echo '{\"prompt_ids\":[1],\"completion_ids\":[100000]}' | ./eval_steer score --model data/tiny/model");
+}
+
+// generate's own log-probs are the bits that score finds, alone or together, with 1 or 2 threads; text survives tokenize.
+void test_programs_generate_score(void) {
+    Str made = {0}, requests = {0}, found = {0}, one = {0};
+    int code = run_command(&made, "./eval_steer generate --model data/tiny/model --raw --prompt 'What is 13 + 18 - 2?' --num_generations 5 --max_completion_length 40 --seed 3 --json 2>/dev/null");
+    CHECK(code == 0, "generate ended with %d", code);
+    Str ids = {0};
+    run_command(&ids, "echo '{\"text\": \"What is 13 + 18 - 2?\"}' | ./eval_steer tokenize --model data/tiny/model");
+    char *end = strrchr(ids.s, '}');
+    if (!CHECK(strncmp(ids.s, "{\"ids\": [", 9) == 0 && end, "tokenize said %s", ids.s)) return;
+    *end = 0;
+    char *expected[5];
+    int n = 0;
+    for (char *rest = made.s, *line; n < 5 && (line = strsep(&rest, "\n")) != NULL && *line;) {
+        cJSON *object = cJSON_Parse(line);
+        char *completion = cJSON_PrintUnformatted(cJSON_GetObjectItem(object, "ids"));
+        str_printf(&requests, "{\"prompt_ids\": %s, \"completion_ids\": %s}\n", ids.s + 8, completion ? completion : "[]");
+        const char *logprobs = strstr(line, "\"logprobs\": [");
+        expected[n++] = xstrdup(logprobs ? logprobs : "");
+        free(completion);
+        cJSON_Delete(object);
+    }
+    CHECK(n == 5, "generate wrote %d lines", n);
+    test_write(test_path("requests.jsonl"), requests.s);
+    for (int threads = 1; threads <= 2; threads++) {
+        run_command(&found, "OMP_NUM_THREADS=%d ./eval_steer score --model data/tiny/model < %s 2>/dev/null", threads, test_path("requests.jsonl"));
+        int i = 0;
+        for (char *rest = found.s, *line; i < n && (line = strsep(&rest, "\n")) != NULL && *line; i++) {
+            char *entropy = strstr(line, ", \"entropy\"");
+            if (entropy) *entropy = 0;
+            expected[i][strcspn(expected[i], "]") + 1] = 0;
+            CHECK(strcmp(line + 1, expected[i]) == 0, "completion %d: score says %s, generate said %s", i, line + 1, expected[i]);
+        }
+        CHECK(i == n, "score wrote %d lines", i);
+    }
+    run_command(&one, "sed -n 3p %s | OMP_NUM_THREADS=1 ./eval_steer score --model data/tiny/model 2>/dev/null", test_path("requests.jsonl"));
+    CHECK(n > 2 && strstr(one.s, expected[2]), "scored alone, completion 2 has other bits: %s", one.s);
+    for (int i = 0; i < n; i++) free(expected[i]);
+
+    // bytes survive: text -> ids -> text
+    const char *text = "{\"text\": \"a\\u0301 e\xCC\x81 \xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x9A\x80 \\n\\t <|im_end|> 12,345\"}\n";
+    test_write(test_path("text.jsonl"), text);
+    run_command(&found, "./eval_steer tokenize --model data/tiny/model < %s | ./eval_steer tokenize --model data/tiny/model --decode", test_path("text.jsonl"));
+    cJSON *a = cJSON_Parse(text), *b = cJSON_Parse(found.s);
+    CHECK(b && cJSON_Compare(a, b, true), "tokenize and back: %s", found.s);
+    cJSON_Delete(a);
+    cJSON_Delete(b);
+    str_free(&made);
+    str_free(&requests);
+    str_free(&found);
+    str_free(&one);
+    str_free(&ids);
+}
+
+// A run cut in two, by an interrupt or between two calls, ends in the same bits as one that was not.
+void test_programs_resume(void) {
+    Str out = {0};
+    char whole[256], broken[256], other[256], run[3][512];
+    snprintf(whole, sizeof whole, "%s", test_path("whole"));
+    snprintf(broken, sizeof broken, "%s", test_path("broken"));
+    snprintf(other, sizeof other, "%s", test_path("other"));
+    const char *dirs[3] = {whole, broken, other};
+    for (int i = 0; i < 3; i++) snprintf(run[i], sizeof run[i], "%s/model/train/steering/seed-0", dirs[i]);
+    const char *train = "./train_steer --config " TINY_RECIPE TINY_SMALL " --model_name model --dataset_name train";
+
+    int code = run_command(&out, "OMP_NUM_THREADS=2 %s --output_dir %s", train, whole);
+    if (!CHECK(code == 0, "training ended with %d:\n%s", code, out.s)) return;
+    CHECK(strstr(out.s, "gap 0 |"), "the sampler-trainer gap is not 0:\n%s", out.s);
+    expect_command(1, "earlier run", "%s --output_dir %s", train, whole);
+
+    // other threads, slots and activation budget: the vectors keep their bits or, where rows are summed in another order, nearly
+    code = run_command(&out, "OMP_NUM_THREADS=1 %s --output_dir %s --rollout_batch_size 3", train, other);
+    CHECK(code == 0, "training ended with %d:\n%s", code, out.s);
+    check_same_checkpoint(run[0], run[2], 4, "2 threads and 64 slots against 1 thread and 3 slots");
+    check_same_metrics(run[0], run[2]);
+
+    // continued from checkpoint-2, with a newer checkpoint that is damaged: it is passed over and named
+    expect_command(0, "", "cp -r %s %s && rm -r %s/checkpoint-4/trainer_state.json", whole, broken, run[1]);
+    code = run_command(&out, "%s --output_dir %s --resume auto", train, broken);
+    CHECK(code == 0 && strstr(out.s, "checkpoint-4") && strstr(out.s, "resumed from") && strstr(out.s, "checkpoint-2"), "resume ended with %d:\n%s", code, out.s);
+    check_same_checkpoint(run[0], run[1], 4, "resumed at step 2");
+    check_same_metrics(run[0], run[1]);
+    expect_command(1, "cannot resume", "%s --output_dir %s --resume auto --limit 100", train, broken);
+
+    // interrupted in the middle of a step
+    expect_command(0, "", "rm -rf %s", broken);
+    code = run_command(&out, "%s --output_dir %s & p=$!; while ! [ -s %s/metrics.jsonl ]; do kill -0 $p || exit 99; sleep 0.01; done; kill -INT $p; wait $p", train, broken, run[1]);
+    CHECK((code == 130 && strstr(out.s, "--resume auto")) || code == 0, "an interrupted run ended with %d:\n%s", code, out.s);
+    code = run_command(&out, "%s --output_dir %s --resume auto", train, broken);
+    CHECK(code == 0, "resume ended with %d:\n%s", code, out.s);
+    check_same_checkpoint(run[0], run[1], 4, "interrupted and resumed");
+    check_same_metrics(run[0], run[1]);
+    str_free(&out);
+}
+
+// The features of the loop that the plain recipe leaves off.
+void test_programs_variants(void) {
+    Str out = {0};
+    const char *variants[8] = {
+        "--dynamic_sampling --dynamic_sampling_max_rounds 2 --log_completions",
+        "--beta 0.05 --num_iterations 2 --epsilon 0.1 --loss_type grpo --advantage grpo",
+        "--loss_type dr_grpo --advantage grpo_no_std --mask_truncated_completions",
+        "--setup steering_layer --layers 1,3 --lr_scheduler_type cosine",
+        "--reward random --lr_scheduler_type linear",
+        "--reward format --temperature 0.7 --top_p 0.9 --top_k 10",
+        "--validation_size 20 --validation_steps 1 --save_total_limit 1",
+        "--device ref --skip_equal_groups false",
+    };
+    for (int i = 0; i < 8; i++) {
+        int code = run_command(&out, "./train_steer --config " TINY_RECIPE TINY_SMALL " --max_steps 2 %s --output_dir %s", variants[i], test_path(variants[i] + 2));
+        CHECK(code == 0 && strstr(out.s, "saved "), "%s ended with %d:\n%s", variants[i], code, out.s);
+        CHECK(strstr(out.s, "gap 0 |"), "%s: the sampler-trainer gap is not 0:\n%s", variants[i], out.s);
+    }
+    // eval: one JSON line, a share between its limits, files in their places; the same seed, the same figures
+    Str again = {0};
+    const char *eval = "./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint none --limit 50 --json";
+    int code = run_command(&out, "%s --results_dir %s 2>/dev/null", eval, test_path("results"));
+    cJSON *object = cJSON_Parse(out.s);
+    const cJSON *accuracy = cJSON_GetObjectItem(object, "accuracy"), *low = cJSON_GetObjectItem(object, "ci_low"), *high = cJSON_GetObjectItem(object, "ci_high");
+    CHECK(code == 0 && low && high && accuracy && low->valuedouble < accuracy->valuedouble && accuracy->valuedouble < high->valuedouble, "eval said %s", out.s);
+    CHECK(path_exists(test_path("results/eval/tiny/base/temp_1.0_top_p_1.0/eval_seed-0/metrics.json")), "metrics.json is not in its place");
+    run_command(&again, "%s --rollout_batch_size 7 --results_dir %s 2>/dev/null", eval, test_path("results"));
+    cJSON *second = cJSON_Parse(again.s);
+    CHECK(second && accuracy && cJSON_Compare(accuracy, cJSON_GetObjectItem(second, "accuracy"), true), "eval again said %s", again.s);
+    cJSON_Delete(object);
+    cJSON_Delete(second);
+    str_free(&out);
+    str_free(&again);
+}
+
+void test_programs(void) {
+    test_programs_calls();
+    test_programs_generate_score();
+    test_programs_resume();
+    test_programs_variants();
+}
+
+#endif

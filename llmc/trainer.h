@@ -1,0 +1,237 @@
+/*
+A training run: what it holds (Trainer), how it is set up from its options, and how it is saved and resumed. What it does
+step by step is train_steer.cu.
+*/
+#ifndef LLMC_TRAINER_H
+#define LLMC_TRAINER_H
+
+#include "checkpoint.h" // Checkpoint, TrainerState, checkpoint_save, checkpoint_load
+#include "evaluate.h"   // prompts_encode
+#include "grpo.h"       // PolicyPass
+#include "logger.h"     // Logger, Progress
+#include "ops_cpu.h"    // ops_cpu_init
+#include "ops_ref.h"    // ops_ref_init
+#include "options.h"    // Options
+#include "select.h"     // dataset_split, dataset_keep_short, dataset_stem
+
+// One problem drawn for this step, and its G answers.
+typedef struct {
+    int problem;             // index into the training set
+    uint32_t key;            // its place in the endless stream of problems: keys the random numbers
+    Completion *completions; // [G]
+    float *reward, *advantage; // [G]
+    bool equal;              // no answer is better than another: no gradient
+} Group;
+
+typedef struct {
+    Options options;
+    const Ops *ops;
+    Qwen2 model;
+    Tokenizer *tokenizer;
+    Dataset train, validation;
+    IntVec *prompts, *validation_prompts; // token ids of each problem
+
+    // what is trained, its gradient and AdamW's moments: [L,C] each
+    float *steering, *dsteering, *exp_avg, *exp_avg_sq;
+    bool *trained;           // [L] which layers have a vector
+    TrainerState state;
+
+    // machinery
+    Rollout rollout;
+    PolicyPass policy;
+    char *run_dir, *model_name, *dataset_name;
+    Logger log;
+    Progress progress;
+    int max_steps;
+    int *order;              // the problems of epoch `order_epoch` in the order they are drawn
+    long long order_epoch;
+
+    // this step
+    Group *groups;
+    int n_groups;
+    double rollout_s, reward_s, update_s, step_start;
+    char note[128];          // for the progress line
+} Trainer;
+
+// ----------------------------------------------------------------------------
+// set-up: options, problems, model, memory
+
+// Keeps the training problems the options want: not excluded, short enough a solution; then splits off validation.
+bool select_problems(Trainer *t, Error *err) {
+    const Options *o = &t->options;
+    Dataset *d = &t->train;
+    if (!dataset_load(d, o->data, err)) return false;
+    int found = d->n;
+    if (o->limit > 0) dataset_truncate(d, o->limit);
+    if (*o->exclude && !dataset_exclude(d, o->exclude, err)) return false;
+    if (o->max_solution_steps > 0) dataset_keep_short(d, o->max_solution_steps);
+    if (o->validation_size > 0) {
+        if (o->validation_size >= d->n)
+            return fail(err, EXIT_RUN, "%s: validation_size %d of %d problems leaves nothing to train on", o->data, o->validation_size, d->n);
+        int *order = (int *)xmalloc((size_t)d->n * sizeof(int));
+        rng_permutation(order, d->n, (uint32_t)o->seed, RNG_SPLIT, 0);
+        dataset_split(d, &t->validation, order, o->validation_size);
+        free(order);
+    }
+    if (*o->validation_data) {
+        if (!dataset_load(&t->validation, o->validation_data, err)) return false;
+        int a, b, shared = dataset_overlap(d, &t->validation, &a, &b);
+        if (shared > 0) warn("%d training problems are also in %s, e.g. %s = %s", shared, o->validation_data, d->items[a].id, t->validation.items[b].id);
+    }
+    if (d->n == 0) return fail(err, EXIT_RUN, "%s: none of %d problems is left to train on\n  -> look at limit, exclude and max_solution_steps", o->data, found);
+    return true;
+}
+
+bool choose_layers(Trainer *t, Error *err) {
+    int L = t->model.config.L;
+    t->trained = (bool *)xcalloc((size_t)L, sizeof(bool));
+    for (int l = 0; l < L && t->options.layers.n == 0; l++) t->trained[l] = true;
+    for (int i = 0; i < t->options.layers.n; i++) {
+        int l = t->options.layers.v[i];
+        if (l >= L) return fail(err, EXIT_USAGE, "layers: found %d, the model has %d layers: expected 0 to %d", l, L, L - 1);
+        t->trained[l] = true;
+    }
+    return true;
+}
+
+bool choose_ops(Trainer *t, Error *err) {
+    const char *device = t->options.device;
+    if (strcmp(device, "cuda") == 0) return fail(err, EXIT_USAGE, "device cuda: this program was built without CUDA\n  -> --device cpu");
+    t->ops = strcmp(device, "ref") == 0 ? ops_ref_init() : ops_cpu_init(err);
+    return t->ops != NULL;
+}
+
+bool trainer_init(Trainer *t, Error *err) {
+    const Options *o = &t->options;
+    int longest = 0, longest_validation = 0;
+    if (!choose_ops(t, err) || !select_problems(t, err)) return false;
+    t->tokenizer = tokenizer_load(o->model, err);
+    if (!t->tokenizer) return false;
+    if (!prompts_encode(&t->prompts, &longest, t->tokenizer, &t->train, o->prompt_template, o->system, err)) return false;
+    if (t->validation.n > 0 &&
+        !prompts_encode(&t->validation_prompts, &longest_validation, t->tokenizer, &t->validation, o->prompt_template, o->system, err)) return false;
+    if (longest_validation > longest) longest = longest_validation;
+    if (!qwen2_load(&t->model, o->model, longest + o->max_completion_length, t->ops, err)) return false;
+    const ModelConfig *c = &t->model.config;
+    if (tokenizer_size(t->tokenizer) > c->V)
+        return fail(err, EXIT_RUN, "%s: tokenizer.json has ids up to %d, the model's vocab_size is %d", o->model, tokenizer_size(t->tokenizer) - 1, c->V);
+    if (!choose_layers(t, err)) return false;
+
+    size_t n = (size_t)c->L * c->C;
+    t->steering = (float *)xcalloc(n, sizeof(float));
+    t->dsteering = (float *)xcalloc(n, sizeof(float));
+    t->exp_avg = (float *)xcalloc(n, sizeof(float));
+    t->exp_avg_sq = (float *)xcalloc(n, sizeof(float));
+    if (*o->init_steering && !steering_load(t->steering, c, o->init_steering, err)) return false;
+
+    int lowest = 0;
+    while (!t->trained[lowest]) lowest++;
+    rollout_alloc(&t->rollout, &t->model, o->rollout_batch_size, longest, o->max_completion_length);
+    policy_alloc(&t->policy, &t->model, o->activation_memory * (1 << 30), longest + o->max_completion_length, lowest, true);
+
+    t->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);
+    t->dataset_name = *o->dataset_name ? xstrdup(o->dataset_name) : dataset_stem(o->data);
+    t->run_dir = checkpoint_run_dir(o->output_dir, t->model_name, t->dataset_name, o->setup, o->seed);
+    t->order = (int *)xmalloc((size_t)t->train.n * sizeof(int));
+    t->order_epoch = -1;
+    t->max_steps = o->max_steps > 0 ? o->max_steps : (int)ceil(o->num_train_epochs * t->train.n / o->prompts_per_step);
+    return true;
+}
+
+void trainer_free(Trainer *t) {
+    logger_close(&t->log);
+    if (t->ops && t->model.ops) {
+        rollout_free(&t->rollout, &t->model);
+        policy_free(&t->policy, &t->model);
+        qwen2_free(&t->model);
+    }
+    prompts_free(t->prompts, t->train.n);
+    prompts_free(t->validation_prompts, t->validation.n);
+    dataset_free(&t->train);
+    dataset_free(&t->validation);
+    if (t->tokenizer) tokenizer_free(t->tokenizer);
+    void *all[] = {t->steering, t->dsteering, t->exp_avg, t->exp_avg_sq, t->trained, t->run_dir, t->model_name, t->dataset_name, t->order};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
+    options_free(&t->options);
+}
+
+void print_header(const Trainer *t) {
+    const ModelConfig *c = &t->model.config;
+    int layers = 0;
+    for (int l = 0; l < c->L; l++) layers += t->trained[l];
+    options_print(stdout, &t->options, CMD_TRAIN);
+    printf("%-28s %s\n", "kernels", t->ops->isa);
+    printf("%-28s %d layers, hidden %d, %d heads (%d kv), vocabulary %d\n", "architecture", c->L, c->C, c->NH, c->NKV, c->V);
+    printf("%-28s %d in %d vectors\n", "trained numbers", layers * c->C, layers);
+    printf("%-28s %d (%d for validation)\n", "training problems", t->train.n, t->validation.n);
+    printf("%-28s %d rows a pass, %.2f GiB; cache of the rollout %.2f GiB\n", "activations", t->policy.rows,
+           (double)t->policy.rows * activation_bytes_per_row(&t->model) * (c->L - t->policy.first_layer) / (1 << 30),
+           (double)t->rollout.kv.n_pages * kv_page_bytes(&t->model) / (1 << 30));
+    printf("%-28s %s\n\n", "output", t->run_dir);
+    fflush(stdout);
+}
+
+// ----------------------------------------------------------------------------
+// checkpoints
+
+// What must not change between a run and its continuation: the problems, their order, and how they are drawn.
+void run_fingerprint(const Trainer *t, char *out, size_t n) {
+    uint64_t hash = 14695981039346656037u; // FNV-1a over the ids
+    for (int i = 0; i < t->train.n; i++)
+        for (const char *c = t->train.items[i].id; *c; c++) hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+    snprintf(out, n, "%d problems %016llx, seed %d, %s", t->train.n, (unsigned long long)hash, t->options.seed, t->options.setup);
+}
+
+Checkpoint trainer_checkpoint(Trainer *t) {
+    Checkpoint c;
+    memset(&c, 0, sizeof c);
+    c.base_model = t->model_name;
+    c.setup = t->options.setup;
+    c.L = t->model.config.L;
+    c.C = t->model.config.C;
+    c.steering = t->steering;
+    c.exp_avg = t->exp_avg;
+    c.exp_avg_sq = t->exp_avg_sq;
+    c.state = t->state;
+    return c;
+}
+
+bool save_checkpoint(Trainer *t, Error *err) {
+    Checkpoint c = trainer_checkpoint(t);
+    Str config = {0};
+    bool ok = options_write_yaml(&t->options, CMD_TRAIN, &config) && checkpoint_save(t->run_dir, &c, config.s, err) &&
+              checkpoint_prune(t->run_dir, t->options.save_total_limit, c.L, c.C, err);
+    str_free(&config);
+    progress_clear(&t->progress);
+    if (ok) printf("saved %s/checkpoint-%d\n", t->run_dir, t->state.step);
+    return ok;
+}
+
+// Starts fresh or continues, and opens metrics.jsonl. A fresh run refuses a folder that holds an earlier one.
+bool start_or_resume(Trainer *t, Error *err) {
+    const char *resume = t->options.resume;
+    char *latest = strcmp(resume, "auto") == 0 || strcmp(resume, "none") == 0 ? checkpoint_find_latest(t->run_dir, t->model.config.L, t->model.config.C) : xstrdup(resume);
+    Str metrics = {0};
+    str_printf(&metrics, "%s/metrics.jsonl", t->run_dir);
+    bool ok = true;
+    if (strcmp(resume, "none") == 0 && latest) {
+        ok = fail(err, EXIT_RUN, "%s is there from an earlier run\n  -> --resume auto goes on with it; another --output_dir or --seed starts anew; or remove %s", latest, t->run_dir);
+    } else if (latest) {
+        Checkpoint c = trainer_checkpoint(t);
+        char mine[CHECKPOINT_TEXT];
+        snprintf(mine, sizeof mine, "%s", t->state.fingerprint);
+        ok = checkpoint_load(&c, latest, err);
+        if (ok && strcmp(mine, c.state.fingerprint) != 0)
+            ok = fail(err, EXIT_RUN, "cannot resume from %s: it was trained on \"%s\", this call means \"%s\"\n  -> the same data, filters and seed as before", latest, c.state.fingerprint, mine);
+        if (ok) {
+            t->state = c.state;
+            printf("resumed from %s\n\n", latest);
+        }
+    }
+    ok = ok && make_dirs(t->run_dir, err) && logger_truncate_after(metrics.s, t->state.step, err) && logger_open(&t->log, metrics.s, err);
+    free(latest);
+    str_free(&metrics);
+    return ok;
+}
+
+#endif

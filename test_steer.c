@@ -1,0 +1,35 @@
+/*
+steer.c, the proof: `make test` runs this and it ends in `N passed, N failed`. No network, no GPU, no Python. From the
+bottom up: parsers on recorded and broken input -> each operation on each backend against `ref` -> the whole model against
+PyTorch records and finite differences -> sampling, bit by bit -> the programs as a user starts them.
+*/
+#define _GNU_SOURCE // strcasestr
+#include "dev/test/test.h"
+#include "dev/test/test_options.h"     // options: table, YAML, command line, --help, README
+#include "dev/test/test_logger.h"      // metrics.jsonl, progress line, signals
+#include "dev/test/test_tokenizer.h"   // token ids against Hugging Face's
+#include "dev/test/test_text.h"        // chat formats, problems, answers
+#include "dev/test/test_model_files.h" // config.json, safetensors, checkpoints: good and broken
+#include "dev/test/test_matmul.h"      // vector instructions and matrix products
+#include "dev/test/test_ops.h"         // every other operation
+#include "dev/test/test_model.h"       // the whole model against PyTorch
+#include "dev/test/test_rollout.h"     // sampling, groups, losses
+#include "dev/test/test_programs.h"    // ./train_steer and ./eval_steer
+
+int main(int argc, char **argv) {
+    const struct { const char *name; void (*run)(void); } tests[] = {
+        {"options", test_options}, {"logger", test_logger}, {"tokenizer", test_tokenizer}, {"text", test_text},
+        {"model_files", test_model_files}, {"matmul", test_matmul}, {"ops", test_ops}, {"model", test_model},
+        {"rollout", test_rollout}, {"programs", test_programs},
+    };
+    const int n = (int)(sizeof tests / sizeof tests[0]);
+    for (int i = 0; i < n; i++) {
+        if (argc > 1 && strcmp(argv[1], tests[i].name) != 0) continue; // ./test_steer NAME runs one of them
+        int passed = tests_passed, failed = tests_failed;
+        double start = now_s();
+        tests[i].run();
+        printf("%-12s %5d passed, %d failed, %.1f s\n", tests[i].name, tests_passed - passed, tests_failed - failed, now_s() - start);
+        fflush(stdout);
+    }
+    return test_summary();
+}
