@@ -78,17 +78,17 @@ bool answer_extract(Str *answer, const char *completion, size_t n) {
 // Appends the normal form of s (rule 1 above).
 void answer_normalize(Str *out, const char *s) {
     IntVec open = {NULL, 0, 0}; // per open brace: its place in out, -1 if it was left out
-    static const char *const dropped[] = {"$", "\\$", "\\left", "\\right", "\\!", "\\,", "\\;", "\\:", "\\ "};
+    static const char *const dropped[] = {"\\$", "\\left", "\\right", "\\!", "\\,", "\\;", "\\:", "\\ "};
     static const char *const wrappers[] = {"\\text{", "\\mbox{", "\\textbf{", "\\mathrm{"};
     size_t start = out->n;
     str_add(out, "", 0);
     while (*s) {
-        size_t skip = answer_is_space(*s) ? 1 : 0;
-        for (size_t k = 0; k < sizeof dropped / sizeof dropped[0] && !skip; k++) {
+        size_t skip = answer_is_space(*s) || *s == '$' ? 1 : 0;
+        for (size_t k = 0; k < sizeof dropped / sizeof dropped[0] && *s == '\\' && !skip; k++) {
             size_t n = strlen(dropped[k]);
             if (answer_starts(s, dropped[k]) && !(n > 3 && isalpha((unsigned char)s[n]))) skip = n; // \left, not \leftarrow
         }
-        for (size_t k = 0; k < 4 && !skip; k++) {
+        for (size_t k = 0; k < sizeof wrappers / sizeof wrappers[0] && *s == '\\' && !skip; k++) {
             if (answer_starts(s, wrappers[k])) { skip = strlen(wrappers[k]); ints_push(&open, -1); }
         }
         if (skip) { s += skip; continue; }
@@ -300,10 +300,11 @@ double answer_number_value(const AnswerNumber *x) {
     return x->negative ? -v : v;
 }
 
-// As answer_equal; numbers may differ by `error` (0: exactly equal). Some gold answers come in a box of their own.
+// As answer_equal; numbers may differ by `error` (0: exactly equal). Either may still be in its box, as some gold answers are.
 bool answer_equal_within(const char *gold, const char *given, double error) {
-    Str a = {NULL, 0, 0}, b = {NULL, 0, 0}, unboxed = {NULL, 0, 0};
-    if (answer_extract(&unboxed, gold, strlen(gold))) gold = unboxed.s;
+    Str a = {NULL, 0, 0}, b = {NULL, 0, 0}, inner_gold = {NULL, 0, 0}, inner = {NULL, 0, 0};
+    if (answer_extract(&inner_gold, gold, strlen(gold))) gold = inner_gold.s;
+    if (answer_extract(&inner, given, strlen(given))) given = inner.s;
     answer_normalize(&a, gold);
     answer_normalize(&b, given);
     bool equal = a.n > 0 && a.n == b.n && memcmp(a.s, b.s, a.n) == 0;
@@ -317,7 +318,8 @@ bool answer_equal_within(const char *gold, const char *given, double error) {
     }
     str_free(&a);
     str_free(&b);
-    str_free(&unboxed);
+    str_free(&inner_gold);
+    str_free(&inner);
     return equal;
 }
 

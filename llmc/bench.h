@@ -1,8 +1,8 @@
 /*
 `eval_steer bench`: tokens per second of each phase of training, beside the most this machine could reach.
 
-    prefill           prompts to first tokens: B prompts, as long as --prompt_length     tokens = those of the prompts
-    decode            --new_tokens more for each of the B sequences                      tokens = the new ones
+    prefill           B prompts of --prompt_length tokens to their first drawn tokens     tokens = those of the prompts
+    decode            --new_tokens more for each of the B sequences                       tokens = the new ones
     forward           16 sequences of 256 tokens, logits of the last rows alone
     forward_backward  the same rows, all logits, gradient of every vector
     grpo_step         4 prompts, 8 completions of 128 tokens each: rollout, log-probs,   tokens = those of the completions
@@ -109,51 +109,45 @@ Sampling bench_sampling(const Options *o, int max_new) {
     return how;
 }
 
-// When the first step of a rollout and when the step before its last were over. A step draws a token for every
-// sequence and, but for the last, runs it through the model.
-typedef struct { int steps, before_last; double first_s, before_last_s; } BenchClock;
+// A sampler that looks at the clock: when the first tokens of a rollout were drawn, and the last.
+struct { const Ops *ops; int draws; double first_s, last_s; } bench_clock;
 
-bool bench_clock(int done, int total, void *context) {
-    BenchClock *c = (BenchClock *)context;
-    (void)done;
-    (void)total;
-    c->steps++;
-    if (c->steps == 1) c->first_s = now_s();
-    if (c->steps == c->before_last) c->before_last_s = now_s();
-    return true;
+void bench_sample_rows(int *token, float *logprob, const float *logits, const float *u, float temperature, int top_k, float top_p, int n, int V) {
+    bench_clock.ops->sample_rows(token, logprob, logits, u, temperature, top_k, top_p, n, V);
+    bench_clock.last_s = now_s();
+    if (bench_clock.draws++ == 0) bench_clock.first_s = bench_clock.last_s;
 }
 
+// One rollout gives both: up to the first draw it is prefill, from there to the last, new_tokens later, decode.
 bool bench_prefill_decode(BenchResult out[2], const Qwen2 *m, const float *steering, const Options *o, int B, Error *err) {
-    const ModelConfig *c = &m->config;
-    int P = o->prompt_length, N = o->new_tokens, warm = B < 8 ? B : 8;
+    int P = o->prompt_length, N = o->new_tokens;
+    Ops timed_ops = *m->ops;
+    Qwen2 timed = *m;
+    timed_ops.sample_rows = bench_sample_rows;
+    timed.ops = &timed_ops;
+    bench_clock.ops = m->ops;
+
     IntVec ids = {0, 0, 0};
     RolloutPrompt *prompts = bench_prompts(&ids, m, o, B, P, 1);
     Rollout r;
-    rollout_alloc(&r, m, B, P, N + 2);
+    rollout_alloc(&r, m, B, P, N + 1);
     Sampling how = bench_sampling(o, 2);
-    bool ok = rollout(&r, m, steering, prompts, warm, 1, &how, NULL, NULL, err);
-    bench_completions_free(prompts, warm, 1);
+    bool ok = rollout(&r, m, steering, prompts, 1, 1, &how, NULL, NULL, err); // warm-up
+    bench_completions_free(prompts, 1, 1);
 
-    // one token: the prompts, and what it takes to draw from their last rows
-    double t = now_s();
-    how.max_new = 1;
-    ok = ok && rollout(&r, m, steering, prompts, B, 1, &how, NULL, NULL, err);
+    how.max_new = N + 1;
+    bench_clock.draws = 0;
+    double begin = now_s();
+    ok = ok && rollout(&r, &timed, steering, prompts, B, 1, &how, NULL, NULL, err);
     out[0].phase = "prefill";
-    out[0].batch = B;
-    out[0].tokens = (double)B * P;
-    out[0].seconds = now_s() - t;
-    bench_add_pass(&out[0], c, 1, c->L, (double)B * P, B);
-    bench_completions_free(prompts, B, 1);
-
-    // N + 2 tokens: between the first step and the last lie N that each draw and run one token for every sequence
-    BenchClock clock = {0, N + 1, 0, 0};
-    how.max_new = N + 2;
-    ok = ok && rollout(&r, m, steering, prompts, B, 1, &how, bench_clock, &clock, err);
     out[1].phase = "decode";
-    out[1].batch = B;
+    out[0].batch = out[1].batch = B;
+    out[0].tokens = (double)B * P;
     out[1].tokens = (double)B * N;
-    out[1].seconds = clock.before_last_s - clock.first_s;
-    bench_add_pass(&out[1], c, N, c->L, B, B);
+    out[0].seconds = bench_clock.first_s - begin;
+    out[1].seconds = bench_clock.last_s - bench_clock.first_s;
+    bench_add_pass(&out[0], &m->config, 1, m->config.L, (double)B * P, B);
+    bench_add_pass(&out[1], &m->config, N, m->config.L, B, B);
     rollout_free(&r, m);
     bench_prompts_free(prompts, B, 1, &ids);
     return ok;
@@ -238,7 +232,8 @@ bool bench_gradient(BenchTrainer *t, const Qwen2 *m, const Options *o, const Rol
     PolicySample *samples = (PolicySample *)xcalloc((size_t)n_prompts * G, sizeof *samples);
     long long tokens = 0, at = 0;
     for (int i = 0; i < n_prompts; i++) for (int g = 0; g < G; g++) tokens += prompts[i].completions[g].n;
-    float *out = (float *)xmalloc(2 * (size_t)tokens * sizeof(float)), *reward = (float *)xmalloc(2 * (size_t)G * sizeof(float)), *advantage = reward + G;
+    float *out = (float *)xmalloc(2 * (size_t)tokens * sizeof(float));
+    float *reward = (float *)xmalloc(2 * (size_t)G * sizeof(float)), *advantage = reward + G;
     for (int i = 0; i < n_prompts; i++) {
         for (int g = 0; g < G; g++) reward[g] = rng_bits((uint32_t)o->seed, RNG_REWARD, 0, (uint32_t)i, (uint32_t)g, 0) & 1 ? 1.0f : -1.0f;
         if (group_is_equal(reward, G)) reward[0] = -reward[0];
@@ -334,9 +329,21 @@ bool bench_grpo_step(BenchResult *out, BenchTrainer *t, const Qwen2 *m, const Op
 
 // The longest sequence that a bench with these options runs.
 int bench_positions(const Options *o) {
-    int64_t longest = (int64_t)o->prompt_length + (o->new_tokens + 2 > BENCH_NEW ? o->new_tokens + 2 : BENCH_NEW);
+    int64_t longest = (int64_t)o->prompt_length + (o->new_tokens >= BENCH_NEW ? o->new_tokens + 1 : BENCH_NEW);
     if (longest < BENCH_TOKENS + 1) longest = BENCH_TOKENS + 1;
     return (int)longest;
+}
+
+void bench_print_header(const Qwen2 *m, const Options *o, double peak, double bandwidth, double resident) {
+    const ModelConfig *c = &m->config;
+    char *name = model_name_from_dir(o->model);
+    double weights = c->L * bench_layer_weights(c) + bench_head_weights(c);
+    printf("model   %s: %d layers, hidden size %d, %.1f M weights in matrix products\n", name, c->L, c->C, 1e-6 * weights);
+    printf("device  %s, %s, %d threads; prompts of %d tokens, %d new\n", m->ops->name, m->ops->isa, omp_get_max_threads(), o->prompt_length, o->new_tokens);
+    printf("limits  %.4g GFLOP/s of multiply-adds, %.3g GB/s of memory, measured just now\n", 1e-9 * peak, 1e-9 * bandwidth);
+    printf("memory  %.2f GiB at most resident\n\n", resident / (1 << 30));
+    printf("%-16s %6s %11s %11s %7s  %s\n", "phase", "batch", "tokens/s", "limit", "share", "limited by");
+    free(name);
 }
 
 void bench_print(const BenchResult *b, double peak, double bandwidth, bool json) {
@@ -345,7 +352,8 @@ void bench_print(const BenchResult *b, double peak, double bandwidth, bool json)
     if (json)
         printf("{\"phase\":\"%s\",\"batch\":%d,\"tokens_per_s\":%.6g,\"limit_tokens_per_s\":%.6g}\n", b->phase, b->batch, speed, limit);
     else
-        printf("%-16s %6d %11.4g %11.4g %6.0f%%  %s\n", b->phase, b->batch, speed, limit, 100 * speed / limit, memory_s > limit_s / 2 ? "memory" : "multiply-adds");
+        printf("%-16s %6d %11.4g %11.4g %6.0f%%  %s\n", b->phase, b->batch, speed, limit, 100 * speed / limit,
+               memory_s > limit_s / 2 ? "memory" : "multiply-adds");
 }
 
 // Times every phase for every batch size of o->batch and prints the table, or lines of JSON.
@@ -375,16 +383,7 @@ bool bench_run(const Qwen2 *m, const float *steering, const Options *o, Error *e
         struct rusage usage; // before the limits are measured, which takes memory too
         getrusage(RUSAGE_SELF, &usage);
         double peak = 1e9 * bench_peak_gflops(m->ops->isa), bandwidth = 1e9 * bench_memory_gbs();
-        if (!o->json) {
-            const ModelConfig *c = &m->config;
-            char *name = model_name_from_dir(o->model);
-            printf("model   %s: %d layers, hidden size %d, %.1f M matrix weights\n", name, c->L, c->C, 1e-6 * (c->L * bench_layer_weights(c) + bench_head_weights(c)));
-            printf("device  %s, %s, %d threads; prompts of %d tokens, %d new\n", m->ops->name, m->ops->isa, omp_get_max_threads(), o->prompt_length, o->new_tokens);
-            printf("limits  %.4g GFLOP/s of multiply-adds, %.3g GB/s of memory, measured just now\n", 1e-9 * peak, 1e-9 * bandwidth);
-            printf("memory  %.2f GiB at most resident\n\n", usage.ru_maxrss / (1024.0 * 1024.0));
-            printf("%-16s %6s %11s %11s %7s  %s\n", "phase", "batch", "tokens/s", "limit", "share", "limited by");
-            free(name);
-        }
+        if (!o->json) bench_print_header(m, o, peak, bandwidth, (double)usage.ru_maxrss * 1024);
         for (int i = 0; i < n; i++) bench_print(&results[i], peak, bandwidth, o->json);
     }
     free(results);

@@ -1,8 +1,6 @@
 /*
 What this machine can do, measured here and now with all threads: multiply-adds per second of the instruction the
 kernels use, and bytes per second of reading memory. Used by `eval_steer bench` and dev/bench/.
-
-Other load on the machine only ever lowers a figure, so each is the best of many short runs.
 */
 #ifndef LLMC_BENCH_LIMITS_H
 #define LLMC_BENCH_LIMITS_H
@@ -10,7 +8,7 @@ Other load on the machine only ever lowers a figure, so each is the best of many
 #include "ops_cpu.h" // OPS_CPU_X86 and the intrinsics, vf4, omp_get_max_threads
 #include "utils.h"   // now_s, xmalloc
 
-#define BENCH_LIMIT_S 0.5 // how long to look for the best moment
+#define BENCH_LIMIT_S 0.5 // how long each is measured
 
 // Independent chains of multiply-adds, enough of them to hide the instruction's latency; the loops over them are
 // unrolled into registers. The empty asm hides the operands' values, so that nothing can be moved out of the loop.
@@ -71,30 +69,41 @@ float bench_chains_portable(int n) {
     return sum[0][0];
 }
 
+double bench_thread_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 // GFLOP/s (a multiply-add counts 2) of the instruction that the products of Ops.isa use; "ref" counts as portable.
+// Every thread counts the time it was running, so that load of others does not pass for a slower machine.
 double bench_peak_gflops(const char *isa) {
     const int n = 1 << 17; // about a millisecond
     float (*chains)(int) = bench_chains_portable;
-    double flops = BENCH_CHAINS_PORTABLE * 4 * 2, best = 0, stop = now_s() + BENCH_LIMIT_S;
+    double flops = BENCH_CHAINS_PORTABLE * 4 * 2, total = 0, sum = 0, stop = now_s() + BENCH_LIMIT_S;
 #if OPS_CPU_X86
     if (strcmp(isa, "avx512") == 0) { chains = bench_chains_avx512; flops = BENCH_CHAINS_AVX512 * 32 * 2; }
     if (strcmp(isa, "avx2") == 0) { chains = bench_chains_avx2; flops = BENCH_CHAINS_AVX2 * 8 * 2; }
 #else
     (void)isa;
 #endif
-    volatile double sink = 0;
-    while (now_s() < stop) {
-        double t = now_s(), sum = 0;
-        #pragma omp parallel reduction(+ : sum)
-        sum += chains(n);
-        double gflops = 1e-9 * flops * n * omp_get_max_threads() / (now_s() - t);
-        if (gflops > best) best = gflops;
-        sink = sink + sum;
+    #pragma omp parallel reduction(+ : total, sum)
+    {
+        double begin = bench_thread_s();
+        int count = 0;
+        do {
+            sum += chains(n);
+            count++;
+        } while (now_s() < stop);
+        total += 1e-9 * flops * n * count / (bench_thread_s() - begin);
     }
-    return best;
+    volatile double sink = sum; // so that the sums are wanted
+    (void)sink;
+    return total;
 }
 
-// GB/s (10^9 bytes) of reading memory: 512 MiB in turn, far more than a cache holds, timed 64 MiB at a time.
+// GB/s (10^9 bytes) of reading memory: 512 MiB in turn, far more than a cache holds, timed 64 MiB at a time. The
+// best of these, as other load only ever lowers it.
 double bench_memory_gbs(void) {
     const int64_t lines = (int64_t)1 << 23, piece = lines / 8; // cache lines of 8 words
     uint64_t *x = (uint64_t *)xmalloc((size_t)lines * 64);

@@ -66,6 +66,7 @@ int cpu_attention_segment(const int *first, int n_segments, int task) {
 #define ATTENTION_LANES 4
 #define attention_vector vf4
 #endif
+
 // ----------------------------------------------------------------------------
 // the one product all is made of. `pieces`, is_bf16 and n are constants where these are inlined, so the
 // accumulators live in registers.
@@ -296,7 +297,7 @@ static void attention_load_keys(float *keys, float *v_t, const KVCache *kv, int 
 }
 
 // Query vectors first ... first+n-1, in fp32, n rounded up to whole tiles: qs = q / sqrt(HD), dout, D, lse, pos.
-// The padding has lse = infinity, so P = dS = 0.
+// The padding is 0 everywhere, so it adds nothing to any gradient.
 static void attention_load_queries(float *qs, float *d_out, float *D, float *l, int *pos, const float *dout,
                                    const bf16_t *out, const float *lse, const bf16_t *q, const Segment *g, int head,
                                    int first, int n, int NH, int G, int HD) {
@@ -307,7 +308,7 @@ static void attention_load_queries(float *qs, float *d_out, float *D, float *l, 
         size_t at = (size_t)(g->row0 + t) * NH + head * G + (first + i) % G;
         vf dots = vf_zero();
         pos[i] = g->pos0 + t;
-        l[i] = i < n ? lse[at] : INFINITY;
+        l[i] = i < n ? lse[at] : 0;
         for (int d = 0; d < HD; d += 16) {
             vf x = vf_zero(), y = vf_zero();
             if (i < n) {
@@ -330,7 +331,8 @@ static int attention_block(float *p, float *ds, const float *qs, const float *d_
     int HD = kv->HD, stride = (HD + 15) & ~15, key = key0;
     for (; key < end && key <= pos[ATTENTION_TILE - 1]; key += KV_PAGE) {
         float *s = p + key - key0, *dp = ds + key - key0;
-        attention_scores(s, ATTENTION_BLOCK, qs, stride, cpu_kv_page(kv->k, kv, layer, g->pages[key / KV_PAGE], head), true, HD, ATTENTION_TILE);
+        const bf16_t *k_page = cpu_kv_page(kv->k, kv, layer, g->pages[key / KV_PAGE], head);
+        attention_scores(s, ATTENTION_BLOCK, qs, stride, k_page, true, HD, ATTENTION_TILE);
         attention_scores(dp, ATTENTION_BLOCK, d_out, stride, v_t + (size_t)key * HD, false, HD, ATTENTION_TILE);
         for (int i = 0; i < ATTENTION_TILE * ATTENTION_BLOCK; i += ATTENTION_BLOCK) {
             int row = i / ATTENTION_BLOCK;
@@ -366,9 +368,10 @@ static void attention_segment(float *dq, float *dk, float *dv, float *prefix, fl
         for (int key0 = 0; key0 < seen; key0 += ATTENTION_BLOCK) {
             int end = seen < key0 + ATTENTION_BLOCK ? seen : key0 + ATTENTION_BLOCK;
             for (int i = 0; i < tiles * ATTENTION_TILE; i += ATTENTION_TILE) {
-                int steps = attention_block(p + i * ATTENTION_BLOCK, ds + i * ATTENTION_BLOCK, qs + i * stride, d_out + i * stride,
-                                            D + i, l + i, pos + i, kv, layer, g, head, v_t, key0, end);
-                attention_add_product(dqs + i * stride, ds + i * ATTENTION_BLOCK, ATTENTION_BLOCK, 1, keys + (size_t)key0 * stride, stride, steps);
+                int steps = attention_block(p + i * ATTENTION_BLOCK, ds + i * ATTENTION_BLOCK, qs + i * stride,
+                                            d_out + i * stride, D + i, l + i, pos + i, kv, layer, g, head, v_t, key0, end);
+                attention_add_product(dqs + i * stride, ds + i * ATTENTION_BLOCK, ATTENTION_BLOCK, 1, keys + (size_t)key0 * stride,
+                                      stride, steps);
             }
             for (int key = key0; key < end; key += KV_PAGE) {
                 int i = 0; // the first tile that sees this page

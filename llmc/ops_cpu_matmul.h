@@ -20,11 +20,15 @@ enters the chain.
 
 #define MM_COLS 64      // outputs of a panel, the unit of work: one strip of 64 or four of 16
 #define MM_ROWS 6       // rows of the largest tile: 6 x 4 accumulators of 16, 4 weights, 1 input: 29 of 32 registers
+#ifndef MM_BLOCK_MAX
 #define MM_BLOCK_MAX 512
+#endif
 #ifndef MM_CHUNK
 #define MM_CHUNK 384    // rows that share one pass over the weights
 #endif
+#ifndef MM_CHUNK_BACKWARD
 #define MM_CHUNK_BACKWARD 1024 // more, since each pass also turns the weights
+#endif
 #define MM_GROUP 8      // pairs between two bursts of prefetches
 
 typedef struct {
@@ -88,6 +92,8 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, int cols, const bf16_
         int n = cols - 16 * j;
         mask[j] = n >= 16 ? 0xFFFF : n > 0 ? (__mmask16)((1u << n) - 1) : 0;
     }
+    for (int r = 0; r < R && first; r++) // the lines written at the end
+        for (int j = 0; j < 4; j++) __builtin_prefetch(out + r * ld_out + 16 * j, 1, 3);
     for (int r = 0; r < R; r++)
         for (int j = 0; j < 4; j++)
             acc[r][j] = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask[j], out + r * ld_out + 16 * j);
@@ -223,6 +229,7 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *x_even, 
         }
         MM_UNROLL
         for (int r = 0; r < R; r++) mm_step(acc[r], w, x_even + r * MM_SPLIT + k);
+        __asm__ volatile("" ::: "memory"); // load w again rather than keep it: two registers fewer
         MM_UNROLL
         for (int j = 0; j < S; j++) {
             memcpy(&w[j], b + (size_t)k * 2 * MM_STRIP + 2 * MM_LANES * j, sizeof w[j]);

@@ -14,7 +14,7 @@ The cache's layout, shared with ops_cpu_attention.h, per (layer, page, key/value
 #ifndef LLMC_OPS_CPU_ROWS_ONCE
 #define LLMC_OPS_CPU_ROWS_ONCE
 
-#define CPU_MAX_HD 256 // rows of a head fit into buffers on the stack
+#define CPU_MAX_HD 1024 // what model.h accepts; buffers on the stack hold a row of a head
 
 // below this many elements one thread is faster than waking the others
 #define CPU_PARALLEL_MIN 8192

@@ -271,12 +271,13 @@ void test_matmul_shape(const Ops *ops, int T, int N, int K, bool values) {
             test_matmul_run(ops, &m, z, backward, bias, 0, T);
             CHECK(!memcmp(y, z, n * sizeof *y), "%s T %d N %d K %d %s: other bits with %d threads", ops->isa, T, N, K, what, threads[i]);
         }
-        omp_set_num_threads(usual);
+        omp_set_num_threads(1); // quicker for many small ones; that threads change nothing was seen above
         for (int t = 0; t < T; t++) test_matmul_run(ops, &m, z + t * n_out, backward, bias, t, 1);
         CHECK(!memcmp(y, z, n * sizeof *y), "%s T %d N %d K %d %s: a row alone has other bits", ops->isa, T, N, K, what);
         for (int t = 0, rows = 1; t < T; t += rows, rows++)
             test_matmul_run(ops, &m, z + t * n_out, backward, bias, t, T - t < rows ? T - t : rows);
         CHECK(!memcmp(y, z, n * sizeof *y), "%s T %d N %d K %d %s: pieces have other bits", ops->isa, T, N, K, what);
+        omp_set_num_threads(usual);
         free(y);
         free(z);
     }
@@ -380,8 +381,9 @@ void test_matmul(void) {
         for (int t = 0; t < 8; t++)
             for (int a = 0; a < 6; a++)
                 for (int k = 0; k < 4; k++) {
-                    bool large = T[t] >= 64 && N[a] == 1152 && K[k] == 896;
-                    test_matmul_shape(ops, T[t], N[a], K[k], !large);
+                    bool large = N[a] == 1152 && K[k] == 896; // fewer of these, the largest only by its bits: to save time
+                    if (large && T[t] != 1 && T[t] != 7 && T[t] != 65) continue;
+                    test_matmul_shape(ops, T[t], N[a], K[k], T[t] < 64 || N[a] < 1152);
                 }
         test_matmul_shape(ops, 3, 65, 31, true);     // sums of odd length, both ways
         test_matmul_shape(ops, 9, 2500, 130, true);  // several blocks of the sum, backward

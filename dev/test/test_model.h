@@ -6,6 +6,7 @@ Plus finite differences, and that accumulation, batching, threads and the cache 
 #ifndef DEV_TEST_TEST_MODEL_H
 #define DEV_TEST_TEST_MODEL_H
 
+#include "dev/test/rounded_ref.h" // rounded_ops
 #include "dev/test/test.h"
 #include "llmc/grpo.h"
 #include "llmc/json.h"
@@ -19,17 +20,20 @@ Plus finite differences, and that accumulation, batching, threads and the cache 
 /*
 Tolerances. Errors are relative: |found - expected| in the 2-norm over the tensor, divided by |expected| in the same norm.
 
-ref  1e-5: fp32 against fp64. One rounding is 2^-24 = 6e-8; sums of at most a few hundred terms and 4 layers deep
-     come to some 1e-6.
-cpu  bf16 inputs of every product: one rounding has a relative error of at most 2^-9, 2^-9/sqrt(3) = 1.1e-3 in the mean
-     square. A layer rounds the inputs of four products, one behind the other, and the gradient passes as many again, so
-     the errors of 4 layers add to about sqrt(4 * 4) * 1.1e-3 = 4.5e-3 of a block's output going forward and sqrt(2) of
-     that for a gradient. Twice the estimate is allowed.
+ref against PyTorch in fp64, 1e-5: one rounding to fp32 is 2^-24 = 6e-8; sums of at most a few hundred terms, 4 layers deep, come
+     to some 1e-6. A loss is divided by 1 at least: it is a difference of terms of that size.
+cpu  rounds the inputs of every product to bf16, which no tolerance on the result describes well: how far the result moves depends on the
+     model. So the test rounds `ref` at the same places (rounded_ops below) and asks for two things.
+     cpu against rounded ref, 5e-3: what is left is the order of fp32 sums, some 1e-6, which tips a value over the edge between two
+     neighbouring bf16 (2^-8 apart) once in about 2^-8 / 2e-6 = 2,000 times. Such a value is off by 2^-8 and the others by nothing, which is
+     2^-8 / sqrt(2000) = 9e-5 in the 2-norm, at each of some 8 places a layer, forward and backward: sqrt(4 * 8 * 2) * 9e-5 = 7e-4.
+     Four times that, 3e-3, is allowed for; and the KL term takes exp of a log-prob's error, which at the records' largest |log-prob| of
+     some 20 is 20 * 1e-4 = 2e-3 more.
+     cpu against PyTorch: no further than 1.5 times as far as rounded ref is. The distance is printed.
 */
-typedef struct { double logits, logprob, loss, gradient, steps; } ModelTolerance;
-
-const ModelTolerance model_tolerance_ref = {1e-5, 1e-5, 1e-5, 1e-5, 1e-5};
-const ModelTolerance model_tolerance_cpu = {9e-3, 9e-3, 9e-3, 1.3e-2, 1.3e-2};
+#define TOLERANCE_REF 1e-5
+#define TOLERANCE_CPU 5e-3
+#define TOLERANCE_CPU_FACTOR 1.5
 
 // Relative error in the 2-norm; NaN or a mismatch of sizes gives infinity.
 double relative_error(const float *found, const float *expected, size_t n) {
@@ -177,45 +181,58 @@ double records_pass(Records *r, PolicyPass *pass, const float *steering, const L
     return stats.loss;
 }
 
-void check_relative(const char *backend, const char *what, const float *found, const float *expected, size_t n, double tolerance) {
-    double e = expected ? relative_error(found, expected, n) : INFINITY;
-    CHECK(e <= tolerance, "%s %s: relative error %.3g, allowed %.3g", backend, what, e, tolerance);
-    // the same comparison must notice a planted error of 1 % of the tensor's size in one direction
-    float *planted = (float *)xmalloc(n * sizeof(float));
-    for (size_t i = 0; i < n; i++) planted[i] = found[i] * (i % 2 ? 1.01f : 0.99f) + (tolerance > 5e-3 ? found[i] * (i % 2 ? 0.01f : -0.01f) : 0);
-    CHECK(!expected || !(relative_error(planted, expected, n) <= tolerance), "%s %s: a planted error went unnoticed", backend, what);
-    planted[0] = NAN;
-    CHECK(!expected || !(relative_error(planted, expected, n) <= tolerance), "%s %s: NaN went unnoticed", backend, what);
-    free(planted);
+// Everything that is compared, in one list: name, values.
+typedef struct { char name[32]; float *values; size_t n; } ModelOutput;
+typedef struct { ModelOutput of[32]; int n; } ModelOutputs;
+
+void outputs_add(ModelOutputs *all, const char *name, const float *values, size_t n) {
+    ModelOutput *o = &all->of[all->n++];
+    snprintf(o->name, sizeof o->name, "%s", name);
+    o->n = n;
+    o->values = (float *)xmalloc(n * sizeof(float));
+    memcpy(o->values, values, n * sizeof(float));
 }
 
-void test_model_records(const char *backend, const Ops *ops, const ModelTolerance *tolerance) {
+void outputs_add_number(ModelOutputs *all, const char *name, double x) {
+    float value = (float)x;
+    outputs_add(all, name, &value, 1);
+}
+
+void outputs_add_samples(ModelOutputs *all, const char *name, const Records *r, bool entropy) {
+    float *values = records_collect(r, entropy);
+    outputs_add(all, name, values, (size_t)r->tokens);
+    free(values);
+}
+
+void outputs_free(ModelOutputs *all) {
+    for (int i = 0; i < all->n; i++) free(all->of[i].values);
+    all->n = 0;
+}
+
+// The log-probs, losses, gradients and AdamW steps of one backend on the recorded completions.
+void model_outputs(ModelOutputs *all, const Ops *ops) {
     Records r;
+    all->n = 0;
     if (!records_open(&r, ops)) return;
     size_t LC = (size_t)r.L * r.C, n = (size_t)r.tokens;
     const float *steering0 = records_tensor(&r, "steering0", LC), *old = records_tensor(&r, "old_logprobs", n), *ref = records_tensor(&r, "ref_logprobs", n);
-    float *gradient = (float *)xmalloc(LC * sizeof(float)), *found;
+    float *gradient = (float *)xmalloc(LC * sizeof(float));
     PolicyPass pass;
-    policy_alloc(&pass, &r.model, 64 << 20, r.longest, 0, true);
-    LossConfig how = {0.2f, 0.28f, 0, 1};
-    Error err = {0, ""};
-
-    // log-probs, entropy, reference log-probs
-    double loss = records_pass(&r, &pass, steering0, &how, gradient, true, "dapo", NULL, NULL);
-    double expected_loss = records_number(&r, "loss");
-    CHECK(fabs(loss - expected_loss) <= tolerance->loss * fabs(expected_loss), "%s loss: found %.9g, expected %.9g", backend, loss, expected_loss);
-    check_relative(backend, "logprobs", found = records_collect(&r, false), records_tensor(&r, "logprobs", n), n, tolerance->logprob);
-    free(found);
-    check_relative(backend, "entropy", found = records_collect(&r, true), records_tensor(&r, "entropy", n), n, tolerance->logprob);
-    free(found);
-    check_relative(backend, "grad_dapo", gradient, records_tensor(&r, "grad_dapo", LC), LC, tolerance->gradient);
     PolicyStats stats;
-    memset(&stats, 0, sizeof stats);
-    CHECK(policy_pass(&pass, &r.model, NULL, r.samples, r.n, &how, NULL, NULL, &stats, &err), "%s", err.text);
-    check_relative(backend, "ref_logprobs", found = records_collect(&r, false), ref, n, tolerance->logprob);
-    free(found);
+    Error err = {0, ""};
+    policy_alloc(&pass, &r.model, 64 << 20, r.longest, 0, true);
+    LossConfig on_policy = {0.2f, 0.28f, 0, 1}, clip_kl = {0.2f, 0.28f, 0.1f, 1}, cool = {0.2f, 0.28f, 0, 0.7f};
 
-    // logits and the residual stream of the first sample
+    double loss = records_pass(&r, &pass, steering0, &on_policy, gradient, true, "dapo", NULL, NULL);
+    outputs_add_number(all, "loss dapo", loss);
+    outputs_add(all, "grad_dapo", gradient, LC);
+    outputs_add_samples(all, "logprobs", &r, false);
+    outputs_add_samples(all, "entropy", &r, true);
+    memset(&stats, 0, sizeof stats);
+    CHECK(policy_pass(&pass, &r.model, NULL, r.samples, r.n, &on_policy, NULL, NULL, &stats, &err), "%s", err.text);
+    outputs_add_samples(all, "ref_logprobs", &r, false);
+
+    // logits of the first sample
     Packed packed;
     IntVec rows = {0}, targets = {0};
     KVCache kv;
@@ -226,56 +243,127 @@ void test_model_records(const char *backend, const Ops *ops, const ModelToleranc
     packed_add_group(&packed, r.samples[0].prompt, r.samples[0].P, &first, 1, 0, &next_page, &rows, &targets);
     qwen2_forward(&r.model, &pass.scratch, NULL, &kv, packed_finish(&packed), steering0);
     qwen2_head_forward(&r.model, &pass.scratch, pass.scratch.h, rows.v, rows.n);
-    check_relative(backend, "logits", pass.scratch.logits, records_tensor(&r, "logits", n * r.V), (size_t)rows.n * r.V, tolerance->logits);
+    outputs_add(all, "logits", pass.scratch.logits, (size_t)rows.n * r.V);
     kv_cache_free(&kv, ops);
     packed_free(&packed);
     ints_free(&rows);
     ints_free(&targets);
 
     // the other losses, and temperature 0.7
-    const char *kinds[3] = {"grpo", "dr_grpo", "dapo_clip_kl"};
-    for (int k = 0; k < 3; k++) {
-        char name[64];
-        snprintf(name, sizeof name, "loss_%s", kinds[k]);
-        LossConfig variant = how;
-        bool clip = k == 2;
-        if (clip) variant.beta = 0.1f;
-        loss = records_pass(&r, &pass, steering0, &variant, gradient, !clip, clip ? "dapo" : kinds[k], old, clip ? ref : NULL);
-        expected_loss = records_number(&r, name);
-        // a clipped loss sums terms of both signs, so its error is measured against the loss of the unclipped variant too
-        CHECK(fabs(loss - expected_loss) <= tolerance->loss * (fabs(expected_loss) + 1), "%s %s: found %.9g, expected %.9g", backend, name, loss, expected_loss);
-        snprintf(name, sizeof name, "grad_%s", kinds[k]);
-        check_relative(backend, name, gradient, records_tensor(&r, name, LC), LC, tolerance->gradient);
-    }
-    LossConfig cool = how;
-    cool.temperature = 0.7f;
+    outputs_add_number(all, "loss grpo", records_pass(&r, &pass, steering0, &on_policy, gradient, true, "grpo", NULL, NULL));
+    outputs_add(all, "grad_grpo", gradient, LC);
+    outputs_add_number(all, "loss dr_grpo", records_pass(&r, &pass, steering0, &on_policy, gradient, true, "dr_grpo", NULL, NULL));
+    outputs_add(all, "grad_dr_grpo", gradient, LC);
+    outputs_add_number(all, "loss dapo_clip_kl", records_pass(&r, &pass, steering0, &clip_kl, gradient, false, "dapo", old, ref));
+    outputs_add(all, "grad_dapo_clip_kl", gradient, LC);
     records_pass(&r, &pass, steering0, &cool, gradient, true, "dapo", NULL, NULL);
-    check_relative(backend, "logprobs_t07", found = records_collect(&r, false), records_tensor(&r, "logprobs_t07", n), n, tolerance->logprob);
-    free(found);
-    check_relative(backend, "grad_t07", gradient, records_tensor(&r, "grad_t07", LC), LC, tolerance->gradient);
+    outputs_add_samples(all, "logprobs_t07", &r, false);
+    outputs_add(all, "grad_t07", gradient, LC);
 
-    // five AdamW steps
+    // five AdamW steps, some of them with a clipped gradient
     float *steering = (float *)xmalloc(LC * sizeof(float)), *exp_avg = (float *)xcalloc(LC, sizeof(float)), *exp_avg_sq = (float *)xcalloc(LC, sizeof(float));
-    if (steering0) memcpy(steering, steering0, LC * sizeof(float));
-    const cJSON *betas = cJSON_GetObjectItem(r.json, "betas"), *norms = cJSON_GetObjectItem(r.json, "grad_norms");
+    double first_norm = 0;
+    memcpy(steering, steering0, LC * sizeof(float));
+    const cJSON *betas = cJSON_GetObjectItem(r.json, "betas");
     AdamW adamw = {records_number(&r, "learning_rate"), cJSON_GetArrayItem(betas, 0)->valuedouble, cJSON_GetArrayItem(betas, 1)->valuedouble, records_number(&r, "eps"),
                    records_number(&r, "weight_decay")};
     double max_norm = records_number(&r, "max_grad_norm");
     for (int step = 1; step <= 5; step++) {
         char name[32];
-        records_pass(&r, &pass, steering, &how, gradient, true, "dapo", NULL, NULL);
-        double norm = gradient_norm(gradient, LC), expected = cJSON_GetArrayItem(norms, step - 1)->valuedouble;
-        CHECK(fabs(norm - expected) <= tolerance->gradient * expected, "%s grad_norm of step %d: found %.9g, expected %.9g", backend, step, norm, expected);
+        records_pass(&r, &pass, steering, &on_policy, gradient, true, "dapo", NULL, NULL);
+        double norm = gradient_norm(gradient, LC);
+        if (step == 1) first_norm = norm;
         adamw_update(steering, exp_avg, exp_avg_sq, gradient, norm > max_norm ? max_norm / (norm + 1e-6) : 1, LC, step, &adamw);
         snprintf(name, sizeof name, "steering_step%d", step);
-        check_relative(backend, name, steering, records_tensor(&r, name, LC), LC, tolerance->steps);
+        outputs_add(all, name, steering, LC);
     }
+    outputs_add_number(all, "grad_norm", first_norm);
     free(steering);
     free(exp_avg);
     free(exp_avg_sq);
     free(gradient);
     policy_free(&pass, &r.model);
     records_close(&r);
+}
+
+// The same list as PyTorch recorded it.
+void recorded_outputs(ModelOutputs *all, const ModelOutputs *like) {
+    Records r;
+    all->n = 0;
+    if (!records_open(&r, ops_ref_init())) return;
+    const cJSON *losses = cJSON_GetObjectItem(r.json, "loss"), *at_one = cJSON_GetObjectItem(r.json, "loss_ratio_one"), *norms = cJSON_GetObjectItem(r.json, "grad_norms");
+    for (int i = 0; i < like->n; i++) {
+        const ModelOutput *o = &like->of[i];
+        if (strncmp(o->name, "loss ", 5) == 0) { // on-policy the surrogate's value at ratio 1; PyTorch's own is -A log-prob
+            const cJSON *number = cJSON_GetObjectItem(strstr(o->name, "clip") ? losses : at_one, o->name + 5);
+            CHECK(cJSON_IsNumber(number), "record %s is missing", o->name);
+            outputs_add_number(all, o->name, number ? number->valuedouble : NAN);
+        } else if (strcmp(o->name, "grad_norm") == 0) {
+            outputs_add_number(all, o->name, cJSON_GetArrayItem(norms, 0)->valuedouble);
+        } else { // logits are recorded for every sample; the first is compared
+            const RawTensor *t = safetensors_find(&r.tensors, o->name);
+            int64_t size = t ? tensor_elements(t) : 0;
+            if (CHECK(t && t->dtype == DTYPE_F32 && (strcmp(o->name, "logits") == 0 ? size >= (int64_t)o->n : size == (int64_t)o->n), "record %s: %zu values expected", o->name, o->n))
+                outputs_add(all, o->name, (const float *)t->data, o->n);
+            else
+                outputs_add(all, o->name, o->values, 0);
+        }
+    }
+    records_close(&r);
+}
+
+double output_error(const ModelOutput *found, const ModelOutput *expected) {
+    if (found->n != expected->n) return INFINITY;
+    if (strncmp(found->name, "loss ", 5) == 0) {
+        double e = fabs((double)found->values[0] - expected->values[0]) / (fabs((double)expected->values[0]) + 1);
+        return e == e ? e : INFINITY;
+    }
+    return relative_error(found->values, expected->values, found->n);
+}
+
+// Every output within the tolerance; and the same comparison notices a planted error of 1 %, and NaN.
+void compare_outputs(const char *what, const ModelOutputs *found, const ModelOutputs *expected, double tolerance) {
+    CHECK(found->n == expected->n && found->n > 0, "%s: %d outputs, expected %d", what, found->n, expected->n);
+    for (int i = 0; i < found->n && i < expected->n; i++) {
+        const ModelOutput *f = &found->of[i];
+        double e = output_error(f, &expected->of[i]);
+        CHECK(e <= tolerance, "%s: %s: relative error %.3g, allowed %.3g", what, f->name, e, tolerance);
+        ModelOutputs planted;
+        planted.n = 0;
+        outputs_add(&planted, f->name, f->values, f->n);
+        for (size_t k = 0; k < f->n; k++) planted.of[0].values[k] += 0.01f * f->values[k] + (strncmp(f->name, "loss ", 5) == 0 ? 0.01f : 0);
+        CHECK(!(output_error(&planted.of[0], &expected->of[i]) <= tolerance), "%s: %s: a planted error of 1 %% went unnoticed", what, f->name);
+        planted.of[0].values[f->n - 1] = NAN;
+        CHECK(!(output_error(&planted.of[0], &expected->of[i]) <= tolerance), "%s: %s: NaN went unnoticed", what, f->name);
+        outputs_free(&planted);
+    }
+}
+
+void test_model_records(void) {
+    ModelOutputs ref, rounded, cpu, recorded;
+    model_outputs(&ref, ops_ref_init());
+    recorded_outputs(&recorded, &ref);
+    compare_outputs("ref against PyTorch", &ref, &recorded, TOLERANCE_REF);
+    model_outputs(&rounded, rounded_ops());
+    const char *levels[3];
+    int n = cpu_levels(levels);
+    for (int k = 0; k < n; k++) {
+        Error err = {0, ""};
+        char what[64];
+        snprintf(what, sizeof what, "cpu (%s) against rounded ref", levels[k]);
+        model_outputs(&cpu, cpu_ops_for(levels[k], &err));
+        compare_outputs(what, &cpu, &rounded, TOLERANCE_CPU);
+        for (int i = 0; i < cpu.n && i < recorded.n; i++) {
+            double e = output_error(&cpu.of[i], &recorded.of[i]), allowed = TOLERANCE_CPU_FACTOR * output_error(&rounded.of[i], &recorded.of[i]) + TOLERANCE_CPU;
+            CHECK(e <= allowed, "cpu (%s) against PyTorch: %s: relative error %.3g, allowed %.3g", levels[k], cpu.of[i].name, e, allowed);
+            if (k == 0 && (strcmp(cpu.of[i].name, "logprobs") == 0 || strcmp(cpu.of[i].name, "grad_dapo") == 0))
+                printf("cpu (%s): bf16 moves the tiny model's %s by %.2g of its size\n", levels[k], cpu.of[i].name, e);
+        }
+        outputs_free(&cpu);
+    }
+    outputs_free(&ref);
+    outputs_free(&rounded);
+    outputs_free(&recorded);
 }
 
 // d loss / d s against (loss(s + e) - loss(s - e)) / 2e on ref, in the direction of the gradient and at single coordinates.
@@ -293,7 +381,7 @@ void test_model_finite_differences(void) {
     double norm = gradient_norm(gradient, LC);
     for (int k = 0; k < 9; k++) {
         // k = 0: along the gradient; else: along the gradient of one layer; then single coordinates
-        double e = 1e-2, expected = 0, loss[2];
+        double e = 2e-3, expected = 0, loss[2];
         for (int side = 0; side < 2; side++) {
             expected = 0;
             for (size_t i = 0; i < LC; i++) {
@@ -378,12 +466,11 @@ void test_model_golden(const char *backend, const Ops *ops, double margin) {
 void test_model(void) {
     Error err = {0, ""};
     const Ops *ref = ops_ref_init(), *cpu = ops_cpu_init(&err);
-    test_model_records("ref", ref, &model_tolerance_ref);
+    test_model_records();
     test_model_finite_differences();
     test_model_accumulation("ref", ref);
     test_model_golden("ref", ref, 1e-3);
     if (!CHECK(cpu != NULL, "%s", err.text)) return;
-    test_model_records("cpu", cpu, &model_tolerance_cpu);
     test_model_accumulation("cpu", cpu);
     test_model_golden("cpu", cpu, 0.1);
 }

@@ -13,32 +13,32 @@
 #include "llmc/rng.h"     // rng_uniform
 
 // ----------------------------------------------------------------------------
-// comparing: |got - want| <= relative |want| + absolute rms(want)
+// comparing: |got - want| <= relative |want| + of_rms rms(want) + absolute
 
-typedef struct { const char *output; float relative, absolute; const char *why; } OpTolerance;
+typedef struct { const char *output; float relative, of_rms, absolute; const char *why; } OpTolerance;
 
-#define BF16_ROUNDING 0x1.02p-9f // half a unit in the last of 8 bits, and 1 % of that for the fp32 value being rounded
+#define BF16_ROUNDING 0x1.02p-8f // half a unit in the last of 8 bits, and 1 % of that for the fp32 value being rounded
 
 const OpTolerance op_tolerances[] = {
-    {"embed", 0, 0, "a copy; bf16 and fp16 are exact in fp32"},
-    {"add_rmsnorm h", 0, 0, "the same two additions"},
-    {"add_rmsnorm rstd", 4e-6f, 0, "a sum of up to 896 squares in another order: 896 * 2^-24 at the very worst, a tenth in practice"},
-    {"add_rmsnorm x", BF16_ROUNDING, 1e-6f, "act"},
-    {"rmsnorm_backward dh", 0, 4e-6f, "a dot product of up to 896 terms in another order, one fused multiply-add"},
-    {"rmsnorm_backward dy", BF16_ROUNDING, 4e-6f, "act"},
-    {"column_sum", 0, 2e-6f, "ds + rows against ds + (sum of rows): 60 additions"},
-    {"gather_rows", 0, 0, "a copy"},
-    {"scatter_add_rows", 0, 0, "the same additions in the same order"},
-    {"swiglu", BF16_ROUNDING, 1e-6f, "act; exp to 2 units"},
-    {"swiglu_backward", BF16_ROUNDING, 1e-6f, "act; exp to 2 units"},
-    {"rope", BF16_ROUNDING, 1e-6f, "act; a c - b s may cancel"},
-    {"attention out", BF16_ROUNDING, 1e-5f, "act; scores of up to 256 terms and sums over keys in another order"},
-    {"attention lse", 0, 4e-6f, "the same sums, log of them"},
-    {"attention_backward", 1e-5f, 1e-5f, "fp32 sums over keys and queries in another order, exp(s - lse) from both"},
-    {"logprob", 0, 2e-6f, "logits to 20: 2^-20 each for z = logit/T, its lse and their difference"},
-    {"lse", 0, 1e-6f, "as logprob"},
-    {"entropy", 1e-5f, 0, "sums over the vocabulary in fp32, chunks in double"},
-    {"dlogits", BF16_ROUNDING + 4e-6f, 1e-9f, "act; exp(z - lse) inherits their 2^-20"},
+    {"embed", 0, 0, 0, "a copy; bf16 and fp16 are exact in fp32"},
+    {"add_rmsnorm h", 0, 0, 0, "the same two additions"},
+    {"add_rmsnorm rstd", 4e-6f, 0, 0, "a sum of up to 896 squares in another order: 896 * 2^-24 at the very worst, a tenth in practice"},
+    {"add_rmsnorm x", BF16_ROUNDING, 1e-6f, 0, "act"},
+    {"rmsnorm_backward dh", 0, 4e-6f, 0, "a dot product of up to 896 terms in another order, one fused multiply-add"},
+    {"rmsnorm_backward dy", BF16_ROUNDING, 4e-6f, 0, "act"},
+    {"column_sum", 0, 2e-6f, 0, "ds + rows against ds + (sum of rows): 60 additions"},
+    {"gather_rows", 0, 0, 0, "a copy"},
+    {"scatter_add_rows", 0, 0, 0, "the same additions in the same order"},
+    {"swiglu", BF16_ROUNDING, 1e-6f, 0, "act; exp to 2 units"},
+    {"swiglu_backward", BF16_ROUNDING, 1e-6f, 0, "act; exp to 2 units"},
+    {"rope", BF16_ROUNDING, 1e-6f, 0, "act; a c - b s may cancel"},
+    {"attention out", BF16_ROUNDING, 1e-5f, 0, "act; scores of up to 256 terms and sums over keys in another order"},
+    {"attention lse", 0, 4e-6f, 0, "the same sums, log of them"},
+    {"attention_backward", 1e-5f, 1e-5f, 0, "fp32 sums over keys and queries in another order, exp(s - lse) from both"},
+    {"logprob", 0, 0, 0x1p-17f, "z and lse reach 35, where fp32 rounds by 2^-19: two roundings in each backend"},
+    {"lse", 0, 0, 0x1p-18f, "the same, one rounding in each"},
+    {"entropy", 1e-5f, 0, 0x1p-18f, "ref takes it from the rounded lse, cpu from sums of the vocabulary in fp32"},
+    {"dlogits", BF16_ROUNDING + 4e-6f, 1e-9f, 0, "act; exp(z - lse) inherits their 2^-20"},
 };
 
 bool op_close_to(const char *output, const float *got, const float *want, size_t n, size_t *worst, float *limit) {
@@ -49,7 +49,7 @@ bool op_close_to(const char *output, const float *got, const float *want, size_t
     float rms = (float)sqrt(squares / (n ? n : 1)), worst_excess = -INFINITY;
     bool ok = true;
     for (size_t i = 0; i < n; i++) {
-        float allowed = t->relative * fabsf(want[i]) + t->absolute * rms, excess = fabsf(got[i] - want[i]) - allowed;
+        float allowed = t->relative * fabsf(want[i]) + t->of_rms * rms + t->absolute, excess = fabsf(got[i] - want[i]) - allowed;
         if (!(excess <= 0)) ok = false;
         if (!(excess <= worst_excess)) { worst_excess = excess; *worst = i; *limit = allowed; }
     }
@@ -66,7 +66,8 @@ void op_check(const char *isa, const char *output, const float *got, const float
     memcpy(planted, got, n * sizeof *planted);
     for (size_t i = 0; i < n; i++) if (fabsf(want[i]) > fabsf(want[largest])) largest = i;
     planted[largest] = want[largest] * 1.01f;
-    CHECK(want[largest] == 0 || !op_close_to(output, planted, want, n, &at, &limit), "%s %s, %s: 1 %% off was not noticed", isa, output, shape);
+    CHECK(want[largest] == 0 || !op_close_to(output, planted, want, n, &at, &limit),
+          "%s %s, %s: 1 %% off was not noticed", isa, output, shape);
     planted[largest] = NAN;
     CHECK(!op_close_to(output, planted, want, n, &at, &limit), "%s %s, %s: NaN was not noticed", isa, output, shape);
     free(planted);
@@ -114,8 +115,10 @@ void test_ops_rows(const Ops *ops, const Ops *ref, int T, int C) {
     char shape[64];
     snprintf(shape, sizeof shape, "T %d C %d", T, C);
     size_t n = (size_t)T * C, n2 = 2 * n;
-    float *h = op_random(n, 2), *y = op_random(n, 1), *s = op_random((size_t)C, 0.5f), *w = op_random((size_t)C, 1), *gu = op_random(n2, 6);
-    float *a = op_random(n, 1), *b = op_random(n, 1), *rstd = op_random((size_t)T, 1), *rstd2 = op_random((size_t)T, 1);
+    float *h = op_random(n, 2), *y = op_random(n, 1), *s = op_random((size_t)C, 0.5f), *w = op_random((size_t)C, 1);
+    float *gu = op_random(n2, 6);
+    float *a = op_random(n, 1), *b = op_random(n, 1);
+    float *rstd = op_random((size_t)T, 1), *rstd2 = op_random((size_t)T, 1);
     act *x = op_act(ops, NULL, n), *x2 = op_act(ref, NULL, n);
 
     for (int variant = 0; variant < 4; variant++) { // with and without y and s
@@ -133,7 +136,8 @@ void test_ops_rows(const Ops *ops, const Ops *ref, int T, int C) {
         bool same = r == rstd[t] && memcmp(row, a + (size_t)t * C, (size_t)C * 4) == 0 &&
                     memcmp(xr, (char *)x + (size_t)t * C * ops->act_bytes, (size_t)C * ops->act_bytes) == 0;
         ops->add_rmsnorm_forward(row, NULL, NULL, row, NULL, NULL, w, 1e-6f, 1, C);
-        CHECK(same && memcmp(row, a + (size_t)t * C, (size_t)C * 4) == 0, "%s add_rmsnorm_forward, %s: row %d has other bits alone", ops->isa, shape, t);
+        CHECK(same && memcmp(row, a + (size_t)t * C, (size_t)C * 4) == 0,
+              "%s add_rmsnorm_forward, %s: row %d has other bits alone", ops->isa, shape, t);
         free(row);
         ops->release(xr);
     }
@@ -151,16 +155,18 @@ void test_ops_rows(const Ops *ops, const Ops *ref, int T, int C) {
     float *ds = op_random((size_t)C, 1), *ds2 = (float *)xmalloc((size_t)C * 4), *ds3 = (float *)xmalloc((size_t)C * 4);
     memcpy(ds2, ds, (size_t)C * 4);
     memcpy(ds3, ds, (size_t)C * 4);
-    ops->column_sum(ds, y, T, C);
-    ref->column_sum(ds2, y, T, C);
+    for (size_t i = 0; i < n; i++) a[i] = y[i] / 3; // so that every addition rounds
+    ops->column_sum(ds, a, T, C);
+    ref->column_sum(ds2, a, T, C);
     op_check(ops->isa, "column_sum", ds, ds2, (size_t)C, shape);
-    ops->column_sum(ds3, y, T / 2, C);
-    ops->column_sum(ds3, y + (size_t)(T / 2) * C, T - T / 2, C);
+    ops->column_sum(ds3, a, T / 2, C);
+    ops->column_sum(ds3, a + (size_t)(T / 2) * C, T - T / 2, C);
     CHECK(memcmp(ds, ds3, (size_t)C * 4) == 0, "%s column_sum, %s: two halves have other bits than the whole", ops->isa, shape);
 
     int rows[40], n_rows = T + 2;
     for (int i = 0; i < n_rows; i++) rows[i] = op_integer(T); // with repeats
     float *g = op_random((size_t)n_rows * C, 1), *g2 = op_random((size_t)n_rows * C, 1);
+    for (size_t i = 0; i < (size_t)n_rows * C; i++) g[i] /= 3;
     memcpy(a, h, n * 4);
     memcpy(b, h, n * 4);
     ops->scatter_add_rows(a, g, rows, n_rows, C);
@@ -199,6 +205,7 @@ void test_ops_rows(const Ops *ops, const Ops *ref, int T, int C) {
 // attention: groups of a shared prompt and its completions, packed one behind the other
 
 #define SCENE_PAGES 128
+#define SCENE_POSITIONS 150
 
 typedef struct {
     int NH, NKV, HD, T, n_segments, n_writes, n_pages;
@@ -209,7 +216,8 @@ typedef struct {
     float *rope, *qkv, *dout;
 } Scene;
 
-// Two groups: a prompt of `prompt` tokens with completions of 1, 17 and 5 tokens, then a lone sequence of 40. A
+// Two groups: a prompt of `prompt` tokens with completions of 1, 17 and 5 tokens, then a lone sequence of 150 (more
+// than ATTENTION_KEYS). A
 // prompt's last page is its completions' first own page, so its rows are written to each. Pages are dealt in an
 // order drawn from `shuffle`; the rest depends only on the shape.
 void scene_make(Scene *c, int NH, int NKV, int HD, int prompt, uint32_t shuffle) {
@@ -221,7 +229,7 @@ void scene_make(Scene *c, int NH, int NKV, int HD, int prompt, uint32_t shuffle)
     memset(c->pages, 0xFF, 16 * 64 * sizeof(int)); // -1: none
     rng_permutation(c->order, SCENE_PAGES, shuffle, RNG_SHUFFLE, 0);
     for (int s = 0; s < 5; s++) {
-        int length = s == 0 ? prompt : s < 4 ? completions[s - 1] : 40, pos0 = s > 0 && s < 4 ? prompt : 0;
+        int length = s == 0 ? prompt : s < 4 ? completions[s - 1] : 150, pos0 = s > 0 && s < 4 ? prompt : 0;
         int *pages = c->pages + 64 * s;
         if (length == 0) continue; // no prompt, no row of it
         for (int p = 0; p * KV_PAGE < pos0 + length; p++) {
@@ -239,8 +247,8 @@ void scene_make(Scene *c, int NH, int NKV, int HD, int prompt, uint32_t shuffle)
     op_draws = 1000;
     c->qkv = op_random((size_t)c->T * QKV, 2);
     c->dout = op_random((size_t)c->T * NH * HD, 1);
-    c->rope = (float *)xmalloc((size_t)128 * HD * sizeof(float)); // positions below 128
-    for (int p = 0; p < 128; p++) for (int i = 0; i < HD / 2; i++) {
+    c->rope = (float *)xmalloc((size_t)SCENE_POSITIONS * HD * sizeof(float));
+    for (int p = 0; p < SCENE_POSITIONS; p++) for (int i = 0; i < HD / 2; i++) {
         c->rope[p * HD + 2 * i] = cosf((float)p * powf(10000, -2.0f * (float)i / (float)HD));
         c->rope[p * HD + 2 * i + 1] = sinf((float)p * powf(10000, -2.0f * (float)i / (float)HD));
     }
@@ -315,8 +323,8 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
     Scene c;
     scene_make(&c, NH, NKV, HD, prompt, 1);
     size_t n = (size_t)c.T * NH * HD, n_kv = (size_t)c.T * NKV * HD, n_qkv = n + 2 * n_kv;
-    float *still = (float *)xcalloc((size_t)128 * HD, sizeof(float)); // turns nothing, so that keys stay exact
-    for (int i = 0; i < 128 * HD; i += 2) still[i] = 1;
+    float *still = (float *)xcalloc((size_t)SCENE_POSITIONS * HD, sizeof(float)); // turns nothing, so that keys stay exact
+    for (int i = 0; i < SCENE_POSITIONS * HD; i += 2) still[i] = 1;
     SceneRun got, want;
 
     scene_run_make(&got, ops, &c, c.qkv, c.rope);
@@ -354,7 +362,8 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
         scene_run_backward(&again, ops, &c2, again.out, again.lse);
         bool forward = memcmp(again.out, got.out, n * ops->act_bytes) == 0 && memcmp(again.lse, got.lse, (size_t)c.T * NH * 4) == 0;
         CHECK(forward, "%s attention_forward, %s: other bits with %d threads and other pages", ops->isa, shape, threads);
-        bool backward = memcmp(again.dq, got.dq, n * 4) == 0 && memcmp(again.dk, got.dk, n_kv * 4) == 0 && memcmp(again.dv, got.dv, n_kv * 4) == 0;
+        bool backward = memcmp(again.dq, got.dq, n * 4) == 0 && memcmp(again.dk, got.dk, n_kv * 4) == 0 &&
+                        memcmp(again.dv, got.dv, n_kv * 4) == 0;
         CHECK(backward, "%s attention_backward, %s: other bits with %d threads and other pages", ops->isa, shape, threads);
         scene_run_free(&again, ops);
         scene_free(&c2);
@@ -393,6 +402,18 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
     }
     ops->attention_forward(alone, NULL, got.q, &got.kv, 1, c.segments, c.n_segments, NH);
     CHECK(memcmp(alone, got.out, n * ops->act_bytes) == 0, "%s kv_copy_page, %s: other bits on copied pages", ops->isa, shape);
+
+    int bad = op_integer(c.T * NH); // a NaN in one query spoils that query's output and no other
+    float nan[CPU_MAX_HD];
+    for (int d = 0; d < HD; d++) nan[d] = d == HD / 2 ? NAN : 1;
+    ops->to_act((char *)got.q + (size_t)bad * HD * ops->act_bytes, nan, (size_t)HD);
+    ops->attention_forward(alone, lse, got.q, &got.kv, 1, c.segments, c.n_segments, NH);
+    float *spoilt = op_floats(ops, alone, n);
+    int right = 0;
+    for (size_t i = 0; i < n; i++) right += (int)i / HD == bad ? isnan(spoilt[i]) : spoilt[i] == out[i];
+    CHECK(right == (int)n && isnan(lse[bad]),
+          "%s attention_forward, %s: NaN in query %d: %d of %zu outputs are right", ops->isa, shape, bad, right, n);
+    free(spoilt);
     free(out);
     free(dqkv);
     free(still);
@@ -416,10 +437,12 @@ void test_ops(void) {
     test_ops_output_exact(ref);
     for (int i = 0; i < n; i++) {
         const Ops *ops = cpu_ops_for(levels[i], NULL);
-        static const int rows[] = {1, 3, 17}, columns[] = {96, 896, 30}, heads[][3] = {{14, 2, 64}, {3, 1, 16}, {2, 2, 128}, {1, 1, 2}, {5, 1, 24}, {2, 1, 256}};
-        static const int prompts[] = {0, 1, 15, 16, 17, 33};
+        static const int rows[] = {1, 3, 17}, columns[] = {96, 896, 30};
+        static const int heads[][3] = {{14, 2, 64}, {3, 1, 16}, {2, 2, 128}, {1, 1, 2}, {5, 1, 24}, {2, 1, 256}};
+        static const int prompts[] = {0, 1, 15, 16, 17, 130};
         for (int t = 0; t < 3; t++) for (int c = 0; c < 3; c++) test_ops_rows(ops, ref, rows[t], columns[c]);
-        for (int h = 0; h < 6; h++) for (int p = 0; p < 6; p++) test_ops_attention(ops, ref, heads[h][0], heads[h][1], heads[h][2], prompts[p]);
+        for (int h = 0; h < 6; h++) for (int p = 0; p < 6; p++)
+            test_ops_attention(ops, ref, heads[h][0], heads[h][1], heads[h][2], prompts[p]);
         test_ops_gradient(ops, 3e-2);
         test_ops_output_exact(ops);
         test_ops_output(ops, ref);

@@ -47,6 +47,7 @@ Str test_tokenizer_json(const char *normalizer, const char *pre_tokenizer, const
 Tokenizer *test_tokenizer_from(const char *json, size_t n, Error *err) {
     const char *dir = test_path("tokenizer"), *path = test_path("tokenizer/tokenizer.json");
     if (!make_dirs(dir, err)) return NULL;
+    unlink(path); // a new file each time: writing over the old one makes some file systems wait for the disk
     FILE *f = fopen(path, "wb");
     if (!f || fwrite(json, 1, n, f) != n || fclose(f) != 0) { perror(path); exit(1); }
     return tokenizer_load(dir, err);
@@ -115,11 +116,29 @@ void test_tokenizer_rules(void) {
         for (int k = 0; k < pad; k++) ids[1 + k] = '1';
         CHECK(test_ids_are(t, text, (size_t)(3 + pad), ids, 1 + pad), "%d bytes follow", pad);
     }
+    // a piece that differs from one in the cache in its last byte only
+    for (int n = 1; n < 30; n++) {
+        char text[64]; // long enough for the cache key to be read at once
+        int ids[64];
+        for (int last = '!'; last <= '#'; last++) {
+            for (int k = 0; k < 64; k++) ids[k] = text[k] = k + 1 < n ? '?' : k + 1 == n ? (char)last : 'x';
+            CHECK(test_ids_are(t, text, 64, ids, 64), "%d bytes, the last %c", n, last);
+        }
+    }
     Str out = {NULL, 0, 0};
     int ids[] = {'a', TEST_STOP, TEST_TAG, -1, 1 << 30, TEST_TAG + 1, 0xFF};
     tokenizer_decode(t, &out, ids, 7, true);
     CHECK(out.n == 10 && memcmp(out.s, "a<tag \xC3\xA9>\xFF", 10) == 0, "decoded %s", out.s);
     str_free(&out);
+    tokenizer_free(t);
+    str_free(&json);
+
+    // what lies between matches is a piece too, and a second pattern divides the pieces of the first
+    json = test_tokenizer_json("null", "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"b+\"},\"behavior\":\"Isolated\"},"
+                                       "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}]}", "");
+    t = test_tokenizer_from(json.s, json.n, &err);
+    static const int pieces[] = {256, 264, 256, ' ', 'b', 'a', '1', 'a'};
+    if (CHECK(t != NULL, "%s", err.text)) CHECK(test_ids_are(t, "aabbaa ba1a", 11, pieces, 8), "gaps");
     tokenizer_free(t);
     str_free(&json);
 }
@@ -259,17 +278,11 @@ void test_tokenizer_refusals(void) {
     }
     Error err = {0, ""};
     CHECK(tokenizer_load("/nonexistent", &err) == NULL && strstr(err.text, "/nonexistent/tokenizer.json"), "%s", err.text);
-    // a vocabulary without some byte refuses only the texts that have it
-    char *z = strstr(json.s, "\"z\":122");
-    memcpy(z, "\"zz\":99", 7);
-    memset(&err, 0, sizeof err);
-    Tokenizer *t = test_tokenizer_from(json.s, json.n, &err);
-    CHECK(t == NULL && strstr(err.text, "twice"), "%s", err.text);
-    tokenizer_free(t);
     str_free(&json);
+    // a vocabulary without some byte refuses only the texts that have it
     const char *small = "{\"model\":{\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}}";
     memset(&err, 0, sizeof err);
-    t = test_tokenizer_from(small, strlen(small), &err);
+    Tokenizer *t = test_tokenizer_from(small, strlen(small), &err);
     if (!CHECK(t != NULL, "%s", err.text)) return;
     static const int ids[] = {0, 1};
     IntVec none = {NULL, 0, 0};
@@ -298,7 +311,10 @@ void test_mutate(Str *out, const char *s, size_t n, int edits, uint64_t *random)
         switch ((r >> 40) % 4) {
         case 0: out->s[at] = (char)(r >> 16); break;
         case 1: out->n -= length; memmove(out->s + at, out->s + at + length, out->n - at); break;
-        case 2: str_add(out, out->s + at, length); break; // at the end (str_add may move s, but length is small and reserved next)
+        case 2:
+            str_reserve(out, length); // so that str_add does not move what it copies
+            str_add(out, out->s + at, length);
+            break;
         default:
             str_reserve(out, strlen(piece));
             memmove(out->s + at + strlen(piece), out->s + at, out->n - at);

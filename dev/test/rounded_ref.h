@@ -1,0 +1,80 @@
+/*
+`ref`, rounded to bf16 wherever cpu rounds: after every operation that writes `act`. What is left between it and cpu is the
+order of sums.
+*/
+#ifndef DEV_TEST_ROUNDED_REF_H
+#define DEV_TEST_ROUNDED_REF_H
+
+#include "llmc/ops_ref.h"
+
+void round_to_bf16(act *x, size_t n) {
+    float *f = (float *)x;
+    for (size_t i = 0; i < n && f; i++) f[i] = bf16_to_f32(f32_to_bf16(f[i]));
+}
+
+void rounded_add_rmsnorm_forward(float *h_out, act *x, float *rstd, const float *h, const float *y, const float *s, const float *w, float eps, int T, int C) {
+    ref_add_rmsnorm_forward(h_out, x, rstd, h, y, s, w, eps, T, C);
+    round_to_bf16(x, (size_t)T * C);
+}
+
+void rounded_rmsnorm_backward(float *dh, act *dy, const float *dx, const float *h, const float *rstd, const float *w, int T, int C) {
+    ref_rmsnorm_backward(dh, dy, dx, h, rstd, w, T, C);
+    round_to_bf16(dy, (size_t)T * C);
+}
+
+void rounded_rope_kv_write(act *q, KVCache *kv, int layer, const float *qkv, const float *rope, const int *pos, const int *write_row, const int *write_slot,
+                           int n_writes, int T, int NH) {
+    ref_rope_kv_write(q, kv, layer, qkv, rope, pos, write_row, write_slot, n_writes, T, NH);
+    round_to_bf16(q, (size_t)T * NH * kv->HD);
+    size_t n = (size_t)kv->n_pages * kv->NKV * KV_PAGE * kv->HD;
+    round_to_bf16((float *)kv->k + layer * n, n);
+    round_to_bf16((float *)kv->v + layer * n, n);
+}
+
+void rounded_rope_backward(act *dqkv, const float *dq, const float *dk, const float *dv, const float *rope, const int *pos, int T, int NH, int NKV, int HD) {
+    ref_rope_backward(dqkv, dq, dk, dv, rope, pos, T, NH, NKV, HD);
+    round_to_bf16(dqkv, (size_t)T * (NH + 2 * NKV) * HD);
+}
+
+void rounded_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments, int NH) {
+    ref_attention_forward(out, lse, q, kv, layer, segments, n_segments, NH);
+    for (int i = 0; i < n_segments; i++) round_to_bf16((float *)out + (size_t)segments[i].row0 * NH * kv->HD, (size_t)segments[i].T * NH * kv->HD);
+}
+
+void rounded_swiglu_forward(act *a, act *gu_saved, const float *gu, int T, int I) {
+    ref_swiglu_forward(a, gu_saved, gu, T, I);
+    round_to_bf16(a, (size_t)T * I);
+    round_to_bf16(gu_saved, (size_t)T * 2 * I);
+}
+
+void rounded_swiglu_backward(act *dgu, const float *da, const act *gu_saved, int T, int I) {
+    ref_swiglu_backward(dgu, da, gu_saved, T, I);
+    round_to_bf16(dgu, (size_t)T * 2 * I);
+}
+
+void rounded_dlogits_rows(act *dlogits, const float *logits, const float *lse, const int *target, const float *dlogprob, float temperature, int n, int V) {
+    ref_dlogits_rows(dlogits, logits, lse, target, dlogprob, temperature, n, V);
+    round_to_bf16(dlogits, (size_t)n * V);
+}
+
+void rounded_to_act(act *out, const float *in, size_t n) {
+    ref_to_act(out, in, n);
+    round_to_bf16(out, n);
+}
+
+const Ops *rounded_ops(void) {
+    static Ops ops;
+    ops = *ops_ref_init();
+    ops.add_rmsnorm_forward = rounded_add_rmsnorm_forward;
+    ops.rmsnorm_backward = rounded_rmsnorm_backward;
+    ops.rope_kv_write = rounded_rope_kv_write;
+    ops.rope_backward = rounded_rope_backward;
+    ops.attention_forward = rounded_attention_forward;
+    ops.swiglu_forward = rounded_swiglu_forward;
+    ops.swiglu_backward = rounded_swiglu_backward;
+    ops.dlogits_rows = rounded_dlogits_rows;
+    ops.to_act = rounded_to_act;
+    return &ops;
+}
+
+#endif
