@@ -85,8 +85,8 @@ test demo:
 	@CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' LDFLAGS='$(LDFLAGS)' scripts/setup.sh
 	@$(MAKE) --no-print-directory SETUP_RAN=1 $@
 else
-test: test_steer ## prove everything: no network, no GPU, no Python; ends in `N passed, N failed`
-	@./test_steer
+test: $(PROGRAMS) ## prove everything: no network, no GPU, no Python; ends in `N passed, N failed`
+	@OMP_WAIT_POLICY=passive ./test_steer
 
 demo: train_steer eval_steer ## evaluate the tiny model, train its vectors, evaluate again, draw both
 	@scripts/demo.sh

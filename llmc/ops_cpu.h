@@ -1,7 +1,7 @@
 /*
 The `cpu` backend: OpenMP and vector instructions, bf16 weights and matmul inputs, everything else fp32.
 
-The kernels are written once (ops_cpu_matmul.h, ops_cpu_rows.h, ops_cpu_attention.h over the vector type of
+The kernels are written once (ops_cpu_matmul.h, _rows.h, _attention.h, _output.h over the vector type of
 ops_cpu_simd.h) and compiled three times here, each time told another instruction set:
 
     avx512     AVX-512 with bf16 dot products (Intel Cooper Lake, Sapphire Rapids ...; AMD Zen 4 ...)
@@ -9,7 +9,8 @@ ops_cpu_simd.h) and compiled three times here, each time told another instructio
     portable   what the compiler assumes anyway: SSE2, NEON, ...
 
 so one binary runs anywhere, without -march. The best level the CPU has is taken at run time; the environment
-variable LLMC_ISA=avx512|avx2|portable forces one. Bits differ between levels, never within one.
+variable LLMC_ISA=avx512|avx2|portable forces one; -DLLMC_PORTABLE builds none but portable. Bits differ between
+levels, never within one.
 */
 #ifndef LLMC_OPS_CPU_H
 #define LLMC_OPS_CPU_H
@@ -19,7 +20,7 @@ variable LLMC_ISA=avx512|avx2|portable forces one. Bits differ between levels, n
 #include <omp.h>
 #include <sys/mman.h> // mmap, madvise: large pieces of memory
 
-#if defined __x86_64__
+#if defined __x86_64__ && !defined LLMC_PORTABLE
 #define OPS_CPU_X86 1
 #if defined __GNUC__ && !defined __clang__ // gcc 12 warns of its own intrinsics header in C++
 #pragma GCC diagnostic push

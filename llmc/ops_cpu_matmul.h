@@ -20,15 +20,9 @@ enters the chain.
 
 #define MM_COLS 64      // outputs of a panel, the unit of work: one strip of 64 or four of 16
 #define MM_ROWS 6       // rows of the largest tile: 6 x 4 accumulators of 16, 4 weights, 1 input: 29 of 32 registers
-#ifndef MM_BLOCK_MAX
 #define MM_BLOCK_MAX 512
-#endif
-#ifndef MM_CHUNK
 #define MM_CHUNK 384    // rows that share one pass over the weights
-#endif
-#ifndef MM_CHUNK_BACKWARD
-#define MM_CHUNK_BACKWARD 1024 // more, since each pass also turns the weights
-#endif
+#define MM_CHUNK_BACKWARD 512 // more, since each pass also turns the weights
 #define MM_GROUP 8      // pairs between two bursts of prefetches
 
 typedef struct {

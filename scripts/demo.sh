@@ -3,6 +3,7 @@
 # Starts from scratch each time; only the folders of the tiny model are replaced.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" # threads that wait by spinning are slow where other programs run too
 run=train_output/tiny/arithmetic/steering/seed-0
 before=results/eval/tiny/base
 after=results/eval/tiny/arithmetic/steering/seed-0

@@ -65,6 +65,7 @@ double measure_peak(const char *isa) {
     int n = 1 << 15;
     double flops = 12 * 4 * 2, sum = 0;
     float (*peak)(int) = peak_portable;
+    (void)isa;
 #if OPS_CPU_X86
     if (!strcmp(isa, "avx512")) { peak = peak_avx512; flops = 20 * 32 * 2; }
     if (!strcmp(isa, "avx2")) { peak = peak_avx2; flops = 12 * 8 * 2; }
