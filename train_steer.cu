@@ -344,11 +344,11 @@ bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, const Eva
 
     progress_clear(&t->progress);
     snprintf(t->note, sizeof t->note, "reward %+.3f", r->reward);
-    printf("step %4d/%d | reward %+.3f (right %4.1f %%) | groups with signal %d/%d | length %.0f, cut %.0f %% | loss %+.4f | norm %.3f | gap %.3g | %.1f s "
-           "(rollout %.1f, forward %.1f, backward %.1f) | %.0f tok/s\n",
+    printf("step %4d/%d  reward %+.3f (%4.1f %% right)  signal %d/%d  length %.0f (%.0f %% cut)  loss %+.4f  norm %.3f  gap %.3g  %.1f s "
+           "(rollout %.1f, forward %.1f, backward %.1f)  %.0f tok/s\n",
            t->state.step, t->max_steps, r->reward, 100 * r->right, r->with_gradient, t->n_groups, r->mean_length, 100 * r->clipped_ratio, p->loss,
            u->grad_norm, u->gap_max, seconds, t->rollout_s, p->forward_s, p->backward_s, r->tokens / (t->rollout_s > 0 ? t->rollout_s : 1));
-    if (validation) printf("              validation %.1f %% [%.1f, %.1f], boxed %.1f %%, cut %.1f %%\n", validation->accuracy, validation->low, validation->high,
+    if (validation) printf("           validation %.1f %% [%.1f, %.1f], boxed %.1f %%, cut %.1f %%\n", validation->accuracy, validation->low, validation->high,
                            validation->format_rate, validation->truncation_rate);
     if (r->with_gradient == 0) warn("step %d: in all %d groups every answer has the same reward, so there is no gradient (frac_reward_zero_std 1)\n"
                                     "  -> easier or harder problems, more num_generations, or dynamic_sampling", t->state.step, t->n_groups);
