@@ -20,7 +20,7 @@ enters the chain.
 
 #define MM_COLS 64      // outputs of a panel, the unit of work: one strip of 64 or four of 16
 #define MM_ROWS 6       // rows of the largest tile: 6 x 4 accumulators of 16, 4 weights, 1 input: 29 of 32 registers
-#define MM_BLOCK_MAX 512
+#define MM_BLOCK_MAX 512 // pairs of the sum per pass over a panel, see MM_BLOCK
 #define MM_CHUNK 384    // rows that share one pass over the weights
 #define MM_CHUNK_BACKWARD 512 // more, since each pass also turns the weights
 #define MM_GROUP 8      // pairs between two bursts of prefetches
@@ -299,10 +299,12 @@ static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, cons
             const bf16_t *bc = b + c / MM_STRIP * strip;
             float edge[MM_ROWS * MM_STRIP], *to = n < MM_STRIP ? edge : out + c; // a tile writes whole strips
             const size_t ld_to = n < MM_STRIP ? MM_STRIP : ld_out;
-            for (int j = 0; j < height && to == edge; j++) memcpy(edge + j * MM_STRIP, out + j * ld_out + c, (size_t)n * sizeof *edge);
+            for (int j = 0; j < height && to == edge; j++)
+                memcpy(edge + j * MM_STRIP, out + j * ld_out + c, (size_t)n * sizeof *edge);
 #define MM_TILE(R) case R: mm_tile(R, to, ld_to, even, odd, bc, pairs, first); break
             switch (height) { MM_TILE(1); MM_TILE(2); MM_TILE(3); MM_TILE(4); MM_TILE(5); MM_TILE(6); }
-            for (int j = 0; j < height && to == edge; j++) memcpy(out + j * ld_out + c, edge + j * MM_STRIP, (size_t)n * sizeof *edge);
+            for (int j = 0; j < height && to == edge; j++)
+                memcpy(out + j * ld_out + c, edge + j * MM_STRIP, (size_t)n * sizeof *edge);
             for (int j = 0; j < height && bias; j++)
                 for (int k = 0; k < n; k++) out[j * ld_out + c + k] += bias[c + k];
         }
@@ -370,7 +372,6 @@ static void mm_run(MatmulJob *job) {
         job->n_chunks = (job->T + job->chunk - 1) / job->chunk;
     }
     int n_units = job->n_panels * job->n_chunks;
-    if (n_threads > n_units) n_threads = n_units;
     // Large products are dealt out in more pieces than threads, to whoever is free: cores may be unlike or busy.
     // The backward in fewer, since each reads all of `in`.
     int n_pieces = n_threads * (work < 1e8 ? 1 : job->backward ? 2 : 8), taken = 0;
@@ -378,7 +379,7 @@ static void mm_run(MatmulJob *job) {
     if (n_threads == 1) {
         mm_work(job, 0, n_units);
     } else {
-#pragma omp parallel num_threads(n_threads)
+#pragma omp parallel // always the whole team: libgomp ends and starts threads when its size changes
         for (;;) {
             int i;
 #pragma omp atomic capture
@@ -391,7 +392,9 @@ static void mm_run(MatmulJob *job) {
 }
 
 // w = the raw tensors stacked along N, packed
-void SIMD_NAME(weight_load)(Weight *w, const RawTensor *raw, int n_raw) { cpu_weight_pack(w, raw, n_raw, MM_STRIP, mm_turn); }
+void SIMD_NAME(weight_load)(Weight *w, const RawTensor *raw, int n_raw) {
+    cpu_weight_pack(w, raw, n_raw, MM_STRIP, mm_turn);
+}
 
 // y[T,N] = x[T,K] W^T + bias[N]
 void SIMD_NAME(matmul_forward)(float *y, const act *x, const Weight *w, const float *bias, int T) {

@@ -18,7 +18,8 @@ typedef struct {
     void (*exp)(float *y, const float *x, size_t n);              // n a multiple of 16
     void (*to_bf16)(bf16_t *y, const float *x, size_t n);         // n a multiple of 16
     void (*from_bf16)(float *y, const bf16_t *x, size_t n);       // n a multiple of 16
-    void (*part)(float *y, bf16_t *h, const float *x, const bf16_t *xh, int n); // y, h = the first n of x; h[16 ...] = all of xh read as n
+    // y, h = the first n of x; y[16 ...], h[16 ...] = 16 of x and xh, read as n
+    void (*part)(float *y, bf16_t *h, const float *x, const bf16_t *xh, int n);
     void (*reduce)(float *sum_max, const float *x);               // of 16
     void (*fma)(float *y, const float *a, const float *b, const float *c, float *smaller, float *larger); // 16
 } TestSimd;
@@ -117,11 +118,13 @@ void test_simd(const char *level) {
             if (end) break;
         }
     CHECK(worst <= 1.5, "%s: e^x is off by %.2f ulp at %.9g", level, worst, (double)at);
-    const float edge[16] = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 88.73f, 1e30f, -87.3366f, -88.0f, -1e30f, 1e-40f, -1e-30f, 88.72283f, -87.33654f, 88.72284f, -100.0f};
+    const float edge[16] = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 88.73f, 1e30f, -87.3366f,
+                            -88.0f, -1e30f, 1e-40f, -1e-30f, 88.72283f, -87.33654f, 88.72284f, -100.0f};
     const float want[16] = {1, 1, INFINITY, 0, NAN, INFINITY, INFINITY, 0, 0, 0, 1, 1, 0, 0, INFINITY, 0};
     t.exp(y, edge, 16);
     for (int i = 0; i < 16; i++) {
-        if (i == 12 || i == 13) CHECK(isfinite(y[i]) && y[i] >= 0x1p-126f, "%s: e^%g = %g", level, (double)edge[i], (double)y[i]);
+        if (i == 12 || i == 13)
+            CHECK(isfinite(y[i]) && y[i] >= 0x1p-126f, "%s: e^%g = %g", level, (double)edge[i], (double)y[i]);
         else if (i == 4) CHECK(y[i] != y[i], "%s: e^NaN = %g", level, (double)y[i]);
         else CHECK(y[i] == want[i], "%s: e^%.9g = %g", level, (double)edge[i], (double)y[i]);
     }
@@ -143,7 +146,8 @@ void test_simd(const char *level) {
                 if (!ok) { wrong++; wrong_at = (high + i) << 16 | low[l]; }
             }
         }
-    CHECK(wrong == 0, "%s: %d floats to bf16 and back differ from f32_to_bf16, such as 0x%08x", level, wrong, (unsigned)wrong_at);
+    CHECK(wrong == 0, "%s: %d floats to bf16 and back differ from f32_to_bf16, such as 0x%08x", level, wrong,
+          (unsigned)wrong_at);
 
     // the first n of 16, from memory that ends there
     uint64_t state = 1;
@@ -164,7 +168,11 @@ void test_simd(const char *level) {
     }
 
     float a[16], b[16], c[16], smaller[16], larger[16], sum_max[2];
-    for (int i = 0; i < 16; i++) { a[i] = test_matmul_random(&state); b[i] = test_matmul_random(&state); c[i] = -a[i] * b[i]; }
+    for (int i = 0; i < 16; i++) {
+        a[i] = test_matmul_random(&state);
+        b[i] = test_matmul_random(&state);
+        c[i] = -a[i] * b[i];
+    }
     t.fma(y, a, b, c, smaller, larger);
     bool ok = true;
     for (int i = 0; i < 16; i++) {
@@ -269,7 +277,8 @@ void test_matmul_shape(const Ops *ops, int T, int N, int K, bool values) {
             omp_set_num_threads(threads[i]);
             for (size_t j = 0; j < n; j++) z[j] = NAN;
             test_matmul_run(ops, &m, z, backward, bias, 0, T);
-            CHECK(!memcmp(y, z, n * sizeof *y), "%s T %d N %d K %d %s: other bits with %d threads", ops->isa, T, N, K, what, threads[i]);
+            CHECK(!memcmp(y, z, n * sizeof *y), "%s T %d N %d K %d %s: other bits with %d threads", ops->isa, T, N, K, what,
+                  threads[i]);
         }
         omp_set_num_threads(1); // quicker for many small ones; that threads change nothing was seen above
         for (int t = 0; t < T; t++) test_matmul_run(ops, &m, z + t * n_out, backward, bias, t, 1);
@@ -394,7 +403,8 @@ void test_matmul(void) {
         test_matmul_memory(ops);
     }
     Error err = {0, ""};
-    CHECK(!cpu_ops_for("axv2", &err) && err.code == EXIT_USAGE && strstr(err.text, "axv2") && strstr(err.text, "portable"), "unknown level: %s", err.text);
+    CHECK(!cpu_ops_for("axv2", &err) && err.code == EXIT_USAGE && strstr(err.text, "axv2") && strstr(err.text, "portable"),
+          "unknown level: %s", err.text);
 }
 
 #endif
