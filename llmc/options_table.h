@@ -62,7 +62,7 @@ TEXT(resume, "none", "none|auto|DIR", CMD_TRAIN, "go on from the newest checkpoi
 GROUP("Machine")
 WORD(device, "cpu", "ref|cpu|cuda", CMD_MODEL & ~CMD_TOKENIZE, "who computes; ref: plain loops in fp32, slow, the specification")
 INT(seed, 0, "[0, inf)", CMD_MODEL & ~CMD_TOKENIZE, "all randomness: order of problems, sampling, held-out problems")
-REAL(activation_memory, 2.0, "(0, 65536]", CMD_TRAIN | CMD_SCORE, "GiB for activations of one forward; more rows at a time run faster, same gradient")
+REAL(activation_memory, 2.0, "(0, 65536]", CMD_TRAIN | CMD_SCORE | CMD_BENCH, "GiB for activations of one forward; more rows at a time run faster, same gradient")
 
 GROUP("Problems and prompts")
 WORD(prompt_template, "qwen25-math-cot", "qwen25-math-cot|qwen-boxed|r1|raw", CMD_SAMPLING, "how a problem becomes a prompt; the default is Qwen2.5-Math's and the papers'")

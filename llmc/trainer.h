@@ -199,12 +199,14 @@ Checkpoint trainer_checkpoint(Trainer *t) {
 bool save_checkpoint(Trainer *t, Error *err) {
     Checkpoint c = trainer_checkpoint(t);
     Str config = {0};
-    bool ok = options_write_yaml(&t->options, CMD_TRAIN, &config) && checkpoint_save(t->run_dir, &c, config.s, err) &&
-              checkpoint_prune(t->run_dir, t->options.save_total_limit, c.L, c.C, err);
+    Error old = {0, ""};
+    bool ok = options_write_yaml(&t->options, CMD_TRAIN, &config) && checkpoint_save(t->run_dir, &c, config.s, err);
     str_free(&config);
     progress_clear(&t->progress);
-    if (ok) printf("saved %s/checkpoint-%d\n", t->run_dir, t->state.step);
-    return ok;
+    if (!ok) return false;
+    printf("saved %s/checkpoint-%d\n", t->run_dir, t->state.step);
+    if (!checkpoint_prune(t->run_dir, t->options.save_total_limit, c.L, c.C, &old)) warn("%s", old.text); // the new one is safe
+    return true;
 }
 
 // Starts fresh or continues, and opens metrics.jsonl. A fresh run refuses a folder that holds an earlier one.

@@ -283,7 +283,22 @@ void test_programs_variants(void) {
     str_free(&again);
 }
 
+// Every recipe is understood: with a model that is not there, the error is about the model and not about the recipe.
+void test_programs_recipes(void) {
+    Str files = {0};
+    run_command(&files, "find scripts/train scripts/eval -name '*.yml' | sort");
+    int n = 0;
+    for (char *rest = files.s, *file; (file = strsep(&rest, "\n")) != NULL && *file; n++) {
+        const char *program = strncmp(file, "scripts/eval", 12) == 0 ? "./eval_steer eval" : "./train_steer";
+        expect_command(1, "nosuchmodel", "%s --config %s --model nosuchmodel --data data/tiny/test.jsonl --limit 3%s", program, file,
+                       strstr(program, "eval") ? "" : " --exclude= --validation_size 0 --validation_steps 0");
+    }
+    CHECK(n >= 20, "only %d recipes found", n);
+    str_free(&files);
+}
+
 void test_programs(void) {
+    test_programs_recipes();
     test_programs_calls();
     test_programs_generate_score();
     test_programs_resume();
