@@ -5,6 +5,7 @@ step by step is train_steer.cu.
 #ifndef LLMC_TRAINER_H
 #define LLMC_TRAINER_H
 
+#include <sys/file.h>   // flock
 #include "checkpoint.h" // Checkpoint, TrainerState, checkpoint_save, checkpoint_load
 #include "evaluate.h"   // prompts_encode
 #include "grpo.h"       // PolicyPass
@@ -209,8 +210,18 @@ bool save_checkpoint(Trainer *t, Error *err) {
     return true;
 }
 
+// Two runs in one folder would overwrite each other: the second is refused. The lock ends with the process.
+bool lock_run_dir(const char *dir, Error *err) {
+    int fd = open(dir, O_RDONLY);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) return true;
+    if (fd >= 0 && errno == EWOULDBLOCK)
+        return fail(err, EXIT_RUN, "%s: another process is training there\n  -> wait for it, or choose another --output_dir or --seed", dir);
+    return fail(err, EXIT_RUN, "cannot lock %s: %s", dir, strerror(errno));
+}
+
 // Starts fresh or continues, and opens metrics.jsonl. A fresh run refuses a folder that holds an earlier one.
 bool start_or_resume(Trainer *t, Error *err) {
+    if (!make_dirs(t->run_dir, err) || !lock_run_dir(t->run_dir, err)) return false;
     const char *resume = t->options.resume;
     char *latest = strcmp(resume, "auto") == 0 || strcmp(resume, "none") == 0 ? checkpoint_find_latest(t->run_dir, t->model.config.L, t->model.config.C) : xstrdup(resume);
     Str metrics = {0};
@@ -230,7 +241,7 @@ bool start_or_resume(Trainer *t, Error *err) {
             printf("resumed from %s\n\n", latest);
         }
     }
-    ok = ok && make_dirs(t->run_dir, err) && logger_truncate_after(metrics.s, t->state.step, err) && logger_open(&t->log, metrics.s, err);
+    ok = ok && logger_truncate_after(metrics.s, t->state.step, err) && logger_open(&t->log, metrics.s, err);
     free(latest);
     str_free(&metrics);
     return ok;

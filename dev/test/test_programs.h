@@ -221,6 +221,8 @@ void test_programs_resume(void) {
     CHECK(strstr(out.s, "gap 0 "), "the sampler-trainer gap is not 0:\n%s", out.s);
     expect_command(1, "earlier run", "%s --output_dir %s", train, whole);
 
+    expect_command(1, "another process", "flock %s %s --output_dir %s --resume auto", run[0], train, whole);
+
     // other threads, slots and activation budget: the vectors keep their bits or, where rows are summed in another order, nearly
     code = run_command(&out, "OMP_NUM_THREADS=1 %s --output_dir %s --rollout_batch_size 3", train, other);
     CHECK(code == 0, "training ended with %d:\n%s", code, out.s);
