@@ -94,9 +94,9 @@ endif
 
 # Slower, for those who change the code. A tool that is not here is named and skipped.
 have = command -v $1 >/dev/null || { echo 'skipped: $1 not found'; exit 0; }
-check: build/flags ## tests under ASan and UBSan; clang and g++ -std=c++17 builds; cppcheck, shellcheck
+check: $(PROGRAMS) ## tests under ASan and UBSan; clang and g++ -std=c++17 builds; cppcheck, shellcheck
 	$(CC) $(CPPFLAGS) $(CFLAGS) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -std=gnu11 $(STEER_FLAGS) -x c test_steer.c -o build/test_sanitized $(LDFLAGS) $(LIBS)
-	build/test_sanitized
+	OMP_WAIT_POLICY=passive build/test_sanitized
 	@$(call have,clang); set -ex; for f in $(SOURCES); do \
 	    clang $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(BASE_FLAGS) $(call openmp,clang) -x c $$f -o build/clang_$${f%.*} $(LDFLAGS) $(LIBS); done
 	@$(call have,$(CXX)); set -ex; for f in $(SOURCES); do \
