@@ -102,7 +102,8 @@ check: $(PROGRAMS) ## tests under ASan and UBSan; clang and g++ -std=c++17 build
 	@$(call have,$(CXX)); set -ex; for f in $(SOURCES); do \
 	    $(CXX) $(CPPFLAGS) $(CFLAGS) -std=c++17 $(BASE_FLAGS) $(call openmp,$(CXX)) -Wno-missing-field-initializers -x c++ $$f -o build/cxx_$${f%.*} $(LDFLAGS) $(LIBS); done
 	@$(call have,cppcheck); set -ex; \
-	    cppcheck --quiet --error-exitcode=1 --std=c11 --language=c --enable=warning,portability --suppressions-list=dev/cppcheck.txt -I. $(SOURCES)
+	    cppcheck --quiet --error-exitcode=1 --std=c11 --language=c --enable=warning,portability --suppressions-list=dev/cppcheck.txt \
+	    --include=dev/cppcheck.h -I. $(SOURCES)
 	@$(call have,shellcheck); set -ex; shellcheck .ci/run scripts/*.sh
 
 bench: eval_steer ## measure prefill, decoding and training speed; MODEL=DIR for another than the tiny model
