@@ -3,7 +3,9 @@ steer.c, the proof: `make test` runs this and it ends in `N passed, N failed`. N
 bottom up: parsers on recorded and broken input -> each operation on each backend against `ref` -> the whole model against
 PyTorch records and finite differences -> sampling, bit by bit -> the programs as a user starts them.
 */
+#ifndef _GNU_SOURCE // g++ defines it
 #define _GNU_SOURCE // strcasestr
+#endif
 #include "dev/test/test.h"
 #include "dev/test/test_options.h"     // options: table, YAML, command line, --help, README
 #include "dev/test/test_logger.h"      // metrics.jsonl, progress line, signals

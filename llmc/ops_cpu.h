@@ -17,7 +17,7 @@ levels, never within one.
 
 #include "ops.h"
 
-#include <omp.h>
+#include "threads.h" // OpenMP, or its meaning for one thread
 #include <sys/mman.h> // mmap, madvise: large pieces of memory
 
 #if defined __x86_64__ && !defined LLMC_PORTABLE

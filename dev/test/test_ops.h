@@ -5,7 +5,7 @@
 #ifndef DEV_TEST_TEST_OPS_H
 #define DEV_TEST_TEST_OPS_H
 
-#include <omp.h> // omp_set_num_threads
+#include "llmc/threads.h" // omp_set_num_threads
 
 #include "dev/test/test.h"
 #include "llmc/ops_cpu.h" // cpu_levels, cpu_ops_for, cpu_kv_page
