@@ -10,10 +10,9 @@ steer.c, everything that runs a model without training it:
 Each command is one function below; `main`, at the end, lists them. --json: one object a line on stdout.
 */
 #include "llmc/bench.h"      // bench_run
+#include "llmc/device.h"     // ops_for_device
 #include "llmc/evaluate.h"   // evaluate, prompts_encode
 #include "llmc/grpo.h"       // policy_pass: log-probs of given completions
-#include "llmc/ops_cpu.h"    // ops_cpu_init
-#include "llmc/ops_ref.h"    // ops_ref_init
 #include "llmc/options.h"    // Options, options_parse
 #include "llmc/select.h"     // dataset_truncate, dataset_stem
 
@@ -26,11 +25,6 @@ typedef struct {
     char *model_name;
 } Session;
 
-const Ops *session_ops(const Options *o, Error *err) {
-    if (strcmp(o->device, "cuda") == 0) { fail(err, EXIT_USAGE, "device cuda: this program was built without CUDA\n  -> --device cpu"); return NULL; }
-    return strcmp(o->device, "ref") == 0 ? ops_ref_init() : ops_cpu_init(err);
-}
-
 bool session_tokenizer(Session *s, Error *err) {
     s->tokenizer = tokenizer_load(s->options.model, err);
     return s->tokenizer != NULL;
@@ -39,7 +33,7 @@ bool session_tokenizer(Session *s, Error *err) {
 // Loads the model for sequences of up to `positions` tokens, and the vectors of --steering or --checkpoint.
 bool session_model(Session *s, int positions, Error *err) {
     const Options *o = &s->options;
-    const Ops *ops = session_ops(o, err);
+    const Ops *ops = ops_for_device(o->device, err);
     if (!ops || !qwen2_load(&s->model, o->model, positions, ops, err)) return false;
     const ModelConfig *c = &s->model.config;
     if (s->tokenizer && tokenizer_size(s->tokenizer) > c->V)
@@ -276,10 +270,10 @@ bool command_generate(Session *s, Error *err) {
         asked[i].completions = completions + (size_t)i * G;
     }
     Sampling how = session_sampling(o);
-    EvaluationProgress context;
-    progress_begin(&context.progress, "answer", 0, (int64_t)n * G);
-    bool ok = rollout(&r, &s->model, s->steering, asked, n, G, &how, evaluation_progress, &context, err);
-    progress_clear(&context.progress);
+    Progress progress;
+    progress_begin(&progress, "answer", 0, (int64_t)n * G);
+    bool ok = rollout(&r, &s->model, s->steering, asked, n, G, &how, evaluation_progress, &progress, err);
+    progress_clear(&progress);
     Str text = {0};
     for (int i = 0; i < n && ok; i++) for (int g = 0; g < G; g++) generate_print(s, texts[i], g, &completions[(size_t)i * G + g], &text);
     for (int i = 0; i < n * G; i++) completion_free(&completions[i]);

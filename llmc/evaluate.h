@@ -75,11 +75,9 @@ void evaluation_interval(Evaluation *e, const int *right) {
     e->high = 100 * (centre + half < 1 ? centre + half : 1);
 }
 
-typedef struct { Progress progress; } EvaluationProgress;
-
 bool evaluation_progress(int done, int total, void *context) {
     (void)total;
-    progress_update(&((EvaluationProgress *)context)->progress, done, "");
+    progress_update((Progress *)context, done, "");
     return !stop_requested;
 }
 
@@ -115,11 +113,11 @@ bool evaluate(Evaluation *e, Str *lines, Rollout *r, const Qwen2 *m, const float
         asked[i].key = (uint32_t)i;
         asked[i].completions = completions + (size_t)i * G;
     }
-    EvaluationProgress context;
-    progress_begin(&context.progress, "answer", 0, (int64_t)d->n * G);
+    Progress progress;
+    progress_begin(&progress, "answer", 0, (int64_t)d->n * G);
     double start = now_s();
-    bool ok = rollout(r, m, steering, asked, d->n, G, how, evaluation_progress, &context, err);
-    progress_clear(&context.progress);
+    bool ok = rollout(r, m, steering, asked, d->n, G, how, evaluation_progress, &progress, err);
+    progress_clear(&progress);
     e->seconds = now_s() - start;
 
     long long boxed_count = 0, cut = 0, solved = 0;

@@ -7,11 +7,10 @@ step by step is train_steer.cu.
 
 #include <sys/file.h>   // flock
 #include "checkpoint.h" // Checkpoint, TrainerState, checkpoint_save, checkpoint_load
+#include "device.h"     // ops_for_device
 #include "evaluate.h"   // prompts_encode
 #include "grpo.h"       // PolicyPass
 #include "logger.h"     // Logger, Progress
-#include "ops_cpu.h"    // ops_cpu_init
-#include "ops_ref.h"    // ops_ref_init
 #include "options.h"    // Options
 #include "select.h"     // dataset_split, dataset_keep_short, dataset_stem
 
@@ -95,17 +94,11 @@ bool choose_layers(Trainer *t, Error *err) {
     return true;
 }
 
-bool choose_ops(Trainer *t, Error *err) {
-    const char *device = t->options.device;
-    if (strcmp(device, "cuda") == 0) return fail(err, EXIT_USAGE, "device cuda: this program was built without CUDA\n  -> --device cpu");
-    t->ops = strcmp(device, "ref") == 0 ? ops_ref_init() : ops_cpu_init(err);
-    return t->ops != NULL;
-}
-
 bool trainer_init(Trainer *t, Error *err) {
     const Options *o = &t->options;
     int longest = 0, longest_validation = 0;
-    if (!choose_ops(t, err) || !select_problems(t, err)) return false;
+    t->ops = ops_for_device(o->device, err);
+    if (!t->ops || !select_problems(t, err)) return false;
     t->tokenizer = tokenizer_load(o->model, err);
     if (!t->tokenizer) return false;
     if (!prompts_encode(&t->prompts, &longest, t->tokenizer, &t->train, o->prompt_template, o->system, err)) return false;

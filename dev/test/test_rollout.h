@@ -11,29 +11,11 @@ finds the same log-probs: the sampler-trainer gap is 0. Also the groups' arithme
 #include "llmc/ops_cpu.h"
 #include "llmc/ops_ref.h"
 #include "llmc/rollout.h"
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "llmc/threads.h" // omp_set_num_threads
 
 #ifndef TINY_MODEL
 #define TINY_MODEL "data/tiny/model"
 #endif
-
-void set_threads(int n) {
-#ifdef _OPENMP
-    omp_set_num_threads(n);
-#else
-    (void)n;
-#endif
-}
-
-int max_threads(void) {
-#ifdef _OPENMP
-    return omp_get_max_threads();
-#else
-    return 1;
-#endif
-}
 
 typedef struct {
     int n, G;
@@ -96,15 +78,15 @@ void test_rollout_invariance(const char *backend, const Ops *ops) {
     for (size_t i = 0; i < LC; i++) steering[i] = 0.1f * (rng_uniform(3, RNG_TOKEN, (uint32_t)i, 0, 0, 0) - 0.5f);
     const int slots[4] = {64, 1, 7, 5}, threads[4] = {2, 1, 5, 2};
     const Sampling hows[2] = {{1, 1, 0, 24, false, 5, 2}, {0.8f, 0.9f, 20, 24, false, 5, 2}};
-    int restore = max_threads();
+    int restore = omp_get_max_threads();
     for (int h = 0; h < 2; h++) {
         RolloutCase first, other;
         rollout_case_init(&first, m.config.V);
-        set_threads(2);
+        omp_set_num_threads(2);
         rollout_case_run(&first, &m, steering, 64, false, &hows[h]);
         for (int k = 1; k < 4; k++) {
             rollout_case_init(&other, m.config.V);
-            set_threads(threads[k]);
+            omp_set_num_threads(threads[k]);
             rollout_case_run(&other, &m, steering, slots[k], k % 2 == 0, &hows[h]);
             CHECK(rollout_case_equal(&first, &other), "%s: %d slots, %d threads, %s order: tokens or log-probs differ", backend, slots[k], threads[k], k % 2 ? "same" : "reversed");
             rollout_case_free(&other);
@@ -138,7 +120,7 @@ void test_rollout_invariance(const char *backend, const Ops *ops) {
             int wrong = 0;
             memset(&stats, 0, sizeof stats);
             policy_alloc(&pass, &m, budget ? 1 : 64 << 20, 70, m.config.L, false);
-            set_threads(budget ? 5 : 1);
+            omp_set_num_threads(budget ? 5 : 1);
             CHECK(policy_pass(&pass, &m, steering, samples, n, &loss, NULL, NULL, &stats, &err), "%s", err.text);
             for (int i = 0; i < n; i++) wrong += memcmp(logprob[i], samples[i].completion->logprob, (size_t)samples[i].completion->n * sizeof(float)) != 0;
             CHECK(wrong == 0, "%s: %d of %d completions have another log-prob in the packed pass than when sampled", backend, wrong, n);
@@ -146,7 +128,7 @@ void test_rollout_invariance(const char *backend, const Ops *ops) {
         }
         rollout_case_free(&first);
     }
-    set_threads(restore);
+    omp_set_num_threads(restore);
     free(steering);
     qwen2_free(&m);
 }
