@@ -33,6 +33,27 @@ float bench_chains_avx512(int n) {
     return _mm512_cvtss_f32(sum[0]);
 }
 
+// Four sums of 16 x 16, as many as the products keep.
+#define BENCH_CHAINS_AMX 4
+__attribute__((target("amx-tile,amx-bf16")))
+float bench_chains_amx(int n) {
+    static const uint16_t zeros[512] __attribute__((aligned(64))) = {0};
+    float out[256];
+    _tile_loadconfig(&amx_config);
+    _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
+    _tile_loadd(4, zeros, 64);
+    _tile_loadd(5, zeros, 64);
+    for (int k = 0; k < n; k++) {
+        _tile_dpbf16ps(0, 4, 5);
+        _tile_dpbf16ps(1, 4, 5);
+        _tile_dpbf16ps(2, 4, 5);
+        _tile_dpbf16ps(3, 4, 5);
+    }
+    _tile_stored(0, out, 64);
+    _tile_release();
+    return out[0];
+}
+
 #define BENCH_CHAINS_AVX2 12
 __attribute__((target("avx2,fma")))
 float bench_chains_avx2(int n) {
@@ -83,6 +104,7 @@ double bench_peak_gflops(const char *isa) {
     double flops = BENCH_CHAINS_PORTABLE * 4 * 2, total = 0, sum = 0, stop = now_s() + BENCH_LIMIT_S;
 #if OPS_CPU_X86
     if (strcmp(isa, "avx512") == 0) { chains = bench_chains_avx512; flops = BENCH_CHAINS_AVX512 * 32 * 2; }
+    if (strcmp(isa, "amx") == 0) { chains = bench_chains_amx; flops = BENCH_CHAINS_AMX * 16 * 16 * 32 * 2; }
     if (strcmp(isa, "avx2") == 0) { chains = bench_chains_avx2; flops = BENCH_CHAINS_AVX2 * 8 * 2; }
 #else
     (void)isa;

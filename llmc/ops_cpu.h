@@ -2,14 +2,16 @@
 The `cpu` backend: OpenMP and vector instructions, bf16 weights and matmul inputs, everything else fp32.
 
 The kernels are written once (ops_cpu_matmul.h, _rows.h, _attention.h, _output.h over the vector type of
-ops_cpu_simd.h) and compiled three times here, each time told another instruction set:
+ops_cpu_simd.h) and compiled three times here, each time told another instruction set; ops_cpu_amx.h adds tiles to the
+matrix products:
 
+    amx        tile products (Intel Sapphire Rapids ...), the rest as avx512
     avx512     AVX-512 with bf16 dot products (Intel Cooper Lake, Sapphire Rapids ...; AMD Zen 4 ...)
     avx2       AVX2 and FMA (about every x86 since 2013)
     portable   what the compiler assumes anyway: SSE2, NEON, ...
 
 so one binary runs anywhere, without -march. The best level the CPU has is taken at run time; the environment
-variable LLMC_ISA=avx512|avx2|portable forces one; -DLLMC_PORTABLE builds none but portable. Bits differ between
+variable LLMC_ISA=amx|avx512|avx2|portable forces one; -DLLMC_PORTABLE builds none but portable. Bits differ between
 levels, never within one.
 */
 #ifndef LLMC_OPS_CPU_H
@@ -19,6 +21,7 @@ levels, never within one.
 
 #include "threads.h" // OpenMP, or its meaning for one thread
 #include <sys/mman.h> // mmap, madvise: large pieces of memory
+#include <sys/syscall.h> // arch_prctl
 
 #if defined __x86_64__ && !defined LLMC_PORTABLE
 #define OPS_CPU_X86 1
@@ -27,6 +30,7 @@ levels, never within one.
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
+#include <cpuid.h>
 #include <immintrin.h>
 #if defined __GNUC__ && !defined __clang__
 #pragma GCC diagnostic pop
@@ -141,6 +145,8 @@ void cpu_weight_free(Weight *w) {
 #define SIMD_PORTABLE 1
 #define SIMD_AVX2 2
 #define SIMD_AVX512 3
+#define SIMD_AMX 4
+#define AMX_EMULATED 0
 #define SIMD_PASTE2(x, y) x##_##y
 #define SIMD_PASTE(x, y) SIMD_PASTE2(x, y)
 #define SIMD_NAME(x) SIMD_PASTE(x, SIMD)
@@ -161,6 +167,20 @@ void cpu_weight_free(Weight *w) {
 #include "ops_cpu_rows.h"
 #include "ops_cpu_attention.h"
 #include "ops_cpu_output.h"
+#undef SIMD
+#undef SIMD_LEVEL
+#if defined __clang__
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c"))), \
+                             apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")
+#endif
+#define SIMD amx
+#define SIMD_LEVEL SIMD_AMX
+#include "ops_cpu_matmul.h" // the rest is avx512's
 #undef SIMD
 #undef SIMD_LEVEL
 #if defined __clang__
@@ -231,15 +251,39 @@ void cpu_weight_free(Weight *w) {
         (ops)->sample_rows = sample_rows_##level;              \
     } while (0)
 
+#define CPU_TABLE_MATMUL(ops, level)                           \
+    do {                                                       \
+        (ops)->isa = #level;                                   \
+        (ops)->weight_load = weight_load_##level;              \
+        (ops)->matmul_forward = matmul_forward_##level;        \
+        (ops)->matmul_backward = matmul_backward_##level;      \
+    } while (0)
+
+// Permission of the operating system to use the tile registers: Linux asks for it, once per process.
+#if OPS_CPU_X86 && defined __linux__
+bool cpu_amx_permitted(void) {
+    const long request = 0x1023, tile_data = 18; // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    unsigned a, b, c, d;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) return false; // AMX-BF16, AMX-TILE
+    return syscall(SYS_arch_prctl, request, tile_data) == 0;
+}
+#else
+bool cpu_amx_permitted(void) { return false; }
+#endif
+
+#define CPU_LEVELS 4
+
 // Levels this CPU and its operating system can run, best first.
-int cpu_levels(const char *names[3]) {
+int cpu_levels(const char *names[CPU_LEVELS]) {
     int n = 0;
 #if OPS_CPU_X86
     __builtin_cpu_init(); // its answers include whether the system saves the registers
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bf16"))
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bf16")) {
+        if (cpu_amx_permitted()) names[n++] = "amx";
         names[n++] = "avx512";
+    }
     if (avx2) names[n++] = "avx2";
 #endif
     names[n++] = "portable";
@@ -248,18 +292,21 @@ int cpu_levels(const char *names[3]) {
 
 // The table of one level; NULL and err if this CPU has no such level.
 const Ops *cpu_ops_for(const char *level, Error *err) {
-    static Ops tables[3];
-    const char *names[3];
+    static Ops tables[CPU_LEVELS];
+    const char *names[CPU_LEVELS];
     int n = cpu_levels(names);
     for (int i = 0; i < n; i++) {
         if (strcmp(names[i], level) != 0) continue;
         Ops *ops = &tables[i];
 #if OPS_CPU_X86
-        if (strcmp(level, "avx512") == 0) CPU_TABLE(ops, avx512);
+        if (strcmp(level, "amx") == 0 || strcmp(level, "avx512") == 0) CPU_TABLE(ops, avx512);
         else if (strcmp(level, "avx2") == 0) CPU_TABLE(ops, avx2);
         else
 #endif
             CPU_TABLE(ops, portable);
+#if OPS_CPU_X86
+        if (strcmp(level, "amx") == 0) CPU_TABLE_MATMUL(ops, amx);
+#endif
         return ops;
     }
     char can[64] = "";
@@ -271,7 +318,7 @@ const Ops *cpu_ops_for(const char *level, Error *err) {
 // The fastest table this CPU can run, or the one LLMC_ISA names. NULL and err if it cannot.
 const Ops *ops_cpu_init(Error *err) {
     const char *forced = getenv("LLMC_ISA");
-    const char *names[3];
+    const char *names[CPU_LEVELS];
     cpu_levels(names);
     return cpu_ops_for(forced && *forced ? forced : names[0], err);
 }

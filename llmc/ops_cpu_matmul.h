@@ -21,8 +21,6 @@ enters the chain.
 #define MM_COLS 64      // outputs of a panel, the unit of work: one strip of 64 or four of 16
 #define MM_ROWS 6       // rows of the largest tile: 6 x 4 accumulators of 16, 4 weights, 1 input: 29 of 32 registers
 #define MM_BLOCK_MAX 512 // pairs of the sum per pass over a panel, see MM_BLOCK
-#define MM_CHUNK 384    // rows that share one pass over the weights
-#define MM_CHUNK_BACKWARD 512 // more, since each pass also turns the weights
 #define MM_GROUP 8      // pairs between two bursts of prefetches
 
 typedef struct {
@@ -45,8 +43,8 @@ typedef struct {
     int line, end, burst;
 } MatmulPrefetch;
 
-// scratch of one thread: one block of a backward panel
-static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[MM_BLOCK_MAX * MM_COLS * 2];
+// scratch of one thread: one block of a backward panel; of four, half as long, for AMX
+static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[2 * MM_BLOCK_MAX * MM_COLS * 2];
 
 #endif
 
@@ -58,21 +56,36 @@ static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[MM_BLOCK_MAX 
 #define mm_work SIMD_NAME(mm_work)
 #define mm_step SIMD_NAME(mm_step)
 #define mm_run SIMD_NAME(mm_run)
-#define mm_to_act SIMD_NAME(mm_to_act)
+#define amx_tile_32x32 SIMD_NAME(amx_tile_32x32)
+#define amx_tile_16x64 SIMD_NAME(amx_tile_16x64)
+#define amx_rows SIMD_NAME(amx_rows)
 
 SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
     for (int i = 0; i < f->burst && f->line < f->end; i++, f->line++)
         __builtin_prefetch(f->base + (f->line >> 7) * f->stride + (size_t)(f->line & 127) * 64, 0, 2);
 }
 
+// MM_STRIP: outputs side by side in memory, what a tile is wide. MM_BLOCK: pairs of the sum per pass. MM_CHUNK: rows that
+// share one pass over the weights; more in the backward, where each pass also turns the weights.
 #undef MM_STRIP
 #undef MM_BLOCK
-#if SIMD_LEVEL == SIMD_AVX512
-#define MM_STRIP 64            // outputs side by side in memory: what a tile is wide
-#define MM_BLOCK MM_BLOCK_MAX  // pairs of the sum per pass: 128 KiB of a panel, well inside the L2 cache
+#undef MM_CHUNK
+#undef MM_CHUNK_BACKWARD
+#if SIMD_LEVEL == SIMD_AMX
+#define MM_STRIP 64
+#define MM_BLOCK 256           // 32 KiB of 32 rows of the input, in the L1 cache
+#define MM_CHUNK 256
+#define MM_CHUNK_BACKWARD 1024
+#elif SIMD_LEVEL == SIMD_AVX512
+#define MM_STRIP 64
+#define MM_BLOCK MM_BLOCK_MAX  // 128 KiB of a panel, well inside the L2 cache
+#define MM_CHUNK 384
+#define MM_CHUNK_BACKWARD 512
 #else
 #define MM_STRIP 16
 #define MM_BLOCK 256           // 16 KiB of a strip, in the L1 cache
+#define MM_CHUNK 384
+#define MM_CHUNK_BACKWARD 512
 #endif
 
 #if SIMD_LEVEL == SIMD_AVX512
@@ -113,6 +126,10 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, int cols, const bf16_
     for (int r = 0; r < R; r++)
         for (int j = 0; j < 4; j++) _mm512_mask_storeu_ps(out + r * ld_out + 16 * j, mask[j], acc[r][j]);
 }
+
+#endif
+
+#if SIMD_LEVEL >= SIMD_AVX512 && !AMX_EMULATED
 
 // For cpu_weight_pack: to[16][64] 32-bit words from x[64][16], four transposes of 16 x 16.
 static void mm_turn(bf16_t *to, const bf16_t *x) {
@@ -170,7 +187,29 @@ SIMD_INLINE void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k
         }
 }
 
-#else
+#else // portable code
+
+static void mm_turn(bf16_t *to, const bf16_t *x) {
+    for (int k = 0; k < 16; k++)
+        for (int n = 0; n < MM_STRIP; n++) memcpy(to + (k * MM_STRIP + n) * 2, x + n * 32 + 2 * k, 4);
+}
+
+#endif
+
+#if SIMD_LEVEL == SIMD_AMX
+
+#if AMX_EMULATED
+// as above, word by word
+static inline void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k2) {
+    (void)strip;
+    for (int n = 0; n < 64; n++)
+        for (int k = 0; k < 64; k++)
+            to[(n / 2 * 64 + k) * 2 + n % 2] = k / 2 < n_k2 ? from[(k / 2 * 64 + n) * 2 + k % 2] : 0;
+}
+#endif
+#include "ops_cpu_amx.h"
+
+#elif SIMD_LEVEL < SIMD_AVX512
 
 #if defined __clang__
 #define MM_UNROLL
@@ -238,11 +277,6 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *x_even, 
         for (int j = 0; j < S; j++) memcpy(out + r * ld_out + j * MM_LANES, &acc[r][j], sizeof acc[r][j]);
 }
 
-static void mm_turn(bf16_t *to, const bf16_t *x) {
-    for (int k = 0; k < 16; k++)
-        for (int n = 0; n < MM_STRIP; n++) memcpy(to + (k * MM_STRIP + n) * 2, x + n * 32 + 2 * k, 4);
-}
-
 static inline void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k2) {
     for (int n = 0; n < 32; n += 8) // one source strip each
         for (int k = 0; k < n_k2; k++) {
@@ -259,6 +293,8 @@ static inline void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n
 }
 
 #endif
+
+#if SIMD_LEVEL != SIMD_AMX
 
 // Rows r0 ... r1-1 of one panel and one block of the sum, in tiles of as equal height as can be. Meanwhile `next`
 // (next_lines cache lines, see MatmulPrefetch) comes in.
@@ -346,6 +382,8 @@ static void mm_work(const MatmulJob *job, int u0, int u1) {
     }
 }
 
+#endif
+
 static void mm_run(MatmulJob *job) {
     if (job->T <= 0 || job->n_out <= 0) return;
     bf16_t *padded = NULL; // a sum of odd length: copy in with a zero at the end of each row
@@ -424,23 +462,6 @@ void SIMD_NAME(matmul_backward)(float *dx, const act *dy, const Weight *w, int T
     job.panel = (size_t)((w->K + 1) / 2) * 128;
     job.backward = true;
     mm_run(&job);
-}
-
-static void mm_to_act(bf16_t *out, const float *in, size_t n) {
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) vf_store_bf16(out + i, vf_load(in + i));
-    if (i < n) vf_store_bf16_n(out + i, vf_load_n(in + i, (int)(n - i)), (int)(n - i));
-}
-
-// float -> bf16, n values
-void SIMD_NAME(to_act)(act *out, const float *in, size_t n) {
-    const size_t piece = 1 << 14;
-    const int64_t pieces = (int64_t)((n + piece - 1) / piece);
-#pragma omp parallel for schedule(static) if (pieces > 4)
-    for (int64_t i = 0; i < pieces; i++) {
-        size_t at = (size_t)i * piece;
-        mm_to_act((bf16_t *)out + at, in + at, n - at < piece ? n - at : piece);
-    }
 }
 
 #undef MM_LANES

@@ -212,6 +212,17 @@ void SIMD_NAME(scatter_add_rows)(float *x, const float *in, const int *rows, int
             rows_add(x + (size_t)rows[i] * C + c, in + (size_t)i * C + c, C - c < 128 ? C - c : 128);
 }
 
+// float -> bf16, n values
+void SIMD_NAME(to_act)(act *out, const float *in, size_t n) {
+    const size_t piece = 1 << 14;
+    const int64_t pieces = (int64_t)((n + piece - 1) / piece);
+    #pragma omp parallel for schedule(static) if (pieces > 4)
+    for (int64_t i = 0; i < pieces; i++) {
+        size_t at = (size_t)i * piece;
+        rows_to_act((bf16_t *)out + at, in + at, (int)(n - at < piece ? n - at : piece));
+    }
+}
+
 void SIMD_NAME(swiglu_forward)(act *a, act *gu_saved, const float *gu, int T, int I) {
     #pragma omp parallel for if ((size_t)T * I > CPU_PARALLEL_MIN)
     for (int t = 0; t < T; t++) {

@@ -160,8 +160,8 @@ int main(int argc, char **argv) {
                 int T = rows[r];
                 if (N > 100000 && T > 512) continue; // logits come in chunks
                 int in = d ? N : K, out = d ? K : N;
-                bf16_t *x = (bf16_t *)xaligned((size_t)T * in * sizeof *x);
-                float *y = (float *)xaligned((size_t)T * out * sizeof *y);
+                bf16_t *x = (bf16_t *)ops->alloc((size_t)T * in * sizeof *x); // as the programs do: huge pages
+                float *y = (float *)ops->alloc((size_t)T * out * sizeof *y);
                 for (size_t i = 0; i < (size_t)T * in; i++) x[i] = random_bf16(&state);
                 memset(y, 0, (size_t)T * out * sizeof *y);
                 double best = 1e9, stop = now_s() + 0.6;
@@ -177,8 +177,8 @@ int main(int argc, char **argv) {
                 printf("%-9s %6d x %-6d %3d %9.1f %5.1f%% %8.1f %5.1f%%\n", d ? "backward" : "forward", K, N, T, speed,
                        100 * speed / peak, read, 100 * read / memory);
                 fflush(stdout);
-                free(x);
-                free(y);
+                ops->release(x);
+                ops->release(y);
             }
         for (int i = 0; i < copies; i++) ops->weight_free(&w[i]);
         free(w);
