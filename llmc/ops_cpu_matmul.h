@@ -43,8 +43,8 @@ typedef struct {
     int line, end, burst;
 } MatmulPrefetch;
 
-// scratch of one thread: one block of a backward panel; of four, half as long, for AMX
-static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[2 * MM_BLOCK_MAX * MM_COLS * 2];
+// scratch of one thread: one block of a backward panel
+static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[MM_BLOCK_MAX * MM_COLS * 2];
 
 #endif
 
@@ -72,10 +72,10 @@ SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
 #undef MM_CHUNK
 #undef MM_CHUNK_BACKWARD
 #if SIMD_LEVEL == SIMD_AMX
-#define MM_STRIP 64
-#define MM_BLOCK 256           // 32 KiB of 32 rows of the input, in the L1 cache
+#define MM_STRIP 16            // a tile register is 16 outputs wide: each is filled from 1 KiB in one piece
+#define MM_BLOCK 256           // 32 KiB of two strips, in the L1 cache
 #define MM_CHUNK 256
-#define MM_CHUNK_BACKWARD 1024
+#define MM_CHUNK_BACKWARD 512
 #elif SIMD_LEVEL == SIMD_AVX512
 #define MM_STRIP 64
 #define MM_BLOCK MM_BLOCK_MAX  // 128 KiB of a panel, well inside the L2 cache
@@ -131,9 +131,9 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, int cols, const bf16_
 
 #if SIMD_LEVEL >= SIMD_AVX512 && !AMX_EMULATED
 
-// For cpu_weight_pack: to[16][64] 32-bit words from x[64][16], four transposes of 16 x 16.
+// For cpu_weight_pack: to[16][MM_STRIP] 32-bit words from x[MM_STRIP][16], transposes of 16 x 16.
 static void mm_turn(bf16_t *to, const bf16_t *x) {
-    for (int n = 0; n < 64; n += 16) {
+    for (int n = 0; n < MM_STRIP; n += 16) {
         __m512i a[16], b[16];
         for (int i = 0; i < 16; i++) a[i] = _mm512_loadu_si512(x + (size_t)(n + i) * 32);
         for (int i = 0; i < 16; i += 2) { // pairs of rows: words 0 and 1 of each lane, 2 and 3
@@ -151,8 +151,8 @@ static void mm_turn(bf16_t *to, const bf16_t *x) {
                 b[i + c + 4] = _mm512_shuffle_i32x4(a[i + c], a[i + c + 4], 0xDD);
             }
         for (int c = 0; c < 8; c++) {
-            _mm512_storeu_si512(to + (size_t)c * 128 + 2 * n, _mm512_shuffle_i32x4(b[c], b[c + 8], 0x88));
-            _mm512_storeu_si512(to + (size_t)(c + 8) * 128 + 2 * n, _mm512_shuffle_i32x4(b[c], b[c + 8], 0xDD));
+            _mm512_storeu_si512(to + (size_t)c * 2 * MM_STRIP + 2 * n, _mm512_shuffle_i32x4(b[c], b[c + 8], 0x88));
+            _mm512_storeu_si512(to + (size_t)(c + 8) * 2 * MM_STRIP + 2 * n, _mm512_shuffle_i32x4(b[c], b[c + 8], 0xDD));
         }
     }
 }
@@ -161,13 +161,13 @@ static void mm_turn(bf16_t *to, const bf16_t *x) {
 // `strip` values apart, to 32 pairs of the backward's panel: 8 x 8 transposes of 64-bit words after swapping the
 // middle two bf16 of each.
 SIMD_INLINE void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k2) {
-    (void)strip; // one strip is the whole panel
     const __m512i swap = _mm512_set4_epi32(0x0F0E0B0A, 0x0D0C0908, 0x07060302, 0x05040100);
     for (int k = 0; k < n_k2; k += 8)
         for (int n = 0; n < 64; n += 16) {
+            const bf16_t *f = from + n / MM_STRIP * strip + (size_t)k * 2 * MM_STRIP + n % MM_STRIP * 2;
             __m512i a[8], b[8];
             for (int i = 0; i < 8; i++)
-                a[i] = k + i < n_k2 ? _mm512_shuffle_epi8(_mm512_loadu_si512(from + (size_t)(k + i) * 128 + 2 * n), swap)
+                a[i] = k + i < n_k2 ? _mm512_shuffle_epi8(_mm512_loadu_si512(f + (size_t)i * 2 * MM_STRIP), swap)
                                     : _mm512_setzero_si512();
             for (int i = 0; i < 8; i += 2) { // pairs of rows: b[i] even columns, b[i+1] odd ones
                 b[i] = _mm512_unpacklo_epi64(a[i], a[i + 1]);
@@ -179,10 +179,10 @@ SIMD_INLINE void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k
                 a[4 * i + 2] = _mm512_shuffle_i64x2(b[4 * i], b[4 * i + 2], 0xDD);
                 a[4 * i + 3] = _mm512_shuffle_i64x2(b[4 * i + 1], b[4 * i + 3], 0xDD);
             }
-            bf16_t *t = to + (size_t)(n / 2) * 128 + 4 * k;
+            bf16_t *t = to + (size_t)(2 * k / MM_STRIP) * MM_BLOCK * 2 * MM_STRIP + (size_t)n * MM_STRIP + 2 * k % MM_STRIP * 2;
             for (int i = 0; i < 4; i++) { // columns i (lane 0 or 1) and i + 4 (lane 2 or 3)
-                _mm512_storeu_si512(t + (size_t)i * 128, _mm512_shuffle_i64x2(a[i], a[4 + i], 0x88));
-                _mm512_storeu_si512(t + (size_t)(i + 4) * 128, _mm512_shuffle_i64x2(a[i], a[4 + i], 0xDD));
+                _mm512_storeu_si512(t + (size_t)i * 2 * MM_STRIP, _mm512_shuffle_i64x2(a[i], a[4 + i], 0x88));
+                _mm512_storeu_si512(t + (size_t)(i + 4) * 2 * MM_STRIP, _mm512_shuffle_i64x2(a[i], a[4 + i], 0xDD));
             }
         }
 }
@@ -194,19 +194,25 @@ static void mm_turn(bf16_t *to, const bf16_t *x) {
         for (int n = 0; n < MM_STRIP; n++) memcpy(to + (k * MM_STRIP + n) * 2, x + n * 32 + 2 * k, 4);
 }
 
+static inline void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k2) {
+    for (int n = 0; n < 32; n += 8) // one source strip each
+        for (int k = 0; k < n_k2; k++) {
+            const bf16_t *f = from + n / 8 * strip + (size_t)k * 32;
+            bf16_t *t = to + (size_t)(k / 8) * MM_BLOCK * 32 + (size_t)n * 32 + k % 8 * 4;
+            for (int i = 0; i < 8; i++) {
+                uint32_t pair[2], turned[2]; // of two rows: (k, k+1) each
+                memcpy(pair, f + 4 * i, 8);
+                turned[0] = (pair[0] & 0xFFFF) | pair[1] << 16;
+                turned[1] = pair[0] >> 16 | (pair[1] & 0xFFFF0000u);
+                memcpy(t + (size_t)i * 32, turned, 8);
+            }
+        }
+}
+
 #endif
 
 #if SIMD_LEVEL == SIMD_AMX
 
-#if AMX_EMULATED
-// as above, word by word
-static inline void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k2) {
-    (void)strip;
-    for (int n = 0; n < 64; n++)
-        for (int k = 0; k < 64; k++)
-            to[(n / 2 * 64 + k) * 2 + n % 2] = k / 2 < n_k2 ? from[(k / 2 * 64 + n) * 2 + k % 2] : 0;
-}
-#endif
 #include "ops_cpu_amx.h"
 
 #elif SIMD_LEVEL < SIMD_AVX512
@@ -275,21 +281,6 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *x_even, 
     for (int r = 0; r < R; r++)
         MM_UNROLL
         for (int j = 0; j < S; j++) memcpy(out + r * ld_out + j * MM_LANES, &acc[r][j], sizeof acc[r][j]);
-}
-
-static inline void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k2) {
-    for (int n = 0; n < 32; n += 8) // one source strip each
-        for (int k = 0; k < n_k2; k++) {
-            const bf16_t *f = from + n / 8 * strip + (size_t)k * 32;
-            bf16_t *t = to + (size_t)(k / 8) * MM_BLOCK * 32 + (size_t)n * 32 + k % 8 * 4;
-            for (int i = 0; i < 8; i++) {
-                uint32_t pair[2], turned[2]; // of two rows: (k, k+1) each
-                memcpy(pair, f + 4 * i, 8);
-                turned[0] = (pair[0] & 0xFFFF) | pair[1] << 16;
-                turned[1] = pair[0] >> 16 | (pair[1] & 0xFFFF0000u);
-                memcpy(t + (size_t)i * 32, turned, 8);
-            }
-        }
 }
 
 #endif

@@ -64,7 +64,7 @@ void qwen2_free(Qwen2 *m) {
 // ----------------------------------------------------------------------------
 // scratch and activations
 
-#define MLP_ROWS 1024 // the feed-forward runs over this many rows at a time, so that [rows, 2I] floats stay small
+#define MLP_ROWS 512 // the feed-forward runs over this many rows at a time, so that [rows, 2I] floats stay small
 
 // Buffers of a forward and backward pass of at most T rows, and of the output layer over at most head_rows rows.
 typedef struct {
