@@ -105,6 +105,10 @@ typedef struct Ops {
     // dx[T,K] = dy[T,N] W
     void (*matmul_backward)(float *dx, const act *dy, const Weight *w, int T);
 
+    // The product with gate stacked on up, w[2I,K], and SwiGLU (below) as its epilogue: the bits of the two operations one
+    // after the other, without the large fp32 array between them, gu[T,2I], which is scratch. NULL: no such form.
+    void (*matmul_swiglu_forward)(act *a, act *gu_saved, float *gu, const act *x, const Weight *w, int T);
+
     // -- attention ---------------------------------------------------------------------------------------
     // qkv[T,QKV] from the product: rotates q and k (Hugging Face's half-split RoPE, pair i of a head turns by
     // pos * theta^(-2i/HD), given as rope[pos][HD/2][2] = cos, sin). q[T,NH*HD] = rotated q. Then for

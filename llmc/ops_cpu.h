@@ -251,12 +251,14 @@ void cpu_weight_free(Weight *w) {
         (ops)->sample_rows = sample_rows_##level;              \
     } while (0)
 
-#define CPU_TABLE_MATMUL(ops, level)                           \
+// what amx has of its own
+#define CPU_TABLE_AMX(ops, level)                              \
     do {                                                       \
         (ops)->isa = #level;                                   \
         (ops)->weight_load = weight_load_##level;              \
         (ops)->matmul_forward = matmul_forward_##level;        \
         (ops)->matmul_backward = matmul_backward_##level;      \
+        (ops)->matmul_swiglu_forward = matmul_swiglu_forward_##level; \
     } while (0)
 
 // Permission of the operating system to use the tile registers: Linux asks for it, once per process.
@@ -305,7 +307,7 @@ const Ops *cpu_ops_for(const char *level, Error *err) {
 #endif
             CPU_TABLE(ops, portable);
 #if OPS_CPU_X86
-        if (strcmp(level, "amx") == 0) CPU_TABLE_MATMUL(ops, amx);
+        if (strcmp(level, "amx") == 0) CPU_TABLE_AMX(ops, amx);
 #endif
         return ops;
     }

@@ -25,6 +25,7 @@ tile does not enter. Rows and pairs that are missing are copied with zeros behin
 static __thread __attribute__((aligned(64))) bf16_t amx_input[32 * (MM_BLOCK_MAX * 2 + 32)];
 static __thread __attribute__((aligned(64))) bf16_t amx_pairs[AMX_STEP * MM_COLS * 2];
 static __thread __attribute__((aligned(64))) float amx_edge[32 * MM_COLS];
+static __thread __attribute__((aligned(64))) float amx_products[MM_CHUNK * AMX_PANELS * MM_COLS]; // 512 KiB, before SwiGLU
 
 #endif
 
@@ -39,6 +40,7 @@ typedef struct {
 
 static const AmxConfig amx_config = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
 
+#define AMX_ROWS(f) f##_avx512 // the level whose row operations go with it
 #define TILE_BEGIN() _tile_loadconfig(&amx_config)
 #define TILE_END() _tile_release()
 #define TILE_ZERO(i) _tile_zero(i)
@@ -108,11 +110,10 @@ SIMD_INLINE void amx_tile_16x64(float *out, size_t ld_out, const bf16_t *in, siz
     TILE_STORE(3, out + 48, out_bytes);
 }
 
-// Rows r ... r+height-1 (height <= 32) of a panel's columns column ... column+width-1, one block of the sum: 32 columns, or
-// all 64 of a panel if height <= 16. b: the first of their strips.
-static inline void amx_rows(const MatmulJob *job, int r, int height, int column, const bf16_t *b, size_t strip, int sum0, int pairs) {
-    const int tall = height > 16 ? 32 : 16, width = height > 16 ? 32 : MM_COLS;
-    const int cols = job->n_out - column < width ? job->n_out - column : width;
+// Rows r ... r+height-1 (height <= 32) of columns column ... column+width-1, one block of the sum. width: 32, or, for 16
+// rows or fewer, 64. b: the first of their strips.
+static inline void amx_rows(const MatmulJob *job, int r, int height, int column, int width, const bf16_t *b, size_t strip, int sum0, int pairs) {
+    const int tall = width == MM_COLS ? 16 : 32, cols = job->n_out - column < width ? job->n_out - column : width;
     const int steps = pairs / AMX_STEP, over = pairs % AMX_STEP;
     const bool first = sum0 == 0, edge = height < tall || cols < width;
     const bf16_t *in = job->in + (size_t)r * job->ld_in + sum0, *last = NULL;
@@ -132,7 +133,7 @@ static inline void amx_rows(const MatmulJob *job, int r, int height, int column,
         ld_in = padded;
     }
     for (int i = 0; i < height && edge && !first; i++) memcpy(to + i * ld_to, out + i * ld_out, (size_t)cols * sizeof *to);
-    if (height > 16) amx_tile_32x32(to, ld_to, in, ld_in, b, strip, steps, last, first);
+    if (tall == 32) amx_tile_32x32(to, ld_to, in, ld_in, b, strip, steps, last, first);
     else amx_tile_16x64(to, ld_to, in, ld_in, b, strip, steps, last, first);
     for (int i = 0; i < height && edge; i++) memcpy(out + i * ld_out, to + i * ld_to, (size_t)cols * sizeof *to);
     if (!job->bias || sum0 + 2 * pairs < job->n_sum) return;
@@ -140,35 +141,62 @@ static inline void amx_rows(const MatmulJob *job, int r, int height, int column,
         for (int c = 0; c < cols; c++) out[i * ld_out + c] += job->bias[column + c];
 }
 
-// Units u0 ... u1-1 of a product, see mm_work of ops_cpu_matmul.h. Two strips by MM_BLOCK pairs lie in the L1 cache while all
-// rows of the chunk pass, 32 at a time; the chunk's rows by MM_BLOCK pairs lie in the L2 cache for AMX_PANELS panels.
+// One block of the sum, from pair k on, for rows r0 ... r1-1 of panel p; the products go to to->out from `column` on.
+static inline void amx_panel(const MatmulJob *job, const MatmulJob *to, int r0, int r1, int p, int column, int k) {
+    const int n_pairs = job->n_sum / 2, pairs = n_pairs - k < MM_BLOCK ? n_pairs - k : MM_BLOCK;
+    size_t strip = job->panel / (MM_COLS / MM_STRIP);
+    const bf16_t *b = job->w + p * job->panel + (size_t)k * 2 * MM_STRIP, *second = b + 2 * strip;
+    if (job->a) { // 32 columns of gate, then 32 of up
+        b = job->w + 2 * p * strip + (size_t)k * 2 * MM_STRIP;
+        second = b + job->n_out / 2 / MM_STRIP * strip;
+    }
+    if (job->backward) {
+        const bf16_t *from = job->w + k / 32 * job->panel + (size_t)p * 32 * 2 * MM_STRIP;
+        const int left_k2 = (job->n_out + 1) / 2 - 32 * p, n_k2 = left_k2 < 32 ? left_k2 : 32;
+        for (int j = 0; j < pairs; j += 32)
+            mm_repack(matmul_scratch + (size_t)j * 2 * MM_STRIP, from + j / 32 * job->panel, strip, n_k2);
+        strip = (size_t)MM_BLOCK * 2 * MM_STRIP;
+        b = matmul_scratch;
+        second = b + 2 * strip;
+    }
+    const int last = r1 - r0 > 0 && (r1 - r0 - 1) % 32 < 16 && !job->a ? (r1 - r0 - 1) / 32 * 32 + r0 : r1; // where 16 or fewer begin
+    for (int c = 0; c < MM_COLS && column + c < to->n_out; c += 32) // two strips lie in the L1 cache while all rows pass
+        for (int r = r0; r < last; r += 32) amx_rows(to, r, r1 - r < 32 ? r1 - r : 32, column + c, 32, c ? second : b, strip, 2 * k, pairs);
+    if (last < r1) amx_rows(to, last, r1 - last, column, MM_COLS, b, strip, 2 * k, pairs);
+}
+
+// The epilogue SwiGLU of n panels from p on, whose products lie in amx_products[r1 - r0][n * MM_COLS]. Several panels at a time,
+// since a row's columns lie together in memory.
+static inline void amx_swiglu(const MatmulJob *job, int r0, int r1, int p, int n) {
+    const int I = job->n_out / 2;
+    for (int r = r0; r < r1; r++)
+        for (int i = 0; i < n; i++) {
+            const float *products = amx_products + (size_t)(r - r0) * n * MM_COLS + i * MM_COLS;
+            bf16_t *saved = job->gu_saved ? job->gu_saved + (size_t)r * 2 * I + (p + i) * 32 : NULL;
+            AMX_ROWS(rows_swiglu)(job->a + (size_t)r * I + (p + i) * 32, saved, saved ? saved + I : NULL, products, products + 32, 32);
+        }
+}
+
+// Units u0 ... u1-1 of a product, see mm_work of ops_cpu_matmul.h. The chunk's rows by MM_BLOCK pairs lie in the L2 cache
+// while some panels take them in turn.
 static void mm_work(const MatmulJob *job, int u0, int u1) {
-    const int n_pairs = job->n_sum / 2;
     TILE_BEGIN();
-    for (int u = u0, next; u < u1; u = next) {
+    for (int u = u0, n; u < u1; u += n) {
         const int chunk = u / job->n_panels, p = u % job->n_panels, left = job->n_panels - p < u1 - u ? job->n_panels - p : u1 - u;
-        const int n = left < AMX_PANELS ? left : AMX_PANELS;
         const int r0 = chunk * job->chunk, r1 = r0 + job->chunk < job->T ? r0 + job->chunk : job->T;
-        next = u + n;
-        for (int k = 0; k < n_pairs; k += MM_BLOCK)
-            for (int i = p; i < p + n; i++) {
-                const int pairs = n_pairs - k < MM_BLOCK ? n_pairs - k : MM_BLOCK;
-                size_t strip = job->panel / (MM_COLS / MM_STRIP);
-                const bf16_t *b = job->w + i * job->panel + (size_t)k * 2 * MM_STRIP;
-                if (job->backward) {
-                    const bf16_t *from = job->w + k / 32 * job->panel + (size_t)i * 32 * 2 * MM_STRIP;
-                    const int left_k2 = (job->n_out + 1) / 2 - 32 * i, n_k2 = left_k2 < 32 ? left_k2 : 32;
-                    for (int j = 0; j < pairs; j += 32)
-                        mm_repack(matmul_scratch + (size_t)j * 2 * MM_STRIP, from + j / 32 * job->panel, strip, n_k2);
-                    b = matmul_scratch;
-                    strip = (size_t)MM_BLOCK * 2 * MM_STRIP;
-                }
-                for (int c = 0; c < MM_COLS && i * MM_COLS + c < job->n_out; c += 32) {
-                    int r = r0;
-                    for (; r1 - r > 16; r += 32) amx_rows(job, r, r1 - r < 32 ? r1 - r : 32, i * MM_COLS + c, b + c / MM_STRIP * strip, strip, 2 * k, pairs);
-                    if (r < r1 && c == 0) amx_rows(job, r, r1 - r, i * MM_COLS, b, strip, 2 * k, pairs);
-                }
+        n = left < AMX_PANELS ? left : AMX_PANELS;
+        MatmulJob to = *job;
+        if (job->a) {
+            to.out = amx_products;
+            to.n_out = n * MM_COLS;
+            to.in += (size_t)r0 * job->ld_in;
+        }
+        for (int k = 0; k < job->n_sum / 2; k += MM_BLOCK)
+            for (int i = 0; i < n; i++) {
+                if (job->a) amx_panel(job, &to, 0, r1 - r0, p + i, i * MM_COLS, k);
+                else amx_panel(job, &to, r0, r1, p + i, (p + i) * MM_COLS, k);
             }
+        if (job->a) amx_swiglu(job, r0, r1, p, n);
     }
     TILE_END();
 }

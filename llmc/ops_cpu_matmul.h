@@ -33,6 +33,7 @@ typedef struct {
     size_t panel;       // bf16 values in one packed panel
     bool backward;
     int chunk, n_chunks, n_panels; // rows per chunk; panels of 64 outputs
+    bf16_t *a, *gu_saved; // amx: not NULL: SwiGLU instead of out; a panel is 32 columns of gate and the same 32 of up
 } MatmulJob;
 
 // What to bring into the L2 cache while a tile computes: lines `line` ... `end`-1 of a region made of pieces of
@@ -59,6 +60,8 @@ static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[MM_BLOCK_MAX 
 #define amx_tile_32x32 SIMD_NAME(amx_tile_32x32)
 #define amx_tile_16x64 SIMD_NAME(amx_tile_16x64)
 #define amx_rows SIMD_NAME(amx_rows)
+#define amx_panel SIMD_NAME(amx_panel)
+#define amx_swiglu SIMD_NAME(amx_swiglu)
 
 SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
     for (int i = 0; i < f->burst && f->line < f->end; i++, f->line++)
@@ -454,6 +457,27 @@ void SIMD_NAME(matmul_backward)(float *dx, const act *dy, const Weight *w, int T
     job.backward = true;
     mm_run(&job);
 }
+
+#if SIMD_LEVEL == SIMD_AMX
+void SIMD_NAME(matmul_swiglu_forward)(act *a, act *gu_saved, float *gu, const act *x, const Weight *w, int T) {
+    if (w->N % (2 * MM_COLS) || w->K % 2) { // a panel would not hold as much of gate as of up
+        SIMD_NAME(matmul_forward)(gu, x, w, NULL, T);
+        AMX_ROWS(swiglu_forward)(a, gu_saved, gu, T, w->N / 2);
+        return;
+    }
+    MatmulJob job;
+    memset(&job, 0, sizeof job);
+    job.in = (const bf16_t *)x;
+    job.w = (const bf16_t *)w->data;
+    job.T = T;
+    job.n_out = w->N;
+    job.n_sum = w->K;
+    job.panel = (size_t)((w->K + 1) / 2) * 128;
+    job.a = (bf16_t *)a;
+    job.gu_saved = (bf16_t *)gu_saved;
+    mm_run(&job);
+}
+#endif
 
 #undef MM_LANES
 #undef MM_VEC

@@ -107,22 +107,23 @@ static void rows_add(float *a, const float *b, int n) {
     for (int c = 0; c < n; c += 16) vf_put(a + c, vf_get(a + c, n - c) + vf_get(b + c, n - c), n - c);
 }
 
-static void rows_swiglu(bf16_t *a, bf16_t *saved, const float *gu, int I) {
-    for (int i = 0; i < I; i += 16) {
-        vf g = vf_get(gu + i, I - i), u = vf_get(gu + I + i, I - i);
-        vf_put_bf16(a + i, g / (1.0f + vf_exp(-g)) * u, I - i);
-        if (!saved) continue;
-        vf_put_bf16(saved + i, g, I - i);
-        vf_put_bf16(saved + I + i, u, I - i);
+// n of a row's I; the saved gate and up may be NULL
+static void rows_swiglu(bf16_t *a, bf16_t *saved_gate, bf16_t *saved_up, const float *gate, const float *up, int n) {
+    for (int i = 0; i < n; i += 16) {
+        vf g = vf_get(gate + i, n - i), u = vf_get(up + i, n - i);
+        vf_put_bf16(a + i, g / (1.0f + vf_exp(-g)) * u, n - i);
+        if (!saved_gate) continue;
+        vf_put_bf16(saved_gate + i, g, n - i);
+        vf_put_bf16(saved_up + i, u, n - i);
     }
 }
 
-static void rows_swiglu_backward(bf16_t *dgu, const float *da, const bf16_t *saved, int I) {
-    for (int i = 0; i < I; i += 16) {
-        vf g = vf_get_bf16(saved + i, I - i), u = vf_get_bf16(saved + I + i, I - i), d = vf_get(da + i, I - i);
+static void rows_swiglu_backward(bf16_t *dgate, bf16_t *dup, const float *da, const bf16_t *gate, const bf16_t *up, int n) {
+    for (int i = 0; i < n; i += 16) {
+        vf g = vf_get_bf16(gate + i, n - i), u = vf_get_bf16(up + i, n - i), d = vf_get(da + i, n - i);
         vf sigmoid = 1.0f / (1.0f + vf_exp(-g));
-        vf_put_bf16(dgu + i, d * u * sigmoid * (1.0f + g * (1.0f - sigmoid)), I - i);
-        vf_put_bf16(dgu + I + i, d * g * sigmoid, I - i);
+        vf_put_bf16(dgate + i, d * u * sigmoid * (1.0f + g * (1.0f - sigmoid)), n - i);
+        vf_put_bf16(dup + i, d * g * sigmoid, n - i);
     }
 }
 
@@ -227,7 +228,8 @@ void SIMD_NAME(swiglu_forward)(act *a, act *gu_saved, const float *gu, int T, in
     #pragma omp parallel for if ((size_t)T * I > CPU_PARALLEL_MIN)
     for (int t = 0; t < T; t++) {
         size_t row = (size_t)t * I;
-        rows_swiglu((bf16_t *)a + row, gu_saved ? (bf16_t *)gu_saved + 2 * row : NULL, gu + 2 * row, I);
+        bf16_t *saved = gu_saved ? (bf16_t *)gu_saved + 2 * row : NULL;
+        rows_swiglu((bf16_t *)a + row, saved, saved ? saved + I : NULL, gu + 2 * row, gu + 2 * row + I, I);
     }
 }
 
@@ -235,7 +237,8 @@ void SIMD_NAME(swiglu_backward)(act *dgu, const float *da, const act *gu_saved, 
     #pragma omp parallel for if ((size_t)T * I > CPU_PARALLEL_MIN)
     for (int t = 0; t < T; t++) {
         size_t row = (size_t)t * I;
-        rows_swiglu_backward((bf16_t *)dgu + 2 * row, da + row, (const bf16_t *)gu_saved + 2 * row, I);
+        const bf16_t *saved = (const bf16_t *)gu_saved + 2 * row;
+        rows_swiglu_backward((bf16_t *)dgu + 2 * row, (bf16_t *)dgu + 2 * row + I, da + row, saved, saved + I, I);
     }
 }
 

@@ -248,8 +248,13 @@ void qwen2_forward(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, c
         for (int t = 0; t < T; t += MLP_ROWS) {
             int rows = T - t < MLP_ROWS ? T - t : MLP_ROWS;
             size_t skip_x = (size_t)t * c->C * ops->act_bytes, skip_gu = (size_t)t * 2 * c->I * ops->act_bytes;
-            ops->matmul_forward(s->gu, (char *)s->x + skip_x, &w->gu, NULL, rows);
-            ops->swiglu_forward(s->a, keep ? (char *)keep->gu + skip_gu : NULL, s->gu, rows, c->I);
+            act *x = (char *)s->x + skip_x, *gu_saved = keep ? (char *)keep->gu + skip_gu : NULL;
+            if (ops->matmul_swiglu_forward) {
+                ops->matmul_swiglu_forward(s->a, gu_saved, s->gu, x, &w->gu, rows);
+            } else {
+                ops->matmul_forward(s->gu, x, &w->gu, NULL, rows);
+                ops->swiglu_forward(s->a, gu_saved, s->gu, rows, c->I);
+            }
             ops->matmul_forward(s->y + (size_t)t * c->C, s->a, &w->down, NULL, rows);
         }
         h = h_mid;

@@ -38,12 +38,14 @@ static inline void amx_emulated_dp(AmxTile *c, const AmxTile *a, const AmxTile *
         }
 }
 
+#undef AMX_ROWS
 #undef TILE_BEGIN
 #undef TILE_END
 #undef TILE_ZERO
 #undef TILE_LOAD
 #undef TILE_STORE
 #undef TILE_DP
+#define AMX_ROWS(f) f##_portable
 #define TILE_BEGIN() ((void)0)
 #define TILE_END() ((void)0)
 #define TILE_ZERO(i) memset(&amx_tiles[i], 0, sizeof(AmxTile))
@@ -62,7 +64,7 @@ static inline void amx_emulated_dp(AmxTile *c, const AmxTile *a, const AmxTile *
 const Ops *cpu_ops_amx_emulated(void) {
     static Ops ops;
     CPU_TABLE(&ops, portable);
-    CPU_TABLE_MATMUL(&ops, amx_emulated);
+    CPU_TABLE_AMX(&ops, amx_emulated);
     return &ops;
 }
 

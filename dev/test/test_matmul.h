@@ -3,6 +3,7 @@
 #define DEV_TEST_TEST_MATMUL_H
 
 #include "dev/test/test.h" // CHECK
+#include "dev/test/amx_emulated.h" // cpu_ops_amx_emulated
 #include "llmc/ops_cpu.h"  // cpu_ops_for, cpu_levels, the vf_ functions of each level
 
 float test_matmul_random(uint64_t *state) { // about uniform in -1 ... 1
@@ -378,14 +379,79 @@ void test_matmul_memory(const Ops *ops) {
     free(y);
 }
 
+// A product with SwiGLU for an epilogue has the bits of the two operations. I columns of gate and of up.
+void test_matmul_swiglu(const Ops *ops, int T, int I, int C) {
+    TestMatmul m = test_matmul_make(ops, T, 2 * I, C, (uint64_t)(T + I + C));
+    const size_t n = (size_t)T * I;
+    float *gu = (float *)xmalloc(2 * n * sizeof *gu);
+    bf16_t *a[2], *saved[2];
+    for (int i = 0; i < 2; i++) {
+        a[i] = (bf16_t *)xmalloc(n * sizeof **a);
+        saved[i] = (bf16_t *)xmalloc(2 * n * sizeof **saved);
+    }
+    ops->matmul_forward(gu, m.x, &m.w, NULL, T);
+    ops->swiglu_forward(a[0], saved[0], gu, T, I);
+    for (int threads = 1; threads <= 2; threads++)
+        for (int with_saved = 0; with_saved < 2; with_saved++) {
+            omp_set_num_threads(threads);
+            memset(a[1], 0xFF, n * sizeof **a);
+            ops->matmul_swiglu_forward(a[1], with_saved ? saved[1] : NULL, gu, m.x, &m.w, T);
+            CHECK(!memcmp(a[0], a[1], n * sizeof **a), "%s T %d I %d C %d: product with SwiGLU: other bits", ops->isa, T, I, C);
+        }
+    CHECK(!memcmp(saved[0], saved[1], 2 * n * sizeof **saved), "%s T %d I %d C %d: what SwiGLU saves: other bits", ops->isa, T, I, C);
+    for (int i = 0; i < 2; i++) { free(a[i]); free(saved[i]); }
+    free(gu);
+    test_matmul_free(ops, &m);
+}
+
+void test_matmul_fused(const Ops *ops) {
+    const int usual = omp_get_max_threads();
+    const int shapes[7][3] = {{1, 64, 96}, {17, 128, 96}, {33, 64, 1056}, {64, 192, 30}, {5, 80, 96}, {40, 33, 31}, {600, 64, 96}};
+    for (int i = 0; i < 7; i++) test_matmul_swiglu(ops, shapes[i][0], shapes[i][1], shapes[i][2]);
+    omp_set_num_threads(usual);
+}
+
+// The tile code over emulated tile registers, so that it is proved on any machine; where AMX exists, the same bits as AMX.
+void test_matmul_amx(void) {
+    const Ops *emulated = cpu_ops_amx_emulated(), *amx = NULL;
+    const char *levels[CPU_LEVELS];
+    for (int i = cpu_levels(levels) - 1; i >= 0; i--)
+        if (!strcmp(levels[i], "amx")) amx = cpu_ops_for("amx", NULL);
+    const int shapes[12][3] = {{1, 64, 32},  {16, 16, 2},   {17, 65, 30},  {31, 33, 96},  {32, 64, 64},  {33, 130, 31},
+                               {48, 32, 98}, {65, 1, 1100}, {9, 1100, 66}, {64, 96, 544}, {7, 40, 1055}, {300, 20, 34}};
+    for (int i = 0; i < 12; i++) {
+        const int T = shapes[i][0], N = shapes[i][1], K = shapes[i][2];
+        test_matmul_shape(emulated, T, N, K, true);
+        if (!amx) continue;
+        TestMatmul m = test_matmul_make(emulated, T, N, K, (uint64_t)i), a = test_matmul_make(amx, T, N, K, (uint64_t)i);
+        m.x[0] = a.x[0] = 0x0001; // a subnormal: taken for zero
+        for (int form = 0; form < 3; form++) {
+            size_t n = (size_t)T * (form == 2 ? K : N);
+            float *y = (float *)xmalloc(n * sizeof *y), *z = (float *)xmalloc(n * sizeof *z);
+            test_matmul_run(emulated, &m, y, form == 2, form == 1, 0, T);
+            test_matmul_run(amx, &a, z, form == 2, form == 1, 0, T);
+            CHECK(!memcmp(y, z, n * sizeof *y), "amx T %d N %d K %d: other bits than its emulation", T, N, K);
+            free(y);
+            free(z);
+        }
+        test_matmul_free(emulated, &m);
+        test_matmul_free(amx, &a);
+    }
+    test_matmul_caught(emulated);
+    test_matmul_load(emulated);
+    test_matmul_fused(emulated);
+    if (amx) test_matmul_fused(amx);
+    if (!amx) printf("matmul: no AMX on this machine, its tile code ran emulated\n");
+}
+
 void test_matmul(void) {
-    const char *levels[3];
+    const char *levels[CPU_LEVELS];
     int n = cpu_levels(levels);
     for (int i = 0; i < n; i++) {
         Error err = {0, ""};
         const Ops *ops = cpu_ops_for(levels[i], &err);
         if (!CHECK(ops && !strcmp(ops->isa, levels[i]), "%s: %s", levels[i], err.text)) continue;
-        test_simd(levels[i]);
+        if (strcmp(levels[i], "amx") != 0) test_simd(levels[i]); // amx takes avx512's vectors
         const int T[8] = {1, 2, 5, 6, 7, 13, 64, 65}, N[6] = {1, 16, 63, 64, 65, 1152}, K[4] = {2, 30, 96, 896};
         for (int t = 0; t < 8; t++)
             for (int a = 0; a < 6; a++)
@@ -402,6 +468,7 @@ void test_matmul(void) {
         test_matmul_load(ops);
         test_matmul_memory(ops);
     }
+    test_matmul_amx();
     Error err = {0, ""};
     CHECK(!cpu_ops_for("axv2", &err) && err.code == EXIT_USAGE && strstr(err.text, "axv2") && strstr(err.text, "portable"),
           "unknown level: %s", err.text);

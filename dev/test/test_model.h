@@ -345,7 +345,7 @@ void test_model_records(void) {
     recorded_outputs(&recorded, &ref);
     compare_outputs("ref against PyTorch", &ref, &recorded, TOLERANCE_REF);
     model_outputs(&rounded, rounded_ops());
-    const char *levels[3];
+    const char *levels[CPU_LEVELS];
     int n = cpu_levels(levels);
     for (int k = 0; k < n; k++) {
         Error err = {0, ""};

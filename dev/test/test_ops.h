@@ -431,7 +431,7 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
 
 void test_ops(void) {
     const Ops *ref = ops_ref_init();
-    const char *levels[3];
+    const char *levels[CPU_LEVELS];
     int n = cpu_levels(levels);
     test_ops_gradient(ref, 2e-3);
     test_ops_output_exact(ref);

@@ -187,7 +187,7 @@ void test_rollout(void) {
     test_rng();
     test_group_arithmetic();
     test_rollout_invariance("ref", ops_ref_init());
-    const char *levels[3];
+    const char *levels[CPU_LEVELS];
     int n = cpu_levels(levels);
     for (int i = 0; i < n; i++) test_rollout_invariance(levels[i], cpu_ops_for(levels[i], &err));
 }
