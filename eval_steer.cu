@@ -151,6 +151,22 @@ bool eval_one(Session *s, Rollout *r, const Benchmark *b, const char *dir, Str *
     return ok;
 }
 
+// Appends what metrics.json at `path` says of benchmarks other than these, so that one evaluated later does not drop it.
+void eval_keep_others(Str *all, const char *path, const Benchmark *benchmarks, int n) {
+    char *text = path_exists(path) ? read_file(path, NULL, NULL) : NULL;
+    cJSON *old = text ? cJSON_Parse(text) : NULL; // not JSON: it is replaced
+    for (const cJSON *item = cJSON_IsArray(old) ? old->child : NULL; item; item = item->next) {
+        const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "benchmark"));
+        bool again = name == NULL;
+        for (int i = 0; i < n && !again; i++) again = strcmp(benchmarks[i].name, name) == 0;
+        char *line = again ? NULL : cJSON_PrintUnformatted(item);
+        if (line) str_printf(all, ",\n  %s", line);
+        cJSON_free(line);
+    }
+    cJSON_Delete(old);
+    free(text);
+}
+
 bool command_eval(Session *s, Error *err) {
     const Options *o = &s->options;
     Benchmark *benchmarks;
@@ -165,8 +181,9 @@ bool command_eval(Session *s, Error *err) {
     rollout_alloc(&r, &s->model, o->rollout_batch_size, longest, o->max_completion_length);
     for (int i = 0; i < n && ok; i++) ok = eval_one(s, &r, &benchmarks[i], dir, &all, err);
     if (ok) {
-        str_printf(&all, "\n]\n");
         str_printf(&path, "%s/metrics.json", dir);
+        eval_keep_others(&all, path.s, benchmarks, n);
+        str_printf(&all, "\n]\n");
         ok = write_file(path.s, all.s, all.n, err);
         if (ok && !o->json) printf("saved %s\n", dir);
     }
@@ -196,9 +213,10 @@ bool generate_read(const Options *o, char ***texts, int *n, Error *err) {
         (*texts)[(*n)++] = xstrdup(o->prompt);
         return true;
     }
-    const char *path = *o->prompts ? o->prompts : "/dev/stdin";
+    const char *path = *o->prompts ? o->prompts : "-";
     char *file = read_file(path, NULL, err);
     if (!file) return false;
+    if (strcmp(path, "-") == 0) path = "stdin";
     bool ok = true;
     int number = 0;
     for (char *rest = file, *line; ok && (line = strsep(&rest, "\n")) != NULL;) {
@@ -311,7 +329,7 @@ bool score_read_ids(IntVec *ids, const cJSON *object, const char *ids_key, const
 }
 
 bool score_read(Session *s, ScoreLine **lines, int *n, int *longest, Error *err) {
-    char *file = read_file("/dev/stdin", NULL, err);
+    char *file = read_file("-", NULL, err);
     if (!file) return false;
     bool ok = true;
     int number = 0;

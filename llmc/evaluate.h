@@ -71,8 +71,8 @@ void evaluation_interval(Evaluation *e, const int *right) {
         half = z * sqrt(variance > 0 ? variance / n : 0);
     }
     e->accuracy = 100 * p;
-    e->low = 100 * (centre - half > 0 ? centre - half : 0);
-    e->high = 100 * (centre + half < 1 ? centre + half : 1);
+    e->low = 100 * (p > 0 && centre - half > 0 ? centre - half : 0); // at 0 and 1 rounding would leave a trace
+    e->high = 100 * (p < 1 && centre + half < 1 ? centre + half : 1);
 }
 
 bool evaluation_progress(int done, int total, void *context) {

@@ -70,6 +70,7 @@ TEXT(system, "", "TEXT", CMD_SAMPLING, "system turn; empty: the template's own")
 INT(limit, 0, "[0, inf)", CMD_TRAIN | CMD_EVAL, "use the first so many problems of each file; 0: all")
 INT(max_solution_steps, 0, "[0, 1000]", CMD_TRAIN, "keep training problems whose solution has at most so many <<...>> marks; 0: all")
 INT(validation_size, 0, "[0, inf)", CMD_TRAIN, "so many problems, chosen by seed, are kept out of training for validation")
+INT(max_prompt_length, 0, "[0, inf)", CMD_TRAIN, "leave out training problems whose prompt has more tokens; 0: none")
 TEXT(exclude, "", "FILE.jsonl", CMD_TRAIN, "leave out the training problems whose id is a train_id of this file")
 
 GROUP("Sampling")

@@ -82,6 +82,24 @@ bool select_problems(Trainer *t, Error *err) {
     return true;
 }
 
+// Leaves out the training problems whose prompt has more than max_prompt_length tokens, and says how many.
+bool drop_long_prompts(Trainer *t, int *longest, Error *err) {
+    int most = t->options.max_prompt_length, n = 0, found = t->train.n;
+    if (most <= 0 || *longest <= most) return true;
+    bool *keep = (bool *)xcalloc((size_t)found, sizeof(bool));
+    *longest = 0;
+    for (int i = 0; i < found; i++) {
+        keep[i] = t->prompts[i].n <= most;
+        if (!keep[i]) { ints_free(&t->prompts[i]); continue; }
+        if (t->prompts[i].n > *longest) *longest = t->prompts[i].n;
+        t->prompts[n++] = t->prompts[i];
+    }
+    dataset_keep(&t->train, keep);
+    free(keep);
+    warn("%d of %d training problems have prompts of more than %d tokens (max_prompt_length) and are left out", found - n, found, most);
+    return n > 0 || fail(err, EXIT_RUN, "max_prompt_length %d leaves no problem to train on", most);
+}
+
 bool choose_layers(Trainer *t, Error *err) {
     int L = t->model.config.L;
     t->trained = (bool *)xcalloc((size_t)L, sizeof(bool));
@@ -101,7 +119,7 @@ bool trainer_init(Trainer *t, Error *err) {
     if (!t->ops || !select_problems(t, err)) return false;
     t->tokenizer = tokenizer_load(o->model, err);
     if (!t->tokenizer) return false;
-    if (!prompts_encode(&t->prompts, &longest, t->tokenizer, &t->train, o->prompt_template, o->system, err)) return false;
+    if (!prompts_encode(&t->prompts, &longest, t->tokenizer, &t->train, o->prompt_template, o->system, err) || !drop_long_prompts(t, &longest, err)) return false;
     if (t->validation.n > 0 &&
         !prompts_encode(&t->validation_prompts, &longest_validation, t->tokenizer, &t->validation, o->prompt_template, o->system, err)) return false;
     if (longest_validation > longest) longest = longest_validation;

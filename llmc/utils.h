@@ -161,9 +161,11 @@ void ints_free(IntVec *a) { free(a->v); memset(a, 0, sizeof *a); }
 // ----------------------------------------------------------------------------
 // files
 
-// Reads a whole file, NUL-terminated, its length in *n. NULL and err on failure. Free with free().
+// Reads a whole file ("-": standard input), NUL-terminated, its length in *n. NULL and err on failure. Free with free().
 char *read_file(const char *path, size_t *n, Error *err) {
-    FILE *f = fopen(path, "rb");
+    bool input = strcmp(path, "-") == 0;
+    FILE *f = input ? stdin : fopen(path, "rb");
+    if (input) path = "standard input";
     if (!f) { fail(err, EXIT_RUN, "cannot open %s: %s", path, strerror(errno)); return NULL; }
     Str b = {0};
     str_reserve(&b, 1 << 16);
@@ -174,7 +176,7 @@ char *read_file(const char *path, size_t *n, Error *err) {
     }
     bool bad = ferror(f) != 0; // a directory opens, but does not read
     int why = errno;
-    fclose(f);
+    if (!input) fclose(f);
     if (bad) { free(b.s); fail(err, EXIT_RUN, "cannot read %s: %s", path, strerror(why)); return NULL; }
     b.s[b.n] = 0;
     if (n) *n = b.n;

@@ -9,107 +9,8 @@ multiply-add the level uses, GB/s of weights read and its share of the measured 
 shape lie in memory often enough that none is found in a cache. Best of several: other load only ever slows.
 LLMC_ISA forces a level.
 */
-#include "llmc/ops_cpu.h" // ops_cpu_init, Weight, bf16
-
-// ----------------------------------------------------------------------------
-// limits of the machine, all threads at once
-
-#if OPS_CPU_X86
-#define PEAK_UNROLL _Pragma("GCC unroll 20") // registers, not an array in memory
-__attribute__((target("avx512f,avx512bf16"))) float peak_avx512(int n) {
-    __m512 acc[20];
-    __m512bh a = (__m512bh)_mm512_set1_epi32(n & 1), b = (__m512bh)_mm512_set1_epi32(n & 2);
-    PEAK_UNROLL
-    for (int i = 0; i < 20; i++) acc[i] = _mm512_set1_ps((float)i);
-    for (int k = 0; k < n; k++) {
-        __asm__ volatile("" : "+v"(a), "+v"(b)); // not to be moved out of the loop
-        PEAK_UNROLL
-        for (int i = 0; i < 20; i++) acc[i] = _mm512_dpbf16_ps(acc[i], a, b);
-    }
-    PEAK_UNROLL
-    for (int i = 1; i < 20; i++) acc[0] = _mm512_add_ps(acc[0], acc[i]);
-    return _mm512_reduce_add_ps(acc[0]);
-}
-
-__attribute__((target("avx2,fma"))) float peak_avx2(int n) {
-    __m256 acc[12];
-    __m256 a = _mm256_set1_ps((float)(n & 1)), b = _mm256_set1_ps((float)(n & 2));
-    PEAK_UNROLL
-    for (int i = 0; i < 12; i++) acc[i] = _mm256_set1_ps((float)i);
-    for (int k = 0; k < n; k++) {
-        __asm__ volatile("" : "+x"(a), "+x"(b));
-        PEAK_UNROLL
-        for (int i = 0; i < 12; i++) acc[i] = _mm256_fmadd_ps(a, b, acc[i]);
-    }
-    PEAK_UNROLL
-    for (int i = 1; i < 12; i++) acc[0] = _mm256_add_ps(acc[0], acc[i]);
-    float out[8];
-    _mm256_storeu_ps(out, acc[0]);
-    return out[0];
-}
-#endif
-
-float peak_portable(int n) {
-    vf4 acc[12], a = {(float)n, 0, 0, 0}, b = {0, (float)n, 0, 0};
-    for (int i = 0; i < 12; i++) acc[i] = a;
-    for (int k = 0; k < n; k++) {
-        __asm__ volatile("" : : "r"(&a), "r"(&b) : "memory");
-        for (int i = 0; i < 12; i++) acc[i] = acc[i] + a * b;
-    }
-    for (int i = 1; i < 12; i++) acc[0] += acc[i];
-    return acc[0][0];
-}
-
-// GFLOP/s: the sum of what each thread reaches at best while the others run too
-double measure_peak(const char *isa) {
-    int n = 1 << 15;
-    double flops = 12 * 4 * 2, sum = 0;
-    float (*peak)(int) = peak_portable;
-    (void)isa;
-#if OPS_CPU_X86
-    if (!strcmp(isa, "avx512")) { peak = peak_avx512; flops = 20 * 32 * 2; }
-    if (!strcmp(isa, "avx2")) { peak = peak_avx2; flops = 12 * 8 * 2; }
-#endif
-#pragma omp parallel reduction(+ : sum)
-    {
-        double best = 1e9;
-        volatile float sink = 0;
-        for (int i = 0; i < 1000; i++) {
-            double t = now_s();
-            sink = sink + peak(n);
-            t = now_s() - t;
-            if (t < best) best = t;
-        }
-        sum += 1e-9 * flops * n / best;
-    }
-    return sum;
-}
-
-// GB/s of reading memory, all threads together
-double measure_memory(void) {
-    const size_t n = (size_t)1 << 26, piece = n / 16; // 512 MiB, of which 32 MiB at a time
-    uint64_t *x = (uint64_t *)cpu_alloc(n * sizeof *x);
-#pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < n; i++) x[i] = i;
-    double best = 1e9;
-    volatile uint64_t sink = 0;
-    for (int round = 0; round < 64; round++) {
-        uint64_t sum = 0;
-        double t = now_s();
-#pragma omp parallel for schedule(static) reduction(+ : sum)
-        for (size_t i = 0; i < piece / 8; i++) {
-            const uint64_t *p = x + (size_t)(round % 16) * piece + 8 * i; // all words of a cache line
-            sum += (p[0] ^ p[1]) + (p[2] ^ p[3]) + (p[4] ^ p[5]) + (p[6] ^ p[7]);
-        }
-        t = now_s() - t;
-        sink = sink + sum;
-        if (t < best) best = t;
-    }
-    cpu_release(x);
-    return 1e-9 * (double)(piece * sizeof *x) / best;
-}
-
-// ----------------------------------------------------------------------------
+#include "llmc/bench_limits.h" // bench_peak_gflops, bench_memory_gbs
+#include "llmc/ops_cpu.h"      // ops_cpu_init, Weight, bf16
 
 bf16_t random_bf16(uint64_t *state) { // about uniform in -1 ... 1
     *state = *state * 6364136223846793005u + 1442695040888963407u;
@@ -130,7 +31,7 @@ int main(int argc, char **argv) {
     if (!n_rows)
         for (int t = 0; t < 5; t++) rows[n_rows++] = t == 0 ? 1 : t == 1 ? 16 : t == 2 ? 64 : t == 3 ? 512 : 4096;
 
-    double peak = measure_peak(ops->isa), memory = measure_memory();
+    double peak = bench_peak_gflops(ops->isa), memory = bench_memory_gbs();
     printf("%s, %d threads: peak %.1f GFLOP/s, memory %.1f GB/s\n", ops->isa, omp_get_max_threads(), peak, memory);
     printf("%-9s %13s %5s %9s %6s %8s %6s\n", "", "K x N", "T", "GFLOP/s", "peak", "GB/s", "memory");
 

@@ -121,8 +121,10 @@ void test_programs_calls(void) {
     expect_command(1, "empty.jsonl", "./train_steer --config " TINY_RECIPE " --data %s", test_path("empty.jsonl"));
     test_write(test_path("noanswer.jsonl"), "{\"id\": \"a\", \"problem\": \"1 + 1\", \"answer\": \"\", \"source\": \"x\"}\n");
     expect_command(1, "noanswer.jsonl:1", "./train_steer --config " TINY_RECIPE " --data %s", test_path("noanswer.jsonl"));
+    expect_command(1, "leaves no problem", "./train_steer --config " TINY_RECIPE " --max_prompt_length 1");
     expect_command(1, "leaves nothing", "./train_steer --config " TINY_RECIPE " --validation_size 100000");
     test_write(test_path("a_file"), "x");
+    expect_command(1, "left out", "./train_steer --config " TINY_RECIPE " --max_prompt_length 25 --model data/tiny/model --output_dir %s/below", test_path("a_file"));
     expect_command(1, "a_file", "./train_steer --config " TINY_RECIPE TINY_SMALL " --output_dir %s/below", test_path("a_file"));
     expect_command(1, "context", "./eval_steer generate --model data/tiny/model --raw --prompt 1 --max_completion_length 1000000");
 
@@ -149,6 +151,7 @@ void test_programs_calls(void) {
     CHECK(safetensors_write(test_path("other.safetensors"), &t, 1, metadata, &err), "%s", err.text);
     expect_command(1, "[2, 3]", "./eval_steer generate --model data/tiny/model --steering %s --prompt hi", test_path("other.safetensors"));
     expect_command(1, "stdin:2", "printf '{\"prompt_ids\":[1],\"completion_ids\":[2]}\\n{\"prompt_ids\":[1]}\\n' | ./eval_steer score --model data/tiny/model");
+    expect_command(1, "stdin: no prompt", "printf '' | ./eval_steer generate --model data/tiny/model");
     expect_command(1, "100000", "echo '{\"prompt_ids\":[1],\"completion_ids\":[100000]}' | ./eval_steer score --model data/tiny/model");
 }
 
@@ -281,6 +284,13 @@ void test_programs_variants(void) {
     CHECK(second && accuracy && cJSON_Compare(accuracy, cJSON_GetObjectItem(second, "accuracy"), true), "eval again said %s", again.s);
     cJSON_Delete(object);
     cJSON_Delete(second);
+    // another benchmark of the same model: metrics.json keeps the first
+    run_command(&again, "./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint none --data data/tiny/train.jsonl --limit 5 --results_dir %s", test_path("results"));
+    char *metrics = read_file(test_path("results/eval/tiny/base/temp_1.0_top_p_1.0/eval_seed-0/metrics.json"), NULL, NULL);
+    object = metrics ? cJSON_Parse(metrics) : NULL;
+    CHECK(cJSON_GetArraySize(object) == 2 && strstr(metrics, "\"train\"") && strstr(metrics, "\"test\""), "metrics.json of two benchmarks: %s", metrics);
+    cJSON_Delete(object);
+    free(metrics);
     str_free(&out);
     str_free(&again);
 }

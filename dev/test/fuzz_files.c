@@ -1,0 +1,86 @@
+/*
+libFuzzer harness for every parser of files that others made: the first byte of an input chooses the parser, the rest is
+the file. Nothing may crash, leak, or run over; what the parsers answer is their own tests' matter. dev/test/fuzz.sh runs it.
+*/
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "llmc/checkpoint.h"
+#include "llmc/dataset.h"
+#include "llmc/options.h"
+#include "llmc/tokenizer.h"
+
+static char fuzz_dir[64];
+
+static void fuzz_remove_dir(void) {
+    const char *files[] = {"config.json", "generation_config.json", "tokenizer.json", "x.jsonl", "x.yml", "x.safetensors", "trainer_state.json"};
+    char path[128];
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", fuzz_dir, files[i]);
+        unlink(path);
+    }
+    rmdir(fuzz_dir);
+}
+
+// Writes the input where the parser looks for it; returns the path.
+static const char *fuzz_file(const char *name, const uint8_t *data, size_t size) {
+    static char path[128];
+    snprintf(path, sizeof path, "%s/%s", fuzz_dir, name);
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(data, 1, size, f) != size || fclose(f) != 0) { perror(path); exit(1); }
+    return path;
+}
+
+static void fuzz_tokenizer(const char *dir, const uint8_t *data, size_t size) {
+    Error err = {0, ""};
+    Tokenizer *t = tokenizer_load(dir, &err);
+    if (!t) return;
+    IntVec ids = {0, 0, 0};
+    Str text = {0};
+    if (tokenizer_encode(t, &ids, (const char *)data, size < 200 ? size : 200, &err)) tokenizer_decode(t, &text, ids.v, ids.n, false);
+    ints_free(&ids);
+    str_free(&text);
+    tokenizer_free(t);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    if (size == 0) return 0;
+    if (!fuzz_dir[0]) {
+        strcpy(fuzz_dir, "/tmp/fuzz_steer.XXXXXX");
+        if (!mkdtemp(fuzz_dir)) { perror(fuzz_dir); exit(1); }
+        atexit(fuzz_remove_dir);
+    }
+    Error err = {0, ""};
+    const int parser = data[0] % 6;
+    data++;
+    size--;
+    if (parser == 0) {
+        ModelConfig c;
+        memset(&c, 0, sizeof c);
+        fuzz_file("config.json", data, size);
+        if (model_config_load(&c, fuzz_dir, &err)) model_config_free(&c);
+    } else if (parser == 1) {
+        fuzz_file("tokenizer.json", data, size);
+        fuzz_tokenizer(fuzz_dir, data, size);
+    } else if (parser == 2) {
+        SafeTensors st;
+        if (safetensors_open(&st, fuzz_file("x.safetensors", data, size), &err)) {
+            const RawTensor *t = safetensors_find(&st, "steering");
+            if (t) tensor_check_finite(t, st.path, &err);
+            safetensors_close(&st);
+        }
+    } else if (parser == 3) {
+        Dataset d;
+        if (dataset_load(&d, fuzz_file("x.jsonl", data, size), &err)) dataset_free(&d);
+    } else if (parser == 4) {
+        Options o;
+        char name[] = "train_steer", option[] = "--config";
+        char *argv[] = {name, option, (char *)fuzz_file("x.yml", data, size), NULL};
+        if (options_parse(&o, CMD_TRAIN, 3, argv, &err)) options_free(&o);
+    } else {
+        TrainerState s;
+        memset(&s, 0, sizeof s);
+        checkpoint_read_state(&s, fuzz_file("trainer_state.json", data, size), &err);
+    }
+    return 0;
+}
