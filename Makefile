@@ -94,7 +94,7 @@ endif
 
 # Slower, for those who change the code. A tool that is not here is named and skipped.
 have = command -v $1 >/dev/null || { echo 'skipped: $1 not found'; exit 0; }
-check: $(PROGRAMS) ## tests under ASan and UBSan; clang and g++ -std=c++17 builds; cppcheck, shellcheck
+check: $(PROGRAMS) ## tests under ASan and UBSan; clang and g++ -std=c++17 builds; cppcheck, shellcheck; a minute of fuzzing
 	$(CC) $(CPPFLAGS) $(CFLAGS) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -std=gnu11 $(STEER_FLAGS) -x c test_steer.c -o build/test_sanitized $(LDFLAGS) $(LIBS)
 	OMP_WAIT_POLICY=passive build/test_sanitized
 	@$(call have,clang); set -ex; for f in $(SOURCES); do \
@@ -104,7 +104,8 @@ check: $(PROGRAMS) ## tests under ASan and UBSan; clang and g++ -std=c++17 build
 	@$(call have,cppcheck); set -ex; \
 	    cppcheck --quiet --error-exitcode=1 --std=c11 --language=c --enable=warning,portability --suppressions-list=dev/cppcheck.txt \
 	    --include=dev/cppcheck.h -I. $(SOURCES)
-	@$(call have,shellcheck); set -ex; shellcheck .ci/run scripts/*.sh
+	@$(call have,shellcheck); set -ex; shellcheck .ci/run scripts/*.sh dev/test/*.sh
+	@$(call have,clang); dev/test/fuzz.sh 60
 
 bench: eval_steer ## measure prefill, decoding and training speed; MODEL=DIR for another than the tiny model
 	./eval_steer bench --model $(or $(MODEL),data/tiny/model)

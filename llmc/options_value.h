@@ -88,8 +88,13 @@ void options_command_names(Str *out, int commands) {
 // ----------------------------------------------------------------------------
 // one value: text -> field
 
-// The shortest decimal text that reads back as the same double. `out` holds 32 bytes; returns it.
+// The shortest decimal text that reads back as the same double; whole numbers below 10^15 without an exponent (400, not
+// 4e+02). `out` holds 32 bytes; returns it.
 const char *number_text(char *out, double x) {
+    if (fabs(x) < 1e15 && x == floor(x)) {
+        snprintf(out, 32, "%.0f", x);
+        return out;
+    }
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(out, 32, "%.*g", digits, x);
         if (strtod(out, NULL) == x) break;

@@ -401,7 +401,7 @@ void test_options_printed_forms(void) {
 
 void test_options_numbers(void) {
     char text[32];
-    CHECK(strcmp(number_text(text, 0.1), "0.1") == 0 && strcmp(number_text(text, 1e-3), "0.001") == 0 && strcmp(number_text(text, 64), "64") == 0,
+    CHECK(strcmp(number_text(text, 0.1), "0.1") == 0 && strcmp(number_text(text, 1e-3), "0.001") == 0 && strcmp(number_text(text, 64), "64") == 0 && strcmp(number_text(text, -400), "-400") == 0,
           "the shortest text, not %s", text);
     uint64_t random = 88172645463325252u;
     int wrong = 0;
