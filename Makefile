@@ -107,8 +107,8 @@ check: $(PROGRAMS) ## tests under ASan and UBSan; clang and g++ -std=c++17 build
 	@$(call have,shellcheck); set -ex; shellcheck .ci/run scripts/*.sh dev/test/*.sh
 	@$(call have,clang); dev/test/fuzz.sh 60
 
-bench: eval_steer ## measure prefill, decoding and training speed; MODEL=DIR for another than the tiny model
-	./eval_steer bench --model $(or $(MODEL),data/tiny/model)
+bench: eval_steer ## measure speed and how it changes with batch, lengths and threads; MODEL=DIR, PEERS=DIR compares with other programs
+	@scripts/bench.sh $(or $(MODEL),data/tiny/model) $(PEERS)
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1	\2/p' Makefile | expand -t 12

@@ -38,6 +38,7 @@ typedef struct {
     const char *phase;
     int batch;          // sequences
     double tokens, seconds;
+    double resident;    // bytes of memory the process has held at most, so far
     BenchPass passes[4];
     int n_passes;
 } BenchResult;
@@ -61,6 +62,13 @@ void bench_add_pass(BenchResult *b, const ModelConfig *c, double count, double l
     p->flops = 2 * (rows * body + head_rows * head);
     p->bytes = 2 * ((rows > 0 ? body : 0) + (head_rows > 0 ? head : 0));
     if (2 * (c->L * bench_layer_weights(c) + head) <= cache) p->bytes = 0;
+}
+
+// The most bytes of memory the process has held so far.
+double bench_resident(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)usage.ru_maxrss * 1024;
 }
 
 // Seconds the phase takes at the machine's limits (FLOP/s, bytes/s); *memory_s = what of it waits for memory.
@@ -346,45 +354,62 @@ void bench_print_header(const Qwen2 *m, const Options *o, double peak, double ba
     free(name);
 }
 
-void bench_print(const BenchResult *b, double peak, double bandwidth, bool json) {
+void bench_print(const BenchResult *b, const Options *o, const char *isa, double peak, double bandwidth) {
     double memory_s, limit_s = bench_limit_s(b, peak, bandwidth, &memory_s);
     double speed = b->tokens / b->seconds, limit = b->tokens / limit_s;
-    if (json)
-        printf("{\"phase\":\"%s\",\"batch\":%d,\"tokens_per_s\":%.6g,\"limit_tokens_per_s\":%.6g}\n", b->phase, b->batch, speed, limit);
+    if (o->json)
+        printf("{\"phase\":\"%s\",\"batch\":%d,\"prompt_length\":%d,\"new_tokens\":%d,\"isa\":\"%s\",\"threads\":%d,\"tokens_per_s\":%.6g,"
+               "\"limit_tokens_per_s\":%.6g,\"seconds\":%.6g,\"resident_gib\":%.4g}\n",
+               b->phase, b->batch, o->prompt_length, o->new_tokens, isa, omp_get_max_threads(), speed, limit, b->seconds, b->resident / (1 << 30));
     else
         printf("%-16s %6d %11.4g %11.4g %6.0f%%  %s\n", b->phase, b->batch, speed, limit, 100 * speed / limit,
                memory_s > limit_s / 2 ? "memory" : "multiply-adds");
 }
 
-// Times every phase for every batch size of o->batch and prints the table, or lines of JSON.
+// Times the wanted phases, the rollout for every batch size of o->batch, and prints the table, or lines of JSON.
 bool bench_run(const Qwen2 *m, const float *steering, const Options *o, Error *err) {
-    int n = 2 * o->batch.n + 3, k = 0;
-    BenchResult *results = (BenchResult *)xcalloc((size_t)n, sizeof *results);
+    const bool all = strcmp(o->phase, "all") == 0;
+    const bool rollouts = all || strcmp(o->phase, "rollout") == 0, forward = all || strcmp(o->phase, "forward") == 0;
+    const bool gradient = all || strcmp(o->phase, "forward_backward") == 0, step = all || strcmp(o->phase, "grpo_step") == 0;
+    const int n = (rollouts ? 2 * o->batch.n : 0) + forward + gradient + step;
+    BenchResult *results = (BenchResult *)xcalloc((size_t)n, sizeof *results), *r = results;
     BenchTrainer trainer;
     Progress progress;
     bool ok = true;
     progress_begin(&progress, "bench", 0, n);
-    for (int i = 0; i < o->batch.n && ok; i++, k += 2) {
-        progress_update(&progress, k, "prefill, decode");
-        ok = bench_prefill_decode(&results[k], m, steering, o, o->batch.v[i], err);
+    for (int i = 0; i < o->batch.n && rollouts && ok; i++, r += 2) {
+        progress_update(&progress, (int)(r - results), "prefill, decode");
+        ok = bench_prefill_decode(r, m, steering, o, o->batch.v[i], err);
+        r[0].resident = r[1].resident = bench_resident();
     }
-    if (ok) {
-        progress_update(&progress, k, "forward");
-        bench_forward(&results[k], m, steering, o);
+    if (ok && forward) {
+        progress_update(&progress, (int)(r - results), "forward");
+        bench_forward(r, m, steering, o);
+        r++->resident = bench_resident();
+    }
+    if (ok && (gradient || step)) {
         bench_trainer_alloc(&trainer, m, steering, o);
-        progress_update(&progress, k + 1, "grpo_step"); // before forward_backward, for which it warms the activations
-        ok = bench_grpo_step(&results[k + 2], &trainer, m, o, err);
-        progress_update(&progress, k + 2, "forward_backward");
-        ok = ok && bench_forward_backward(&results[k + 1], &trainer, m, o, err);
+        progress_update(&progress, (int)(r - results), "forward_backward");
+        BenchResult warm_up; // the activations are first touched here
+        memset(&warm_up, 0, sizeof warm_up);
+        ok = bench_forward_backward(&warm_up, &trainer, m, o, err);
+        if (gradient) {
+            ok = ok && bench_forward_backward(r, &trainer, m, o, err);
+            r++->resident = bench_resident();
+        }
+        progress_update(&progress, (int)(r - results), "grpo_step");
+        if (step) {
+            ok = ok && bench_grpo_step(r, &trainer, m, o, err);
+            r++->resident = bench_resident();
+        }
         bench_trainer_free(&trainer, m);
     }
     progress_clear(&progress);
     if (ok) {
-        struct rusage usage; // before the limits are measured, which takes memory too
-        getrusage(RUSAGE_SELF, &usage);
-        double peak = 1e9 * bench_peak_gflops(m->ops->isa), bandwidth = 1e9 * bench_memory_gbs();
-        if (!o->json) bench_print_header(m, o, peak, bandwidth, (double)usage.ru_maxrss * 1024);
-        for (int i = 0; i < n; i++) bench_print(&results[i], peak, bandwidth, o->json);
+        const double resident = bench_resident(); // before the limits are measured, which takes memory too
+        const double peak = 1e9 * bench_peak_gflops(m->ops->isa), bandwidth = 1e9 * bench_memory_gbs();
+        if (!o->json) bench_print_header(m, o, peak, bandwidth, resident);
+        for (int i = 0; i < n; i++) bench_print(&results[i], o, m->ops->isa, peak, bandwidth);
     }
     free(results);
     return ok;

@@ -45,6 +45,7 @@ static const AmxConfig amx_config = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}
 #define TILE_END() _tile_release()
 #define TILE_ZERO(i) _tile_zero(i)
 #define TILE_LOAD(i, p, stride) _tile_loadd(i, p, stride)
+#define TILE_STREAM(i, p, stride) _tile_stream_loadd(i, p, stride) // past the L1 cache
 #define TILE_STORE(i, p, stride) _tile_stored(i, p, stride)
 #define TILE_DP(c, a, b) _tile_dpbf16ps(c, a, b)
 
@@ -53,8 +54,9 @@ static const AmxConfig amx_config = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}
 // out[32][32] (+)= in[32] times `steps` steps of two strips b and b + strip, then of `last`, MM_STRIP * AMX_STEP pairs a strip, if there are pairs
 // left over. Strides in elements.
 SIMD_INLINE void amx_tile_32x32(float *out, size_t ld_out, const bf16_t *in, size_t ld_in, const bf16_t *b, size_t strip,
-                                int steps, const bf16_t *last, bool first) {
+                                int steps, const bf16_t *last, bool first, MatmulPrefetch *next) {
     const size_t in_bytes = ld_in * sizeof *in, out_bytes = ld_out * sizeof *out;
+    MatmulPrefetch f = *next; // in registers
     if (first) {
         TILE_ZERO(0); TILE_ZERO(1); TILE_ZERO(2); TILE_ZERO(3);
     } else {
@@ -65,19 +67,22 @@ SIMD_INLINE void amx_tile_32x32(float *out, size_t ld_out, const bf16_t *in, siz
     }
     for (int i = 0; i < steps + (last != NULL); i++, in += 2 * AMX_STEP, b += AMX_TILE) {
         if (i == steps) b = last, strip = AMX_TILE;
-        TILE_LOAD(4, in, in_bytes);
+        TILE_STREAM(4, in, in_bytes);
         TILE_LOAD(6, b, 64);
         TILE_LOAD(7, b + strip, 64);
         TILE_DP(0, 4, 6);
-        TILE_LOAD(5, in + 16 * ld_in, in_bytes);
+        TILE_STREAM(5, in + 16 * ld_in, in_bytes);
         TILE_DP(1, 4, 7);
+        mm_prefetch(&f);
         TILE_DP(2, 5, 6);
+        mm_prefetch(&f);
         TILE_DP(3, 5, 7);
     }
     TILE_STORE(0, out, out_bytes);
     TILE_STORE(1, out + 16, out_bytes);
     TILE_STORE(2, out + 16 * ld_out, out_bytes);
     TILE_STORE(3, out + 16 * ld_out + 16, out_bytes);
+    *next = f;
 }
 
 // out[16][64], as above with four strips
@@ -94,7 +99,7 @@ SIMD_INLINE void amx_tile_16x64(float *out, size_t ld_out, const bf16_t *in, siz
     }
     for (int i = 0; i < steps + (last != NULL); i++, in += 2 * AMX_STEP, b += AMX_TILE) {
         if (i == steps) b = last, strip = AMX_TILE;
-        TILE_LOAD(4, in, in_bytes);
+        TILE_STREAM(4, in, in_bytes);
         TILE_LOAD(6, b, 64);
         TILE_LOAD(7, b + strip, 64);
         TILE_DP(0, 4, 6);
@@ -111,8 +116,9 @@ SIMD_INLINE void amx_tile_16x64(float *out, size_t ld_out, const bf16_t *in, siz
 }
 
 // Rows r ... r+height-1 (height <= 32) of columns column ... column+width-1, one block of the sum. width: 32, or, for 16
-// rows or fewer, 64. b: the first of their strips.
-static inline void amx_rows(const MatmulJob *job, int r, int height, int column, int width, const bf16_t *b, size_t strip, int sum0, int pairs) {
+// rows or fewer, 64. b: the first of their strips. next: what comes in meanwhile.
+static inline void amx_rows(const MatmulJob *job, int r, int height, int column, int width, const bf16_t *b, size_t strip, int sum0, int pairs,
+                            MatmulPrefetch *next) {
     const int tall = width == MM_COLS ? 16 : 32, cols = job->n_out - column < width ? job->n_out - column : width;
     const int steps = pairs / AMX_STEP, over = pairs % AMX_STEP;
     const bool first = sum0 == 0, edge = height < tall || cols < width;
@@ -133,7 +139,7 @@ static inline void amx_rows(const MatmulJob *job, int r, int height, int column,
         ld_in = padded;
     }
     for (int i = 0; i < height && edge && !first; i++) memcpy(to + i * ld_to, out + i * ld_out, (size_t)cols * sizeof *to);
-    if (tall == 32) amx_tile_32x32(to, ld_to, in, ld_in, b, strip, steps, last, first);
+    if (tall == 32) amx_tile_32x32(to, ld_to, in, ld_in, b, strip, steps, last, first, next);
     else amx_tile_16x64(to, ld_to, in, ld_in, b, strip, steps, last, first);
     for (int i = 0; i < height && edge; i++) memcpy(out + i * ld_out, to + i * ld_to, (size_t)cols * sizeof *to);
     if (!job->bias || sum0 + 2 * pairs < job->n_sum) return;
@@ -141,28 +147,38 @@ static inline void amx_rows(const MatmulJob *job, int r, int height, int column,
         for (int c = 0; c < cols; c++) out[i * ld_out + c] += job->bias[column + c];
 }
 
-// One block of the sum, from pair k on, for rows r0 ... r1-1 of panel p; the products go to to->out from `column` on.
-static inline void amx_panel(const MatmulJob *job, const MatmulJob *to, int r0, int r1, int p, int column, int k) {
+// Where panel p's weights for the sum from pair k on begin. With SwiGLU a panel is 32 columns of gate, then the same of up.
+SIMD_INLINE const bf16_t *amx_weights(const MatmulJob *job, int p, int k) {
+    if (job->backward) return job->w + k / 32 * job->panel + (size_t)p * 32 * 2 * MM_STRIP;
+    return job->w + p * (job->a ? job->panel / 2 : job->panel) + (size_t)k * 2 * MM_STRIP;
+}
+
+// One block of the sum, from pair k on, for rows r0 ... r1-1 of panel p; the products go to to->out from `column` on. Meanwhile
+// the weights at `next`, of a panel like this one, come in.
+static inline void amx_panel(const MatmulJob *job, const MatmulJob *to, int r0, int r1, int p, int column, int k, const bf16_t *next) {
     const int n_pairs = job->n_sum / 2, pairs = n_pairs - k < MM_BLOCK ? n_pairs - k : MM_BLOCK;
     size_t strip = job->panel / (MM_COLS / MM_STRIP);
-    const bf16_t *b = job->w + p * job->panel + (size_t)k * 2 * MM_STRIP, *second = b + 2 * strip;
-    if (job->a) { // 32 columns of gate, then 32 of up
-        b = job->w + 2 * p * strip + (size_t)k * 2 * MM_STRIP;
-        second = b + job->n_out / 2 / MM_STRIP * strip;
-    }
+    const bf16_t *b = amx_weights(job, p, k), *second = b + (job->a ? job->n_out / 2 / MM_STRIP : 2) * strip;
+    const int last = r1 - r0 > 0 && (r1 - r0 - 1) % 32 < 16 && !job->a ? (r1 - r0 - 1) / 32 * 32 + r0 : r1; // where 16 or fewer begin
+    const int blocks = (last - r0 + 31) / 32; // of rows; each brings in its part of what comes next, two strips at a time
+    const size_t strip_bytes = strip * sizeof *b, piece_bytes = 32 * 2 * MM_STRIP * sizeof *b;
+    MatmulPrefetch f = {(const char *)next, 2 * strip_bytes - piece_bytes, strip_bytes, 32, 32, 2 * pairs, blocks ? (AMX_STEP / 2 + blocks - 1) / blocks : 0};
     if (job->backward) {
-        const bf16_t *from = job->w + k / 32 * job->panel + (size_t)p * 32 * 2 * MM_STRIP;
         const int left_k2 = (job->n_out + 1) / 2 - 32 * p, n_k2 = left_k2 < 32 ? left_k2 : 32;
         for (int j = 0; j < pairs; j += 32)
-            mm_repack(matmul_scratch + (size_t)j * 2 * MM_STRIP, from + j / 32 * job->panel, strip, n_k2);
+            mm_repack(matmul_scratch + (size_t)j * 2 * MM_STRIP, b + j / 32 * job->panel, strip, n_k2);
         strip = (size_t)MM_BLOCK * 2 * MM_STRIP;
         b = matmul_scratch;
         second = b + 2 * strip;
     }
-    const int last = r1 - r0 > 0 && (r1 - r0 - 1) % 32 < 16 && !job->a ? (r1 - r0 - 1) / 32 * 32 + r0 : r1; // where 16 or fewer begin
-    for (int c = 0; c < MM_COLS && column + c < to->n_out; c += 32) // two strips lie in the L1 cache while all rows pass
-        for (int r = r0; r < last; r += 32) amx_rows(to, r, r1 - r < 32 ? r1 - r : 32, column + c, 32, c ? second : b, strip, 2 * k, pairs);
-    if (last < r1) amx_rows(to, last, r1 - last, column, MM_COLS, b, strip, 2 * k, pairs);
+    for (int c = 0; c < MM_COLS && column + c < to->n_out; c += 32) { // two strips lie in the L1 cache while all rows pass
+        if (!job->backward) {
+            MatmulPrefetch strips = {(const char *)(c ? next : second), 0, strip_bytes, pairs, pairs, pairs, f.burst};
+            f = strips;
+        }
+        for (int r = r0; r < last; r += 32) amx_rows(to, r, r1 - r < 32 ? r1 - r : 32, column + c, 32, c ? second : b, strip, 2 * k, pairs, &f);
+    }
+    if (last < r1) amx_rows(to, last, r1 - last, column, MM_COLS, b, strip, 2 * k, pairs, &f);
 }
 
 // The epilogue SwiGLU of n panels from p on, whose products lie in amx_products[r1 - r0][n * MM_COLS]. Several panels at a time,
@@ -193,8 +209,11 @@ static void mm_work(const MatmulJob *job, int u0, int u1) {
         }
         for (int k = 0; k < job->n_sum / 2; k += MM_BLOCK)
             for (int i = 0; i < n; i++) {
-                if (job->a) amx_panel(job, &to, 0, r1 - r0, p + i, i * MM_COLS, k);
-                else amx_panel(job, &to, r0, r1, p + i, (p + i) * MM_COLS, k);
+                const bool more = k + MM_BLOCK < job->n_sum / 2;
+                const bf16_t *next = i + 1 < n ? amx_weights(job, p + i + 1, k)
+                                   : more ? amx_weights(job, p, k + MM_BLOCK) : amx_weights(job, (p + n) % job->n_panels, 0);
+                if (job->a) amx_panel(job, &to, 0, r1 - r0, p + i, i * MM_COLS, k, next);
+                else amx_panel(job, &to, r0, r1, p + i, (p + i) * MM_COLS, k, next);
             }
         if (job->a) amx_swiglu(job, r0, r1, p, n);
     }

@@ -36,12 +36,13 @@ typedef struct {
     bf16_t *a, *gu_saved; // amx: not NULL: SwiGLU instead of out; a panel is 32 columns of gate and the same 32 of up
 } MatmulJob;
 
-// What to bring into the L2 cache while a tile computes: lines `line` ... `end`-1 of a region made of pieces of
-// 8 KiB, `stride` bytes apart; at most `burst` per MM_GROUP pairs.
+// What to bring into the L2 cache while tiles compute: `lines` more cache lines from `at` on, in pieces of `piece` lines
+// (`left` of this one) with `skip` bytes between them, at most `burst` at a time; with each, where `beside` is not 0, the line
+// so many bytes further.
 typedef struct {
-    const char *base;
-    size_t stride;
-    int line, end, burst;
+    const char *at;
+    size_t skip, beside;
+    int piece, left, lines, burst;
 } MatmulPrefetch;
 
 // scratch of one thread: one block of a backward panel
@@ -60,12 +61,19 @@ static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[MM_BLOCK_MAX 
 #define amx_tile_32x32 SIMD_NAME(amx_tile_32x32)
 #define amx_tile_16x64 SIMD_NAME(amx_tile_16x64)
 #define amx_rows SIMD_NAME(amx_rows)
+#define amx_weights SIMD_NAME(amx_weights)
 #define amx_panel SIMD_NAME(amx_panel)
 #define amx_swiglu SIMD_NAME(amx_swiglu)
 
 SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
-    for (int i = 0; i < f->burst && f->line < f->end; i++, f->line++)
-        __builtin_prefetch(f->base + (f->line >> 7) * f->stride + (size_t)(f->line & 127) * 64, 0, 2);
+    for (int i = 0; i < f->burst && f->lines > 0; i++, f->lines--) {
+        __builtin_prefetch(f->at, 0, 2);
+        if (f->beside) __builtin_prefetch(f->at + f->beside, 0, 2);
+        f->at += 64;
+        if (--f->left > 0) continue;
+        f->at += f->skip;
+        f->left = f->piece;
+    }
 }
 
 // MM_STRIP: outputs side by side in memory, what a tile is wide. MM_BLOCK: pairs of the sum per pass. MM_CHUNK: rows that
@@ -290,14 +298,18 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *x_even, 
 
 #if SIMD_LEVEL != SIMD_AMX
 
-// Rows r0 ... r1-1 of one panel and one block of the sum, in tiles of as equal height as can be. Meanwhile `next`
-// (next_lines cache lines, see MatmulPrefetch) comes in.
+// Rows r0 ... r1-1 of one panel and one block of the sum, in tiles of as equal height as can be. Meanwhile `next_lines` cache
+// lines of `next`, pieces of 8 KiB next_stride bytes apart, come in.
 static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, const bf16_t *b, size_t strip, int sum0,
                            int pairs, const bf16_t *next, size_t next_stride, int next_lines) {
     int rows = r1 - r0, n_tiles = (rows + MM_ROWS - 1) / MM_ROWS;
     int cols = job->n_out - panel * MM_COLS < MM_COLS ? job->n_out - panel * MM_COLS : MM_COLS;
     bool first = sum0 == 0, last = sum0 + 2 * pairs >= job->n_sum;
     const float *bias = last && job->bias ? job->bias + (size_t)panel * MM_COLS : NULL;
+#if SIMD_LEVEL == SIMD_AVX512
+    MatmulPrefetch prefetch = {(const char *)next, next_stride - 8192, 0, 128, 128, 0, (4 * MM_GROUP + n_tiles - 1) / n_tiles};
+    if (n_tiles == 1 && !job->backward) next_lines = 0; // it is a stream anyway
+#endif
     for (int i = 0; i < n_tiles; i++) {
         int r = r0 + (int)((int64_t)rows * i / n_tiles), height = r0 + (int)((int64_t)rows * (i + 1) / n_tiles) - r;
         float *out = job->out + (size_t)r * job->n_out + (size_t)panel * MM_COLS;
@@ -305,12 +317,7 @@ static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, cons
         const size_t ld_out = (size_t)job->n_out, ld_in = (size_t)job->ld_in;
 #if SIMD_LEVEL == SIMD_AVX512
         (void)strip;
-        MatmulPrefetch prefetch;
-        prefetch.base = (const char *)next;
-        prefetch.stride = next_stride;
-        prefetch.line = next_lines * i / n_tiles;
-        prefetch.end = n_tiles == 1 && !job->backward ? 0 : next_lines * (i + 1) / n_tiles; // 0: it is a stream anyway
-        prefetch.burst = (4 * MM_GROUP + n_tiles - 1) / n_tiles;
+        prefetch.lines = next_lines * (i + 1) / n_tiles - next_lines * i / n_tiles;
 #define MM_TILE(R) case R: mm_tile(R, out, ld_out, cols, in, ld_in, b, pairs, first, bias, &prefetch); break
         switch (height) { MM_TILE(1); MM_TILE(2); MM_TILE(3); MM_TILE(4); MM_TILE(5); MM_TILE(6); }
 #else
@@ -404,9 +411,9 @@ static void mm_run(MatmulJob *job) {
         job->n_chunks = (job->T + job->chunk - 1) / job->chunk;
     }
     int n_units = job->n_panels * job->n_chunks;
-    // Large products are dealt out in more pieces than threads, to whoever is free: cores may be unlike or busy.
-    // The backward in fewer, since each reads all of `in`.
-    int n_pieces = n_threads * (work < 1e8 ? 1 : job->backward ? 2 : 8), taken = 0;
+    // Large products are dealt out in more pieces than threads, to whoever is free: cores may be unlike or busy. In
+    // fewer where each reads all of `in`, or brings in the weights that come next and starts without.
+    int n_pieces = n_threads * (work < 1e8 ? 1 : job->backward || SIMD_LEVEL == SIMD_AMX ? 2 : 8), taken = 0;
     if (n_pieces > n_units) n_pieces = n_units;
     if (n_threads == 1) {
         mm_work(job, 0, n_units);

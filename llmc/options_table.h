@@ -120,6 +120,7 @@ TEXT(prompts, "", "FILE", CMD_GENERATE, "many: one a line, or JSONL with the key
 FLAG(raw, false, CMD_GENERATE, "no chat template: the text is continued as it stands")
 FLAG(decode, false, CMD_TOKENIZE, "from {\"ids\":[...]} to {\"text\":\"...\"} instead")
 FLAG(json, false, CMD_ALL & ~CMD_TRAIN, "one JSON object a line on stdout and nothing else there")
+WORD(phase, "all", "all|rollout|forward|forward_backward|grpo_step", CMD_BENCH, "what to time; rollout: prefill and decode")
 INTS(batch, "1,32,64", "[1, 16384]", CMD_BENCH, "batch sizes to time")
 INT(prompt_length, 100, "[1, 1048576]", CMD_BENCH, "tokens of each prompt")
 INT(new_tokens, 64, "[1, 1048576]", CMD_BENCH, "tokens decoded after it")

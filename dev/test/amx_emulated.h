@@ -43,6 +43,7 @@ static inline void amx_emulated_dp(AmxTile *c, const AmxTile *a, const AmxTile *
 #undef TILE_END
 #undef TILE_ZERO
 #undef TILE_LOAD
+#undef TILE_STREAM
 #undef TILE_STORE
 #undef TILE_DP
 #define AMX_ROWS(f) f##_portable
@@ -50,6 +51,7 @@ static inline void amx_emulated_dp(AmxTile *c, const AmxTile *a, const AmxTile *
 #define TILE_END() ((void)0)
 #define TILE_ZERO(i) memset(&amx_tiles[i], 0, sizeof(AmxTile))
 #define TILE_LOAD(i, p, stride) amx_emulated_load(&amx_tiles[i], p, stride)
+#define TILE_STREAM TILE_LOAD
 #define TILE_STORE(i, p, stride) amx_emulated_store(&amx_tiles[i], p, stride)
 #define TILE_DP(c, a, b) amx_emulated_dp(&amx_tiles[c], &amx_tiles[a], &amx_tiles[b])
 
