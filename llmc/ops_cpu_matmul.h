@@ -412,8 +412,9 @@ static void mm_run(MatmulJob *job) {
     }
     int n_units = job->n_panels * job->n_chunks;
     // Large products are dealt out in more pieces than threads, to whoever is free: cores may be unlike or busy. In
-    // fewer where each reads all of `in`, or brings in the weights that come next and starts without.
-    int n_pieces = n_threads * (work < 1e8 ? 1 : job->backward || SIMD_LEVEL == SIMD_AMX ? 2 : 8), taken = 0;
+    // fewer where each reads all of `in`. With tiles that reading, and the first weights of a piece, which nobody brought
+    // in, cost more than the dealing gains.
+    int n_pieces = n_threads * (work < 1e8 || SIMD_LEVEL == SIMD_AMX ? 1 : job->backward ? 2 : 8), taken = 0;
     if (n_pieces > n_units) n_pieces = n_units;
     if (n_threads == 1) {
         mm_work(job, 0, n_units);
