@@ -178,7 +178,7 @@ bool command_eval(Session *s, Error *err) {
     Rollout r;
     Str all = {0}, path = {0};
     bool ok = true;
-    rollout_alloc(&r, &s->model, o->rollout_batch_size, longest, o->max_completion_length);
+    rollout_alloc(&r, &s->model, o->rollout_batch_size, 0, longest, o->max_completion_length);
     for (int i = 0; i < n && ok; i++) ok = eval_one(s, &r, &benchmarks[i], dir, &all, err);
     if (ok) {
         str_printf(&path, "%s/metrics.json", dir);
@@ -278,7 +278,7 @@ bool command_generate(Session *s, Error *err) {
     install_signal_handlers();
     Rollout r;
     int slots = o->rollout_batch_size < n * G ? o->rollout_batch_size : n * G;
-    rollout_alloc(&r, &s->model, slots, longest, o->max_completion_length);
+    rollout_alloc(&r, &s->model, slots, 0, longest, o->max_completion_length);
     RolloutPrompt *asked = (RolloutPrompt *)xcalloc((size_t)n, sizeof(RolloutPrompt));
     Completion *completions = (Completion *)xcalloc((size_t)n * G, sizeof(Completion));
     for (int i = 0; i < n; i++) {

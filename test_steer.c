@@ -26,7 +26,9 @@ int main(int argc, char **argv) {
     };
     const int n = (int)(sizeof tests / sizeof tests[0]);
     for (int i = 0; i < n; i++) {
-        if (argc > 1 && strcmp(argv[1], tests[i].name) != 0) continue; // ./test_steer NAME runs one of them
+        bool wanted = argc == 1; // ./test_steer NAME ... runs some of them
+        for (int k = 1; k < argc; k++) wanted |= strcmp(argv[k], tests[i].name) == 0;
+        if (!wanted) continue;
         int passed = tests_passed, failed = tests_failed;
         double start = now_s();
         tests[i].run();

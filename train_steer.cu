@@ -104,6 +104,8 @@ void free_groups(Trainer *t) {
 bool collect_groups(Trainer *t, Error *err) {
     const Options *o = &t->options;
     int missing = o->prompts_per_step;
+    t->rollout.kept = o->kept_memory > 0 ? &t->kept : NULL;
+    rollout_reset(&t->rollout);
     for (int round = 0; missing > 0 && round < (o->dynamic_sampling ? o->dynamic_sampling_max_rounds : 1); round++) {
         int first = t->n_groups;
         if (!sample_groups(t, missing, err)) return false;
@@ -136,7 +138,7 @@ int list_samples(const Trainer *t, PolicySample *samples, long long *weighted_to
             memset(s, 0, sizeof *s);
             s->prompt = t->prompts[g->problem].v;
             s->P = t->prompts[g->problem].n;
-            s->group = i;
+            s->group = o->share_prompts ? i : n - 1;
             s->completion = c;
             s->advantage = g->advantage[k];
             s->old_logprob = c->logprob;
@@ -207,6 +209,7 @@ bool update_vectors(Trainer *t, UpdateStats *u, Error *err) {
     const ModelConfig *c = &t->model.config;
     size_t size = (size_t)c->L * c->C;
     memset(u, 0, sizeof *u);
+    t->policy.kept = t->rollout.kept;
     PolicySample *samples = (PolicySample *)xmalloc((size_t)t->n_groups * o->num_generations * sizeof(PolicySample));
     long long weighted_tokens;
     int n = list_samples(t, samples, &weighted_tokens);
@@ -227,6 +230,7 @@ bool update_vectors(Trainer *t, UpdateStats *u, Error *err) {
         double scale = norm > o->max_grad_norm ? o->max_grad_norm / (norm + 1e-6) : 1; // PyTorch's clip_grad_norm_
         t->state.updates++;
         adamw_update(t->steering, t->exp_avg, t->exp_avg_sq, t->dsteering, scale, size, t->state.updates, &adamw);
+        t->policy.kept = NULL; // it is of the vectors before this update
         t->update_s += now_s() - start;
         pass.forward_s += u->pass.forward_s;
         pass.backward_s += u->pass.backward_s;
@@ -391,6 +395,8 @@ bool log_completions(const Trainer *t, Error *err) {
 bool validate(Trainer *t, Evaluation *e, Error *err) {
     const Options *o = &t->options;
     Sampling how = {(float)o->temperature, (float)o->top_p, o->top_k, o->max_completion_length, false, (uint32_t)o->seed, VALIDATION_STEP};
+    rollout_reset(&t->rollout);
+    t->rollout.kept = NULL;
     return evaluate(e, NULL, &t->rollout, &t->model, t->steering, t->tokenizer, &t->validation, t->validation_prompts, 1, &how, err);
 }
 

@@ -13,7 +13,7 @@ Dr. GRPO, Liu et al. 2025 (2503.20783).
 #ifndef LLMC_GRPO_H
 #define LLMC_GRPO_H
 
-#include "batch.h" // Completion, packed_add_group
+#include "kept.h" // kept_recall; Completion, packed_add_group
 
 // ----------------------------------------------------------------------------
 // advantages and losses
@@ -95,6 +95,8 @@ typedef struct {
     Packed packed;
     IntVec head_rows, targets;
     float *out;           // [4, head_rows] logprob, lse, entropy, dlogprob of a chunk
+    const Kept *kept;     // NULL, or what the rollout has kept of these completions under the same vectors
+    IntVec kept_rows;
 } PolicyPass;
 
 typedef struct {
@@ -132,6 +134,7 @@ void policy_free(PolicyPass *p, const Qwen2 *m) {
     packed_free(&p->packed);
     ints_free(&p->head_rows);
     ints_free(&p->targets);
+    ints_free(&p->kept_rows);
     m->ops->release(p->out);
     memset(p, 0, sizeof *p);
 }
@@ -165,6 +168,25 @@ void policy_pack(PolicyPass *p, const PolicySample *samples, int n) {
     free((void *)same);
 }
 
+// If all of the n samples packed were kept by the rollout: their activations are put where qwen2_forward would leave them,
+// the batch's pages become the rollout's, and true is returned.
+bool policy_recall(PolicyPass *p, const Qwen2 *m, const PolicySample *samples, int n) {
+    for (int i = 0; i < n; i++) if (!p->kept || p->kept->full || !samples[i].completion->rows) return false;
+    p->kept_rows.n = 0;
+    for (int i = 0, segment = 0; i < n; i++) { // in the order of policy_pack
+        const Completion *c = samples[i].completion;
+        const bool with_prompt = i == 0 || samples[i].group != samples[i - 1].group;
+        for (int t = 0; t < samples[i].P && with_prompt; t++) ints_push(&p->kept_rows, c->prompt_row0 + t);
+        for (int t = 0; t < c->n - 1; t++) ints_push(&p->kept_rows, c->rows[t]);
+        for (int s = 0; s < with_prompt + (c->n > 1); s++, segment++) {
+            const Segment *g = &p->packed.segments[segment];
+            memcpy(p->packed.pages.v + p->packed.first_page.v[segment], c->pages, (size_t)pages_for(g->pos0 + g->T) * sizeof(int));
+        }
+    }
+    kept_recall(p->kept, m, &p->scratch, &p->acts, p->kept_rows.v, p->kept_rows.n);
+    return true;
+}
+
 // Log-probs (and entropies) of every token of the samples under `steering` (NULL = base model). With dsteering != NULL
 // (then the pass was planned with backward) also dsteering[L,C] += d loss / d steering for the trained layers.
 // How samples fall into batches changes no log-prob in any bit. Fails on a log-prob that is not finite.
@@ -181,7 +203,9 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *steering, PolicySam
         policy_pack(p, samples + done, k);
         const Batch *b = packed_finish(&p->packed);
         double t0 = now_s(), head_backward_s = 0;
-        qwen2_forward(m, &p->scratch, dsteering ? &p->acts : NULL, &p->kv, b, steering);
+        const bool recalled = dsteering && policy_recall(p, m, samples + done, k);
+        const KVCache *kv = recalled ? p->kept->kv : &p->kv;
+        if (!recalled) qwen2_forward(m, &p->scratch, dsteering ? &p->acts : NULL, &p->kv, b, steering);
         if (dsteering) memset(p->scratch.dh, 0, (size_t)b->T * C * sizeof(float));
 
         // the output layer, a chunk of tokens at a time: log-prob, loss and gradient at once
@@ -216,7 +240,7 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *steering, PolicySam
             head_backward_s += now_s() - t1;
         }
         double t2 = now_s();
-        if (dsteering) qwen2_backward(m, &p->scratch, &p->acts, &p->kv, b, dsteering, trained);
+        if (dsteering) qwen2_backward(m, &p->scratch, &p->acts, kv, b, dsteering, trained);
         stats->forward_s += t2 - t0 - head_backward_s;
         stats->backward_s += now_s() - t2 + head_backward_s;
         stats->rows += b->T;

@@ -429,6 +429,11 @@ void weights_free(FrozenWeights *w, const Ops *ops) {
     memset(w, 0, sizeof *w);
 }
 
+// The pages of the files that were read may go; they come back from the file when touched again.
+void weights_drop_pages(FrozenWeights *w) {
+    for (int i = 0; i < w->n_files; i++) madvise(w->files[i].map, w->files[i].map_bytes, MADV_DONTNEED);
+}
+
 // Loads dir/model.safetensors, or the shards that dir/model.safetensors.index.json names, under Hugging Face's names.
 // Every tensor is checked for shape, type, NaN and infinity. On failure *w is empty and err names file and tensor, what
 // was found and what was expected. Free with weights_free.
@@ -444,14 +449,15 @@ bool weights_load(FrozenWeights *w, const ModelConfig *c, const char *dir, const
         w->L = c->L;
         w->layers = (Layer *)xcalloc((size_t)c->L, sizeof(Layer));
     }
-    for (int l = 0; l < c->L && ok; l++) ok = model_load_layer(&w->layers[l], &f, l, c, ops, err);
     if (ok && (ok = model_get_tensor(&t, &f, "model.norm.weight", c->C, 0, err))) w->final_norm = model_to_float(&t);
     t = w->wte;
     ok = ok && (c->tied || model_get_tensor(&t, &f, "lm_head.weight", c->V, c->C, err));
     if (ok) ops->weight_load(&w->head, &t, 1);
-    if (ok && w->head.data && w->layers[0].qkv.data) { // the backend has copies: the file's pages may go
-        for (int i = 0; i < w->n_files; i++) madvise(w->files[i].map, w->files[i].map_bytes, MADV_DONTNEED);
+    for (int l = 0; l < c->L && ok; l++) {
+        if (w->head.data) weights_drop_pages(w); // the backend has copies: never the whole model twice in memory
+        ok = model_load_layer(&w->layers[l], &f, l, c, ops, err);
     }
+    if (ok && w->head.data) weights_drop_pages(w);
     cJSON_Delete(f.index);
     free(f.index_path);
     free(f.shards);

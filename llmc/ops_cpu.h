@@ -321,8 +321,10 @@ const Ops *cpu_ops_for(const char *level, Error *err) {
 const Ops *ops_cpu_init(Error *err) {
     const char *forced = getenv("LLMC_ISA");
     const char *names[CPU_LEVELS];
-    cpu_levels(names);
-    return cpu_ops_for(forced && *forced ? forced : names[0], err);
+    const bool unknown = cpu_levels(names) == 1;
+    if (forced && *forced) return cpu_ops_for(forced, err);
+    if (unknown) warn("this CPU has none of the instructions that kernels exist for (AVX2, AVX-512, AMX): the portable code runs, much slower");
+    return cpu_ops_for(names[0], err);
 }
 
 #endif

@@ -6,8 +6,8 @@ come out depends on (seed, step, prompt, sample, position) alone, not on slots, 
 #ifndef LLMC_ROLLOUT_H
 #define LLMC_ROLLOUT_H
 
-#include "batch.h" // Packed, Completion
-#include "rng.h"   // rng_uniform
+#include "kept.h" // Kept; Packed, Completion
+#include "rng.h"  // rng_uniform
 
 typedef struct {
     float temperature, top_p; // 0 = greedy; 1 = off
@@ -32,11 +32,20 @@ typedef struct {
     float *h, *h_waiting;     // [slots,C] rows to draw the next token from; [C] last prompt row of a group half admitted
     int slots, prefill_rows, max_prompt, max_new;
     IntVec free_pages;
+    Kept *kept;               // NULL, or keeps the activations; then pages are given back by rollout_reset alone
     long long prompt_tokens, new_tokens; // counted over all calls, for tokens/s
 } Rollout;
 
-// Plans memory for `slots` sequences of up to max_prompt + max_new tokens. Free with rollout_free.
-void rollout_alloc(Rollout *r, const Qwen2 *m, int slots, int max_prompt, int max_new) {
+// Gives back all pages and what is kept; nothing may be running.
+void rollout_reset(Rollout *r) {
+    if (r->kept) kept_reset(r->kept);
+    r->free_pages.n = 0;
+    for (int page = r->kv.n_pages - 1; page >= 0; page--) ints_push(&r->free_pages, page);
+}
+
+// Plans memory for `slots` sequences of up to max_prompt + max_new tokens; keys and values for `held` of them, where what
+// has ended is kept (0 otherwise). Free with rollout_free.
+void rollout_alloc(Rollout *r, const Qwen2 *m, int slots, int held, int max_prompt, int max_new) {
     memset(r, 0, sizeof *r);
     r->slots = slots;
     r->max_prompt = max_prompt;
@@ -44,10 +53,10 @@ void rollout_alloc(Rollout *r, const Qwen2 *m, int slots, int max_prompt, int ma
     r->prefill_rows = max_prompt > 1024 ? max_prompt : 1024;
     scratch_alloc(&r->scratch, m, r->prefill_rows > slots ? r->prefill_rows : slots, slots, false);
     // a sequence's own pages, one more for the copied tail of its prompt, and a prompt that waits for slots
-    kv_cache_alloc(&r->kv, m, slots * (pages_for(max_prompt + max_new) + 1) + pages_for(max_prompt) + 1);
+    kv_cache_alloc(&r->kv, m, (held > slots ? held : slots) * (pages_for(max_prompt + max_new) + 1) + pages_for(max_prompt) + 1);
     r->h = (float *)m->ops->alloc((size_t)slots * m->config.C * sizeof(float));
     r->h_waiting = (float *)m->ops->alloc((size_t)m->config.C * sizeof(float));
-    for (int page = r->kv.n_pages - 1; page >= 0; page--) ints_push(&r->free_pages, page);
+    rollout_reset(r);
 }
 
 void rollout_free(Rollout *r, const Qwen2 *m) {
@@ -65,6 +74,7 @@ void rollout_free(Rollout *r, const Qwen2 *m) {
 typedef struct {
     int *pages;               // pages of the prompt; the last, partly filled one goes when all samples have their copy
     int admitted, running;
+    int row0;                 // kept row of its first token, -1: not kept
 } RolloutGroup;
 
 // A sequence being decoded.
@@ -90,10 +100,12 @@ void rollout_prefill(Rollout *r, const Qwen2 *m, const float *steering, const Ro
         groups[i].pages = (int *)xmalloc((size_t)n * sizeof(int));
         for (int k = 0; k < n; k++) groups[i].pages[k] = rollout_take_page(r);
         int row0 = packed_add(&r->packed, prompts[i].prompt, prompts[i].P, 0, groups[i].pages, 0, i);
+        groups[i].row0 = row0;
         ints_push(rows, row0 + prompts[i].P - 1);
         r->prompt_tokens += prompts[i].P;
     }
-    qwen2_forward(m, &r->scratch, NULL, &r->kv, packed_finish(&r->packed), steering);
+    int kept = kept_forward(r->kept, m, &r->scratch, &r->kv, packed_finish(&r->packed), steering);
+    for (int i = first; i < last; i++) groups[i].row0 = kept < 0 ? -1 : kept + groups[i].row0;
 }
 
 // Gives sample groups[prompt].admitted of a prefilled prompt a slot; the row to draw its first token from is row
@@ -114,11 +126,12 @@ void rollout_admit(Rollout *r, const Qwen2 *m, const RolloutPrompt *p, RolloutGr
 
 void rollout_retire(Rollout *r, const RolloutPrompt *p, RolloutGroup *g, RolloutSlot *slot, int G) {
     int shared = p->P / KV_PAGE;
-    for (int k = shared; k < slot->n_pages; k++) ints_push(&r->free_pages, slot->pages[k]);
-    free(slot->pages);
+    for (int k = shared; k < slot->n_pages && !r->kept; k++) ints_push(&r->free_pages, slot->pages[k]);
+    if (r->kept) p->completions[slot->sample].pages = slot->pages;
+    else free(slot->pages);
     g->running--;
     if (g->running > 0 || g->admitted < G) return;
-    for (int k = 0; k < shared; k++) ints_push(&r->free_pages, g->pages[k]);
+    for (int k = 0; k < shared && !r->kept; k++) ints_push(&r->free_pages, g->pages[k]);
     free(g->pages);
 }
 
@@ -186,6 +199,8 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *steering, RolloutPrompt *p
             if (c->n == 0) {
                 c->ids = (int *)xmalloc((size_t)how->max_new * sizeof(int));
                 c->logprob = (float *)xmalloc((size_t)how->max_new * sizeof(float));
+                c->prompt_row0 = groups[slot->prompt].row0;
+                if (c->prompt_row0 >= 0) c->rows = (int *)xmalloc((size_t)how->max_new * sizeof(int));
             }
             c->ids[c->n] = token[i];
             c->logprob[c->n++] = logprob[i];
@@ -203,9 +218,13 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *steering, RolloutPrompt *p
 
         // 4. run the drawn tokens
         if (ok && n_active > 0) {
-            qwen2_forward(m, &r->scratch, NULL, &r->kv, packed_finish(&r->packed), steering);
+            int kept_row = kept_forward(r->kept, m, &r->scratch, &r->kv, packed_finish(&r->packed), steering);
             rows.n = 0;
-            for (int i = 0; i < n_active; i++) ints_push(&rows, i);
+            for (int i = 0; i < n_active; i++) {
+                Completion *c = &prompts[active[i].prompt].completions[active[i].sample];
+                if (c->rows) c->rows[c->n - 1] = kept_row + i;
+                ints_push(&rows, i);
+            }
             m->ops->gather_rows(r->h, r->scratch.h, rows.v, n_active, C);
         }
         if (ok && on_progress && !on_progress(done, n_prompts * G, context))
@@ -214,8 +233,7 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *steering, RolloutPrompt *p
 
     if (!ok) { // give back what is still held
         for (int i = 0; i < n_active; i++) rollout_retire(r, &prompts[active[i].prompt], &groups[active[i].prompt], &active[i], G);
-        r->free_pages.n = 0;
-        for (int page = r->kv.n_pages - 1; page >= 0; page--) ints_push(&r->free_pages, page);
+        rollout_reset(r);
         if (filling >= 0) free(groups[filling].pages);
         for (int i = 0; i < n_prompts; i++) for (int g = 0; g < G; g++) completion_free(&prompts[i].completions[g]);
     }

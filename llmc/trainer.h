@@ -38,6 +38,7 @@ typedef struct {
 
     // machinery
     Rollout rollout;
+    Kept kept;                // activations of the rollout, if kept_memory
     PolicyPass policy;
     char *run_dir, *model_name, *dataset_name;
     Logger log;
@@ -138,7 +139,11 @@ bool trainer_init(Trainer *t, Error *err) {
 
     int lowest = 0;
     while (!t->trained[lowest]) lowest++;
-    rollout_alloc(&t->rollout, &t->model, o->rollout_batch_size, longest, o->max_completion_length);
+    const int rounds = o->dynamic_sampling ? o->dynamic_sampling_max_rounds : 1;
+    const int held = o->kept_memory > 0 ? rounds * o->prompts_per_step * o->num_generations : 0;
+    rollout_alloc(&t->rollout, &t->model, o->rollout_batch_size, held, longest, o->max_completion_length);
+    if (held) kept_alloc(&t->kept, &t->model, o->kept_memory * (1 << 30), lowest + 1);
+    t->kept.kv = &t->rollout.kv;
     policy_alloc(&t->policy, &t->model, o->activation_memory * (1 << 30), longest + o->max_completion_length, lowest, true);
 
     t->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);
@@ -154,6 +159,7 @@ void trainer_free(Trainer *t) {
     logger_close(&t->log);
     if (t->ops && t->model.ops) {
         rollout_free(&t->rollout, &t->model);
+        kept_free(&t->kept, &t->model);
         policy_free(&t->policy, &t->model);
         qwen2_free(&t->model);
     }
@@ -179,6 +185,7 @@ void print_header(const Trainer *t) {
     printf("%-28s %d rows a pass, %.2f GiB; cache of the rollout %.2f GiB\n", "activations", t->policy.rows,
            (double)t->policy.rows * activation_bytes_per_row(&t->model) * (c->L - t->policy.first_layer) / (1 << 30),
            (double)t->rollout.kv.n_pages * kv_page_bytes(&t->model) / (1 << 30));
+    if (t->kept.cap) printf("%-28s up to %d rows a step\n", "kept from the rollout", t->kept.cap);
     printf("%-28s %s\n\n", "output", t->run_dir);
     fflush(stdout);
 }

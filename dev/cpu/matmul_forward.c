@@ -69,12 +69,16 @@ void version_3(const Lab *l) {
 // out[4][16 j] for 4 rows and 64 outputs, from packed fp32 weights: 16 sums live in registers, every weight loaded serves 4
 // rows and every input 64 outputs; lanes are outputs, so nothing is added up across them.
 #define LAB_ROWS 4
+#define LAB_UNROLL _Pragma("GCC unroll 4") // so that the sums are registers
 static inline void tile_fp32(const Lab *l, int t, int n) {
     vf16 sum[LAB_ROWS][4] = {{{0}}};
     for (int k = 0; k < l->K; k++) {
         vf16 w[4];
+        LAB_UNROLL
         for (int j = 0; j < 4; j++) memcpy(&w[j], l->packed + ((size_t)(n / 16 + j) * l->K + k) * 16, sizeof w[j]);
+        LAB_UNROLL
         for (int r = 0; r < LAB_ROWS; r++)
+            LAB_UNROLL
             for (int j = 0; j < 4; j++) sum[r][j] += l->x[(size_t)(t + r) * l->K + k] * w[j];
     }
     for (int r = 0; r < LAB_ROWS; r++) memcpy(l->y + (size_t)(t + r) * l->N + n, sum[r], sizeof sum[r]);

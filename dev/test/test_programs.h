@@ -295,6 +295,24 @@ void test_programs_variants(void) {
     str_free(&again);
 }
 
+// What saves work and how to switch it off: the vectors after three steps are the same in every bit, whether groups without
+// a gradient are run or not and whether activations are kept from the rollout (all, or some until memory is full) or not.
+void test_programs_saved_work(void) {
+    static const char *const ways[] = {"", "--skip_equal_groups false", "--kept_memory 1", "--kept_memory 1 --rollout_batch_size 5", "--kept_memory 0.002"};
+    const char *file = "tiny/arithmetic/steering/seed-0/checkpoint-3/steering_vectors.safetensors";
+    Str out = {0}, more = {0};
+    for (int i = 0; i < 5; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "saved%d", i);
+        int code = run_command(&out, "./train_steer --config " TINY_RECIPE TINY_SMALL " --max_steps 3 %s --output_dir %s", ways[i], test_path(name));
+        CHECK(code == 0 && strstr(out.s, "gap 0 "), "%s ended with %d:\n%s", ways[i], code, out.s);
+        CHECK((strstr(out.s, "kept from the rollout") != NULL) == (strstr(ways[i], "kept") != NULL), "%s: the header says\n%s", ways[i], out.s);
+        if (i > 0) CHECK(run_command(&more, "cmp %s/%s %s/%s", test_path("saved0"), file, test_path(name), file) == 0, "%s: other vectors: %s", ways[i], more.s);
+    }
+    str_free(&out);
+    str_free(&more);
+}
+
 // Every recipe is understood: with a model that is not there, the error is about the model and not about the recipe.
 void test_programs_recipes(void) {
     Str files = {0};
@@ -309,12 +327,25 @@ void test_programs_recipes(void) {
     str_free(&files);
 }
 
+// The kernels, the model and the rollout in a build without code for particular CPUs; `make test` makes it.
+void test_programs_portable(void) {
+    if (access("build/test_portable", X_OK) != 0) { SKIP("no build/test_portable: the portable build is not tested (`make test` makes it)"); return; }
+    Str out = {0};
+    int code = run_command(&out, "build/test_portable matmul ops model rollout");
+    CHECK(code == 0 && strstr(out.s, " passed, 0 failed") && !strstr(out.s, "avx") && strstr(out.s, "cpu (portable)"), "the portable build ended with %d:\n%s", code, out.s);
+    // it says once that it is slow
+    CHECK(strstr(out.s, "warning: this CPU") && strstr(strstr(out.s, "warning: this CPU") + 1, "warning: this CPU") == NULL, "what the portable build says of the CPU:\n%s", out.s);
+    str_free(&out);
+}
+
 void test_programs(void) {
+    test_programs_portable();
     test_programs_recipes();
     test_programs_calls();
     test_programs_generate_score();
     test_programs_resume();
     test_programs_variants();
+    test_programs_saved_work();
 }
 
 #endif

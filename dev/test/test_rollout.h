@@ -38,7 +38,7 @@ bool rollout_case_run(RolloutCase *c, const Qwen2 *m, const float *steering, int
     Error err = {0, ""};
     Rollout r;
     RolloutPrompt asked[8];
-    rollout_alloc(&r, m, slots, 40, how->max_new);
+    rollout_alloc(&r, m, slots, 0, 40, how->max_new);
     int all_pages = r.free_pages.n;
     for (int i = 0; i < c->n; i++) {
         int from = reversed ? c->n - 1 - i : i;
@@ -133,6 +133,56 @@ void test_rollout_invariance(const char *backend, const Ops *ops) {
     qwen2_free(&m);
 }
 
+// A prompt that is run once for its group against one run for every sample: the same log-probs in every bit, and the same
+// gradient but for the order of its sums (and, on cpu, for where bf16 rounds).
+void test_shared_prompts(const char *backend, const Ops *ops) {
+    Qwen2 m;
+    Error err = {0, ""};
+    if (!CHECK(qwen2_load(&m, TINY_MODEL, 128, ops, &err), "%s", err.text)) return;
+    const size_t LC = (size_t)m.config.L * m.config.C;
+    const Sampling how = {1, 1, 0, 24, false, 5, 2};
+    const LossConfig loss = {0.2f, 0.2f, 0, 1};
+    float *gradient[2] = {(float *)xcalloc(LC, sizeof(float)), (float *)xcalloc(LC, sizeof(float))};
+    static float logprob[2][48][24];
+    bool trained[64];
+    RolloutCase c;
+    rollout_case_init(&c, m.config.V);
+    rollout_case_run(&c, &m, NULL, 64, false, &how);
+    for (int l = 0; l < m.config.L; l++) trained[l] = true;
+    for (int separate = 0; separate < 2; separate++) {
+        PolicySample samples[48];
+        PolicyPass pass;
+        PolicyStats stats;
+        int n = 0;
+        memset(samples, 0, sizeof samples);
+        memset(&stats, 0, sizeof stats);
+        for (int i = 0; i < c.n; i++)
+            for (int g = 0; g < c.G; g++, n++) {
+                PolicySample s = {c.prompt[i], c.length[i], separate ? n : i, &c.completions[i][g], g % 2 ? -1.0f : 0.7f, 0.01f,
+                                  c.completions[i][g].logprob, NULL, logprob[separate][n], NULL};
+                samples[n] = s;
+            }
+        policy_alloc(&pass, &m, 64 << 20, 70, 0, true);
+        CHECK(policy_pass(&pass, &m, NULL, samples, n, &loss, gradient[separate], trained, &stats, &err), "%s", err.text);
+        policy_free(&pass, &m);
+        int wrong = 0;
+        for (int i = 0; i < n; i++) wrong += memcmp(logprob[separate][i], samples[i].completion->logprob, (size_t)samples[i].completion->n * sizeof(float)) != 0;
+        CHECK(wrong == 0, "%s, prompts %s: %d of %d completions have other log-probs than when sampled", backend, separate ? "run for each sample" : "shared", wrong, n);
+    }
+    double off = 0, size = 0;
+    for (size_t i = 0; i < LC; i++) {
+        off += ((double)gradient[0][i] - gradient[1][i]) * ((double)gradient[0][i] - gradient[1][i]);
+        size += (double)gradient[0][i] * gradient[0][i];
+    }
+    off = sqrt(off / size);
+    const double allowed = strcmp(backend, "ref") == 0 ? 1e-5 : 1e-2;
+    CHECK(size > 0 && off > 0 && off < allowed, "%s: sharing prompts moves the gradient by %.2g of its length, allowed %.2g", backend, off, allowed);
+    rollout_case_free(&c);
+    free(gradient[0]);
+    free(gradient[1]);
+    qwen2_free(&m);
+}
+
 void test_group_arithmetic(void) {
     float reward[4] = {1, -1, -1, -1}, a[4];
     group_advantages(a, reward, 4, "rloo");
@@ -190,6 +240,8 @@ void test_rollout(void) {
     const char *levels[CPU_LEVELS];
     int n = cpu_levels(levels);
     for (int i = 0; i < n; i++) test_rollout_invariance(levels[i], cpu_ops_for(levels[i], &err));
+    test_shared_prompts("ref", ops_ref_init());
+    test_shared_prompts("cpu", cpu_ops_for(levels[0], &err));
 }
 
 #endif
