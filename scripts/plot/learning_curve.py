@@ -4,7 +4,8 @@
     scripts/plot/learning_curve.py train_output/<Model>/<dataset>/<setup>/seed-0/metrics.jsonl ... [--out learning_curve.png]
 
 Thin lines are single steps, thick ones the mean of the last --window steps, dots with 95 % intervals the accuracy on the
-validation problems where the run measured it. A run is named by its path, or by NAME=FILE.
+validation problems where the run measured it. With --minutes the horizontal axis is the time since the run began, validation
+included. A run is named by its path, or by NAME=FILE.
 """
 import argparse
 import json
@@ -33,12 +34,17 @@ def read_metrics(path):
         sys.exit(f"error: cannot read {path}: {error.strerror}")
     if not steps:
         sys.exit(f"error: no step in {path}")
-    return [steps[s] for s in sorted(steps)]
+    rows = [steps[s] for s in sorted(steps)]
+    seconds = 0
+    for row in rows:
+        seconds += row.get("step_time") or 0
+        row["minutes"] = seconds / 60
+    return rows
 
 
-def series(rows, key):
-    """Steps and values of a key; steps where it is absent or null (not finite) are left out."""
-    points = [(r["step"], r[key]) for r in rows if isinstance(r.get(key), (int, float))]
+def series(rows, x, key):
+    """Steps (or minutes) and values of a key; steps where it is absent or null (not finite) are left out."""
+    points = [(r[x], r[key]) for r in rows if isinstance(r.get(key), (int, float))]
     return [p[0] for p in points], [p[1] for p in points]
 
 
@@ -60,8 +66,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="+", metavar="[NAME=]METRICS.jsonl")
     parser.add_argument("--out", default="learning_curve.png")
+    parser.add_argument("--minutes", action="store_true", help="over time instead of steps")
     parser.add_argument("--window", type=int, default=5, help="steps in the moving average (default 5)")
     args = parser.parse_args()
+    x = "minutes" if args.minutes else "step"
 
     plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#888888"})
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(7.2, 5.2), sharex=True, gridspec_kw={"height_ratios": [2, 1], "hspace": 0.12})
@@ -69,12 +77,12 @@ def main():
         name, _, path = run.rpartition("=")
         rows = read_metrics(path)
         for axis, key in ((top, "reward"), (bottom, "completions/mean_length")):
-            steps, values = series(rows, key)
+            steps, values = series(rows, x, key)
             axis.plot(steps, values, color=colour, linewidth=0.8, alpha=0.35)
             axis.plot(steps, moving_average(values, max(1, args.window)), color=colour, linewidth=2.2, label=(name or path) if len(args.runs) > 1 else "training reward")
         validated = [r for r in rows if isinstance(r.get("validation/accuracy"), (int, float))]
         if validated:
-            steps, values, lows, highs = zip(*((r["step"], *(to_reward(r[f"validation/{k}"]) for k in ("accuracy", "low", "high"))) for r in validated))
+            steps, values, lows, highs = zip(*((r[x], *(to_reward(r[f"validation/{k}"]) for k in ("accuracy", "low", "high"))) for r in validated))
             errors = [[v - l for v, l in zip(values, lows)], [h - v for v, h in zip(values, highs)]]
             label = f"{name or path}: validation" if len(args.runs) > 1 else "validation accuracy"
             top.errorbar(steps, values, errors, fmt="o", color=colour, markeredgecolor="white", markersize=6, elinewidth=1, capsize=3, label=label)
@@ -83,7 +91,7 @@ def main():
     accuracy.set_ylabel("accuracy, share rewarded (%)")
     accuracy.spines["right"].set_visible(True)
     bottom.set_ylabel("completion length\n(tokens)")
-    bottom.set_xlabel("step")
+    bottom.set_xlabel(x)
     bottom.set_ylim(bottom=0)
     for axis in (top, bottom):
         axis.grid(axis="y", color="#dddddd", linewidth=0.6)
