@@ -77,6 +77,14 @@ bool answer_texts_equal(const char *a, const char *b, bool words) {
     }
 }
 
+// The letter of "A", "(A)", "A)"; 0 if it is something else.
+char answer_choice_letter(const char *s) {
+    s += *s == '(';
+    char letter = *s >= 'A' && *s <= 'Z' ? *s++ : 0;
+    s += *s == ')';
+    return *s ? 0 : letter;
+}
+
 // Does it hold words, and neither digits nor operators?
 bool answer_is_words(const char *s) {
     int letters = 0;
@@ -125,11 +133,21 @@ int answer_meaning_equal(const char *gold, const char *given, double error) {
     return verdict;
 }
 
+// The inside of the box if s has one; s up to an end token.
+const char *answer_unwrap(Str *inner, const char *s) {
+    if (strstr(s, "box") && answer_extract(inner, s, strlen(s))) return inner->s;
+    if (!strchr(s, '<')) return s;
+    size_t n = strlen(s);
+    if (!answer_part(&s, &n)) n = 0;
+    str_add(inner, s, n);
+    return inner->s;
+}
+
 // As answer_equal; numbers may differ by `error` (0: exactly equal). Either may still be in its box, as some gold answers are.
 bool answer_equal_within(const char *gold, const char *given, double error) {
     Str a = {NULL, 0, 0}, b = {NULL, 0, 0}, inner_gold = {NULL, 0, 0}, inner = {NULL, 0, 0}, point = {NULL, 0, 0};
-    if (strstr(gold, "box") && answer_extract(&inner_gold, gold, strlen(gold))) gold = inner_gold.s;
-    if (strstr(given, "box") && answer_extract(&inner, given, strlen(given))) given = inner.s;
+    gold = answer_unwrap(&inner_gold, gold);
+    given = answer_unwrap(&inner, given);
     answer_normalize(&a, gold);
     answer_normalize(&b, given);
     bool equal = a.n > 0 && a.n == b.n && memcmp(a.s, b.s, a.n) == 0;
@@ -141,7 +159,7 @@ bool answer_equal_within(const char *gold, const char *given, double error) {
         bool words = answer_is_words(a.s) && answer_is_words(b.s), text = strstr(gold, "\\text") || strstr(given, "\\text") || strstr(gold, "\\m") || strstr(given, "\\m");
         if (!equal && words && (meaning < 0 || text)) equal = answer_texts_equal(a.s, b.s, a.n > 1);
         else if (meaning < 0 && !equal) equal = false;
-        if (!equal && words && a.n <= 3 && b.n <= 3) equal = answer_texts_equal(a.s, b.s, false); // (A) is A
+        if (!equal && answer_choice_letter(a.s)) equal = answer_choice_letter(a.s) == answer_choice_letter(b.s); // (A) is A
     }
     str_free(&a);
     str_free(&b);
@@ -163,13 +181,21 @@ bool answer_find(Str *answer, const char *text, size_t n) {
     if (n < 400) {
         AnswerParsed *p = (AnswerParsed *)xmalloc(sizeof *p);
         char *copy = xstrndup(text, n);
-        bool whole = answer_parse_text(p, copy);
+        bool whole = answer_parse_text(p, copy) && p->tree.words <= 2;
         answer_tree_free(&p->tree);
         free(copy);
         free(p);
         if (whole) { answer_add_trimmed(answer, text, n); return true; }
     }
-    return answer_last_formula(answer, text, n) || answer_last_number(answer, text, n);
+    size_t before = answer->n, end = 0;
+    if (!answer_last_formula(answer, text, n, &end)) return answer_last_number(answer, text, n);
+    Str number = {NULL, 0, 0};
+    if (answer_last_number(&number, text + end, n - end)) { // a number behind the last formula
+        answer->n = before;
+        str_add(answer, number.s, number.n);
+    }
+    str_free(&number);
+    return true;
 }
 
 // The verdict on a completion of n bytes (a NUL in the answer ends it). What was in the box is appended to *extracted (may be NULL).

@@ -53,7 +53,7 @@ const AnswerNode *answer_literal(const AnswerTree *p, int v) {
 // itself a decimal it must be rounded right; against one that never ends, cut off counts as well.
 bool answer_rounds(const AnswerNode *x, const AnswerNode *y, real_t difference) {
     if (!x || x->decimals < 6 || x->significant < 6) return false;
-    if (y && y->decimals >= x->decimals) return false;
+    if (y && y->decimals >= 6 && y->decimals <= x->decimals) return false;
     if (y && y->decimals < 6 && x->significant < 12) return false; // 4.999999 is not 5, 4.999999999999 is
     real_t place = powl(10, -(real_t)x->decimals);
     return difference <= (y && y->decimals >= 6 ? 0.5000001L : 1.0000001L) * place;
@@ -91,15 +91,16 @@ bool answer_values_agree(AnswerWork *w, const AnswerTree *p, int a, int sa, cons
         w->sign = sb;
         AnswerValue g = answer_eval(w, q, b, false);
         if (w->steps > ANSWER_MAX_STEPS) return false;
-        // away from the positive axis roots and logarithms depend on how a formula is written
-        if (w->point >= 2 && (w->branched || (w->point == 3 && w->absolute))) continue;
+        // off the positive axis roots and logarithms depend on how a formula is written
+        bool vague = w->variables && (w->branched || (w->point == ANSWER_POINTS - 1 && w->absolute));
         if (!f.ok && !g.ok && (w->point >= 1 || w->variables)) continue;
         if (!f.ok || !g.ok) return false;
         if (!answer_values_equal(f, g)) {
+            if (vague) continue;
             bool constant = !w->variables && f.im == 0 && g.im == 0;
             return constant && answer_within_tolerance(w, x, y, fabsl(f.re - g.re));
         }
-        agreed++;
+        agreed += !vague || w->point < 3;
         if (!w->variables) return true; // a constant is the same everywhere
     }
     return agreed > 0;
@@ -282,7 +283,7 @@ int answer_factor_sign(AnswerWork *w, const AnswerTree *p, int a, const AnswerTr
     for (w->point = 0; w->point < ANSWER_POINTS; w->point++) {
         w->variables = w->branched = w->absolute = false;
         AnswerValue f = answer_difference(w, p, a), g = answer_difference(w, q, b);
-        if (w->point >= 2 && (w->branched || (w->point == 3 && w->absolute))) continue;
+        if (w->point >= 3 && (w->branched || (w->point == ANSWER_POINTS - 1 && w->absolute))) continue;
         variables |= w->variables;
         if (!f.ok && !g.ok) continue;
         if (!f.ok || !g.ok || answer_size(f) <= 100 * f.err) return 0;

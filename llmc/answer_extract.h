@@ -167,8 +167,8 @@ bool answer_formula_at(const char *s, size_t n, size_t *from, size_t *to, size_t
     return false;
 }
 
-// The inside of the last formula, $..$, \(..\) or \[..\].
-bool answer_last_formula(Str *answer, const char *s, size_t n) {
+// The inside of the last formula, $..$, \(..\) or \[..\], and where it ends.
+bool answer_last_formula(Str *answer, const char *s, size_t n, size_t *end) {
     size_t best = 0, best_end = 0;
     for (size_t i = 0; i < n;) {
         size_t from, to, after = 0;
@@ -178,6 +178,7 @@ bool answer_last_formula(Str *answer, const char *s, size_t n) {
         if (after == 1 && n - i > 4000) break;
         i += after ? after : s[i] == '\\' ? 2 : 1;
     }
+    *end = best_end;
     if (best_end == best) return false;
     answer_add_trimmed(answer, s + best, best_end - best);
     return true;

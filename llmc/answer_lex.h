@@ -315,6 +315,7 @@ void answer_lex_text(AnswerTokens *t, AnswerLexer *x, const char *s) {
     }
     for (size_t i = 0; i < n && number; i++) number = answer_is_digit(from[i]) || strchr(".,$%/+- ", from[i]);
     const AnswerWord *f = letters ? answer_word(ANSWER_LIST(answer_functions), from, n, false) : NULL;
+    if (f && answer_after_number(t)) f = NULL; // 40\text{ min}
     if (w == 0 || strcmp(word, "and") == 0 || strcmp(word, "or") == 0) answer_token(t, x, TK_SEP, 0, from, n);
     else if (strcmp(word, "percent") == 0 || strcmp(word, "pct") == 0 || strcmp(word, "%") == 0 || strcmp(word, "\\%") == 0) answer_token(t, x, TK_PERCENT, 0, from, n);
     else if (number) x->s = s; // the braces and what they hold are read as mathematics

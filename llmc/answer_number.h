@@ -259,13 +259,14 @@ real_t answer_random(uint64_t name, int k) {
     return (real_t)((x ^ (x >> 31)) >> 11) / 9007199254740992.0L;
 }
 
-#define ANSWER_POINTS 4 // two positive, a negative, a complex one
+#define ANSWER_POINTS 5 // three positive, a negative, a complex one
 AnswerValue answer_variable(const AnswerWork *w, uint64_t name) {
     real_t u = answer_random(name, w->point);
     switch (w->point) {
     case 0: return answer_value(1.1L + 1.7L * u, 0, 0);
     case 1: return answer_value(0.25L + 0.6L * u, 0, 0);
-    case 2: return answer_value(-0.4L - 1.3L * u, 0, 0);
+    case 2: return answer_value(3.2L + 2.9L * u, 0, 0);
+    case 3: return answer_value(-0.4L - 1.3L * u, 0, 0);
     default: return answer_value(0.5L + u, 0.3L + 0.7L * answer_random(name, w->point + 1), 0);
     }
 }

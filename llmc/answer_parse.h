@@ -39,8 +39,8 @@ typedef struct {
 
 typedef struct {
     AnswerTokens *t;
-    int at, n, n_numbers, depth, bars, root;
-    bool failed, units, pm, log, percent;
+    int at, n, n_numbers, depth, bars, root, words;
+    bool failed, pm, log, percent;
     AnswerNode v[ANSWER_MAX_NODES];
     mpq_t numbers[ANSWER_MAX_NUMBERS];
 } AnswerTree;
@@ -213,7 +213,7 @@ int answer_argument(AnswerTree *p) {
         return v;
     }
     if (k->kind == TK_NUM) { p->at++; return answer_decimal(p, p->t->digits + k->at, 1); }
-    return answer_factor(p);
+    return answer_primary(p); // without a power: \frac{1}{2}^2
 }
 
 int answer_fraction(AnswerTree *p) {
@@ -548,9 +548,19 @@ int answer_factor(AnswerTree *p) {
 
 bool answer_starts_factor(const AnswerTree *p, int before) {
     const AnswerToken *k = answer_peek(p, 0);
-    if (k->kind == TK_NUM) return !p->v[before].literal || p->v[before].paren;
+    (void)before;
+    if (k->kind == TK_NUM) return answer_peek(p, -1)->kind == TK_CLOSE; // (x+1)2, but not x 2 and 2 3
     return k->kind == TK_NAME || k->kind == TK_CONST || k->kind == TK_FUNC || k->kind == TK_FRAC || k->kind == TK_SQRT || k->kind == TK_BINOM || k->kind == TK_BIG || k->kind == TK_OPEN
         || (k->kind == TK_BAR && p->bars == 0) || k->kind == TK_BEGIN || k->kind == TK_LABEL;
+}
+
+bool answer_has_number(const AnswerTree *p, int v) {
+    const AnswerNode *k = &p->v[v];
+    if (k->kind == AN_NUM || (k->kind == AN_CONST && k->sub == 'p')) return true;
+    for (int c = k->child; c >= 0; c = p->v[c].next) {
+        if (answer_has_number(p, c)) return true;
+    }
+    return false;
 }
 
 // Reads units after a number; "million" multiplies. Returns the node.
@@ -558,8 +568,9 @@ int answer_units(AnswerTree *p, int v) {
     static const struct { const char *word; long value; } multipliers[] = {{"hundred", 100}, {"thousand", 1000}, {"million", 1000000}, {"billion", 1000000000}, {"trillion", 1000000000000}, {"dozen", 12}};
     while (!p->failed && (answer_at(p, TK_WORD, -1) || answer_at(p, TK_TEXT, -1))) {
         const AnswerToken *k = answer_peek(p, 0);
+        if (k->kind == TK_WORD && !answer_has_number(p, v)) return answer_fail(p); // prose
         p->at++;
-        p->units = true;
+        p->words++;
         const char *s = answer_token_text(p, k);
         for (size_t i = 0; i < sizeof multipliers / sizeof multipliers[0]; i++) {
             size_t w = strlen(multipliers[i].word);
@@ -673,8 +684,8 @@ int answer_list(AnswerTree *p, AnswerKind kind) {
 // Reads a whole answer. The numbers in it must be freed with answer_tree_free, also after a failure.
 bool answer_parse(AnswerTree *p, AnswerTokens *t) {
     p->t = t;
-    p->at = p->n = p->n_numbers = p->depth = p->bars = p->root = 0;
-    p->failed = p->units = p->pm = p->log = p->percent = false;
+    p->at = p->n = p->n_numbers = p->depth = p->bars = p->root = p->words = 0;
+    p->failed = p->pm = p->log = p->percent = false;
     answer_node(p, AN_TEXT, -1); // node 0, what failures return
     int list = answer_list(p, AN_LIST);
     if (p->failed || p->at < t->n) return false;
