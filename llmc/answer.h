@@ -9,7 +9,7 @@ The reward's eye: is the answer in a completion the right one?
 
 Two answers are equal if they are the same text (white space and dress aside) or mean the same by the rules of
 answer_equal.h. What is no mathematics (a word, a sentence) is compared as text alone, without regard to case where there are words.
-Everything here is bounded: answers of more than ANSWER_MAX_BYTES are compared as text, in linear time.
+Everything here is bounded: answers of more than ANSWER_MAX_BYTES are compared as text, of more than ANSWER_MAX_TEXT byte for byte.
 */
 #ifndef LLMC_ANSWER_H
 #define LLMC_ANSWER_H
@@ -17,6 +17,8 @@ Everything here is bounded: answers of more than ANSWER_MAX_BYTES are compared a
 #include "answer_equal.h"   // answer_nodes_equal
 #include "answer_extract.h" // answer_extract
 #include "dataset.h"        // Problem
+
+#define ANSWER_MAX_TEXT 20000 // longer ones must be the same, byte for byte
 
 // ----------------------------------------------------------------------------
 // as text
@@ -68,8 +70,8 @@ void answer_normalize(Str *out, const char *s) {
 // Of a normal form that is words: punctuation between them, brackets around a choice letter, "and" for a comma.
 bool answer_texts_equal(const char *a, const char *b, bool words) {
     for (;;) {
-        while (*a && strchr("()., ;:'\"-", *a)) a++;
-        while (*b && strchr("()., ;:'\"-", *b)) b++;
+        while (*a && strchr("()., ;:'\"", *a)) a++;
+        while (*b && strchr("()., ;:'\"", *b)) b++;
         if (*a == 0 || *b == 0) return *a == *b;
         if (words ? tolower((unsigned char)*a) != tolower((unsigned char)*b) : *a != *b) return false;
         a++;
@@ -125,6 +127,7 @@ int answer_meaning_equal(const char *gold, const char *given, double error) {
         w.sign = 1;
         w.error = error;
         verdict = answer_nodes_equal(&w, &a->tree, a->tree.root, &b->tree, b->tree.root);
+        if (!verdict && a->tree.v[a->tree.root].kind == AN_TEXT && b->tree.v[b->tree.root].kind == AN_TEXT) verdict = -1;
     }
     answer_tree_free(&a->tree);
     answer_tree_free(&b->tree);
@@ -145,6 +148,7 @@ const char *answer_unwrap(Str *inner, const char *s) {
 
 // As answer_equal; numbers may differ by `error` (0: exactly equal). Either may still be in its box, as some gold answers are.
 bool answer_equal_within(const char *gold, const char *given, double error) {
+    if (strlen(gold) > ANSWER_MAX_TEXT || strlen(given) > ANSWER_MAX_TEXT) return strcmp(gold, given) == 0;
     Str a = {NULL, 0, 0}, b = {NULL, 0, 0}, inner_gold = {NULL, 0, 0}, inner = {NULL, 0, 0}, point = {NULL, 0, 0};
     gold = answer_unwrap(&inner_gold, gold);
     given = answer_unwrap(&inner, given);
@@ -157,8 +161,7 @@ bool answer_equal_within(const char *gold, const char *given, double error) {
         int meaning = answer_meaning_equal(gold, given, error);
         if (meaning >= 0) equal = meaning;
         bool words = answer_is_words(a.s) && answer_is_words(b.s), text = strstr(gold, "\\text") || strstr(given, "\\text") || strstr(gold, "\\m") || strstr(given, "\\m");
-        if (!equal && words && (meaning < 0 || text)) equal = answer_texts_equal(a.s, b.s, a.n > 1);
-        else if (meaning < 0 && !equal) equal = false;
+        if (!equal && words && (meaning < 0 || (text && !strpbrk(a.s, "0123456789")))) equal = answer_texts_equal(a.s, b.s, a.n > 1);
         if (!equal && answer_choice_letter(a.s)) equal = answer_choice_letter(a.s) == answer_choice_letter(b.s); // (A) is A
     }
     str_free(&a);
@@ -172,21 +175,20 @@ bool answer_equal_within(const char *gold, const char *given, double error) {
 // True if the two mean the same by the rules at the top. Never true for an empty answer.
 bool answer_equal(const char *gold, const char *given) { return answer_equal_within(gold, given, 0); }
 
-// The answer of a text that need not have a box: the box, what is behind ####, what the text says the answer is, all of it if it is one
-// formula, its last formula, its last number. False if there is none.
-bool answer_find(Str *answer, const char *text, size_t n) {
-    if (answer_extract(answer, text, n)) return true;
-    if (!answer_part(&text, &n)) return false;
-    if (answer_after_hashes(answer, text, n) || answer_stated(answer, text, n)) return true;
-    if (n < 400) {
-        AnswerParsed *p = (AnswerParsed *)xmalloc(sizeof *p);
-        char *copy = xstrndup(text, n);
-        bool whole = answer_parse_text(p, copy) && p->tree.words <= 2;
-        answer_tree_free(&p->tree);
-        free(copy);
-        free(p);
-        if (whole) { answer_add_trimmed(answer, text, n); return true; }
-    }
+// Is all of it mathematics, but for a unit?
+bool answer_is_formula(const char *s, size_t n) {
+    if (n >= 400) return false;
+    AnswerParsed *p = (AnswerParsed *)xmalloc(sizeof *p);
+    char *copy = xstrndup(s, n);
+    bool whole = answer_parse_text(p, copy) && p->tree.words <= 2;
+    answer_tree_free(&p->tree);
+    free(copy);
+    free(p);
+    return whole;
+}
+
+// The last formula in a text, or the last number if one stands behind it.
+bool answer_in_prose(Str *answer, const char *text, size_t n) {
     size_t before = answer->n, end = 0;
     if (!answer_last_formula(answer, text, n, &end)) return answer_last_number(answer, text, n);
     Str number = {NULL, 0, 0};
@@ -196,6 +198,22 @@ bool answer_find(Str *answer, const char *text, size_t n) {
     }
     str_free(&number);
     return true;
+}
+
+// The answer of a text that need not have a box: the box, what is behind ####, what the text says the answer is, all of it if it is one
+// formula, its last formula, its last number. False if there is none.
+bool answer_find(Str *answer, const char *text, size_t n) {
+    if (answer_extract(answer, text, n)) return true;
+    if (!answer_part(&text, &n)) return false;
+    if (answer_after_hashes(answer, text, n)) return true;
+    Str stated = {NULL, 0, 0};
+    if (answer_stated(&stated, text, n)) { // "the answer is: the volume is 120"
+        if (answer_is_formula(stated.s, stated.n) || !answer_in_prose(answer, stated.s, stated.n)) str_add(answer, stated.s, stated.n);
+        str_free(&stated);
+        return true;
+    }
+    if (answer_is_formula(text, n)) { answer_add_trimmed(answer, text, n); return true; }
+    return answer_in_prose(answer, text, n);
 }
 
 // The verdict on a completion of n bytes (a NUL in the answer ends it). What was in the box is appended to *extracted (may be NULL).

@@ -18,12 +18,12 @@ bool answer_nodes_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int 
 // The same formula, node for node.
 bool answer_same(AnswerWork *w, const AnswerTree *p, int a, const AnswerTree *q, int b) {
     const AnswerNode *x = &p->v[a], *y = &q->v[b];
-    if (++w->steps > ANSWER_MAX_STEPS || x->kind != y->kind || x->sub != y->sub || x->close != y->close || x->count != y->count || x->name != y->name || x->rel != y->rel) return false;
+    if (++w->steps > ANSWER_MAX_STEPS || x->kind != y->kind || x->sub != y->sub || x->close != y->close || x->count != y->count || x->name != y->name) return false;
     if (x->kind == AN_NUM && !mpq_equal(p->numbers[x->number], q->numbers[y->number])) return false;
     if (x->kind == AN_BASE && x->number != y->number) return false;
     int c = x->child, d = y->child;
     for (; c >= 0 && d >= 0; c = p->v[c].next, d = q->v[d].next) {
-        if (!answer_same(w, p, c, q, d)) return false;
+        if (p->v[c].rel != q->v[d].rel || !answer_same(w, p, c, q, d)) return false;
     }
     return c < 0 && d < 0;
 }
@@ -70,6 +70,7 @@ bool answer_values_agree(AnswerWork *w, const AnswerTree *p, int a, int sa, cons
     mpq_init(u);
     mpq_init(v);
     w->sign = sa;
+    w->limited = false;
     bool exact = answer_exact(w, p, a, u), equal = false;
     w->sign = sb;
     exact = exact && answer_exact(w, q, b, v);
@@ -82,7 +83,7 @@ bool answer_values_agree(AnswerWork *w, const AnswerTree *p, int a, int sa, cons
     }
     mpq_clear(u);
     mpq_clear(v);
-    if (exact) return equal;
+    if (exact || w->limited) return equal; // what is too large exactly would look equal in floating point
     int agreed = 0;
     for (w->point = 0; w->point < ANSWER_POINTS; w->point++) {
         w->variables = w->branched = w->absolute = false;
@@ -94,13 +95,14 @@ bool answer_values_agree(AnswerWork *w, const AnswerTree *p, int a, int sa, cons
         // off the positive axis roots and logarithms depend on how a formula is written
         bool vague = w->variables && (w->branched || (w->point == ANSWER_POINTS - 1 && w->absolute));
         if (!f.ok && !g.ok && (w->point >= 1 || w->variables)) continue;
+        if (w->point == ANSWER_FAR && w->variables && (!f.ok || !g.ok)) continue; // one is too large there
         if (!f.ok || !g.ok) return false;
         if (!answer_values_equal(f, g)) {
             if (vague) continue;
             bool constant = !w->variables && f.im == 0 && g.im == 0;
             return constant && answer_within_tolerance(w, x, y, fabsl(f.re - g.re));
         }
-        agreed += !vague || w->point < 3;
+        agreed += !vague || w->point < ANSWER_FAR;
         if (!w->variables) return true; // a constant is the same everywhere
     }
     return agreed > 0;
@@ -195,7 +197,10 @@ int answer_intervals(AnswerTree *p, int v, AnswerInterval *out, int n, int *name
     if (k->kind == AN_UNION || k->kind == AN_LIST) {
         for (int c = k->child; c >= 0 && n >= 0; c = p->v[c].next) {
             if (k->kind == AN_LIST && p->v[c].kind != AN_REL) return -1;
-            n = answer_intervals(p, c, out, n, name);
+            int variable = -1;
+            n = answer_intervals(p, c, out, n, &variable);
+            if (name && *name >= 0 && variable >= 0 && p->v[*name].name != p->v[variable].name) return -1; // x < 0, y < 0
+            if (name && variable >= 0) *name = variable;
         }
         return n;
     }
@@ -283,9 +288,9 @@ int answer_factor_sign(AnswerWork *w, const AnswerTree *p, int a, const AnswerTr
     for (w->point = 0; w->point < ANSWER_POINTS; w->point++) {
         w->variables = w->branched = w->absolute = false;
         AnswerValue f = answer_difference(w, p, a), g = answer_difference(w, q, b);
-        if (w->point >= 3 && (w->branched || (w->point == ANSWER_POINTS - 1 && w->absolute))) continue;
+        if (w->point > ANSWER_FAR && (w->branched || (w->point == ANSWER_POINTS - 1 && w->absolute))) continue;
         variables |= w->variables;
-        if (!f.ok && !g.ok) continue;
+        if ((!f.ok && !g.ok) || (w->point == ANSWER_FAR && (!f.ok || !g.ok))) continue;
         if (!f.ok || !g.ok || answer_size(f) <= 100 * f.err) return 0;
         AnswerValue r = answer_div(f, g);
         if (!r.ok || (agreed > 0 && !answer_values_equal(r, ratio))) return 0;
@@ -336,9 +341,9 @@ bool answer_relations_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, 
 
 typedef struct { int node, sign; } AnswerElement;
 
-// Appends v or, where \pm is in it, both its values.
+// Appends v or, where \pm is in it, both its values; -1 if there are too many.
 int answer_element(const AnswerTree *p, int v, AnswerElement *out, int n) {
-    if (n + 2 > ANSWER_MAX_LIST) return n;
+    if (n < 0 || n + 2 > ANSWER_MAX_LIST) return -1;
     AnswerElement plus = {v, 1}, minus = {v, -1};
     out[n++] = plus;
     if (p->pm && answer_is_value(p, v) && answer_contains(p, v, AN_PM)) out[n++] = minus;
@@ -366,11 +371,29 @@ int answer_elements(AnswerWork *w, AnswerTree *p, int v, AnswerElement *out, boo
     return n;
 }
 
+// What a list or an equation gives its values to: x of "x = 1, 2" and of "x = \pm 1"; -1: nothing, or each element its own.
+int answer_list_label(const AnswerTree *p, int v) {
+    const AnswerNode *k = &p->v[v];
+    if (k->kind == AN_LIST && k->count > 0) {
+        for (int c = p->v[k->child].next; c >= 0; c = p->v[c].next) if (p->v[c].kind == AN_REL) return -1;
+        k = &p->v[k->child];
+    }
+    if (k->kind != AN_REL) return -1;
+    return answer_is_label(p, k->child) ? k->child : -1;
+}
+
+bool answer_has_relation(const AnswerTree *p, int v) {
+    for (int c = p->v[v].child; c >= 0; c = p->v[c].next) if (p->v[c].kind == AN_REL) return true;
+    return p->v[v].kind == AN_REL;
+}
+
 bool answer_lists_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b, bool named) {
     AnswerElement x[ANSWER_MAX_LIST], y[ANSWER_MAX_LIST];
     bool used[ANSWER_MAX_LIST] = {false};
     int n = answer_elements(w, p, a, x, named), m = answer_elements(w, q, b, y, named);
-    if (n != m) return false;
+    int label_a = answer_list_label(p, a), label_b = answer_list_label(q, b);
+    if (n < 0 || n != m || (label_a >= 0 && label_b >= 0 && !answer_same(w, p, label_a, q, label_b))) return false;
+    if (named && answer_has_relation(p, a) && answer_has_relation(q, b)) return false; // both name their elements: names count
     for (int i = 0; i < n; i++) {
         int j = 0;
         for (; j < m; j++) {
@@ -428,6 +451,7 @@ bool answer_nodes_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int 
 }
 
 bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b) {
+    if (p->power && q->power && p->power != q->power) return false; // cm^2 is not cm^3
     AnswerNode *x = &p->v[a], *y = &q->v[b];
     bool list_a = x->kind == AN_LIST || x->kind == AN_SET, list_b = y->kind == AN_LIST || y->kind == AN_SET;
     bool pm = (p->pm && answer_contains(p, a, AN_PM)) || (q->pm && answer_contains(q, b, AN_PM));

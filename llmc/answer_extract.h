@@ -11,6 +11,8 @@ text says "the answer is", for the last formula, number or choice letter. Everyt
 
 #include "answer_lex.h" // answer_starts, answer_is_space
 
+#define ANSWER_MAX_PART (1 << 18) // the answer is looked for in the last so many bytes
+
 // ----------------------------------------------------------------------------
 // the part that counts
 
@@ -24,16 +26,20 @@ bool answer_part(const char **s, size_t *n) {
     static const char *const ends[] = {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>"};
     size_t from = 0, to = *n;
     bool thinking = false;
-    for (size_t i = 0; i < *n; i++) {
-        if ((*s)[i] != '<') continue;
-        if (answer_at_text(*s + i, *n - i, "</think>")) { from = i + 8; thinking = false; }
-        else if (answer_at_text(*s + i, *n - i, "<think>")) thinking = true;
+    for (size_t i = 0; i + 1 < *n; i++) {
+        const char *c = (*s) + i;
+        if (*c != '<' || (c[1] != '/' && c[1] != 't')) continue;
+        if (answer_at_text(c, *n - i, "</think>")) { from = i + 8; thinking = false; }
+        else if (answer_at_text(c, *n - i, "<think>")) thinking = true;
     }
-    for (size_t i = from; i < to; i++) {
-        for (size_t k = 0; k < sizeof ends / sizeof ends[0] && (*s)[i] == '<'; k++) {
-            if (answer_at_text(*s + i, *n - i, ends[k])) to = i;
+    for (size_t i = from; i + 1 < to; i++) {
+        const char *c = (*s) + i;
+        if (*c != '<' || (c[1] != '/' && c[1] != '|')) continue;
+        for (size_t k = 0; k < sizeof ends / sizeof ends[0]; k++) {
+            if (answer_at_text(c, *n - i, ends[k])) to = i;
         }
     }
+    if (to - from > ANSWER_MAX_PART) from = to - ANSWER_MAX_PART;
     *s += from;
     *n = to - from;
     return !thinking;
@@ -216,6 +222,10 @@ bool answer_last_number(Str *answer, const char *s, size_t n) {
         if (!answer_is_digit(s[end - 1])) continue;
         size_t from = end;
         while (from > 0 && (answer_is_digit(s[from - 1]) || (strchr(".,:/", s[from - 1]) && s[from - 1] && from < end && answer_is_digit(s[from])))) from--;
+        if (from > 1 && (s[from - 1] | 32) == 'e' && answer_is_digit(s[from - 2])) { // 1.5e6
+            from--;
+            while (from > 0 && (answer_is_digit(s[from - 1]) || s[from - 1] == '.')) from--;
+        }
         while (from < end && strchr(",:/", s[from])) from++;
         bool word = (from > 0 && answer_is_letter(s[from - 1])) || (end < n && answer_is_letter(s[end]));
         if (word) { end = from + 1; continue; }

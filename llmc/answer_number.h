@@ -27,6 +27,7 @@ typedef struct {
     bool hundredth;      // % divides by 100
     bool natural;        // \log without a base is \ln, not base 10
     bool variables, branched, absolute; // found on the way: a variable; a root or logarithm off the positive axis; |z|
+    bool limited;        // an exact result was too large to hold
     double error;        // numbers may differ by so much
 } AnswerWork;
 
@@ -36,7 +37,8 @@ typedef struct {
 bool answer_within_bits(AnswerWork *w, mpq_srcptr q) {
     long bits = (long)(mpz_sizeinbase(mpq_numref(q), 2) + mpz_sizeinbase(mpq_denref(q), 2));
     w->bits += bits;
-    return bits <= ANSWER_MAX_BITS && w->bits <= ANSWER_MAX_WORK;
+    w->limited |= bits > ANSWER_MAX_BITS || w->bits > ANSWER_MAX_WORK;
+    return !w->limited;
 }
 
 // q = q^e for a whole e.
@@ -47,7 +49,7 @@ bool answer_exact_power(AnswerWork *w, mpq_ptr q, long e) {
         e = -e;
     }
     long bits = (long)(mpz_sizeinbase(mpq_numref(q), 2) > mpz_sizeinbase(mpq_denref(q), 2) ? mpz_sizeinbase(mpq_numref(q), 2) : mpz_sizeinbase(mpq_denref(q), 2));
-    if (e > ANSWER_MAX_BITS || (bits > 1 && e * bits > ANSWER_MAX_BITS)) return false;
+    if (e > ANSWER_MAX_BITS || (bits > 1 && e * bits > ANSWER_MAX_BITS)) { w->limited = true; return false; }
     mpz_pow_ui(mpq_numref(q), mpq_numref(q), (unsigned long)e);
     mpz_pow_ui(mpq_denref(q), mpq_denref(q), (unsigned long)e);
     return answer_within_bits(w, q);
@@ -168,6 +170,7 @@ real_t answer_size(AnswerValue a) { return a.im == 0 ? fabsl(a.re) : hypotl(a.re
 
 AnswerValue answer_mul(AnswerValue a, AnswerValue b) {
     real_t size = answer_size(a) * answer_size(b);
+    if (a.err == 0 && b.err == 0 && a.im == 0 && b.im == 0 && size < 1e18L && a.re == truncl(a.re) && b.re == truncl(b.re)) return answer_value(a.re * b.re, 0, 0);
     return answer_value(a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re, answer_size(a) * b.err + answer_size(b) * a.err + a.err * b.err + size * ANSWER_EPS);
 }
 AnswerValue answer_div(AnswerValue a, AnswerValue b) {
@@ -179,7 +182,7 @@ AnswerValue answer_div(AnswerValue a, AnswerValue b) {
     return r;
 }
 AnswerValue answer_exp(AnswerValue a) {
-    if (a.re > 11000 || a.err > 1) return answer_none();
+    if (fabsl(a.re) > 11000 || a.err > 1) return answer_none();
     real_t size = expl(a.re);
     return answer_value(a.im == 0 ? size : size * cosl(a.im), a.im == 0 ? 0 : size * sinl(a.im), size * (a.err + ANSWER_EPS * (1 + fabsl(a.im))));
 }
@@ -192,10 +195,11 @@ AnswerValue answer_log(AnswerWork *w, AnswerValue a) {
 }
 AnswerValue answer_pow_integer(AnswerValue a, long n) {
     AnswerValue r = answer_value(1, 0, 0);
+    bool nonzero = a.re != 0 || a.im != 0;
     for (unsigned long e = (unsigned long)labs(n); e; e >>= 1) {
         if (e & 1) r = answer_mul(r, a);
         if (e > 1) a = answer_mul(a, a);
-        if (!r.ok || !a.ok) return answer_none();
+        if (!r.ok || !a.ok || (r.re == 0 && r.im == 0 && nonzero)) return answer_none(); // too large, too small
     }
     return n < 0 ? answer_div(answer_value(1, 0, 0), r) : r;
 }
@@ -215,7 +219,7 @@ AnswerValue answer_sin(AnswerValue a, bool cosine) {
 }
 AnswerValue answer_add(AnswerValue a, AnswerValue b, int sign) {
     AnswerValue r = answer_value(a.re + sign * b.re, a.im + sign * b.im, a.err + b.err);
-    r.err += ANSWER_EPS * answer_size(r);
+    if (r.err > 0 || r.im != 0 || r.re != truncl(r.re)) r.err += ANSWER_EPS * answer_size(r); // whole numbers stay exact
     return r;
 }
 
@@ -259,14 +263,16 @@ real_t answer_random(uint64_t name, int k) {
     return (real_t)((x ^ (x >> 31)) >> 11) / 9007199254740992.0L;
 }
 
-#define ANSWER_POINTS 5 // three positive, a negative, a complex one
+#define ANSWER_POINTS 6 // four positive, a negative, a complex one
+#define ANSWER_FAR 3    // the largest: tells floors apart, but powers may be too large there
 AnswerValue answer_variable(const AnswerWork *w, uint64_t name) {
     real_t u = answer_random(name, w->point);
     switch (w->point) {
     case 0: return answer_value(1.1L + 1.7L * u, 0, 0);
     case 1: return answer_value(0.25L + 0.6L * u, 0, 0);
     case 2: return answer_value(3.2L + 2.9L * u, 0, 0);
-    case 3: return answer_value(-0.4L - 1.3L * u, 0, 0);
+    case ANSWER_FAR: return answer_value(37 + 50 * u, 0, 0);
+    case 4: return answer_value(-0.4L - 1.3L * u, 0, 0);
     default: return answer_value(0.5L + u, 0.3L + 0.7L * answer_random(name, w->point + 1), 0);
     }
 }
@@ -275,7 +281,7 @@ AnswerValue answer_eval(AnswerWork *w, const AnswerTree *p, int v, bool angle);
 
 // f(x), sums and the like: unknown functions of their parts, smooth, and another one for each name.
 AnswerValue answer_opaque(AnswerWork *w, const AnswerTree *p, const AnswerNode *k) {
-    AnswerValue sum = answer_value(answer_random(k->name, 10), 0, 0);
+    AnswerValue sum = answer_value(answer_random(k->name, 10 + 1000 * w->point), 0, 0); // differs between points, or f(1) = 0 would be f(1) = 1 times a factor
     int i = 11;
     for (int c = k->child; c >= 0; c = p->v[c].next, i++) {
         const AnswerNode *part = &p->v[c];

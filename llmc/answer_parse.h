@@ -39,7 +39,7 @@ typedef struct {
 
 typedef struct {
     AnswerTokens *t;
-    int at, n, n_numbers, depth, bars, root, words;
+    int at, n, n_numbers, depth, bars, root, words, power; // power: of the unit
     bool failed, pm, log, percent;
     AnswerNode v[ANSWER_MAX_NODES];
     mpq_t numbers[ANSWER_MAX_NUMBERS];
@@ -179,14 +179,14 @@ int answer_number_word(const char *s, size_t n) {
 // After digits: _8, _{8}, _{\text{eight}}. Returns a node of digits and base, both of which must agree.
 int answer_base(AnswerTree *p, const char *digits, size_t n) {
     int v = answer_node(p, AN_BASE, -1);
-    bool group = answer_take(p, TK_OPEN, '{');
+    bool group = answer_take(p, TK_OPEN, '{'), paren = answer_take(p, TK_OPEN, '(');
     const AnswerToken *k = answer_peek(p, 0);
     if (p->failed) return 0;
     p->at++;
     p->v[v].number = answer_is_integer(p, k) ? atoi(answer_token_text(p, k)) : k->kind == TK_WORD || k->kind == TK_TEXT ? answer_number_word(answer_token_text(p, k), (size_t)k->n) : 0;
     while (n > 1 && *digits == '0') { digits++; n--; }
     p->v[v].name = answer_hash(ANSWER_HASH, digits, n);
-    if (p->v[v].number < 2 || (group && !answer_take(p, TK_CLOSE, '}'))) return answer_fail(p);
+    if (p->v[v].number < 2 || (paren && !answer_take(p, TK_CLOSE, ')')) || (group && !answer_take(p, TK_CLOSE, '}'))) return answer_fail(p);
     return v;
 }
 
@@ -456,7 +456,7 @@ int answer_primary_any(AnswerTree *p) {
         } else index = answer_integer(p, k->sub ? k->sub : 2);
         int saved = p->bars;
         p->bars = 0;
-        int arg = answer_primary_any(p); // \sqrt19 is read as people mean it
+        int arg = answer_primary(p); // \sqrt19 is read as people mean it
         p->bars = saved;
         return answer_node2(p, AN_ROOT, index, arg);
     }
@@ -579,8 +579,9 @@ int answer_units(AnswerTree *p, int v) {
         for (int i = 0; i < k->n; i++) { // "5 \text{ or } 6", "3 \text{ R } 2" and "2 \text{ (mod 5)}" say more than a unit
             if (answer_is_digit(s[i]) && !(i > 0 && (s[i - 1] == '^' || answer_is_letter(s[i - 1])))) return answer_fail(p);
         }
-        if (answer_at(p, TK_OP, '^')) {
-            p->at++;
+        if (answer_take(p, TK_OP, '^')) {
+            const AnswerToken *e = answer_peek(p, answer_at(p, TK_OPEN, '{'));
+            p->power = answer_is_integer(p, e) ? atoi(answer_token_text(p, e)) : 0;
             answer_exponent(p);
         }
         if (answer_at(p, TK_OP, '/') && (answer_peek(p, 1)->kind == TK_WORD || answer_peek(p, 1)->kind == TK_TEXT)) p->at++;
@@ -684,7 +685,7 @@ int answer_list(AnswerTree *p, AnswerKind kind) {
 // Reads a whole answer. The numbers in it must be freed with answer_tree_free, also after a failure.
 bool answer_parse(AnswerTree *p, AnswerTokens *t) {
     p->t = t;
-    p->at = p->n = p->n_numbers = p->depth = p->bars = p->root = p->words = 0;
+    p->at = p->n = p->n_numbers = p->depth = p->bars = p->root = p->words = p->power = 0;
     p->failed = p->pm = p->log = p->percent = false;
     answer_node(p, AN_TEXT, -1); // node 0, what failures return
     int list = answer_list(p, AN_LIST);

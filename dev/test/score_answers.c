@@ -58,6 +58,7 @@ int main(int argc, char **argv) {
         Table kinds = {.n = 0};
         Row *all = table_row(&kinds, "all"), *human = table_row(&kinds, "human");
         double total = 0, worst = 0;
+        Str slowest = {0};
         char *rest = text;
         for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
             cJSON *o = *line ? json_parse(line, strlen(line), argv[a], &err) : NULL;
@@ -90,7 +91,7 @@ int main(int argc, char **argv) {
                 verdict = answer_equal(gold.s, pred.s);
                 double took = now_s() - start;
                 total += took;
-                if (took > worst) worst = took;
+                if (took > worst) { worst = took; slowest.n = 0; str_printf(&slowest, "%.100s ||| %.100s", gold.s, pred.s); }
             }
             const char *mode = field(o, "mode", NULL), *rule = field(o, "rule", "");
             Row *rows[3] = {all, table_row(&kinds, mode ? mode : field(o, "kind", "?")), strcmp(rule, "human") == 0 ? human : NULL};
@@ -111,7 +112,8 @@ int main(int argc, char **argv) {
             Row *r = &kinds.rows[i];
             if (r->n) printf("%-18s %6d %7.2f%% %8d %8d\n", r->name, r->n, 100.0 * r->right / r->n, r->false_accepts, r->false_rejects);
         }
-        printf("mean %.1f us, worst %.1f us\n\n", 1e6 * total / (all->n ? all->n : 1), 1e6 * worst);
+        printf("mean %.1f us, worst %.1f us: %s\n\n", 1e6 * total / (all->n ? all->n : 1), 1e6 * worst, slowest.n ? slowest.s : "");
+        str_free(&slowest);
         free(text);
     }
     return 0;
