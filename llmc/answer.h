@@ -3,9 +3,9 @@ The reward's eye: is the answer in a completion the right one?
 
     answer_extract.h   where the answer stands in a completion
     answer_lex.h       LaTeX, ASCII and Unicode to tokens
-    answer_parse.h     tokens to a tree
+    answer_parse.h     tokens to a tree (answer_tree.h)
     answer_number.h    exact fractions, and complex numbers where those do not suffice
-    answer_equal.h     tuples, sets, intervals, equations, matrices: part by part
+    answer_equal.h     tuples, sets, intervals, equations, matrices: part by part (answer_matrix.h)
 
 Two answers are equal if they are the same text (white space and dress aside) or mean the same by the rules of
 answer_equal.h. What is no mathematics (a word, a sentence) is compared as text alone, without regard to case where there are words.

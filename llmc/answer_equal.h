@@ -6,6 +6,7 @@ answer_number.h decides. A left-hand side that only names the answer ("x =", "f(
 #ifndef LLMC_ANSWER_EQUAL_H
 #define LLMC_ANSWER_EQUAL_H
 
+#include "answer_matrix.h" // answer_matrix_value
 #include "answer_number.h" // answer_exact, answer_eval
 
 #define ANSWER_MAX_LIST 200
@@ -95,7 +96,7 @@ bool answer_values_agree(AnswerWork *w, const AnswerTree *p, int a, int sa, cons
         // off the positive axis roots and logarithms depend on how a formula is written
         bool vague = w->variables && (w->branched || (w->point == ANSWER_POINTS - 1 && w->absolute));
         if (!f.ok && !g.ok && (w->point >= 1 || w->variables)) continue;
-        if (w->point == ANSWER_FAR && w->variables && (!f.ok || !g.ok)) continue; // one is too large there
+        if ((w->point == ANSWER_FAR || w->point == ANSWER_POINTS - 1) && w->variables && (!f.ok || !g.ok)) continue; // too large, or only known on the real line
         if (!f.ok || !g.ok) return false;
         if (!answer_values_equal(f, g)) {
             if (vague) continue;
@@ -290,7 +291,7 @@ int answer_factor_sign(AnswerWork *w, const AnswerTree *p, int a, const AnswerTr
         AnswerValue f = answer_difference(w, p, a), g = answer_difference(w, q, b);
         if (w->point > ANSWER_FAR && (w->branched || (w->point == ANSWER_POINTS - 1 && w->absolute))) continue;
         variables |= w->variables;
-        if ((!f.ok && !g.ok) || (w->point == ANSWER_FAR && (!f.ok || !g.ok))) continue;
+        if ((!f.ok && !g.ok) || ((w->point == ANSWER_FAR || w->point == ANSWER_POINTS - 1) && (!f.ok || !g.ok))) continue;
         if (!f.ok || !g.ok || answer_size(f) <= 100 * f.err) return 0;
         AnswerValue r = answer_div(f, g);
         if (!r.ok || (agreed > 0 && !answer_values_equal(r, ratio))) return 0;
@@ -474,13 +475,19 @@ bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, in
         if (r->failed) return false;
         return r == p ? answer_values(w, p, quotient, 1, q, b, 1) : answer_values(w, p, a, 1, q, quotient, 1);
     }
+    if (answer_contains(p, a, AN_MATRIX) && answer_contains(q, b, AN_MATRIX)) { // \frac{1}{2} times a matrix
+        int u = answer_matrix_value(p, a), v = answer_matrix_value(q, b);
+        if (u < 0 || v < 0) return answer_same(w, p, a, q, b);
+        x = &p->v[u];
+        y = &q->v[v];
+        return x->count == y->count && x->number == y->number && x->sub == y->sub && answer_parts_equal(w, p, u, q, v);
+    }
     if (answer_is_value(p, a) && answer_is_value(q, b)) return answer_values(w, p, a, 1, q, b, 1);
     if (x->kind != y->kind) return false;
     switch (x->kind) {
     case AN_BASE: return x->number == y->number && x->name == y->name;
     case AN_TEXT: return x->name == y->name;
     case AN_BRACKET: return x->sub == y->sub && x->close == y->close && x->count == y->count && answer_parts_equal(w, p, a, q, b);
-    case AN_MATRIX: return x->count == y->count && x->number == y->number && x->sub == y->sub && answer_parts_equal(w, p, a, q, b);
     case AN_SETOP: return x->sub == y->sub && answer_parts_equal(w, p, a, q, b);
     case AN_UNION: return answer_lists_equal(w, p, a, q, b, false) && answer_parts_equal(w, p, a, q, b);
     default: return answer_same(w, p, a, q, b);

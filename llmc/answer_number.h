@@ -190,7 +190,7 @@ AnswerValue answer_log(AnswerWork *w, AnswerValue a) {
     real_t size = answer_size(a);
     if (!(size > 4 * a.err)) return answer_none();
     if (a.im != 0 || a.re < 0) w->branched = true;
-    real_t re = logl(size), im = a.im == 0 && a.re > 0 ? 0 : atan2l(a.im, a.re);
+    real_t re = logl(size), im = a.im == 0 ? (a.re > 0 ? 0 : ANSWER_PI) : atan2l(a.im, a.re); // not -pi for -0
     return answer_value(re, im, a.err / size + ANSWER_EPS * (1 + fabsl(re) + fabsl(im)));
 }
 AnswerValue answer_pow_integer(AnswerValue a, long n) {
@@ -324,9 +324,9 @@ AnswerValue answer_eval(AnswerWork *w, const AnswerTree *p, int v, bool angle) {
     case AN_CALL: case AN_BIG: return answer_opaque(w, p, k);
     case AN_FACTORIAL: {
         AnswerValue a = answer_eval(w, p, k->child, angle);
-        if (!a.ok || a.im != 0 || a.re > 1700 || a.re <= -1) return answer_none();
+        if (!a.ok || a.im != 0 || a.re > 1700) return answer_none();
         real_t g = tgammal(a.re + 1);
-        return answer_value(g, 0, g * (a.err * 10 + 1e-17L));
+        return answer_value(g, 0, fabsl(g) * (a.err * 10 + 1e-17L));
     }
     case AN_ADD: case AN_MUL: case AN_DIV: case AN_NEG: case AN_PM: case AN_POW: case AN_ROOT: case AN_FUNC: case AN_BINOM: case AN_PERCENT: case AN_DEGREE: break;
     default: return answer_none();
@@ -367,7 +367,7 @@ AnswerValue answer_eval(AnswerWork *w, const AnswerTree *p, int v, bool angle) {
             if (a.im != 0 || b.im != 0) return answer_none();
             if ((b.re > a.re) == (k->sub == FN_MAX)) a = b;
         } else if (k->kind == AN_BINOM) { // by the gamma function
-            if (a.im != 0 || b.im != 0 || a.re > 500 || a.re <= -1 || b.re <= -1 || a.re - b.re <= -1) return answer_none();
+            if (a.im != 0 || b.im != 0 || a.re > 500) return answer_none();
             real_t r = tgammal(a.re + 1) / tgammal(b.re + 1) / tgammal(a.re - b.re + 1);
             a = answer_value(r, 0, fabsl(r) * (1e-16L + 10 * (a.err + b.err)));
         } else return answer_none();
