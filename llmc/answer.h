@@ -180,7 +180,7 @@ bool answer_is_formula(const char *s, size_t n) {
     if (n >= 400) return false;
     AnswerParsed *p = (AnswerParsed *)xmalloc(sizeof *p);
     char *copy = xstrndup(s, n);
-    bool whole = answer_parse_text(p, copy) && p->tree.words <= 2;
+    bool whole = answer_parse_text(p, copy) && p->tree.words <= 2 && p->tokens.runs <= 1; // "in all 5" is prose
     answer_tree_free(&p->tree);
     free(copy);
     free(p);

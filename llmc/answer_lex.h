@@ -34,7 +34,7 @@ typedef struct {
 
 typedef struct {
     char text[ANSWER_MAX_BYTES + 64], digits[ANSWER_MAX_BYTES + 64];
-    int n_text, n_digits, n;
+    int n_text, n_digits, n, runs; // runs: of two letters and more read as products of names
     AnswerToken v[ANSWER_MAX_TOKENS + 1];
 } AnswerTokens;
 
@@ -281,6 +281,7 @@ void answer_lex_letters(AnswerTokens *t, AnswerLexer *x) {
         x->s = s + n;
         return;
     }
+    t->runs += n > 1 && !answer_is_letter(s[-(s > t->text)]);
     if ((*s == 'e' || *s == 'i') && !(n == 1 && s[1] == '_')) answer_token(t, x, TK_CONST, *s, s, 1);
     else answer_token(t, x, TK_NAME, 0, s, 1);
     x->s = s + 1;
@@ -374,7 +375,7 @@ void answer_lex_command(AnswerTokens *t, AnswerLexer *x) {
 
 // Makes tokens of s; false if there are too many or it is not mathematics.
 bool answer_lex(AnswerTokens *t, const char *source) {
-    t->n = t->n_digits = 0;
+    t->n = t->n_digits = t->runs = 0;
     if (!answer_spell(t, source)) return false;
     AnswerLexer x = {t->text, false, false, 0};
     while (*x.s && !x.failed) {
