@@ -281,7 +281,7 @@ void answer_lex_letters(AnswerTokens *t, AnswerLexer *x) {
         x->s = s + n;
         return;
     }
-    t->runs += n > 1 && !answer_is_letter(s[-(s > t->text)]);
+    t->runs += n > 1 && (s == t->text || !answer_is_letter(s[-1]));
     if ((*s == 'e' || *s == 'i') && !(n == 1 && s[1] == '_')) answer_token(t, x, TK_CONST, *s, s, 1);
     else answer_token(t, x, TK_NAME, 0, s, 1);
     x->s = s + 1;
