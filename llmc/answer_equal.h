@@ -354,7 +354,7 @@ int answer_element(const AnswerTree *p, int v, AnswerElement *out, int n) {
 // The elements of a list or set; "x = 1, 2" loses its name. named: left-hand sides go, too.
 int answer_elements(AnswerWork *w, AnswerTree *p, int v, AnswerElement *out, bool named) {
     int n = 0, kind = p->v[v].kind, others = 0;
-    if (kind != AN_LIST && kind != AN_SET) {
+    if (kind != AN_LIST && kind != AN_SET && kind != AN_UNION) {
         if (kind == AN_REL && (named || p->pm)) {
             int u = answer_stated_value(w, p, v);
             if (u >= 0) v = u;
@@ -452,7 +452,7 @@ bool answer_nodes_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int 
 }
 
 bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b) {
-    if (p->power && q->power && p->power != q->power) return false; // cm^2 is not cm^3
+    if ((p->power && q->power && p->power != q->power) || (p->unit && q->unit && p->unit != q->unit)) return false; // cm^2 is not cm^3, a.m. not p.m.
     AnswerNode *x = &p->v[a], *y = &q->v[b];
     bool list_a = x->kind == AN_LIST || x->kind == AN_SET, list_b = y->kind == AN_LIST || y->kind == AN_SET;
     bool pm = (p->pm && answer_contains(p, a, AN_PM)) || (q->pm && answer_contains(q, b, AN_PM));
@@ -489,7 +489,7 @@ bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, in
     case AN_TEXT: return x->name == y->name;
     case AN_BRACKET: return x->sub == y->sub && x->close == y->close && x->count == y->count && answer_parts_equal(w, p, a, q, b);
     case AN_SETOP: return x->sub == y->sub && answer_parts_equal(w, p, a, q, b);
-    case AN_UNION: return answer_lists_equal(w, p, a, q, b, false) && answer_parts_equal(w, p, a, q, b);
+    case AN_UNION: return answer_lists_equal(w, p, a, q, b, false); // sets among intervals
     default: return answer_same(w, p, a, q, b);
     }
 }

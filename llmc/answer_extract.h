@@ -181,7 +181,7 @@ bool answer_last_formula(Str *answer, const char *s, size_t n, size_t *end) {
         if (s[i] != '$' && s[i] != '\\') { i++; continue; }
         if (answer_formula_at(s + i, n - i, &from, &to, &after)) { best = i + from; best_end = i + to; }
         else after = after == n - i ? 1 : after; // a lone $
-        if (after == 1 && n - i > 4000) break;
+        if (after == 1 && n - i > 500) break; // or many of them would each be read to the end
         i += after ? after : s[i] == '\\' ? 2 : 1;
     }
     *end = best_end;
@@ -192,7 +192,8 @@ bool answer_last_formula(Str *answer, const char *s, size_t n, size_t *end) {
 
 // What follows the last "answer is", "answer:" or "answer" before a formula: the formula, or the sentence's rest.
 bool answer_stated(Str *answer, const char *s, size_t n) {
-    for (size_t i = n; i-- > 0;) {
+    int unclosed = 0; // formulas, each of which was read to the end
+    for (size_t i = n; i-- > 0 && unclosed < 20;) {
         if ((s[i] | 32) != 'a' || n - i < 7 || strncasecmp(s + i, "answer", 6) != 0) continue;
         size_t k = i + 6;
         while (k < n && answer_is_space(s[k])) k++;
@@ -200,11 +201,12 @@ bool answer_stated(Str *answer, const char *s, size_t n) {
         if (n - k > 3 && strncasecmp(s + k, "is", 2) == 0 && !answer_is_letter(s[k + 2])) { stated = true; k += 2; }
         if (k < n && s[k] == ':') stated = true;
         while (k < n && (answer_is_space(s[k]) || s[k] == '*' || s[k] == ':')) k++;
-        size_t from, to, after;
+        size_t from, to, after = 0;
         if (k < n && answer_formula_at(s + k, n - k, &from, &to, &after)) {
             answer_add_trimmed(answer, s + k + from, to - from);
             return true;
         }
+        unclosed += after > 0;
         if (!stated || k >= n) continue;
         size_t end = k;
         while (end < n && s[end] != '\n' && !(s[end] == '.' && (end + 1 == n || answer_is_space(s[end + 1])))) end++;

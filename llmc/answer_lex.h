@@ -263,6 +263,11 @@ void answer_lex_letters(AnswerTokens *t, AnswerLexer *x) {
         x->s = s + n;
         return;
     }
+    if (n == 1 && (*s == 'a' || *s == 'p') && s[1] == '.' && s[2] == 'm' && !answer_is_letter(s[3])) { // 9:45 a.m.
+        answer_token(t, x, TK_WORD, 0, s, 3);
+        x->s = s + 3 + (s[3] == '.');
+        return;
+    }
     if ((n == 3 && memcmp(s, "pct", 3) == 0) || (n == 7 && memcmp(s, "percent", 7) == 0)) {
         answer_token(t, x, TK_PERCENT, 0, s, n);
         x->s = s + n;
@@ -317,7 +322,7 @@ void answer_lex_text(AnswerTokens *t, AnswerLexer *x, const char *s) {
     for (size_t i = 0; i < n && number; i++) number = answer_is_digit(from[i]) || strchr(".,$%/+- ", from[i]);
     const AnswerWord *f = letters ? answer_word(ANSWER_LIST(answer_functions), from, n, false) : NULL;
     if (f && answer_after_number(t)) f = NULL; // 40\text{ min}
-    if (w == 0 || strcmp(word, "and") == 0 || strcmp(word, "or") == 0) answer_token(t, x, TK_SEP, 0, from, n);
+    if (w == 0 || strcasecmp(word, "and") == 0 || strcasecmp(word, "or") == 0) answer_token(t, x, TK_SEP, 0, from, n);
     else if (strcmp(word, "percent") == 0 || strcmp(word, "pct") == 0 || strcmp(word, "%") == 0 || strcmp(word, "\\%") == 0) answer_token(t, x, TK_PERCENT, 0, from, n);
     else if (number) x->s = s; // the braces and what they hold are read as mathematics
     else if (f) answer_token(t, x, (AnswerTokenKind)f->kind, f->sub, from, n);

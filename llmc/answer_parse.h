@@ -313,9 +313,29 @@ int answer_factor(AnswerTree *p) {
 bool answer_starts_factor(const AnswerTree *p) {
     const AnswerToken *k = answer_peek(p, 0);
     const AnswerToken *before = answer_peek(p, -1);
-    if (k->kind == TK_NUM) return before->kind == TK_CLOSE || (before->kind == TK_OP && before->sub == '!'); // (x+1)2 and 3!4!, but not x 2 and 2 3
+    if (k->kind == TK_NUM) return before->kind == TK_CLOSE || (before->kind == TK_OP && before->sub == '!') || (before->kind == TK_CONST && before->sub == 'p')
+            || (answer_peek(p, 1)->kind == TK_OP && answer_peek(p, 1)->sub == '^' && before->kind == TK_NAME); // (x+1)2, 3!4!, \pi 2 and n 2^n, but not x 2 and 2 3
     return k->kind == TK_NAME || k->kind == TK_CONST || k->kind == TK_FUNC || k->kind == TK_FRAC || k->kind == TK_SQRT || k->kind == TK_BINOM || k->kind == TK_BIG || k->kind == TK_OPEN
         || (k->kind == TK_BAR && p->bars == 0) || k->kind == TK_BEGIN || k->kind == TK_LABEL;
+}
+
+// Which unit the first word is of those that people confuse: 0 if none of them. Other units are dropped unread.
+int answer_unit(const char *s, size_t n) {
+    static const struct { const char *word; int unit; } units[] = {
+        {"mm", 1}, {"millimeter", 1}, {"millimetre", 1}, {"cm", 2}, {"centimeter", 2}, {"centimetre", 2}, {"m", 3}, {"meter", 3}, {"metre", 3}, {"km", 4}, {"kilometer", 4}, {"kilometre", 4},
+        {"inch", 5}, {"inches", 5}, {"in", 5}, {"foot", 6}, {"feet", 6}, {"ft", 6}, {"yard", 7}, {"yd", 7}, {"mile", 8}, {"mi", 8}, {"second", 9}, {"sec", 9}, {"s", 9}, {"minute", 10}, {"min", 10}, {"hour", 11}, {"hr", 11}, {"h", 11},
+        {"day", 12}, {"week", 13}, {"month", 14}, {"year", 15}, {"yr", 15}, {"cent", 16}, {"dollar", 17}, {"gram", 18}, {"g", 18}, {"kg", 19}, {"kilogram", 19}, {"mg", 20}, {"milligram", 20}, {"radian", 21}, {"rad", 21},
+        {"degree", 22}, {"deg", 22}, {"pound", 23}, {"lb", 23}, {"ounce", 24}, {"oz", 24}, {"liter", 25}, {"litre", 25}, {"ml", 26}, {"milliliter", 26}, {"gallon", 27}, {"a.m", 28}, {"am", 28}, {"p.m", 29}, {"pm", 29}, {"a.m.", 28}, {"p.m.", 29},
+    };
+    while (n > 0 && !answer_is_letter(*s)) { s++; n--; }
+    size_t w = 0;
+    while (w < n && (answer_is_letter(s[w]) || s[w] == '.')) w++;
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        size_t u = strlen(units[i].word);
+        bool plural = u > 1 && w == u + 1 && (s[u] | 32) == 's';
+        if ((w == u || plural || (w == u + 1 && s[u] == '.')) && strncasecmp(units[i].word, s, u) == 0) return units[i].unit;
+    }
+    return 0;
 }
 
 bool answer_has_number(const AnswerTree *p, int v) {
@@ -336,6 +356,7 @@ int answer_units(AnswerTree *p, int v) {
         p->at++;
         p->words++;
         const char *s = answer_token_text(p, k);
+        if (!p->unit) p->unit = answer_unit(s, (size_t)k->n);
         for (size_t i = 0; i < sizeof multipliers / sizeof multipliers[0]; i++) {
             size_t w = strlen(multipliers[i].word);
             if ((size_t)k->n >= w && strncasecmp(s, multipliers[i].word, w) == 0 && !answer_is_letter(s[w] == 's' ? s[w + 1] : s[w])) v = answer_node2(p, AN_MUL, v, answer_integer(p, multipliers[i].value));
@@ -449,7 +470,7 @@ int answer_list(AnswerTree *p, AnswerKind kind) {
 // Reads a whole answer. The numbers in it must be freed with answer_tree_free, also after a failure.
 bool answer_parse(AnswerTree *p, AnswerTokens *t) {
     p->t = t;
-    p->at = p->n = p->n_numbers = p->depth = p->bars = p->root = p->words = p->power = 0;
+    p->at = p->n = p->n_numbers = p->depth = p->bars = p->root = p->words = p->power = p->unit = 0;
     p->failed = p->pm = p->log = p->percent = false;
     answer_node(p, AN_TEXT, -1); // node 0, what failures return
     int list = answer_list(p, AN_LIST);

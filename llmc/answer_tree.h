@@ -35,7 +35,7 @@ typedef struct {
 
 typedef struct {
     AnswerTokens *t;
-    int at, n, n_numbers, depth, bars, root, words, power; // power: of the unit
+    int at, n, n_numbers, depth, bars, root, words, power, unit; // power: of the unit
     bool failed, pm, log, percent;
     AnswerNode v[ANSWER_MAX_NODES];
     mpq_t numbers[ANSWER_MAX_NUMBERS];
