@@ -4,7 +4,7 @@ The reward's eye: is the answer in a completion the right one?
     answer_extract.h   where the answer stands in a completion
     answer_lex.h       LaTeX, ASCII and Unicode to tokens
     answer_parse.h     tokens to a tree (answer_tree.h)
-    answer_number.h    exact fractions, and complex numbers where those do not suffice
+    answer_number.h    exact fractions, and complex numbers where those do not suffice (answer_value.h)
     answer_equal.h     tuples, sets, intervals, equations, matrices: part by part (answer_matrix.h)
 
 Two answers are equal if they are the same text (white space and dress aside) or mean the same by the rules of
@@ -136,11 +136,13 @@ int answer_meaning_equal(const char *gold, const char *given, double error) {
     return verdict;
 }
 
-// The inside of the box if s has one; s up to an end token.
+// The inside of the box if s has one; s up to an end token, without **.
 const char *answer_unwrap(Str *inner, const char *s) {
     if (strstr(s, "box") && answer_extract(inner, s, strlen(s))) return inner->s;
-    if (!strchr(s, '<')) return s;
     size_t n = strlen(s);
+    bool bold = n > 4 && answer_starts(s, "**") && strcmp(s + n - 2, "**") == 0;
+    if (!bold && !strchr(s, '<')) return s;
+    if (bold) { s += 2; n -= 4; }
     if (!answer_part(&s, &n)) n = 0;
     str_add(inner, s, n);
     return inner->s;

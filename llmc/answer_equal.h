@@ -1,133 +1,17 @@
 /*
 Do two trees mean the same? Structures part by part: tuples in order, lists and sets in any order, intervals with their brackets,
 unions, inequalities as the intervals they describe, equations up to a factor, matrices entry by entry. Where a part is a value,
-answer_number.h decides. A left-hand side that only names the answer ("x =", "f(x) =", "x \in") may be missing on one side.
+answer_value.h decides. A left-hand side that only names the answer ("x =", "f(x) =", "x \in") may be missing on one side.
 */
 #ifndef LLMC_ANSWER_EQUAL_H
 #define LLMC_ANSWER_EQUAL_H
 
 #include "answer_matrix.h" // answer_matrix_value
-#include "answer_number.h" // answer_exact, answer_eval
+#include "answer_value.h"  // answer_values
 
 #define ANSWER_MAX_LIST 200
 
 bool answer_nodes_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b);
-
-// ----------------------------------------------------------------------------
-// values
-
-// The same formula, node for node.
-bool answer_same(AnswerWork *w, const AnswerTree *p, int a, const AnswerTree *q, int b) {
-    const AnswerNode *x = &p->v[a], *y = &q->v[b];
-    if (++w->steps > ANSWER_MAX_STEPS || x->kind != y->kind || x->sub != y->sub || x->close != y->close || x->count != y->count || x->name != y->name) return false;
-    if (x->kind == AN_NUM && !mpq_equal(p->numbers[x->number], q->numbers[y->number])) return false;
-    if (x->kind == AN_BASE && x->number != y->number) return false;
-    int c = x->child, d = y->child;
-    for (; c >= 0 && d >= 0; c = p->v[c].next, d = q->v[d].next) {
-        if (p->v[c].rel != q->v[d].rel || !answer_same(w, p, c, q, d)) return false;
-    }
-    return c < 0 && d < 0;
-}
-
-bool answer_contains(const AnswerTree *p, int v, AnswerKind kind) {
-    if (p->v[v].kind == kind) return true;
-    for (int c = p->v[v].child; c >= 0; c = p->v[c].next) {
-        if (answer_contains(p, c, kind)) return true;
-    }
-    return false;
-}
-
-// +1 or -1 for the two infinities, 0 for the rest.
-int answer_infinity(const AnswerTree *p, int v) {
-    int sign = 1;
-    for (; p->v[v].kind == AN_NEG; v = p->v[v].child) sign = -sign;
-    return p->v[v].kind == AN_CONST && p->v[v].sub == 'o' ? sign : 0;
-}
-
-// A decimal as it was written, perhaps with a sign: its node, else NULL.
-const AnswerNode *answer_literal(const AnswerTree *p, int v) {
-    while (p->v[v].kind == AN_NEG) v = p->v[v].child;
-    return p->v[v].kind == AN_NUM && p->v[v].literal ? &p->v[v] : NULL;
-}
-
-// May a decimal of at least six places stand for a value that has more? x's last place is 10^-decimals. Against a value that is
-// itself a decimal it must be rounded right; against one that never ends, cut off counts as well.
-bool answer_rounds(const AnswerNode *x, const AnswerNode *y, real_t difference) {
-    if (!x || x->decimals < 6 || x->significant < 6) return false;
-    if (y && y->decimals >= 6 && y->decimals <= x->decimals) return false;
-    if (y && y->decimals < 6 && x->significant < 12) return false; // 4.999999 is not 5, 4.999999999999 is
-    real_t place = powl(10, -(real_t)x->decimals);
-    return difference <= (y && y->decimals >= 6 ? 0.5000001L : 1.0000001L) * place;
-}
-
-bool answer_within_tolerance(const AnswerWork *w, const AnswerNode *x, const AnswerNode *y, real_t difference) {
-    return answer_rounds(x, y, difference) || answer_rounds(y, x, difference) || (w->error > 0 && difference <= w->error * (1 + 1e-12L));
-}
-
-// Two values at one setting of % and \log. sa, sb: what \pm is on each side.
-bool answer_values_agree(AnswerWork *w, const AnswerTree *p, int a, int sa, const AnswerTree *q, int b, int sb) {
-    const AnswerNode *x = answer_literal(p, a), *y = answer_literal(q, b);
-    mpq_t u, v;
-    mpq_init(u);
-    mpq_init(v);
-    w->sign = sa;
-    w->limited = false;
-    bool exact = answer_exact(w, p, a, u), equal = false;
-    w->sign = sb;
-    exact = exact && answer_exact(w, q, b, v);
-    if (exact) {
-        equal = mpq_equal(u, v);
-        if (!equal && (x || y || w->error > 0)) {
-            mpq_sub(u, u, v);
-            equal = answer_within_tolerance(w, x, y, fabsl((real_t)mpq_get_d(u)));
-        }
-    }
-    mpq_clear(u);
-    mpq_clear(v);
-    if (exact || w->limited) return equal; // what is too large exactly would look equal in floating point
-    int agreed = 0;
-    for (w->point = 0; w->point < ANSWER_POINTS; w->point++) {
-        w->variables = w->branched = w->absolute = false;
-        w->sign = sa;
-        AnswerValue f = answer_eval(w, p, a, false);
-        w->sign = sb;
-        AnswerValue g = answer_eval(w, q, b, false);
-        if (w->steps > ANSWER_MAX_STEPS) return false;
-        // off the positive axis roots and logarithms depend on how a formula is written
-        bool vague = w->variables && (w->branched || (w->point == ANSWER_POINTS - 1 && w->absolute));
-        if (!f.ok && !g.ok && (w->point >= 1 || w->variables)) continue;
-        if ((w->point == ANSWER_FAR || w->point == ANSWER_POINTS - 1) && w->variables && (!f.ok || !g.ok)) continue; // too large, or only known on the real line
-        if (!f.ok || !g.ok) return false;
-        if (!answer_values_equal(f, g)) {
-            if (vague) continue;
-            bool constant = !w->variables && f.im == 0 && g.im == 0;
-            return constant && answer_within_tolerance(w, x, y, fabsl(f.re - g.re));
-        }
-        agreed += !vague || w->point < ANSWER_FAR;
-        if (!w->variables) return true; // a constant is the same everywhere
-    }
-    return agreed > 0;
-}
-
-bool answer_is_value(const AnswerTree *p, int v) { return p->v[v].kind <= AN_DEGREE; }
-
-bool answer_values(AnswerWork *w, const AnswerTree *p, int a, int sa, const AnswerTree *q, int b, int sb) {
-    int i = answer_infinity(p, a), j = answer_infinity(q, b);
-    if (i || j) return i == j;
-    if (sa == sb && answer_same(w, p, a, q, b)) return true;
-    w->hundredth = w->natural = false;
-    if (answer_values_agree(w, p, a, sa, q, b, sb)) return true;
-    if (p->percent != q->percent) { // 8% is 8 as people write it, and 0.08
-        w->hundredth = true;
-        if (answer_values_agree(w, p, a, sa, q, b, sb)) return true;
-        w->hundredth = false;
-    }
-    if (!p->log && !q->log) return false;
-    w->natural = true;
-    bool equal = answer_values_agree(w, p, a, sa, q, b, sb);
-    w->natural = false;
-    return equal;
-}
 
 // ----------------------------------------------------------------------------
 // relations
@@ -139,7 +23,7 @@ bool answer_is_label(const AnswerTree *p, int v) {
     if (k->kind == AN_CONST) return k->sub == 'e' || k->sub == 'i'; // a variable e, as in e = 5
     if (k->kind == AN_POW) return answer_is_label(p, k->child) && p->v[p->v[k->child].next].kind == AN_NEG; // f^{-1}
     if (k->kind == AN_FUNC) return answer_is_label(p, k->child);
-    if (k->kind != AN_MUL && k->kind != AN_DIV && k->kind != AN_BRACKET && k->kind != AN_RATIO) return false;
+    if (k->kind != AN_MUL && k->kind != AN_DIV && k->kind != AN_BRACKET && k->kind != AN_RATIO && k->kind != AN_SETOP && k->kind != AN_UNION) return false;
     bool capitals = k->kind == AN_MUL;
     for (int c = k->child; c >= 0; c = p->v[c].next) {
         const AnswerNode *x = &p->v[c];
@@ -204,6 +88,19 @@ int answer_intervals(AnswerTree *p, int v, AnswerInterval *out, int n, int *name
             if (name && variable >= 0) *name = variable;
         }
         return n;
+    }
+    if (k->kind == AN_VAR && k->name == answer_hash(ANSWER_HASH, "mathbb{R}", 9)) {
+        AnswerInterval x = {-1, -1, false, false};
+        out[n] = x;
+        return n + 1;
+    }
+    if (k->kind == AN_SETOP && k->sub == '-' && answer_intervals(p, k->child, out, n, NULL) == n + 1 && out[n].low < 0 && out[n].high < 0) { // all but one
+        int c = p->v[k->child].next;
+        if (p->v[c].kind != AN_SET || p->v[c].count != 1) return -1;
+        AnswerInterval x = {-1, p->v[c].child, false, false}, y = {p->v[c].child, -1, false, false};
+        out[n] = x;
+        out[n + 1] = y;
+        return n + 2;
     }
     if (k->kind == AN_BRACKET && k->count == 2) {
         AnswerInterval x = {k->child, p->v[k->child].next, k->sub == '[', k->close == ']'};
@@ -376,8 +273,10 @@ int answer_elements(AnswerWork *w, AnswerTree *p, int v, AnswerElement *out, boo
 int answer_list_label(const AnswerTree *p, int v) {
     const AnswerNode *k = &p->v[v];
     if (k->kind == AN_LIST && k->count > 0) {
-        for (int c = p->v[k->child].next; c >= 0; c = p->v[c].next) if (p->v[c].kind == AN_REL) return -1;
         k = &p->v[k->child];
+        for (int c = k->next; c >= 0; c = p->v[c].next) { // "x = 1 or x = 2"
+            if (p->v[c].kind == AN_REL && (k->kind != AN_REL || p->v[p->v[c].child].kind != AN_VAR || p->v[p->v[c].child].name != p->v[k->child].name)) return -1;
+        }
     }
     if (k->kind != AN_REL) return -1;
     return answer_is_label(p, k->child) ? k->child : -1;
@@ -394,7 +293,7 @@ bool answer_lists_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int 
     int n = answer_elements(w, p, a, x, named), m = answer_elements(w, q, b, y, named);
     int label_a = answer_list_label(p, a), label_b = answer_list_label(q, b);
     if (n < 0 || n != m || (label_a >= 0 && label_b >= 0 && !answer_same(w, p, label_a, q, label_b))) return false;
-    if (named && answer_has_relation(p, a) && answer_has_relation(q, b)) return false; // both name their elements: names count
+    if (named && !(label_a >= 0 && label_b >= 0) && answer_has_relation(p, a) && answer_has_relation(q, b)) return false; // both name their elements: names count
     for (int i = 0; i < n; i++) {
         int j = 0;
         for (; j < m; j++) {
@@ -483,6 +382,9 @@ bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, in
         return x->count == y->count && x->number == y->number && x->sub == y->sub && answer_parts_equal(w, p, u, q, v);
     }
     if (answer_is_value(p, a) && answer_is_value(q, b)) return answer_values(w, p, a, 1, q, b, 1);
+    // a column vector is the tuple of its entries
+    if (x->kind == AN_MATRIX && x->count == 1 && !x->sub && y->kind == AN_BRACKET && y->sub == '(' && y->close == ')') return answer_parts_equal(w, p, a, q, b);
+    if (y->kind == AN_MATRIX && y->count == 1 && !y->sub && x->kind == AN_BRACKET && x->sub == '(' && x->close == ')') return answer_parts_equal(w, p, a, q, b);
     if (x->kind != y->kind) return false;
     switch (x->kind) {
     case AN_BASE: return x->number == y->number && x->name == y->name;

@@ -19,7 +19,7 @@ Both stop at fixed limits and read every byte a bounded number of times.
 
 typedef enum {
     TK_END, TK_NUM, TK_NAME, TK_CONST, TK_WORD, TK_TEXT, TK_FUNC, TK_FRAC, TK_SQRT, TK_BINOM, TK_BIG, TK_OPEN, TK_CLOSE, TK_BAR,
-    TK_OP,    // sub: + - * / ^ _ ! ' : & or p (\pm), m (\mp)
+    TK_OP,    // sub: + - * / ^ _ ! ' : & or p (\pm), m (\mp), o (\over), c (\choose)
     TK_SEP,   // , ; and or
     TK_REL,   // sub: = < > l (<=) g (>=) ! (not equal) ~ (approximately) i (\in)
     TK_SETOP, // sub: u (\cup), n (\cap), - (\setminus)
@@ -137,7 +137,7 @@ static const AnswerWord answer_functions[] = {
 // Commands (after a backslash) that are no names.
 static const AnswerWord answer_commands[] = {
     {"frac", TK_FRAC, 0}, {"dfrac", TK_FRAC, 0}, {"tfrac", TK_FRAC, 0}, {"cfrac", TK_FRAC, 0}, {"dbinom", TK_BINOM, 0}, {"tbinom", TK_BINOM, 0}, {"tg", TK_FUNC, FN_TAN}, {"ctg", TK_FUNC, FN_COT}, {"lg", TK_FUNC, FN_LOG},
-    {"cdot", TK_OP, '*'}, {"times", TK_OP, '*'}, {"ast", TK_OP, '*'}, {"div", TK_OP, '/'}, {"over", TK_OP, '/'}, {"pm", TK_OP, 'p'}, {"mp", TK_OP, 'm'}, {"colon", TK_OP, ':'}, {"prime", TK_OP, '\''},
+    {"cdot", TK_OP, '*'}, {"times", TK_OP, '*'}, {"ast", TK_OP, '*'}, {"div", TK_OP, '/'}, {"over", TK_OP, 'o'}, {"choose", TK_OP, 'c'}, {"pm", TK_OP, 'p'}, {"mp", TK_OP, 'm'}, {"colon", TK_OP, ':'}, {"prime", TK_OP, '\''},
     {"le", TK_REL, 'l'}, {"leq", TK_REL, 'l'}, {"leqslant", TK_REL, 'l'}, {"lt", TK_REL, '<'}, {"ge", TK_REL, 'g'}, {"geq", TK_REL, 'g'}, {"geqslant", TK_REL, 'g'}, {"gt", TK_REL, '>'}, {"ne", TK_REL, '!'}, {"neq", TK_REL, '!'},
     {"approx", TK_REL, '~'}, {"simeq", TK_REL, '~'}, {"in", TK_REL, 'i'}, {"equiv", TK_REL, 'e'}, {"cup", TK_SETOP, 'u'}, {"cap", TK_SETOP, 'n'}, {"setminus", TK_SETOP, '-'}, {"backslash", TK_SETOP, '-'},
     {"circ", TK_DEGREE, 0}, {"degree", TK_DEGREE, 0}, {"emptyset", TK_EMPTY, 0}, {"varnothing", TK_EMPTY, 0}, {"overline", TK_OVERLINE, 0}, {"dot", TK_OVERLINE, 0}, {"sum", TK_BIG, 's'}, {"prod", TK_BIG, 'p'},
@@ -362,6 +362,9 @@ void answer_lex_command(AnswerTokens *t, AnswerLexer *x) {
         x->s = end + 1;
     } else if (answer_listed(ANSWER_LIST(answer_texts), s, n)) {
         answer_lex_text(t, x, x->s);
+    } else if (n == 6 && memcmp(s, "mathbb", 6) == 0 && s[6] == '{' && s[7] && s[8] == '}') { // the set of all real numbers, of all integers
+        answer_token(t, x, TK_NAME, 2, s, 9);
+        x->s = s + 9;
     } else if (answer_listed(ANSWER_LIST(answer_silent), s, n)) {
         bool spaced = n == 4 && memcmp(s, "quad", 4) == 0;
         x->space |= spaced;

@@ -106,9 +106,21 @@ int answer_primary_function(AnswerTree *p) {
 int answer_bracket(AnswerTree *p) {
     int open = answer_peek(p, 0)->sub, saved = p->bars;
     p->at++;
-    p->bars = 0;
+    p->bars = open == 'S'; // in a set | may stand for "such that"
     if (open == 'S' && answer_take(p, TK_CLOSE, 'S')) { p->bars = saved; return answer_node(p, AN_SET, -1); }
     int v = answer_list(p, open == 'S' || open == '{' ? AN_SET : AN_BRACKET);
+    if (!p->failed && p->v[v].count == 1 && open == '{' && (answer_at(p, TK_OP, 'o') || answer_at(p, TK_OP, 'c'))) { // {a \over b}
+        AnswerKind kind = answer_at(p, TK_OP, 'o') ? AN_DIV : AN_BINOM;
+        p->at++;
+        v = answer_node2(p, kind, p->v[v].child, answer_sum(p));
+        p->bars = saved;
+        return answer_take(p, TK_CLOSE, '}') ? v : answer_fail(p);
+    }
+    if (!p->failed && p->v[v].count == 1 && open == 'S' && answer_take(p, TK_BAR, -1)) { // {x | x > 0}: the condition
+        v = answer_item(p);
+        p->bars = saved;
+        return answer_take(p, TK_CLOSE, 'S') ? v : answer_fail(p);
+    }
     p->bars = saved;
     int close = answer_peek(p, 0)->sub;
     if (p->failed || !answer_take(p, TK_CLOSE, -1)) return answer_fail(p);
@@ -319,34 +331,6 @@ bool answer_starts_factor(const AnswerTree *p) {
         || (k->kind == TK_BAR && p->bars == 0) || k->kind == TK_BEGIN || k->kind == TK_LABEL;
 }
 
-// Which unit the first word is of those that people confuse: 0 if none of them. Other units are dropped unread.
-int answer_unit(const char *s, size_t n) {
-    static const struct { const char *word; int unit; } units[] = {
-        {"mm", 1}, {"millimeter", 1}, {"millimetre", 1}, {"cm", 2}, {"centimeter", 2}, {"centimetre", 2}, {"m", 3}, {"meter", 3}, {"metre", 3}, {"km", 4}, {"kilometer", 4}, {"kilometre", 4},
-        {"inch", 5}, {"inches", 5}, {"in", 5}, {"foot", 6}, {"feet", 6}, {"ft", 6}, {"yard", 7}, {"yd", 7}, {"mile", 8}, {"mi", 8}, {"second", 9}, {"sec", 9}, {"s", 9}, {"minute", 10}, {"min", 10}, {"hour", 11}, {"hr", 11}, {"h", 11},
-        {"day", 12}, {"week", 13}, {"month", 14}, {"year", 15}, {"yr", 15}, {"cent", 16}, {"dollar", 17}, {"gram", 18}, {"g", 18}, {"kg", 19}, {"kilogram", 19}, {"mg", 20}, {"milligram", 20}, {"radian", 21}, {"rad", 21},
-        {"degree", 22}, {"deg", 22}, {"pound", 23}, {"lb", 23}, {"ounce", 24}, {"oz", 24}, {"liter", 25}, {"litre", 25}, {"ml", 26}, {"milliliter", 26}, {"gallon", 27}, {"a.m", 28}, {"am", 28}, {"p.m", 29}, {"pm", 29}, {"a.m.", 28}, {"p.m.", 29},
-    };
-    while (n > 0 && !answer_is_letter(*s)) { s++; n--; }
-    size_t w = 0;
-    while (w < n && (answer_is_letter(s[w]) || s[w] == '.')) w++;
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-        size_t u = strlen(units[i].word);
-        bool plural = u > 1 && w == u + 1 && (s[u] | 32) == 's';
-        if ((w == u || plural || (w == u + 1 && s[u] == '.')) && strncasecmp(units[i].word, s, u) == 0) return units[i].unit;
-    }
-    return 0;
-}
-
-bool answer_has_number(const AnswerTree *p, int v) {
-    const AnswerNode *k = &p->v[v];
-    if (k->kind == AN_NUM || (k->kind == AN_CONST && k->sub == 'p')) return true;
-    for (int c = k->child; c >= 0; c = p->v[c].next) {
-        if (answer_has_number(p, c)) return true;
-    }
-    return false;
-}
-
 // Reads units after a number; "million" multiplies. Returns the node.
 int answer_units(AnswerTree *p, int v) {
     static const struct { const char *word; long value; } multipliers[] = {{"hundred", 100}, {"thousand", 1000}, {"million", 1000000}, {"billion", 1000000000}, {"trillion", 1000000000000}, {"dozen", 12}};
@@ -475,6 +459,12 @@ bool answer_parse(AnswerTree *p, AnswerTokens *t) {
     answer_node(p, AN_TEXT, -1); // node 0, what failures return
     int list = answer_list(p, AN_LIST);
     if (p->failed || p->at < t->n) return false;
+    int last = p->v[list].child, before = -1;
+    for (; p->v[last].next >= 0; last = p->v[last].next) before = last;
+    if (before >= 0 && p->v[last].kind == AN_REL && p->v[p->v[p->v[last].child].next].rel == 'i' && p->v[p->v[p->v[last].child].next].sub == 'm') {
+        p->v[before].next = -1; // "..., k \in \mathbb{Z}"
+        p->v[list].count--;
+    }
     p->root = p->v[list].count == 1 ? p->v[list].child : list;
     return true;
 }

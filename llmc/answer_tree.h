@@ -250,6 +250,37 @@ int answer_primary_number(AnswerTree *p) {
     return v;
 }
 
+// ----------------------------------------------------------------------------
+// units
+
+// Which unit the first word is of those that people confuse: 0 if none of them. Other units are dropped unread.
+int answer_unit(const char *s, size_t n) {
+    static const struct { const char *word; int unit; } units[] = {
+        {"mm", 1}, {"millimeter", 1}, {"millimetre", 1}, {"cm", 2}, {"centimeter", 2}, {"centimetre", 2}, {"m", 3}, {"meter", 3}, {"metre", 3}, {"km", 4}, {"kilometer", 4}, {"kilometre", 4},
+        {"inch", 5}, {"inches", 5}, {"in", 5}, {"foot", 6}, {"feet", 6}, {"ft", 6}, {"yard", 7}, {"yd", 7}, {"mile", 8}, {"mi", 8}, {"second", 9}, {"sec", 9}, {"s", 9}, {"minute", 10}, {"min", 10}, {"hour", 11}, {"hr", 11}, {"h", 11},
+        {"day", 12}, {"week", 13}, {"month", 14}, {"year", 15}, {"yr", 15}, {"cent", 16}, {"dollar", 17}, {"gram", 18}, {"g", 18}, {"kg", 19}, {"kilogram", 19}, {"mg", 20}, {"milligram", 20}, {"radian", 21}, {"rad", 21},
+        {"degree", 22}, {"deg", 22}, {"pound", 23}, {"lb", 23}, {"ounce", 24}, {"oz", 24}, {"liter", 25}, {"litre", 25}, {"ml", 26}, {"milliliter", 26}, {"gallon", 27}, {"a.m", 28}, {"am", 28}, {"p.m", 29}, {"pm", 29}, {"a.m.", 28}, {"p.m.", 29},
+    };
+    while (n > 0 && !answer_is_letter(*s)) { s++; n--; }
+    size_t w = 0;
+    while (w < n && (answer_is_letter(s[w]) || s[w] == '.')) w++;
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        size_t u = strlen(units[i].word);
+        bool plural = u > 1 && w == u + 1 && (s[u] | 32) == 's';
+        if ((w == u || plural || (w == u + 1 && s[u] == '.')) && strncasecmp(units[i].word, s, u) == 0) return units[i].unit;
+    }
+    return 0;
+}
+
+bool answer_has_number(const AnswerTree *p, int v) {
+    const AnswerNode *k = &p->v[v];
+    if (k->kind == AN_NUM || (k->kind == AN_CONST && k->sub == 'p')) return true;
+    for (int c = k->child; c >= 0; c = p->v[c].next) {
+        if (answer_has_number(p, c)) return true;
+    }
+    return false;
+}
+
 void answer_tree_free(AnswerTree *p) {
     for (int i = 0; i < p->n_numbers; i++) mpq_clear(p->numbers[i]);
     p->n_numbers = 0;
