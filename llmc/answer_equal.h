@@ -200,6 +200,31 @@ int answer_factor_sign(AnswerWork *w, const AnswerTree *p, int a, const AnswerTr
     return ratio.re > 0 ? 1 : -1;
 }
 
+// Do two variables of v differ in case alone (or one of them from the number e)? seen: what was met so far.
+bool answer_case_matters(const AnswerTree *p, int v, const AnswerNode *seen[16], int *n) {
+    const AnswerNode *k = &p->v[v];
+    if (k->kind == AN_VAR) {
+        for (int i = 0; i < *n; i++) if (seen[i]->folded == k->folded && seen[i]->name != k->name) return true;
+        if (*n == 16) return true;
+        seen[(*n)++] = k;
+    }
+    for (int c = k->child; c >= 0; c = p->v[c].next) {
+        if (answer_case_matters(p, c, seen, n)) return true;
+    }
+    return false;
+}
+
+// The same, where K = 8 may be written 3k - 24 = 0.
+int answer_factor_sign_folded(AnswerWork *w, const AnswerTree *p, int a, const AnswerTree *q, int b) {
+    const AnswerNode *seen[16];
+    int n = 0, m = 0;
+    if (answer_case_matters(p, a, seen, &n) || answer_case_matters(q, b, seen, &m)) return 0;
+    w->folded = true;
+    int sign = answer_factor_sign(w, p, a, q, b);
+    w->folded = false;
+    return sign;
+}
+
 int answer_flip(int rel) { return rel == '<' ? '>' : rel == '>' ? '<' : rel == 'l' ? 'g' : rel == 'g' ? 'l' : rel; }
 
 bool answer_relations_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b) {
@@ -229,6 +254,7 @@ bool answer_relations_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, 
     int r = p->v[p->v[x->child].next].rel, s = q->v[q->v[y->child].next].rel;
     if (!answer_is_value(p, x->child) || !answer_is_value(q, y->child)) return false;
     int sign = strchr("=<>lg!", r) && strchr("=<>lg!", s) ? answer_factor_sign(w, p, a, q, b) : 0;
+    if (sign == 0 && r == '=' && s == '=') sign = answer_factor_sign_folded(w, p, a, q, b);
     if (sign == 0) return false;
     if (r == '=' || r == '!') return r == s;
     return sign != 2 && (sign > 0 ? r == s : r == answer_flip(s));

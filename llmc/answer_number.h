@@ -25,6 +25,7 @@ typedef struct {
     int depth;
     int point, sign;     // which values the variables take; what \pm stands for
     bool hundredth;      // % divides by 100
+    bool folded;         // names without regard to case, e among them
     bool natural;        // \log without a base is \ln, not base 10
     bool variables, branched, absolute; // found on the way: a variable; a root or logarithm off the positive axis; |z|
     bool limited;        // an exact result was too large to hold
@@ -317,10 +318,11 @@ AnswerValue answer_eval(AnswerWork *w, const AnswerTree *p, int v, bool angle) {
         return answer_value(x, 0, fabsl(x) * 3e-16L);
     }
     case AN_CONST:
+        if (k->sub == 'e' && w->folded) return answer_variable(w, answer_hash(ANSWER_HASH, "e", 1));
         if (k->sub == 'p') return answer_value(ANSWER_PI, 0, ANSWER_EPS);
         if (k->sub == 'e') return answer_value(2.71828182845904523536028747135266250L, 0, ANSWER_EPS);
         return k->sub == 'i' ? answer_value(0, 1, 0) : answer_none();
-    case AN_VAR: w->variables = true; return answer_variable(w, k->name);
+    case AN_VAR: w->variables = true; return answer_variable(w, w->folded ? k->folded : k->name);
     case AN_CALL: case AN_BIG: return answer_opaque(w, p, k);
     case AN_FACTORIAL: {
         AnswerValue a = answer_eval(w, p, k->child, angle);

@@ -42,13 +42,15 @@ int answer_primary_name(AnswerTree *p) {
     char first = answer_token_text(p, k)[0];
     bool function = k->n == 1 && (first == 'f' || first == 'g' || first == 'h');
     p->at++;
-    uint64_t h = answer_hash(ANSWER_HASH, answer_token_text(p, k), (size_t)k->n);
-    while (answer_take(p, TK_OP, '\'')) h = answer_hash(h, "'", 1);
-    if (answer_take(p, TK_OP, '_')) h = answer_hash_token(p, answer_hash(h, "_", 1));
-    while (answer_take(p, TK_OP, '\'')) h = answer_hash(h, "'", 1);
+    uint64_t rest = 0; // primes and subscript
+    while (answer_take(p, TK_OP, '\'')) rest = answer_hash(rest, "'", 1);
+    if (answer_take(p, TK_OP, '_')) rest = answer_hash_token(p, answer_hash(rest, "_", 1));
+    while (answer_take(p, TK_OP, '\'')) rest = answer_hash(rest, "'", 1);
+    uint64_t h = answer_hash(ANSWER_HASH, answer_token_text(p, k), (size_t)k->n) + rest;
     int v = answer_node(p, AN_VAR, -1);
     if (p->failed) return 0;
     p->v[v].name = h;
+    p->v[v].folded = answer_hash_folded(ANSWER_HASH, answer_token_text(p, k), (size_t)k->n) + rest;
     p->v[v].sub = (uint8_t)first;
     int group = answer_at(p, TK_OPEN, '{') && answer_peek(p, 1)->kind == TK_OPEN && answer_peek(p, 1)->sub == '(';
     if (function && (answer_at(p, TK_OPEN, '(') || group)) { // f(x)

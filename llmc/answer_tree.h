@@ -31,6 +31,7 @@ typedef struct {
     int number;      // AN_NUM: index; AN_BASE: the base
     int decimals, significant; // AN_NUM: digits behind the point, digits from the first that is not 0
     uint64_t name;   // AN_VAR, AN_CALL, AN_BASE (its digits), AN_TEXT, AN_BIG: hash
+    uint64_t folded; // AN_VAR: the same without regard to case
 } AnswerNode;
 
 typedef struct {
@@ -49,6 +50,14 @@ uint64_t answer_hash(uint64_t h, const char *s, size_t n) { // FNV-1a
     return h;
 }
 #define ANSWER_HASH 14695981039346656037u
+
+uint64_t answer_hash_folded(uint64_t h, const char *s, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        char c = (char)tolower((unsigned char)s[i]);
+        h = answer_hash(h, &c, 1);
+    }
+    return h;
+}
 
 int answer_fail(AnswerTree *p) { p->failed = true; return 0; } // node 0 always exists
 
