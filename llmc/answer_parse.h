@@ -105,6 +105,22 @@ int answer_primary_function(AnswerTree *p) {
     return answer_node2(p, AN_POW, v, power);
 }
 
+// {x : 0 < x < 1} was read as the relation (x:0) < x < 1: makes it the condition behind the colon. False if v is something else.
+bool answer_such_that(AnswerTree *p, int v) {
+    if (p->v[v].kind != AN_REL) return false;
+    int before = 0;
+    for (int c = p->v[v].child; c >= 0; c = p->v[c].next, before++) {
+        if (p->v[c].kind != AN_RATIO || p->v[c].count != 2) continue;
+        int condition = p->v[p->v[c].child].next;
+        if (p->v[c].next < 0) return false;
+        p->v[condition].next = p->v[c].next;
+        p->v[v].child = condition;
+        p->v[v].count -= before;
+        return true;
+    }
+    return false;
+}
+
 int answer_bracket(AnswerTree *p) {
     int open = answer_peek(p, 0)->sub, saved = p->bars;
     p->at++;
@@ -136,7 +152,8 @@ int answer_bracket(AnswerTree *p) {
         p->v[only].paren = true;
         return only;
     }
-    if (open == 'S') return close == 'S' ? v : answer_fail(p);
+    if (open == 'S' && close == 'S') return only >= 0 && answer_such_that(p, only) ? only : v;
+    if (open == 'S') return answer_fail(p);
     if (open == '{') {
         if (close != '}') return answer_fail(p);
         return only >= 0 ? only : v;
