@@ -253,6 +253,13 @@ bool answer_after_number(const AnswerTokens *t) {
     return k->kind == TK_NUM || (k->kind == TK_CLOSE && k->sub != ']') || k->kind == TK_CONST || k->kind == TK_WORD || k->kind == TK_TEXT || k->kind == TK_PERCENT;
 }
 
+// Inside the \frac of a unit: 3 \frac{\text{m}}{\text{s}}?
+bool answer_in_unit(const AnswerTokens *t) {
+    if (t->n < 3 || t->v[t->n - 1].kind != TK_OPEN || t->v[t->n - 1].sub != '{') return false;
+    const AnswerToken *a = &t->v[t->n - 3], *b = &t->v[t->n - 2];
+    return (b->kind == TK_FRAC && (a->kind == TK_NUM || a->kind == TK_CLOSE)) || (b->kind == TK_CLOSE && a->kind == TK_TEXT);
+}
+
 // A run of letters: a function and what follows it, a word, or a product of one-letter names.
 void answer_lex_letters(AnswerTokens *t, AnswerLexer *x) {
     const char *s = x->s;
@@ -326,7 +333,7 @@ void answer_lex_text(AnswerTokens *t, AnswerLexer *x, const char *s) {
     else if (strcmp(word, "percent") == 0 || strcmp(word, "pct") == 0 || strcmp(word, "%") == 0 || strcmp(word, "\\%") == 0) answer_token(t, x, TK_PERCENT, 0, from, n);
     else if (number) x->s = s; // the braces and what they hold are read as mathematics
     else if (f) answer_token(t, x, (AnswerTokenKind)f->kind, f->sub, from, n);
-    else if (n == 1 && letters && !answer_after_number(t)) answer_token(t, x, *from == 'i' || *from == 'e' ? TK_CONST : TK_NAME, *from, from, 1);
+    else if (n == 1 && letters && !answer_after_number(t) && !answer_in_unit(t)) answer_token(t, x, *from == 'i' || *from == 'e' ? TK_CONST : TK_NAME, *from, from, 1);
     else answer_token(t, x, TK_TEXT, 0, from, n);
 }
 
