@@ -5,7 +5,7 @@
 
 SOURCES := train_steer.cu eval_steer.cu test_steer.c
 PROGRAMS := $(basename $(SOURCES))
-LIBRARIES := cJSON PCRE2 utf8proc libyaml
+LIBRARIES := cJSON GMP PCRE2 utf8proc libyaml
 GOALS := $(or $(MAKECMDGOALS),all)
 
 ifeq ($(origin CC),default) # make predefines CC, so ?= would never take effect
@@ -15,7 +15,7 @@ CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 CFLAGS ?= -O3
 # -ffp-contract=off: results must not depend on where a compiler finds a multiply and an add to fuse.
 BASE_FLAGS := -ffp-contract=off -Wall -Wextra -Werror -Wno-psabi -I.
-LIBS := -lcjson -lpcre2-8 -lutf8proc -lyaml -lm
+LIBS := -lcjson -lgmp -lpcre2-8 -lutf8proc -lyaml -lm
 
 ifneq ($(filter -Ofast -ffast-math,$(CC) $(CFLAGS) $(CPPFLAGS)),)
 $(error -Ofast and -ffast-math drop the checks for NaN and change results; steer.c is built without them)

@@ -5,6 +5,7 @@ steer.c, everything that runs a model without training it:
     generate   answer one prompt or many
     score      log-probs and entropies of given completions
     tokenize   text <-> token ids
+    grade      verdicts on given answers, no model needed
     bench      how fast each phase runs here, against this machine's limits
 
 Each command is one function below; `main`, at the end, lists them. --json: one object a line on stdout.
@@ -12,6 +13,7 @@ Each command is one function below; `main`, at the end, lists them. --json: one 
 #include "llmc/bench.h"      // bench_run
 #include "llmc/device.h"     // ops_for_device
 #include "llmc/evaluate.h"   // evaluate, prompts_encode
+#include "llmc/grade.h"      // grade_file
 #include "llmc/grpo.h"       // policy_pass: log-probs of given completions
 #include "llmc/options.h"    // Options, options_parse
 #include "llmc/select.h"     // dataset_truncate, dataset_stem
@@ -452,7 +454,9 @@ bool command_tokenize(Session *s, Error *err) {
 }
 
 // ----------------------------------------------------------------------------
-// bench
+// grade, bench
+
+bool command_grade(Session *s, Error *err) { return grade_stdin(s->options.json, err); }
 
 bool command_bench(Session *s, Error *err) {
     const Options *o = &s->options;
@@ -469,6 +473,9 @@ int main(int argc, char **argv) {
          "usage: ./eval_steer score --model DIR [--option value ...] < LINES\n"
          "Each line {\"prompt_ids\": [...], \"completion_ids\": [...]} or {\"prompt\": \"...\", \"completion\": \"...\"}\ngives {\"logprobs\": [...], \"entropy\": [...]}, in nats.\n"},
         {"tokenize", CMD_TOKENIZE, command_tokenize, "usage: ./eval_steer tokenize --model DIR [--decode] < LINES\n{\"text\": \"...\"} gives {\"ids\": [...]}, with --decode the reverse.\n"},
+        {"grade", CMD_GRADE, command_grade,
+         "usage: ./eval_steer grade [--json] < LINES\nEach line {\"gold\": \"1/2\", \"pred\": \"0.5\"} or {\"gold\": \"1/2\", \"completion\": \"...\"}, perhaps with a label \"equal\",\n"
+         "or a line that eval wrote. Prints a table and each verdict that is not the label.\n"},
         {"bench", CMD_BENCH, command_bench, "usage: ./eval_steer bench --model DIR [--batch 1,32,64] [--option value ...]\nTokens per second of each phase, against this machine's limits.\n"},
     };
     const int n = (int)(sizeof commands / sizeof commands[0]);

@@ -10,7 +10,8 @@ PyTorch records and finite differences -> sampling, bit by bit -> the programs a
 #include "dev/test/test_options.h"     // options: table, YAML, command line, --help, README
 #include "dev/test/test_logger.h"      // metrics.jsonl, progress line, signals
 #include "dev/test/test_tokenizer.h"   // token ids against Hugging Face's
-#include "dev/test/test_text.h"        // chat formats, problems, answers
+#include "dev/test/test_text.h"        // chat formats, problems
+#include "dev/test/test_answer.h"      // the verifier
 #include "dev/test/test_model_files.h" // config.json, safetensors, checkpoints: good and broken
 #include "dev/test/test_matmul.h"      // vector instructions and matrix products
 #include "dev/test/test_ops.h"         // every other operation
@@ -20,7 +21,7 @@ PyTorch records and finite differences -> sampling, bit by bit -> the programs a
 
 int main(int argc, char **argv) {
     const struct { const char *name; void (*run)(void); } tests[] = {
-        {"options", test_options}, {"logger", test_logger}, {"tokenizer", test_tokenizer}, {"text", test_text},
+        {"options", test_options}, {"logger", test_logger}, {"tokenizer", test_tokenizer}, {"text", test_text}, {"answer", test_answer},
         {"model_files", test_model_files}, {"matmul", test_matmul}, {"ops", test_ops}, {"model", test_model},
         {"rollout", test_rollout}, {"programs", test_programs},
     };

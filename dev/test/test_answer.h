@@ -1,0 +1,177 @@
+// The verifier: where an answer stands, which answers are equal, bounds for hostile input, the gold answers of the data sets.
+#ifndef DEV_TEST_TEST_ANSWER_H
+#define DEV_TEST_TEST_ANSWER_H
+
+#include "dev/test/test.h"
+#include "dev/test/test_tokenizer.h" // test_mutate
+#include "llmc/answer.h"
+#include "llmc/dataset.h"
+#include "llmc/grade.h"
+
+// ----------------------------------------------------------------------------
+
+void test_answer_extract(void) {
+    static const struct { const char *text, *expect; } cases[] = {
+        {"It is \\boxed{18}.", "18"}, {"\\boxed{1} no, \\boxed{2}", "2"}, {"\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"}, {"\\boxed{\\{1,2\\}}", "\\{1,2\\}"}, {"\\boxed{3} and \\boxed{4", "3"},
+        {"\\boxed{ {3 \\boxed{5}", "5"}, {"\\boxed{x=\\boxed{3}}", "3"}, {"\\boxed {\n 7 }", "7"}, {"\\fbox{9}", "9"}, {"}} \\boxed{1}", "1"}, {"\\\\boxed{6}", "6"}, {"\\boxed{}", ""},
+        {"<think>\\boxed{1}</think> \\boxed{2}", "2"}, {"<think>\\boxed{1}</think> so 2", NULL}, {"a</think>\\boxed{1}</think>\\boxed{8}", "8"}, {"<think>\\boxed{1}", NULL}, {"\\boxed{1}<think> no", NULL},
+        {"\\boxed{4}<|im_end|>\\boxed{5}", "4"}, {"\\boxed{1}, \\boxed{2} and $\\boxed{3}$", "1, 2, 3"}, {"\\boxed{1} or \\boxed{-1}", "1, -1"}, {"\\boxed{1} \\boxed{2}", "2"}, {"\\boxed{9} is wrong, \\boxed{2}, \\boxed{3}", "2, 3"}, {"no box", NULL}, {"", NULL}, {"\\boxed", NULL},
+        {"\\boxed{", NULL}, {"\\boxed 5", "5"}, {"so $\\boxed 7$.", "7"}, {"\\boxed{1\\}", NULL}, {"\\boxedx{1}", NULL}, {"\\", NULL}, {"\\boxed{1}\\", "1"}, {"boxed{1}", NULL}, {"\\boxed{5\\\\}", "5\\\\"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        Str s = {NULL, 0, 0};
+        bool found = answer_extract(&s, cases[i].text, strlen(cases[i].text));
+        CHECK(found == (cases[i].expect != NULL) && (!found || strcmp(s.s, cases[i].expect) == 0), "%s: %s", cases[i].text, found ? s.s : "none");
+        str_free(&s);
+    }
+}
+
+// Where there is no box.
+void test_answer_find(void) {
+    static const struct { const char *text, *expect; } cases[] = {
+        {"First 3.\n#### 42", "42"}, {"The answer is $\\frac12$. Good.", "\\frac12"}, {"Answer: 7", "7"}, {"**Answer:** \\(x+1\\)", "x+1"}, {"The answer is 12 cm.\nIt is", "12 cm"}, {"\\frac{1}{2}", "\\frac{1}{2}"},
+        {"So it costs 1,250 dollars", "1250"}, {"We get $x = 3$ and 4 of them", "4"}, {"We get 4, that is $x = 3$.", "x = 3"}, {"I do not know.", NULL}, {"<think> 5", NULL}, {"", NULL}, {"R2D2", NULL}, {"in all -3.5", "-3.5"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        Str s = {NULL, 0, 0};
+        bool found = answer_find(&s, cases[i].text, strlen(cases[i].text));
+        CHECK(found == (cases[i].expect != NULL) && (!found || strcmp(s.s, cases[i].expect) == 0), "%s: %s", cases[i].text, found ? s.s : "none");
+        str_free(&s);
+    }
+    Str s = {NULL, 0, 0};
+    CHECK(answer_choice(&s, "The answer is (C), not B", 24) && strcmp(s.s, "C") == 0, "a choice letter");
+    str_free(&s);
+}
+
+// dev/test/answers.jsonl: pairs and whether they are equal, each in both orders, and each with itself.
+void test_answer_equal(void) {
+    Error err = {0, ""};
+    char *text = read_file("dev/test/answers.jsonl", NULL, &err), *rest = text;
+    if (!CHECK(text != NULL, "%s", err.text)) return;
+    int n = 0;
+    for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
+        cJSON *o = *line ? json_parse(line, strlen(line), "answers.jsonl", &err) : NULL;
+        if (!o) continue;
+        const char *gold = grade_text(o, "gold", ""), *pred = grade_text(o, "pred", "");
+        bool equal = cJSON_IsTrue(json_find(o, "equal"));
+        n++;
+        CHECK(answer_equal(gold, pred) == equal && answer_equal(pred, gold) == equal, "%s and %s: %s", gold, pred, equal ? "equal" : "not equal");
+        CHECK(answer_equal(gold, gold) && (!*pred || answer_equal(pred, pred)), "%s and %s, each with itself", gold, pred);
+        cJSON_Delete(o);
+    }
+    CHECK(n > 500 && err.code == 0, "%d cases %s", n, err.text);
+    free(text);
+    CHECK(!answer_equal("", "") && !answer_equal("5", "\\boxed{}"), "an empty answer");
+}
+
+// eval_steer grade's counts.
+void test_grade(void) {
+    const char *path = test_path("grade.jsonl");
+    test_write(path, "{\"gold\": \"1/2\", \"pred\": \"0.5\", \"equal\": true, \"kind\": \"a\"}\n{\"gold\": \"2\", \"completion\": \"\\\\boxed{2}\", \"equal\": false}\n\n"
+                     "{\"answer\": \"2\", \"completion\": \"2\", \"correct\": true}\n{\"completion\": \"#### 7\", \"answer\": \"7\", \"mode\": \"hash\"}\n{\"gold\": \"1\", \"pred\": \"2\", \"equal\": true, \"contested\": \"x\"}\n");
+    Grades g;
+    Error err = {0, ""};
+    memset(&g, 0, sizeof g);
+    bool ok = grade_file(&g, path, false, false, &err);
+    CHECK(ok && g.n == 3 && g.rows[0].n == 4 && g.rows[0].right == 2 && g.rows[0].accepted == 1 && g.rows[0].rejected == 1, "%s %ld lines, %ld right", err.text, g.rows[0].n, g.rows[0].right);
+    test_write(path, "{\"gold\": \"1\"}\n");
+    CHECK(!grade_file(&g, path, false, false, &err) && strstr(err.text, "grade.jsonl:1"), "%s", err.text);
+}
+
+bool test_verdict(const Problem *p, const char *completion) { return answer_correct(p, completion, strlen(completion), NULL); }
+
+void test_answer_correct(void) {
+    Problem p;
+    memset(&p, 0, sizeof p);
+    char gold[16] = "1, -2", other[16] = "\\pm 7", *alt[] = {other};
+    p.answer = gold;
+    p.alt = alt;
+    p.n_alt = 1;
+    CHECK(!test_verdict(&p, "\\boxed{2,1}") && test_verdict(&p, "\\boxed{-2,1}") && test_verdict(&p, "\\boxed{1} and \\boxed{-2}") && test_verdict(&p, "\\boxed{\\pm7}") && !test_verdict(&p, "1, -2") && !test_verdict(&p, "\\boxed{}"), "one answer");
+    p.multiple = true;
+    CHECK(test_verdict(&p, "\\boxed{-2.0, 1}") && !test_verdict(&p, "\\boxed{1,1}") && !test_verdict(&p, "\\boxed{1,-2,3}") && !test_verdict(&p, "\\boxed{1}"), "a list");
+    strcpy(gold, "7, 7");
+    CHECK(test_verdict(&p, "\\boxed{7,7.0}") && !test_verdict(&p, "\\boxed{7,8}"), "a list that repeats an element");
+    strcpy(gold, "675");
+    p.multiple = false;
+    p.error = 1;
+    CHECK(test_verdict(&p, "\\boxed{674}") && !test_verdict(&p, "\\boxed{673}"), "with a tolerance");
+
+    // a megabyte of anything takes a moment
+    static const char *const units[] = {"{", "}", "\\boxed{", "\\boxed{1}", "\\", "</think>", "\\frac", "1,", "9", " ", "\\text{", "$", "a ", "\\boxed{ ", "\\left", "{}", "9^", "9!", "1000!+", "99^{999}+", "\\sqrt{", "\\sin ", "\\frac{1}{1+", "x=1,", "\\pm1,", "|", "1:", "<", "\\log_{", "\\binom{9999}{4999}+", "\\begin{pmatrix}", "√", "²", "1 000 ", "answer is $", "-"};
+    size_t n = 1 << 20;
+    char *text = (char *)xmalloc(n + 1);
+    for (size_t u = 0; u < sizeof units / sizeof units[0]; u++) {
+        size_t length = strlen(units[u]);
+        for (size_t i = 0; i < n; i++) text[i] = units[u][i % length];
+        text[n] = 0;
+        double start = now_s();
+        bool right = answer_correct(&p, text, n, NULL);
+        memcpy(text, "\\boxed{1", 8);
+        text[n - 1] = '}';
+        right = answer_correct(&p, text, n, NULL) || right;
+        CHECK(!right && now_s() - start < 10, "1 MB of %s: right %d, %.1f s", units[u], right, now_s() - start);
+        for (size_t length = 100; length <= 6400; length *= 8) { // short enough to be read as mathematics
+            Str a = {NULL, 0, 0}, b = {NULL, 0, 0};
+            str_add(&a, text, length);
+            for (size_t i = 0; i < length; i++) a.s[i] = units[u][i % strlen(units[u])];
+            str_printf(&b, "%s7", a.s);
+            str_printf(&a, "1");
+            start = now_s();
+            bool equal = answer_equal(a.s, b.s);
+            CHECK((!equal || strstr(units[u], "box")) && now_s() - start < 1, "%zu bytes of %s: equal %d, %.3f s", length, units[u], equal, now_s() - start);
+            str_free(&a);
+            str_free(&b);
+        }
+    }
+    free(text);
+
+    static const char seed[] = "So \\(x = 674\\), i.e. \\boxed{\\frac{1,348}{2} \\text{ cm}^2}. </think> Hence \\boxed{\\dfrac{-6.740}{0.01}\\,\\%}, {\\$}.";
+    Str mutated = {NULL, 0, 0};
+    uint64_t random = 5;
+    int found = 0;
+    for (int trial = 0; trial < 20000; trial++) {
+        test_mutate(&mutated, seed, sizeof seed - 1, 1 + trial % 4, &random);
+        Str s = {NULL, 0, 0};
+        answer_correct(&p, mutated.s, mutated.n, &s);
+        found += s.n > 0;
+        str_free(&s);
+    }
+    CHECK(found > 1000 && found < 20000, "%d of 20000 mutated completions have an answer", found); // and none crashes
+    str_free(&mutated);
+}
+
+// Every gold answer must be right when it is given.
+void test_answer_data(void) {
+    static const char *const files[] = {"gsm8k_train", "gsm8k_test", "math500", "aime24", "amc23", "minerva_math", "olympiadbench"};
+    for (size_t f = 0; f < sizeof files / sizeof files[0]; f++) {
+        char path[128];
+        snprintf(path, sizeof path, "../shared/data/%s.jsonl", files[f]);
+        if (!path_exists(path)) { SKIP("no %s", path); continue; }
+        Error err = {0, ""};
+        Dataset d;
+        if (!CHECK(dataset_load(&d, path, &err), "%s", err.text)) continue;
+        int wrong = 0, steps = 0;
+        for (int i = 0; i < d.n; i++) {
+            Str s = {NULL, 0, 0};
+            str_printf(&s, "So it is $\\boxed{%s}$.", d.items[i].answer);
+            wrong += !answer_correct(&d.items[i], s.s, s.n, NULL) || !answer_equal(d.items[i].answer, d.items[i].answer);
+            steps += problem_steps(&d.items[i]) <= 2;
+            str_free(&s);
+        }
+        CHECK(wrong == 0, "%s: %d of %d gold answers are not accepted", path, wrong, d.n);
+        if (f == 0) CHECK(d.n == 7473 && steps == 2674, "%d problems, %d of at most two steps", d.n, steps);
+        dataset_free(&d);
+    }
+}
+
+void test_answer(void) {
+    test_answer_extract();
+    test_answer_find();
+    test_answer_equal();
+    test_grade();
+    test_answer_correct();
+    test_answer_data();
+}
+
+#endif
