@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 model=${1:?usage: scripts/bench.sh MODEL_DIR [PEERS_DIR]}
 peers=${2-}
-out=results/bench/$(basename "$(realpath "$model")")
+out=results/bench/$(basename "$model")
 mkdir -p "$out"
 ./eval_steer bench --model "$model" --batch 1,16,64 | tee "$out/phases.txt"
 

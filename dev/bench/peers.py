@@ -18,6 +18,7 @@ time over ours), with the lowest and highest. `make bench PEERS=DIR MODEL=...` r
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -285,8 +286,14 @@ def compare_first_token(args, table):
                     while f.read(1 << 24):
                         pass
         start = time.time()
-        run(command, stderr=subprocess.DEVNULL)
-        return time.time() - start
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+        answered = process.stdout.readline() != ""
+        taken = time.time() - start
+        os.killpg(process.pid, signal.SIGKILL)  # vLLM leaves processes behind, which would go on taking memory and time
+        process.wait()
+        if not answered:
+            sys.exit(f"error: no token came from: {' '.join(command)}")
+        return taken
 
     theirs, ours = [], []
     for _ in range(args.rounds):
