@@ -7,6 +7,7 @@ Solid lines are measured, thin dashed ones the machine's limit for the same work
 """
 import argparse
 import json
+import math
 import sys
 
 import matplotlib
@@ -52,13 +53,16 @@ def main():
             axis.plot(x, limit, "--", color=COLOURS.get(phase, "#6b7280"), linewidth=0.8)
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
+        values = [r[k] for r in here for k in ("tokens_per_s", "limit_tokens_per_s")]
+        axis.set_ylim(10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values))))  # or noise fills the panel
         ticks = sorted({r[key] for r in here})
         axis.set_xticks(ticks, [str(t) for t in ticks], rotation=45 if max(ticks) > 99 else 0)
         axis.minorticks_off()
         axis.set_xlabel(label)
         axis.grid(axis="y", color="#dddddd", linewidth=0.6)
         axis.set_axisbelow(True)
-        axis.legend(frameon=False, fontsize=8)
+        beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if axis is axes[0][-1] else {}
+        axis.legend(frameon=False, fontsize=8, **beside)
     axes[0][0].set_ylabel("tokens per second")
     figure.tight_layout()
     figure.savefig(args.out, dpi=160, bbox_inches="tight")
