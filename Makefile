@@ -108,7 +108,7 @@ check: $(PROGRAMS) ## tests under ASan and UBSan; clang and g++ -std=c++17 build
 	@$(call have,cppcheck); set -ex; \
 	    cppcheck --quiet --error-exitcode=1 --std=c11 --language=c --enable=warning,portability --suppressions-list=dev/cppcheck.txt \
 	    --include=dev/cppcheck.h -I. $(SOURCES)
-	@$(call have,shellcheck); set -ex; shellcheck .ci/run scripts/*.sh dev/test/*.sh
+	@$(call have,shellcheck); set -ex; shellcheck .ci/run scripts/*.sh dev/bench/*.sh dev/test/*.sh
 	@$(call have,clang); dev/test/fuzz.sh 60
 
 bench: eval_steer ## measure speed and how it changes with batch, lengths and threads; MODEL=DIR, PEERS=DIR compares with other programs
