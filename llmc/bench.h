@@ -305,7 +305,7 @@ bool bench_grpo_step(BenchResult *out, BenchTrainer *t, const Qwen2 *m, const Op
     IntVec ids = {0, 0, 0};
     RolloutPrompt *prompts = bench_prompts(&ids, m, o, BENCH_PROMPTS, o->prompt_length, BENCH_SAMPLES);
     Rollout r;
-    rollout_alloc(&r, m, samples, samples, o->prompt_length, BENCH_NEW);
+    rollout_alloc(&r, m, samples, 0, o->prompt_length, BENCH_NEW);
     Kept kept;
     memset(&kept, 0, sizeof kept);
     if (o->kept_memory > 0) {

@@ -44,19 +44,18 @@ void kept_reset(Kept *k) {
     k->full = false;
 }
 
-// An array of activations: its place in both, and the floats in a row (pairs of bf16 count as one: they are only copied).
-typedef struct { void **to; void *from; size_t floats; } KeptArray;
-
-// The arrays of one layer, `to` a layer of `to_layer`, `from` one of `from_layer`; returns their number.
-int kept_arrays(KeptArray list[8], const Qwen2 *m, LayerActivations *to, const LayerActivations *from) {
+// *v = the layer's arrays from `row` on.
+void kept_view(LayerActivations *v, const LayerActivations *a, const Qwen2 *m, size_t row) {
     const ModelConfig *c = &m->config;
-    const size_t C = (size_t)c->C, QD = (size_t)c->NH * c->HD * m->ops->act_bytes / sizeof(float), I2 = 2 * (size_t)c->I * m->ops->act_bytes / sizeof(float);
-    const KeptArray all[8] = {
-        {(void **)&to->h_in, from->h_in, C}, {(void **)&to->h_mid, from->h_mid, C}, {(void **)&to->rstd_in, from->rstd_in, 1},
-        {(void **)&to->rstd_mid, from->rstd_mid, 1}, {&to->q, from->q, QD}, {&to->att, from->att, QD}, {(void **)&to->lse, from->lse, (size_t)c->NH},
-        {&to->gu, from->gu, I2}};
-    memcpy(list, all, sizeof all);
-    return 8;
+    const size_t QD = (size_t)c->NH * c->HD * m->ops->act_bytes, I2 = 2 * (size_t)c->I * m->ops->act_bytes;
+    v->h_in = a->h_in + row * c->C;
+    v->h_mid = a->h_mid + row * c->C;
+    v->rstd_in = a->rstd_in + row;
+    v->rstd_mid = a->rstd_mid + row;
+    v->q = (char *)a->q + row * QD;
+    v->att = (char *)a->att + row * QD;
+    v->lse = a->lse + row * c->NH;
+    v->gu = (char *)a->gu + row * I2;
 }
 
 // Runs the batch and keeps what the backward pass needs; returns the kept row of its first row, or -1 if k is NULL or full.
@@ -66,10 +65,7 @@ int kept_forward(Kept *k, const Qwen2 *m, Scratch *s, KVCache *kv, const Batch *
         qwen2_forward(m, s, NULL, kv, b, steering);
         return -1;
     }
-    KeptArray list[8];
-    for (int l = k->acts.first; l < m->config.L; l++)
-        for (int i = 0, n = kept_arrays(list, m, &k->view.layers[l], &k->acts.layers[l]); i < n; i++)
-            *list[i].to = (float *)list[i].from + (size_t)k->used * list[i].floats;
+    for (int l = k->acts.first; l < m->config.L; l++) kept_view(&k->view.layers[l], &k->acts.layers[l], m, (size_t)k->used);
     qwen2_forward(m, s, &k->view, kv, b, steering);
     k->rows.n = 0;
     for (int t = 0; t < b->T; t++) ints_push(&k->rows, t);
@@ -80,10 +76,16 @@ int kept_forward(Kept *k, const Qwen2 *m, Scratch *s, KVCache *kv, const Batch *
 
 // Instead of qwen2_forward on a batch packed for training: its rows are those of k numbered rows[T].
 void kept_recall(const Kept *k, const Qwen2 *m, Scratch *s, Activations *acts, const int *rows, int T) {
-    KeptArray list[8];
-    for (int l = acts->first; l < m->config.L; l++)
-        for (int i = 0, n = kept_arrays(list, m, &acts->layers[l], &k->acts.layers[l]); i < n; i++)
-            m->ops->gather_rows((float *)*list[i].to, (const float *)list[i].from, rows, T, (int)list[i].floats);
+    const ModelConfig *c = &m->config;
+    const size_t act_floats = m->ops->act_bytes * (size_t)c->NH * c->HD / sizeof(float); // pairs of bf16 are moved as one float
+    for (int l = acts->first; l < c->L; l++) {
+        const LayerActivations *to = &acts->layers[l], *from = &k->acts.layers[l];
+        const struct { void *to; const void *from; size_t floats; } all[8] = {
+            {to->h_in, from->h_in, (size_t)c->C}, {to->h_mid, from->h_mid, (size_t)c->C}, {to->rstd_in, from->rstd_in, 1},
+            {to->rstd_mid, from->rstd_mid, 1}, {to->q, from->q, act_floats}, {to->att, from->att, act_floats},
+            {to->lse, from->lse, (size_t)c->NH}, {to->gu, from->gu, 2 * (size_t)c->I * m->ops->act_bytes / sizeof(float)}};
+        for (int i = 0; i < 8; i++) m->ops->gather_rows((float *)all[i].to, (const float *)all[i].from, rows, T, (int)all[i].floats);
+    }
     m->ops->gather_rows(s->h, k->h, rows, T, m->config.C);
 }
 

@@ -108,12 +108,8 @@ def trl(model, data):
         model=model, reward_funcs=lambda completions, **_: [random.choice([0.0, 1.0]) for _ in completions],
         args=config, train_dataset=Dataset.from_list([{"prompt": p} for p in prompts]),
         peft_config=LoraConfig(r=1, lora_alpha=1, target_modules=["down_proj"], task_type="CAUSAL_LM"))
-    steps = 0
 
     def measure(what):
-        nonlocal steps
-        steps += 1
-        trainer.args.max_steps = 1
         trainer.train()
         seconds = [h["step_time"] for h in trainer.state.log_history if "step_time" in h][-1]
         return {"grpo_step": 32 * 128 / seconds}
