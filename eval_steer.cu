@@ -23,7 +23,7 @@ typedef struct {
     Options options;
     Tokenizer *tokenizer;
     Qwen2 model;
-    float *steering; // [L,C], NULL = base model
+    float *steering; // [L,C] in the backend's memory, NULL = base model
     char *model_name;
 } Session;
 
@@ -42,8 +42,8 @@ bool session_model(Session *s, int positions, Error *err) {
         return fail(err, EXIT_RUN, "%s: tokenizer.json has ids up to %d, the model's vocab_size is %d", o->model, tokenizer_size(s->tokenizer) - 1, c->V);
     const char *vectors = *o->steering ? o->steering : o->checkpoint;
     if (*vectors) {
-        s->steering = (float *)xcalloc((size_t)c->L * c->C, sizeof(float));
-        if (!steering_load(s->steering, c, vectors, err)) return false;
+        s->steering = steering_load_there(c, vectors, ops, err);
+        if (!s->steering) return false;
     }
     s->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);
     return true;
@@ -51,8 +51,8 @@ bool session_model(Session *s, int positions, Error *err) {
 
 void session_free(Session *s) {
     if (s->tokenizer) tokenizer_free(s->tokenizer);
+    if (s->steering) s->model.ops->release(s->steering);
     if (s->model.ops) qwen2_free(&s->model);
-    free(s->steering);
     free(s->model_name);
     options_free(&s->options);
 }

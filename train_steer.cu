@@ -7,7 +7,7 @@ whose answer can be checked. Read it top to bottom; `main`, at the end, is the t
     make train_steer && ./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml
 */
 #include "llmc/evaluate.h"   // evaluate
-#include "llmc/grpo.h"       // group_advantages, policy_pass, adamw_update
+#include "llmc/grpo.h"       // group_advantages, policy_pass
 #include "llmc/logger.h"     // logger_number, progress_update, stop_requested
 #include "llmc/options.h"    // options_parse, options_help
 #include "llmc/reward.h"     // completion_reward
@@ -221,15 +221,15 @@ bool update_vectors(Trainer *t, UpdateStats *u, Error *err) {
     for (int iteration = 0; iteration < o->num_iterations && ok; iteration++) {
         PolicyStats pass;
         memset(&pass, 0, sizeof pass);
-        memset(t->dsteering, 0, size * sizeof(float));
+        t->ops->zero(t->dsteering, size * sizeof(float));
         ok = n == 0 || policy_pass(&t->policy, &t->model, t->steering, samples, n, &how, t->dsteering, t->trained, &pass, err);
         if (!ok) break;
-        double start = now_s(), norm = gradient_norm(t->dsteering, size);
+        double start = now_s(), norm = t->ops->gradient_norm(t->dsteering, size);
         if (!isfinite(norm)) { ok = fail(err, EXIT_RUN, "step %d: the gradient's norm is %g\n  -> lower learning_rate and resume from the last checkpoint", t->state.step + 1, norm); break; }
         AdamW adamw = {learning_rate_at(o, t->state.updates, t->max_steps * o->num_iterations), o->adam_beta1, o->adam_beta2, o->adam_epsilon, o->weight_decay};
         double scale = norm > o->max_grad_norm ? o->max_grad_norm / (norm + 1e-6) : 1; // PyTorch's clip_grad_norm_
         t->state.updates++;
-        adamw_update(t->steering, t->exp_avg, t->exp_avg_sq, t->dsteering, scale, size, t->state.updates, &adamw);
+        t->ops->adamw_update(t->steering, t->exp_avg, t->exp_avg_sq, t->dsteering, scale, size, t->state.updates, &adamw);
         t->policy.kept = NULL; // it is of the vectors before this update
         t->update_s += now_s() - start;
         pass.forward_s += u->pass.forward_s;
@@ -326,7 +326,7 @@ bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, const Eva
     logger_number(log, "clip_ratio/region_mean", (p->clipped_low + p->clipped_high) / tokens);
     logger_number(log, "sampling/sampling_logp_difference/mean", u->gap_mean);
     logger_number(log, "sampling/sampling_logp_difference/max", u->gap_max);
-    logger_number(log, "steering/norm", gradient_norm(t->steering, (size_t)t->model.config.L * t->model.config.C));
+    logger_number(log, "steering/norm", t->ops->gradient_norm(t->steering, (size_t)t->model.config.L * t->model.config.C));
     if (validation) {
         logger_number(log, "validation/accuracy", validation->accuracy);
         logger_number(log, "validation/low", validation->low);

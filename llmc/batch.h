@@ -9,13 +9,14 @@ build their batches here, so that a token meets the same operations whichever of
 
 int pages_for(int positions) { return (positions + KV_PAGE - 1) / KV_PAGE; }
 
-// A Batch under construction. Zero-initialise; reusable after packed_reset; free with packed_free.
+// A Batch under construction, in the host's memory. Zero-initialise; reusable after packed_reset; free with packed_free.
 typedef struct {
     Batch batch;                      // valid after packed_finish
     IntVec ids, pos, write_row, write_slot;
     IntVec pages, first_page;         // all page lists one behind the other; where each segment's begins
     Segment *segments;
     int n_segments, cap_segments;
+    Mirror mirrors[6];                // of ids, pos, write_row, write_slot, pages, segments
 } Packed;
 
 void packed_reset(Packed *p) {
@@ -23,7 +24,8 @@ void packed_reset(Packed *p) {
     p->n_segments = 0;
 }
 
-void packed_free(Packed *p) {
+void packed_free(Packed *p, const Ops *ops) {
+    for (int i = 0; i < 6; i++) mirror_free(&p->mirrors[i], ops);
     ints_free(&p->ids);
     ints_free(&p->pos);
     ints_free(&p->write_row);
@@ -66,16 +68,22 @@ void packed_write_also(Packed *p, int row, int slot) {
     ints_push(&p->write_slot, slot);
 }
 
-const Batch *packed_finish(Packed *p) {
-    for (int i = 0; i < p->n_segments; i++) p->segments[i].pages = p->pages.v + p->first_page.v[i];
+const int *packed_mirror(Packed *p, int which, const IntVec *v, const Ops *ops) {
+    return (const int *)mirror(&p->mirrors[which], ops, v->v, (size_t)v->n * sizeof(int));
+}
+
+// The batch, where the backend can read it. Valid until p is reset.
+const Batch *packed_finish(Packed *p, const Ops *ops) {
+    const int *pages = packed_mirror(p, 4, &p->pages, ops);
+    for (int i = 0; i < p->n_segments; i++) p->segments[i].pages = pages + p->first_page.v[i];
     Batch *b = &p->batch;
     b->T = p->ids.n;
-    b->ids = p->ids.v;
-    b->pos = p->pos.v;
-    b->write_row = p->write_row.v;
-    b->write_slot = p->write_slot.v;
+    b->ids = packed_mirror(p, 0, &p->ids, ops);
+    b->pos = packed_mirror(p, 1, &p->pos, ops);
+    b->write_row = packed_mirror(p, 2, &p->write_row, ops);
+    b->write_slot = packed_mirror(p, 3, &p->write_slot, ops);
     b->n_writes = p->write_row.n;
-    b->segments = p->segments;
+    b->segments = (const Segment *)mirror(&p->mirrors[5], ops, p->segments, (size_t)p->n_segments * sizeof(Segment));
     b->n_segments = p->n_segments;
     return b;
 }

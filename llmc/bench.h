@@ -18,7 +18,7 @@ gradients of inputs, and need none below the lowest vector.
 
 #include <sys/resource.h>  // getrusage
 #include "bench_limits.h"  // bench_peak_gflops, bench_memory_gbs
-#include "grpo.h"          // PolicyPass, group_advantages, adamw_update
+#include "grpo.h"          // PolicyPass, group_advantages
 #include "logger.h"        // Progress
 #include "options.h"       // Options
 #include "rollout.h"       // rollout
@@ -173,8 +173,10 @@ void bench_forward_rows(const Qwen2 *m, Scratch *s, KVCache *kv, Packed *p, cons
         for (int k = 0; k < pages_for(prompts[i].P); k++) ints_push(&pages, page++);
         ints_push(&last, packed_add(p, prompts[i].prompt, prompts[i].P, 0, pages.v, 0, i) + prompts[i].P - 1);
     }
-    qwen2_forward(m, s, NULL, kv, packed_finish(p), steering);
-    qwen2_head_forward(m, s, s->h, last.v, n);
+    qwen2_forward(m, s, NULL, kv, packed_finish(p, m->ops), steering);
+    Mirror last_there = {NULL, 0};
+    qwen2_head_forward(m, s, s->h, (const int *)mirror(&last_there, m->ops, last.v, (size_t)n * sizeof(int)), n);
+    mirror_free(&last_there, m->ops);
     ints_free(&last);
     ints_free(&pages);
 }
@@ -196,7 +198,7 @@ void bench_forward(BenchResult *out, const Qwen2 *m, const float *steering, cons
     out->tokens = BENCH_SEQUENCES * BENCH_TOKENS;
     out->seconds = now_s() - t;
     bench_add_pass(out, &m->config, 1, m->config.L, BENCH_SEQUENCES * BENCH_TOKENS, BENCH_SEQUENCES);
-    packed_free(&packed);
+    packed_free(&packed, m->ops);
     kv_cache_free(&kv, m->ops);
     scratch_free(&s, m->ops);
     bench_prompts_free(prompts, BENCH_SEQUENCES, 1, &ids);
@@ -217,21 +219,22 @@ void bench_trainer_alloc(BenchTrainer *t, const Qwen2 *m, const float *steering,
     int longest = o->prompt_length + BENCH_NEW;
     if (longest < BENCH_TOKENS + 1) longest = BENCH_TOKENS + 1;
     policy_alloc(&t->pass, m, o->activation_memory * (1 << 30), longest, 0, true);
-    t->steering = (float *)xcalloc(n, sizeof(float));
-    if (steering) memcpy(t->steering, steering, n * sizeof(float));
-    t->dsteering = (float *)xcalloc(n, sizeof(float));
-    t->exp_avg = (float *)xcalloc(n, sizeof(float));
-    t->exp_avg_sq = (float *)xcalloc(n, sizeof(float));
+    float **all[4] = {&t->steering, &t->dsteering, &t->exp_avg, &t->exp_avg_sq};
+    for (int i = 0; i < 4; i++) *all[i] = (float *)m->ops->alloc(n * sizeof(float));
+    if (steering) {
+        float *host = (float *)xmalloc(n * sizeof(float));
+        m->ops->download(host, steering, n * sizeof(float));
+        m->ops->upload(t->steering, host, n * sizeof(float));
+        free(host);
+    }
     t->trained = (bool *)xmalloc((size_t)m->config.L * sizeof(bool));
     for (int l = 0; l < m->config.L; l++) t->trained[l] = true;
 }
 
 void bench_trainer_free(BenchTrainer *t, const Qwen2 *m) {
     policy_free(&t->pass, m);
-    free(t->steering);
-    free(t->dsteering);
-    free(t->exp_avg);
-    free(t->exp_avg_sq);
+    float *all[4] = {t->steering, t->dsteering, t->exp_avg, t->exp_avg_sq};
+    for (int i = 0; i < 4; i++) m->ops->release(all[i]);
     free(t->trained);
 }
 
@@ -263,7 +266,7 @@ bool bench_gradient(BenchTrainer *t, const Qwen2 *m, const Options *o, const Rol
     LossConfig how = {0.2f, 0.2f, 0, 1};
     PolicyStats stats;
     memset(&stats, 0, sizeof stats);
-    memset(t->dsteering, 0, (size_t)m->config.L * m->config.C * sizeof(float));
+    m->ops->zero(t->dsteering, (size_t)m->config.L * m->config.C * sizeof(float));
     bool ok = policy_pass(&t->pass, m, t->steering, samples, n_prompts * G, &how, t->dsteering, t->trained, &stats, err);
     free(samples);
     free(out);
@@ -329,9 +332,9 @@ bool bench_grpo_step(BenchResult *out, BenchTrainer *t, const Qwen2 *m, const Op
     double begin = now_s();
     ok = ok && rollout(&r, m, t->steering, prompts, BENCH_PROMPTS, BENCH_SAMPLES, &how, NULL, NULL, err) &&
          bench_gradient(t, m, o, prompts, BENCH_PROMPTS, BENCH_SAMPLES, err);
-    double norm = gradient_norm(t->dsteering, n);
+    double norm = m->ops->gradient_norm(t->dsteering, n);
     if (ok && !(norm > 0 && isfinite(norm))) ok = fail(err, EXIT_RUN, "bench: the gradient's length is %g, expected a number above 0", norm);
-    if (ok) adamw_update(t->steering, t->exp_avg, t->exp_avg_sq, t->dsteering, norm > 2 ? 2 / norm : 1, n, 1, &adamw);
+    if (ok) m->ops->adamw_update(t->steering, t->exp_avg, t->exp_avg_sq, t->dsteering, norm > 2 ? 2 / norm : 1, n, 1, &adamw);
     out->phase = "grpo_step";
     out->batch = samples;
     out->tokens = samples * BENCH_NEW;

@@ -94,7 +94,9 @@ typedef struct {
     KVCache kv;
     Packed packed;
     IntVec head_rows, targets;
+    Mirror head_rows_there, targets_there, kept_rows_there;
     float *out;           // [4, head_rows] logprob, lse, entropy, dlogprob of a chunk
+    float *values;        // [3, head_rows] logprob, entropy, dlogprob of a chunk, in the host's memory
     const Kept *kept;     // NULL, or what the rollout has kept of these completions under the same vectors
     IntVec kept_rows;
 } PolicyPass;
@@ -124,6 +126,7 @@ void policy_alloc(PolicyPass *p, const Qwen2 *m, double bytes, int longest, int 
     scratch_alloc(&p->scratch, m, p->rows, HEAD_ROWS, backward);
     if (backward) activations_alloc(&p->acts, m, p->rows, p->first_layer);
     p->out = (float *)m->ops->alloc(4 * HEAD_ROWS * sizeof(float));
+    p->values = (float *)xmalloc(3 * HEAD_ROWS * sizeof(float));
 }
 
 void policy_free(PolicyPass *p, const Qwen2 *m) {
@@ -131,11 +134,14 @@ void policy_free(PolicyPass *p, const Qwen2 *m) {
     scratch_free(&p->scratch, m->ops);
     activations_free(&p->acts, m);
     kv_cache_free(&p->kv, m->ops);
-    packed_free(&p->packed);
+    packed_free(&p->packed, m->ops);
+    Mirror *mirrors[3] = {&p->head_rows_there, &p->targets_there, &p->kept_rows_there};
+    for (int i = 0; i < 3; i++) mirror_free(mirrors[i], m->ops);
     ints_free(&p->head_rows);
     ints_free(&p->targets);
     ints_free(&p->kept_rows);
     m->ops->release(p->out);
+    free(p->values);
     memset(p, 0, sizeof *p);
 }
 
@@ -183,7 +189,8 @@ bool policy_recall(PolicyPass *p, const Qwen2 *m, const PolicySample *samples, i
             memcpy(p->packed.pages.v + p->packed.first_page.v[segment], c->pages, (size_t)pages_for(g->pos0 + g->T) * sizeof(int));
         }
     }
-    kept_recall(p->kept, m, &p->scratch, &p->acts, p->kept_rows.v, p->kept_rows.n);
+    const int *rows = (const int *)mirror(&p->kept_rows_there, m->ops, p->kept_rows.v, (size_t)p->kept_rows.n * sizeof(int));
+    kept_recall(p->kept, m, &p->scratch, &p->acts, rows, p->kept_rows.n);
     return true;
 }
 
@@ -193,7 +200,9 @@ bool policy_recall(PolicyPass *p, const Qwen2 *m, const PolicySample *samples, i
 bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *steering, PolicySample *samples, int n, const LossConfig *how,
                  float *dsteering, const bool *trained, PolicyStats *stats, Error *err) {
     int V = m->config.V, C = m->config.C;
-    float *logprob = p->out, *lse = p->out + HEAD_ROWS, *entropy = p->out + 2 * HEAD_ROWS, *dlogprob = p->out + 3 * HEAD_ROWS;
+    const Ops *ops = m->ops;
+    float *logprob_there = p->out, *lse = p->out + HEAD_ROWS, *entropy_there = p->out + 2 * HEAD_ROWS, *dlogprob_there = p->out + 3 * HEAD_ROWS;
+    float *logprob = p->values, *entropy = p->values + HEAD_ROWS, *dlogprob = p->values + 2 * HEAD_ROWS;
     for (int done = 0; done < n;) {
         int pages, k = policy_fit(p, samples + done, n - done, &pages);
         if (pages > p->kv.n_pages) {
@@ -201,27 +210,32 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *steering, PolicySam
             kv_cache_alloc(&p->kv, m, pages);
         }
         policy_pack(p, samples + done, k);
-        const Batch *b = packed_finish(&p->packed);
         double t0 = now_s(), head_backward_s = 0;
         const bool recalled = dsteering && policy_recall(p, m, samples + done, k);
+        const Batch *b = packed_finish(&p->packed, ops);
+        const int *all_rows = (const int *)mirror(&p->head_rows_there, ops, p->head_rows.v, (size_t)p->head_rows.n * sizeof(int));
+        const int *all_targets = (const int *)mirror(&p->targets_there, ops, p->targets.v, (size_t)p->targets.n * sizeof(int));
         const KVCache *kv = recalled ? p->kept->kv : &p->kv;
         if (!recalled) qwen2_forward(m, &p->scratch, dsteering ? &p->acts : NULL, &p->kv, b, steering);
-        if (dsteering) memset(p->scratch.dh, 0, (size_t)b->T * C * sizeof(float));
+        if (dsteering) ops->zero(p->scratch.dh, (size_t)b->T * C * sizeof(float));
 
         // the output layer, a chunk of tokens at a time: log-prob, loss and gradient at once
         PolicySample *s = samples + done;
         int t = 0; // token of s
         for (int first = 0; first < p->head_rows.n; first += HEAD_ROWS) {
             int rows = p->head_rows.n - first < HEAD_ROWS ? p->head_rows.n - first : HEAD_ROWS;
-            const int *head_rows = p->head_rows.v + first, *targets = p->targets.v + first;
+            const int *head_rows = all_rows + first, *targets = all_targets + first;
+            const size_t bytes = (size_t)rows * sizeof(float);
             qwen2_head_forward(m, &p->scratch, p->scratch.h, head_rows, rows);
-            m->ops->logprob_rows(logprob, lse, s->entropy ? entropy : NULL, p->scratch.logits, targets, how->temperature, rows, V);
+            ops->logprob_rows(logprob_there, lse, s->entropy ? entropy_there : NULL, p->scratch.logits, targets, how->temperature, rows, V);
+            ops->download(logprob, logprob_there, bytes);
+            if (s->entropy) ops->download(entropy, entropy_there, bytes);
             for (int i = 0; i < rows; i++, t++) {
                 if (t == s->completion->n) { s++; t = 0; }
                 if (!isfinite(logprob[i]))
                     return fail(err, EXIT_RUN, "completion %d, token %d (id %d): its log-prob is %g\n"
                                 "  -> the vectors have grown too large or the weights are damaged: lower learning_rate, resume from an earlier checkpoint",
-                                (int)(s - samples), t, targets[i], (double)logprob[i]);
+                                (int)(s - samples), t, p->targets.v[first + i], (double)logprob[i]);
                 s->logprob[t] = logprob[i];
                 if (s->entropy) s->entropy[t] = entropy[i];
                 stats->tokens++;
@@ -235,7 +249,8 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *steering, PolicySam
             }
             if (!dsteering) continue;
             double t1 = now_s();
-            m->ops->dlogits_rows(p->scratch.dlogits, p->scratch.logits, lse, targets, dlogprob, how->temperature, rows, V);
+            ops->upload(dlogprob_there, dlogprob, bytes);
+            ops->dlogits_rows(p->scratch.dlogits, p->scratch.logits, lse, targets, dlogprob_there, how->temperature, rows, V);
             qwen2_head_backward(m, &p->scratch, head_rows, rows);
             head_backward_s += now_s() - t1;
         }
@@ -247,31 +262,6 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *steering, PolicySam
         done += k;
     }
     return true;
-}
-
-// ----------------------------------------------------------------------------
-// AdamW on the vectors (Loshchilov & Hutter 2019, decoupled weight decay; PyTorch's order of operations)
-
-// Length of a gradient, summed in double and in order.
-double gradient_norm(const float *g, size_t n) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (double)g[i] * g[i];
-    return sqrt(sum);
-}
-
-typedef struct { double learning_rate, beta1, beta2, epsilon, weight_decay; } AdamW;
-
-// x[n] moves one step; exp_avg and exp_avg_sq are its moments; step counts from 1. The gradient is multiplied by `scale`
-// first (clipping).
-void adamw_update(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step, const AdamW *a) {
-    double correction1 = 1 - pow(a->beta1, step), correction2 = 1 - pow(a->beta2, step);
-    for (size_t i = 0; i < n; i++) {
-        float gi = (float)(g[i] * scale);
-        exp_avg[i] = (float)(a->beta1 * exp_avg[i] + (1 - a->beta1) * gi);
-        exp_avg_sq[i] = (float)(a->beta2 * exp_avg_sq[i] + (1 - a->beta2) * gi * gi);
-        double denominator = sqrt(exp_avg_sq[i] / correction2) + a->epsilon;
-        x[i] = (float)(x[i] * (1 - a->learning_rate * a->weight_decay) - a->learning_rate * exp_avg[i] / correction1 / denominator);
-    }
 }
 
 #endif

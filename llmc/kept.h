@@ -16,6 +16,7 @@ typedef struct {
     int cap, used;
     bool full;         // a batch did not fit; nothing more is kept in this step
     IntVec rows;       // scratch
+    Mirror rows_there;
 } Kept;
 
 // Room for `bytes` of layers first ... L-1 (see Activations). Free with kept_free.
@@ -36,6 +37,7 @@ void kept_free(Kept *k, const Qwen2 *m) {
     free(k->view.layers);
     m->ops->release(k->h);
     ints_free(&k->rows);
+    mirror_free(&k->rows_there, m->ops);
     memset(k, 0, sizeof *k);
 }
 
@@ -69,12 +71,13 @@ int kept_forward(Kept *k, const Qwen2 *m, Scratch *s, KVCache *kv, const Batch *
     qwen2_forward(m, s, &k->view, kv, b, steering);
     k->rows.n = 0;
     for (int t = 0; t < b->T; t++) ints_push(&k->rows, t);
-    m->ops->gather_rows(k->h + (size_t)k->used * m->config.C, s->h, k->rows.v, b->T, m->config.C);
+    const int *rows = (const int *)mirror(&k->rows_there, m->ops, k->rows.v, (size_t)b->T * sizeof(int));
+    m->ops->gather_rows(k->h + (size_t)k->used * m->config.C, s->h, rows, b->T, m->config.C);
     k->used += b->T;
     return k->used - b->T;
 }
 
-// Instead of qwen2_forward on a batch packed for training: its rows are those of k numbered rows[T].
+// Instead of qwen2_forward on a batch packed for training: its rows are those of k numbered rows[T] (in the backend's memory).
 void kept_recall(const Kept *k, const Qwen2 *m, Scratch *s, Activations *acts, const int *rows, int T) {
     const ModelConfig *c = &m->config;
     const size_t act_floats = m->ops->act_bytes * (size_t)c->NH * c->HD / sizeof(float); // pairs of bf16 are moved as one float

@@ -14,7 +14,7 @@ quantised weights) is refused by name, never ignored.
 #include "ops.h"         // Ops, Weight, RawTensor
 #include "ops_ref.h"     // raw_to_f32
 #include "safetensors.h" // SafeTensors, safetensors_open, safetensors_get, tensor_check_finite, shape_text
-#include "utils.h"       // Error, fail, IntVec, path_exists, xaligned
+#include "utils.h"       // Error, fail, IntVec, path_exists
 
 typedef struct {
     int C, I, L, NH, NKV, HD, V;  // see ops.h; HD = C / NH unless the config says otherwise
@@ -37,7 +37,7 @@ typedef struct {
 
 // Never written after loading.
 typedef struct {
-    RawTensor wte;      // [V, C]  the embedding matrix, in the mapped file
+    RawTensor wte;      // [V, C]  the embedding matrix, as `embed` wants it
     Layer *layers;      // [L]
     float *final_norm;  // [C]
     Weight head;        // [V, C]  made of wte where tied
@@ -371,24 +371,28 @@ bool model_get_layer_tensor(RawTensor *out, const ModelFiles *f, int l, const ch
     return model_get_tensor(out, f, name, d0, d1, err);
 }
 
-float *model_to_float(const RawTensor *t) {
-    float *x = (float *)xaligned((size_t)t->shape[0] * sizeof(float));
-    raw_to_f32(x, t, 0, (int)t->shape[0]);
+// The vectors t[0], t[1], ... one behind the other as fp32, in the backend's memory.
+float *model_to_float(const RawTensor *t, int n, const Ops *ops) {
+    size_t all = 0, done = 0;
+    for (int i = 0; i < n; i++) all += (size_t)t[i].shape[0];
+    float *host = (float *)xmalloc(all * sizeof(float)), *x = (float *)ops->alloc(all * sizeof(float));
+    for (int i = 0; i < n; done += (size_t)t[i++].shape[0]) raw_to_f32(host + done, &t[i], 0, (int)t[i].shape[0]);
+    ops->upload(x, host, all * sizeof(float));
+    free(host);
     return x;
 }
 
 bool model_load_layer(Layer *y, const ModelFiles *f, int l, const ModelConfig *c, const Ops *ops, Error *err) {
-    int rows[3] = {c->NH * c->HD, c->NKV * c->HD, c->NKV * c->HD}, total = rows[0] + rows[1] + rows[2];
+    int rows[3] = {c->NH * c->HD, c->NKV * c->HD, c->NKV * c->HD};
     const char *weight[3] = {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"};
     const char *bias[3] = {"self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"};
-    RawTensor t[3], b;
-    y->qkv_bias = (float *)xaligned((size_t)total * sizeof(float));
-    for (int i = 0, row = 0; i < 3; row += rows[i++]) {
+    RawTensor t[3], b[3];
+    for (int i = 0; i < 3; i++) {
         if (!model_get_layer_tensor(&t[i], f, l, weight[i], rows[i], c->C, err) ||
-            !model_get_layer_tensor(&b, f, l, bias[i], rows[i], 0, err))
+            !model_get_layer_tensor(&b[i], f, l, bias[i], rows[i], 0, err))
             return false;
-        raw_to_f32(y->qkv_bias + row, &b, 0, rows[i]);
     }
+    y->qkv_bias = model_to_float(b, 3, ops);
     ops->weight_load(&y->qkv, t, 3);
     if (!model_get_layer_tensor(&t[0], f, l, "self_attn.o_proj.weight", c->C, rows[0], err)) return false;
     ops->weight_load(&y->o, t, 1);
@@ -398,10 +402,10 @@ bool model_load_layer(Layer *y, const ModelFiles *f, int l, const ModelConfig *c
     ops->weight_load(&y->gu, t, 2);
     if (!model_get_layer_tensor(&t[0], f, l, "mlp.down_proj.weight", c->C, c->I, err)) return false;
     ops->weight_load(&y->down, t, 1);
-    if (!model_get_layer_tensor(&b, f, l, "input_layernorm.weight", c->C, 0, err)) return false;
-    y->input_norm = model_to_float(&b);
-    if (!model_get_layer_tensor(&b, f, l, "post_attention_layernorm.weight", c->C, 0, err)) return false;
-    y->post_norm = model_to_float(&b);
+    if (!model_get_layer_tensor(b, f, l, "input_layernorm.weight", c->C, 0, err)) return false;
+    y->input_norm = model_to_float(b, 1, ops);
+    if (!model_get_layer_tensor(b, f, l, "post_attention_layernorm.weight", c->C, 0, err)) return false;
+    y->post_norm = model_to_float(b, 1, ops);
     return true;
 }
 
@@ -417,13 +421,13 @@ void weights_free(FrozenWeights *w, const Ops *ops) {
         model_free_weight(&y->o, ops);
         model_free_weight(&y->gu, ops);
         model_free_weight(&y->down, ops);
-        free(y->qkv_bias);
-        free(y->input_norm);
-        free(y->post_norm);
+        float *vectors[3] = {y->qkv_bias, y->input_norm, y->post_norm};
+        for (int i = 0; i < 3; i++) if (vectors[i]) ops->release(vectors[i]);
     }
     model_free_weight(&w->head, ops);
+    if (w->wte.data) ops->embedding_free(&w->wte);
+    if (w->final_norm) ops->release(w->final_norm);
     free(w->layers);
-    free(w->final_norm);
     for (int i = 0; i < w->n_files; i++) safetensors_close(&w->files[i]);
     free(w->files);
     memset(w, 0, sizeof *w);
@@ -443,14 +447,15 @@ bool weights_load(FrozenWeights *w, const ModelConfig *c, const char *dir, const
     memset(&f, 0, sizeof f);
     f.w = w;
     f.index_path = model_path(dir, "model.safetensors.index.json");
-    RawTensor t;
-    bool ok = model_open_files(&f, dir, err) && model_get_tensor(&w->wte, &f, "model.embed_tokens.weight", c->V, c->C, err);
+    RawTensor t, wte;
+    bool ok = model_open_files(&f, dir, err) && model_get_tensor(&wte, &f, "model.embed_tokens.weight", c->V, c->C, err);
     if (ok) {
+        w->wte = ops->embedding_load(&wte);
         w->L = c->L;
         w->layers = (Layer *)xcalloc((size_t)c->L, sizeof(Layer));
     }
-    if (ok && (ok = model_get_tensor(&t, &f, "model.norm.weight", c->C, 0, err))) w->final_norm = model_to_float(&t);
-    t = w->wte;
+    if (ok && (ok = model_get_tensor(&t, &f, "model.norm.weight", c->C, 0, err))) w->final_norm = model_to_float(&t, 1, ops);
+    if (ok) t = wte;
     ok = ok && (c->tied || model_get_tensor(&t, &f, "lm_head.weight", c->V, c->C, err));
     if (ok) ops->weight_load(&w->head, &t, 1);
     for (int l = 0; l < c->L && ok; l++) {
@@ -468,7 +473,7 @@ bool weights_load(FrozenWeights *w, const ModelConfig *c, const char *dir, const
 // ----------------------------------------------------------------------------
 // steering vectors
 
-// s[L,C] = the tensor `steering` of a file, or of steering_vectors.safetensors in a checkpoint folder. fp32, bf16 and
+// s[L,C], in the host's memory, = the tensor `steering` of a file, or of steering_vectors.safetensors in a checkpoint folder. fp32, bf16 and
 // fp16 load; another shape or a value that is no number is an error.
 bool steering_load(float *s, const ModelConfig *c, const char *path, Error *err) {
     struct stat info;
@@ -486,6 +491,18 @@ bool steering_load(float *s, const ModelConfig *c, const char *path, Error *err)
     if (opened) safetensors_close(&st);
     free(file);
     return ok;
+}
+
+// The same in the backend's memory, to be released with ops->release; NULL on failure.
+float *steering_load_there(const ModelConfig *c, const char *path, const Ops *ops, Error *err) {
+    const size_t bytes = (size_t)c->L * c->C * sizeof(float);
+    float *host = (float *)xmalloc(bytes), *s = NULL;
+    if (steering_load(host, c, path, err)) {
+        s = (float *)ops->alloc(bytes);
+        ops->upload(s, host, bytes);
+    }
+    free(host);
+    return s;
 }
 
 #endif

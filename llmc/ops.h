@@ -4,6 +4,7 @@ written once and runs on every backend:
 
     ops_ref.h   `ref`   plain loops in fp32: the specification
     ops_cpu.h   `cpu`   OpenMP and vector instructions, bf16 weights
+    cuda/       `cuda`  CUDA kernels and cuBLASLt, bf16 weights
 
 Shape letters, everywhere in this project:
     T  rows: tokens of all sequences packed one behind the other, no padding
@@ -11,7 +12,10 @@ Shape letters, everywhere in this project:
     NH query heads        NKV key/value heads      HD head dimension  QKV = (NH + 2 NKV) HD
     N, K  rows and columns of a weight matrix: y[T,N] = x[T,K] W[N,K]^T
 
-`act` is the type of a matmul input: bf16 on cpu, float on ref (`act_bytes` tells). Everything else is float:
+Every pointer that an operation takes, ids and positions included, is memory of the backend: from `alloc`, filled by `upload`,
+read by `download`. Where `host_memory` is set that is plain memory, which the host may pass and read as it is.
+
+`act` is the type of a matmul input: bf16 on cpu and cuda, float on ref (`act_bytes` tells). Everything else is float:
 the residual stream, matmul outputs, gradients. Outputs come first, then inputs, then sizes. In the comments
 `=` overwrites and `+=` adds. No output depends, in any bit, on how many threads ran, on how rows were
 batched, or on which pages of the cache hold the keys: see "batch-invariance" in README.md.
@@ -19,9 +23,11 @@ batched, or on which pages of the cache hold the keys: see "batch-invariance" in
 #ifndef LLMC_OPS_H
 #define LLMC_OPS_H
 
-#include "utils.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
-typedef void act; // bf16_t (cpu) or float (ref); only ever used as `act *`
+typedef void act; // bf16_t (cpu, cuda) or float (ref); only ever used as `act *`
 
 typedef enum { DTYPE_F32, DTYPE_BF16, DTYPE_F16 } DType;
 
@@ -63,21 +69,32 @@ typedef struct {
     int group;           // segments of a group are neighbours, its prompt first
 } Segment;
 
+// AdamW's settings (Loshchilov & Hutter 2019, decoupled weight decay).
+typedef struct { double learning_rate, beta1, beta2, epsilon, weight_decay; } AdamW;
+
 typedef struct Ops {
-    const char *name;    // "ref" or "cpu"
+    const char *name;    // "ref", "cpu" or "cuda"
     const char *isa;     // what the kernels use: "avx512", "avx2", "portable", ...; "plain loops" for ref
     size_t act_bytes;    // sizeof one act
+    bool host_memory;    // alloc gives memory that the host may touch
 
     // -- memory ------------------------------------------------------------------------------------------
     void *(*alloc)(size_t bytes);        // zeroed, 64-byte aligned; ends the program when there is none
     void (*release)(void *p);
+    void (*zero)(void *p, size_t bytes);
+    void (*upload)(void *p, const void *host, size_t bytes);   // the host's memory may be reused at once
+    void (*download)(void *host, const void *p, size_t bytes); // waits for what came before
+
+    // The embedding matrix as `embed` wants it: `file` itself, or a copy in the backend's memory, same type and shape.
+    RawTensor (*embedding_load)(const RawTensor *file);
+    void (*embedding_free)(RawTensor *wte);
 
     // w = the raw tensors stacked along N, in the backend's own form. bf16, fp16 and fp32 files load.
     void (*weight_load)(Weight *w, const RawTensor *raw, int n_raw);
     void (*weight_free)(Weight *w);
 
     // -- residual stream ---------------------------------------------------------------------------------
-    // h[T,C] = rows ids[T] of the embedding matrix (as stored in the file)
+    // h[T,C] = rows ids[T] of the embedding matrix (from embedding_load)
     void (*embed)(float *h, const int *ids, const RawTensor *wte, int T, int C);
 
     // h_out[T,C] = h[T,C] + y[T,C] + s[C]              (y, s may be NULL; h_out may be h)
@@ -153,6 +170,34 @@ typedef struct Ops {
     // logprob_rows gives.
     void (*sample_rows)(int *token, float *logprob, const float *logits, const float *u, float temperature,
                         int top_k, float top_p, int n, int V);
+
+    // -- update ------------------------------------------------------------------------------------------
+    // Length of a gradient, summed in double and in a fixed order. Returned to the host.
+    double (*gradient_norm)(const float *g, size_t n);
+    // One step of AdamW, in double, in PyTorch's order of operations: x[n] moves, exp_avg and exp_avg_sq are its moments,
+    // step counts from 1. The gradient is multiplied by `scale` first (clipping).
+    void (*adamw_update)(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step, const AdamW *a);
 } Ops;
+
+// A copy in the backend's memory of an array of the host that changes from call to call. Zero-initialise; free with mirror_free.
+typedef struct { void *p; size_t cap; } Mirror;
+
+// host[bytes] where an operation can read it: itself, or the copy.
+static inline const void *mirror(Mirror *m, const Ops *ops, const void *host, size_t bytes) {
+    if (ops->host_memory || bytes == 0) return host;
+    if (bytes > m->cap) {
+        if (m->p) ops->release(m->p);
+        m->cap = 2 * bytes;
+        m->p = ops->alloc(m->cap);
+    }
+    ops->upload(m->p, host, bytes);
+    return m->p;
+}
+
+static inline void mirror_free(Mirror *m, const Ops *ops) {
+    if (m->p) ops->release(m->p);
+    m->p = NULL;
+    m->cap = 0;
+}
 
 #endif

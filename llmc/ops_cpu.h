@@ -17,7 +17,8 @@ levels, never within one.
 #ifndef LLMC_OPS_CPU_H
 #define LLMC_OPS_CPU_H
 
-#include "ops.h"
+#include "ops_host.h" // ops_host_init
+#include "utils.h"    // bf16_t, xaligned, out_of_memory
 
 #include "threads.h" // OpenMP, or its meaning for one thread
 #include <sys/mman.h> // mmap, madvise: large pieces of memory
@@ -300,6 +301,7 @@ const Ops *cpu_ops_for(const char *level, Error *err) {
     for (int i = 0; i < n; i++) {
         if (strcmp(names[i], level) != 0) continue;
         Ops *ops = &tables[i];
+        ops_host_init(ops);
 #if OPS_CPU_X86
         if (strcmp(level, "amx") == 0 || strcmp(level, "avx512") == 0) CPU_TABLE(ops, avx512);
         else if (strcmp(level, "avx2") == 0) CPU_TABLE(ops, avx2);

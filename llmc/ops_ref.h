@@ -6,7 +6,8 @@ threads and never splits a sum.
 #ifndef LLMC_OPS_REF_H
 #define LLMC_OPS_REF_H
 
-#include "ops.h"
+#include "ops_host.h" // ops_host_init
+#include "utils.h"    // xaligned, bf16_to_f32
 
 // ----------------------------------------------------------------------------
 // memory and weights: a weight is computed from the file's own tensors
@@ -399,6 +400,7 @@ const Ops *ops_ref_init(void) {
     ops.name = "ref";
     ops.isa = "plain loops";
     ops.act_bytes = sizeof(float);
+    ops_host_init(&ops);
     ops.alloc = ref_alloc;
     ops.release = ref_release;
     ops.weight_load = ref_weight_load;

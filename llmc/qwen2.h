@@ -43,20 +43,24 @@ bool qwen2_load(Qwen2 *m, const char *dir, int positions, const Ops *ops, Error 
                     "  -> lower max_completion_length or leave out the longest prompts", dir, positions, c->max_position);
     if (!weights_load(&m->weights, c, dir, ops, err)) return false;
     m->rope_positions = positions;
-    m->rope = (float *)xmalloc((size_t)positions * c->HD * sizeof(float));
+    const size_t rope_bytes = (size_t)positions * c->HD * sizeof(float);
+    float *rope = (float *)xmalloc(rope_bytes);
     for (int p = 0; p < positions; p++) {
         for (int i = 0; i < c->HD / 2; i++) {
             double angle = p * pow((double)c->rope_theta, -2.0 * i / c->HD);
-            m->rope[(size_t)p * c->HD + 2 * i] = (float)cos(angle);
-            m->rope[(size_t)p * c->HD + 2 * i + 1] = (float)sin(angle);
+            rope[(size_t)p * c->HD + 2 * i] = (float)cos(angle);
+            rope[(size_t)p * c->HD + 2 * i + 1] = (float)sin(angle);
         }
     }
+    m->rope = (float *)ops->alloc(rope_bytes);
+    ops->upload(m->rope, rope, rope_bytes);
+    free(rope);
     return true;
 }
 
 void qwen2_free(Qwen2 *m) {
     if (m->ops) weights_free(&m->weights, m->ops);
-    free(m->rope);
+    if (m->rope) m->ops->release(m->rope);
     ints_free(&m->config.eos);
     memset(m, 0, sizeof *m);
 }
@@ -210,7 +214,7 @@ void kv_cache_free(KVCache *kv, const Ops *ops) {
 // ----------------------------------------------------------------------------
 // forward
 
-// Rows to run: several sequences packed one behind the other (see Segment in ops.h).
+// Rows to run: several sequences packed one behind the other (see Segment in ops.h). The arrays are in the backend's memory.
 typedef struct {
     int T;
     const int *ids, *pos;                    // [T]
@@ -281,7 +285,7 @@ void qwen2_head_forward(const Qwen2 *m, Scratch *s, const float *h, const int *r
 void qwen2_head_backward(const Qwen2 *m, Scratch *s, const int *rows, int n) {
     const ModelConfig *c = &m->config;
     m->ops->matmul_backward(s->head_dx, s->dlogits, &m->weights.head, n);
-    memset(s->head_dh, 0, (size_t)n * c->C * sizeof(float));
+    m->ops->zero(s->head_dh, (size_t)n * c->C * sizeof(float));
     m->ops->rmsnorm_backward(s->head_dh, NULL, s->head_dx, s->head_h, s->head_rstd, m->weights.final_norm, n, c->C);
     m->ops->scatter_add_rows(s->dh, s->head_dh, rows, n, c->C);
 }

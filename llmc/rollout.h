@@ -30,6 +30,9 @@ typedef struct {
     KVCache kv;
     Packed packed;
     float *h, *h_waiting;     // [slots,C] rows to draw the next token from; [C] last prompt row of a group half admitted
+    float *drawn_logprob, *u; // [slots] of the tokens being drawn: their log-probs, the random numbers
+    int *drawn;               // [slots] the tokens
+    Mirror rows_there;        // scratch: rows to gather
     int slots, prefill_rows, max_prompt, max_new;
     IntVec free_pages;
     Kept *kept;               // NULL, or keeps the activations; then pages are given back by rollout_reset alone
@@ -56,6 +59,9 @@ void rollout_alloc(Rollout *r, const Qwen2 *m, int slots, int held, int max_prom
     kv_cache_alloc(&r->kv, m, (held > slots ? held : slots) * (pages_for(max_prompt + max_new) + 1) + pages_for(max_prompt) + 1);
     r->h = (float *)m->ops->alloc((size_t)slots * m->config.C * sizeof(float));
     r->h_waiting = (float *)m->ops->alloc((size_t)m->config.C * sizeof(float));
+    r->drawn_logprob = (float *)m->ops->alloc((size_t)slots * sizeof(float));
+    r->u = (float *)m->ops->alloc((size_t)slots * sizeof(float));
+    r->drawn = (int *)m->ops->alloc((size_t)slots * sizeof(int));
     rollout_reset(r);
 }
 
@@ -63,9 +69,10 @@ void rollout_free(Rollout *r, const Qwen2 *m) {
     if (!r->h) return;
     scratch_free(&r->scratch, m->ops);
     kv_cache_free(&r->kv, m->ops);
-    packed_free(&r->packed);
-    m->ops->release(r->h);
-    m->ops->release(r->h_waiting);
+    packed_free(&r->packed, m->ops);
+    mirror_free(&r->rows_there, m->ops);
+    void *all[] = {r->h, r->h_waiting, r->drawn_logprob, r->u, r->drawn};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) m->ops->release(all[i]);
     ints_free(&r->free_pages);
     memset(r, 0, sizeof *r);
 }
@@ -82,6 +89,11 @@ typedef struct {
     int prompt, sample, n_pages;
     int *pages;               // shared pages of the prompt, then its own
 } RolloutSlot;
+
+// out[n,C] = rows rows[n] of h[.,C]; rows is the host's.
+void rollout_gather(Rollout *r, const Qwen2 *m, float *out, const float *h, const int *rows, int n) {
+    m->ops->gather_rows(out, h, (const int *)mirror(&r->rows_there, m->ops, rows, (size_t)n * sizeof(int)), n, m->config.C);
+}
 
 int rollout_take_page(Rollout *r) { return r->free_pages.v[--r->free_pages.n]; }
 
@@ -104,7 +116,7 @@ void rollout_prefill(Rollout *r, const Qwen2 *m, const float *steering, const Ro
         ints_push(rows, row0 + prompts[i].P - 1);
         r->prompt_tokens += prompts[i].P;
     }
-    int kept = kept_forward(r->kept, m, &r->scratch, &r->kv, packed_finish(&r->packed), steering);
+    int kept = kept_forward(r->kept, m, &r->scratch, &r->kv, packed_finish(&r->packed, m->ops), steering);
     for (int i = first; i < last; i++) groups[i].row0 = kept < 0 ? -1 : kept + groups[i].row0;
 }
 
@@ -121,7 +133,7 @@ void rollout_admit(Rollout *r, const Qwen2 *m, const RolloutPrompt *p, RolloutGr
     if (tail) m->ops->kv_copy_page(&r->kv, slot->pages[shared], g->pages[shared]);
     if (tail && g->admitted == G) ints_push(&r->free_pages, g->pages[shared]);
     g->running++;
-    m->ops->gather_rows(r->h + (size_t)slot_index * m->config.C, from, &row, 1, m->config.C);
+    rollout_gather(r, m, r->h + (size_t)slot_index * m->config.C, from, &row, 1);
 }
 
 void rollout_retire(Rollout *r, const RolloutPrompt *p, RolloutGroup *g, RolloutSlot *slot, int G) {
@@ -140,7 +152,7 @@ void rollout_retire(Rollout *r, const RolloutPrompt *p, RolloutGroup *g, Rollout
 // False with err on non-finite logits or an early stop; then no completion is left allocated.
 bool rollout(Rollout *r, const Qwen2 *m, const float *steering, RolloutPrompt *prompts, int n_prompts, int G, const Sampling *how,
              bool (*on_progress)(int, int, void *), void *context, Error *err) {
-    int C = m->config.C, V = m->config.V, n_active = 0, next_prompt = 0, filling = -1, done = 0;
+    int V = m->config.V, n_active = 0, next_prompt = 0, filling = -1, done = 0;
     RolloutGroup *groups = (RolloutGroup *)xcalloc((size_t)n_prompts, sizeof *groups);
     RolloutSlot *active = (RolloutSlot *)xcalloc((size_t)r->slots, sizeof *active);
     int *token = (int *)xmalloc((size_t)r->slots * sizeof(int));
@@ -171,7 +183,7 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *steering, RolloutPrompt *p
                 }
                 if (groups[i].admitted == G) continue;
                 filling = i; // only the last can be left half admitted
-                m->ops->gather_rows(r->h_waiting, r->scratch.h, &row, 1, C);
+                rollout_gather(r, m, r->h_waiting, r->scratch.h, &row, 1);
             }
         }
 
@@ -181,7 +193,10 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *steering, RolloutPrompt *p
             u[i] = rng_uniform(how->seed, RNG_TOKEN, how->step, p->key, (uint32_t)active[i].sample, (uint32_t)p->completions[active[i].sample].n);
         }
         qwen2_head_forward(m, &r->scratch, r->h, NULL, n_active);
-        m->ops->sample_rows(token, logprob, r->scratch.logits, u, how->temperature, how->top_k, how->top_p, n_active, V);
+        m->ops->upload(r->u, u, (size_t)n_active * sizeof(float));
+        m->ops->sample_rows(r->drawn, r->drawn_logprob, r->scratch.logits, r->u, how->temperature, how->top_k, how->top_p, n_active, V);
+        m->ops->download(token, r->drawn, (size_t)n_active * sizeof(int));
+        m->ops->download(logprob, r->drawn_logprob, (size_t)n_active * sizeof(float));
 
         // 3. keep it; sequences that ended leave, the others move up
         int kept = 0;
@@ -218,14 +233,14 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *steering, RolloutPrompt *p
 
         // 4. run the drawn tokens
         if (ok && n_active > 0) {
-            int kept_row = kept_forward(r->kept, m, &r->scratch, &r->kv, packed_finish(&r->packed), steering);
+            int kept_row = kept_forward(r->kept, m, &r->scratch, &r->kv, packed_finish(&r->packed, m->ops), steering);
             rows.n = 0;
             for (int i = 0; i < n_active; i++) {
                 Completion *c = &prompts[active[i].prompt].completions[active[i].sample];
                 if (c->rows) c->rows[c->n - 1] = kept_row + i;
                 ints_push(&rows, i);
             }
-            m->ops->gather_rows(r->h, r->scratch.h, rows.v, n_active, C);
+            rollout_gather(r, m, r->h, r->scratch.h, rows.v, n_active);
         }
         if (ok && on_progress && !on_progress(done, n_prompts * G, context))
             ok = fail(err, EXIT_RUN, "stopped while sampling (%d of %d completions done)", done, n_prompts * G);

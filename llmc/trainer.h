@@ -31,8 +31,9 @@ typedef struct {
     Dataset train, validation;
     IntVec *prompts, *validation_prompts; // token ids of each problem
 
-    // what is trained, its gradient and AdamW's moments: [L,C] each
+    // what is trained, its gradient and AdamW's moments: [L,C] each, in the backend's memory
     float *steering, *dsteering, *exp_avg, *exp_avg_sq;
+    float *host[3];          // steering, exp_avg, exp_avg_sq where checkpoints are written from and read to
     bool *trained;           // [L] which layers have a vector
     TrainerState state;
 
@@ -113,6 +114,12 @@ bool choose_layers(Trainer *t, Error *err) {
     return true;
 }
 
+// What is trained and AdamW's moments: from the host's copies.
+void trainer_upload(Trainer *t) {
+    float *there[3] = {t->steering, t->exp_avg, t->exp_avg_sq};
+    for (int i = 0; i < 3; i++) t->ops->upload(there[i], t->host[i], (size_t)t->model.config.L * t->model.config.C * sizeof(float));
+}
+
 bool trainer_init(Trainer *t, Error *err) {
     const Options *o = &t->options;
     int longest = 0, longest_validation = 0;
@@ -130,12 +137,12 @@ bool trainer_init(Trainer *t, Error *err) {
         return fail(err, EXIT_RUN, "%s: tokenizer.json has ids up to %d, the model's vocab_size is %d", o->model, tokenizer_size(t->tokenizer) - 1, c->V);
     if (!choose_layers(t, err)) return false;
 
-    size_t n = (size_t)c->L * c->C;
-    t->steering = (float *)xcalloc(n, sizeof(float));
-    t->dsteering = (float *)xcalloc(n, sizeof(float));
-    t->exp_avg = (float *)xcalloc(n, sizeof(float));
-    t->exp_avg_sq = (float *)xcalloc(n, sizeof(float));
-    if (*o->init_steering && !steering_load(t->steering, c, o->init_steering, err)) return false;
+    const size_t n = (size_t)c->L * c->C;
+    float **all[4] = {&t->steering, &t->exp_avg, &t->exp_avg_sq, &t->dsteering};
+    for (int i = 0; i < 4; i++) *all[i] = (float *)t->ops->alloc(n * sizeof(float));
+    for (int i = 0; i < 3; i++) t->host[i] = (float *)xcalloc(n, sizeof(float));
+    if (*o->init_steering && !steering_load(t->host[0], c, o->init_steering, err)) return false;
+    trainer_upload(t);
 
     int lowest = 0;
     while (!t->trained[lowest]) lowest++;
@@ -161,6 +168,8 @@ void trainer_free(Trainer *t) {
         rollout_free(&t->rollout, &t->model);
         kept_free(&t->kept, &t->model);
         policy_free(&t->policy, &t->model);
+        float *there[4] = {t->steering, t->dsteering, t->exp_avg, t->exp_avg_sq};
+        for (int i = 0; i < 4; i++) if (there[i]) t->ops->release(there[i]);
         qwen2_free(&t->model);
     }
     prompts_free(t->prompts, t->train.n);
@@ -168,7 +177,7 @@ void trainer_free(Trainer *t) {
     dataset_free(&t->train);
     dataset_free(&t->validation);
     if (t->tokenizer) tokenizer_free(t->tokenizer);
-    void *all[] = {t->steering, t->dsteering, t->exp_avg, t->exp_avg_sq, t->trained, t->run_dir, t->model_name, t->dataset_name, t->order};
+    void *all[] = {t->host[0], t->host[1], t->host[2], t->trained, t->run_dir, t->model_name, t->dataset_name, t->order};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
     options_free(&t->options);
 }
@@ -201,16 +210,19 @@ void run_fingerprint(const Trainer *t, char *out, size_t n) {
     snprintf(out, n, "%d problems %016llx, seed %d, %s", t->train.n, (unsigned long long)hash, t->options.seed, t->options.setup);
 }
 
+// The run as it is now; the arrays are the host's copies.
 Checkpoint trainer_checkpoint(Trainer *t) {
+    const float *there[3] = {t->steering, t->exp_avg, t->exp_avg_sq};
+    for (int i = 0; i < 3; i++) t->ops->download(t->host[i], there[i], (size_t)t->model.config.L * t->model.config.C * sizeof(float));
     Checkpoint c;
     memset(&c, 0, sizeof c);
     c.base_model = t->model_name;
     c.setup = t->options.setup;
     c.L = t->model.config.L;
     c.C = t->model.config.C;
-    c.steering = t->steering;
-    c.exp_avg = t->exp_avg;
-    c.exp_avg_sq = t->exp_avg_sq;
+    c.steering = t->host[0];
+    c.exp_avg = t->host[1];
+    c.exp_avg_sq = t->host[2];
     c.state = t->state;
     return c;
 }
@@ -256,6 +268,7 @@ bool start_or_resume(Trainer *t, Error *err) {
             ok = fail(err, EXIT_RUN, "cannot resume from %s: it was trained on \"%s\", this call means \"%s\"\n  -> the same data, filters and seed as before", latest, c.state.fingerprint, mine);
         if (ok) {
             t->state = c.state;
+            trainer_upload(t);
             printf("resumed from %s\n\n", latest);
         }
     }

@@ -241,11 +241,11 @@ void model_outputs(ModelOutputs *all, const Ops *ops) {
     const Completion *first = r.samples[0].completion;
     kv_cache_alloc(&kv, &r.model, group_pages(r.samples[0].P, &first, 1));
     packed_add_group(&packed, r.samples[0].prompt, r.samples[0].P, &first, 1, 0, &next_page, &rows, &targets);
-    qwen2_forward(&r.model, &pass.scratch, NULL, &kv, packed_finish(&packed), steering0);
+    qwen2_forward(&r.model, &pass.scratch, NULL, &kv, packed_finish(&packed, r.model.ops), steering0);
     qwen2_head_forward(&r.model, &pass.scratch, pass.scratch.h, rows.v, rows.n);
     outputs_add(all, "logits", pass.scratch.logits, (size_t)rows.n * r.V);
     kv_cache_free(&kv, ops);
-    packed_free(&packed);
+    packed_free(&packed, r.model.ops);
     ints_free(&rows);
     ints_free(&targets);
 
@@ -271,9 +271,9 @@ void model_outputs(ModelOutputs *all, const Ops *ops) {
     for (int step = 1; step <= 5; step++) {
         char name[32];
         records_pass(&r, &pass, steering, &on_policy, gradient, true, "dapo", NULL, NULL);
-        double norm = gradient_norm(gradient, LC);
+        double norm = host_gradient_norm(gradient, LC);
         if (step == 1) first_norm = norm;
-        adamw_update(steering, exp_avg, exp_avg_sq, gradient, norm > max_norm ? max_norm / (norm + 1e-6) : 1, LC, step, &adamw);
+        host_adamw_update(steering, exp_avg, exp_avg_sq, gradient, norm > max_norm ? max_norm / (norm + 1e-6) : 1, LC, step, &adamw);
         snprintf(name, sizeof name, "steering_step%d", step);
         outputs_add(all, name, steering, LC);
     }
@@ -378,7 +378,7 @@ void test_model_finite_differences(void) {
     LossConfig how = {10, 10, 0, 1}; // clipping off: the ratio's derivative is that of the log-prob at ratio 1
     records_pass(&r, &pass, steering0, &how, gradient, true, "dapo", NULL, NULL);
     float *old = records_collect(&r, false);
-    double norm = gradient_norm(gradient, LC);
+    double norm = host_gradient_norm(gradient, LC);
     for (int k = 0; k < 9; k++) {
         // k = 0: along the gradient; else: along the gradient of one layer; then single coordinates
         double e = 2e-3, expected = 0, loss[2];

@@ -102,6 +102,9 @@ void mf_weight_free(Weight *w) { free(w->data); mf_alive--; }
 
 const Ops *mf_ops(void) {
     static Ops ops;
+    ops_host_init(&ops);
+    ops.alloc = ref_alloc;
+    ops.release = ref_release;
     ops.weight_load = mf_weight_load;
     ops.weight_free = mf_weight_free;
     return &ops;

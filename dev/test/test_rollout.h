@@ -211,9 +211,9 @@ void test_group_arithmetic(void) {
     // one AdamW step by hand: m/c1 = g, v/c2 = g^2, so x moves by lr g/(|g|+eps) after decay
     float x[2] = {1, -1}, m[2] = {0, 0}, v[2] = {0, 0}, g[2] = {0.5f, -4};
     AdamW adamw = {0.1, 0.9, 0.999, 1e-8, 0.01};
-    adamw_update(x, m, v, g, 0.5, 2, 1, &adamw);
+    host_adamw_update(x, m, v, g, 0.5, 2, 1, &adamw);
     CHECK(fabsf(x[0] - (1 - 0.001f - 0.1f)) < 1e-6f && fabsf(x[1] - (-1 + 0.001f + 0.1f)) < 1e-6f, "AdamW: %g %g", (double)x[0], (double)x[1]);
-    CHECK(fabs(gradient_norm(g, 2) - sqrt(16.25)) < 1e-12, "norm %g", gradient_norm(g, 2));
+    CHECK(fabs(host_gradient_norm(g, 2) - sqrt(16.25)) < 1e-12, "norm %g", host_gradient_norm(g, 2));
 }
 
 void test_rng(void) {

@@ -1,0 +1,47 @@
+/*
+What the backends that compute in host memory, ref and cpu, have in common: moving data is copying, and the update of the
+vectors is a plain loop.
+*/
+#ifndef LLMC_OPS_HOST_H
+#define LLMC_OPS_HOST_H
+
+#include <math.h>   // sqrt, pow
+#include <string.h> // memcpy, memset
+#include "ops.h"
+
+void host_zero(void *p, size_t bytes) { memset(p, 0, bytes); }
+void host_upload(void *p, const void *host, size_t bytes) { memcpy(p, host, bytes); }
+void host_download(void *host, const void *p, size_t bytes) { memcpy(host, p, bytes); }
+RawTensor host_embedding_load(const RawTensor *file) { return *file; }
+void host_embedding_free(RawTensor *wte) { (void)wte; }
+
+double host_gradient_norm(const float *g, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)g[i] * g[i];
+    return sqrt(sum);
+}
+
+void host_adamw_update(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step, const AdamW *a) {
+    double correction1 = 1 - pow(a->beta1, step), correction2 = 1 - pow(a->beta2, step);
+    for (size_t i = 0; i < n; i++) {
+        float gi = (float)(g[i] * scale);
+        exp_avg[i] = (float)(a->beta1 * exp_avg[i] + (1 - a->beta1) * gi);
+        exp_avg_sq[i] = (float)(a->beta2 * exp_avg_sq[i] + (1 - a->beta2) * gi * gi);
+        double denominator = sqrt(exp_avg_sq[i] / correction2) + a->epsilon;
+        x[i] = (float)(x[i] * (1 - a->learning_rate * a->weight_decay) - a->learning_rate * exp_avg[i] / correction1 / denominator);
+    }
+}
+
+// Fills in these entries of a table.
+void ops_host_init(Ops *ops) {
+    ops->host_memory = true;
+    ops->zero = host_zero;
+    ops->upload = host_upload;
+    ops->download = host_download;
+    ops->embedding_load = host_embedding_load;
+    ops->embedding_free = host_embedding_free;
+    ops->gradient_norm = host_gradient_norm;
+    ops->adamw_update = host_adamw_update;
+}
+
+#endif
