@@ -1,7 +1,11 @@
 # steer.c. `make` builds the programs and says what it found; `make help` lists the targets.
 #
-# Each program is one translation unit over the headers in llmc/, so each is one compiler call; the .cu files compile
-# as C. To set on the command line: CC, CFLAGS, CPPFLAGS, LDFLAGS, OPENMP=0 (one thread), MODEL=DIR (for bench).
+# Each program is one translation unit over the headers in llmc/, so each is one compiler call; the programs' .cu files compile
+# as C. The CUDA backend is one more, llmc/cuda/backend.cu, linked to them:
+#     CUDA=1        compiled by nvcc for a GPU (what you get by default where nvcc and a GPU are found; CUDA=0 leaves it out)
+#     CUDA=emulate  compiled by the C++ compiler and run on the CPU by dev/cuda_on_cpu, with every check switched on
+# To set on the command line: CC, CXX, CFLAGS, CPPFLAGS, LDFLAGS, OPENMP=0 (one thread), GPU_ARCH='80 90 100', CUDA_HOME,
+# MODEL=DIR (for bench).
 
 SOURCES := train_steer.cu eval_steer.cu test_steer.c
 PROGRAMS := $(basename $(SOURCES))
@@ -20,11 +24,36 @@ LIBS := -lcjson -lgmp -lpcre2-8 -lutf8proc -lyaml -lm
 ifneq ($(filter -Ofast -ffast-math,$(CC) $(CFLAGS) $(CPPFLAGS)),)
 $(error -Ofast and -ffast-math drop the checks for NaN and change results; steer.c is built without them)
 endif
-ifneq ($(filter-out 0,$(CUDA)),)
-$(error CUDA=$(CUDA): this version has no CUDA backend; plain `make` builds for the CPU)
+ifneq ($(filter-out 0 1 emulate,$(CUDA)),)
+$(error CUDA=$(CUDA): expected 1 (for a GPU, with nvcc), emulate (the same kernels on the CPU) or 0)
 endif
 ifneq ($(filter-out 0,$(MPI)),)
 $(error MPI=$(MPI): this version trains in one process only; plain `make` builds that)
+endif
+
+comma := ,
+find = $(firstword $(shell command -v $1) $(wildcard $2))
+
+# ----------------------------------------------------------------------------
+# CUDA: which compiler makes the backend, and what it is linked with. GPU_ARCH: compute capabilities without the point.
+
+NVCC := $(call find,$(if $(CUDA_HOME),$(CUDA_HOME)/bin/nvcc,nvcc),/usr/local/cuda/bin/nvcc)
+CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+GPU := $(wildcard /proc/driver/nvidia/version /dev/nvidia0)
+CUDA ?= $(if $(and $(NVCC),$(GPU)),1,0)
+GPU_ARCH ?= 80 90 100
+ifeq ($(CUDA),1)
+BACKEND := build/backend.o
+BACKEND_LIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudart_static -lstdc++ -ldl -lrt -lpthread
+ifeq ($(NVCC),)
+$(error CUDA=1: nvcc was not found: install the CUDA Toolkit, or set CUDA_HOME to where it is)
+endif
+else ifeq ($(CUDA),emulate)
+BACKEND := build/backend_fast.o build/cuda_on_cpu.o
+BACKEND_LIBS := -lstdc++ -ldl -lpthread
+ifeq ($(wildcard $(CUDA_HOME)/include/cublasLt.h),)
+$(error CUDA=emulate: the headers of the CUDA Toolkit were not found (cublasLt.h): install it, or set CUDA_HOME to where it is)
+endif
 endif
 
 # ----------------------------------------------------------------------------
@@ -37,16 +66,15 @@ MISSING := $(strip $(shell CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' LDFLAGS='$(LDFLAGS)
 openmp = $(shell echo 'int main(void) { return !omp_get_max_threads(); }' | \
     $1 -fopenmp -include omp.h $(CPPFLAGS) -x c - -o /dev/null $(LDFLAGS) >/dev/null 2>&1 && echo -fopenmp || echo $(ONE_THREAD))
 THREADS := $(if $(filter 0,$(OPENMP)),$(ONE_THREAD),$(call openmp,$(CC)))
-STEER_FLAGS := $(BASE_FLAGS) $(THREADS)
+STEER_FLAGS := $(BASE_FLAGS) $(THREADS) $(if $(BACKEND),-DLLMC_CUDA)
 endif
 
 ifneq ($(filter all test demo,$(GOALS)),)
 ifeq ($(SETUP_RAN),)
-find = $(firstword $(shell command -v $1) $(wildcard $2))
 $(info $(if $(filter compiler,$(MISSING)),✗ compiler $(CC) not found,✓ compiler $(shell $(CC) --version | head -n 1)))
 $(info $(if $(filter -fopenmp,$(THREADS)),✓ OpenMP   all cores are used,✗ OpenMP   $(if $(filter 0,$(OPENMP)),switched off by OPENMP=0,$(CC) cannot link -fopenmp (clang needs libomp-dev)): the programs use one thread))
 $(foreach l,$(LIBRARIES),$(info $(if $(filter $l,$(MISSING)),✗ $l not found: scripts/setup.sh installs it,✓ $l)))
-$(info → nvcc     $(if $(call find,nvcc,/usr/local/cuda/bin/nvcc),found; this version has no CUDA backend: building for the CPU,not found; not needed: this version has no CUDA backend))
+$(info $(if $(filter 1,$(CUDA)),✓ CUDA     $(NVCC)$(comma) for compute capability $(GPU_ARCH),$(if $(filter emulate,$(CUDA)),✓ CUDA     the kernels run on the CPU (dev/cuda_on_cpu),→ CUDA     $(if $(NVCC),nvcc found$(comma) $(if $(GPU),switched off,no GPU here: `make CUDA=1` builds for one$(comma) `make CUDA=emulate` runs the kernels on the CPU),nvcc not found: building for the CPU))))
 $(info → MPI      $(if $(call find,mpicc),found; not used: this version trains in one process,not found; not needed: this version trains in one process))
 $(info $(if $(call find,python3),✓ python3  for pictures only,✗ python3  not found: `make demo` will draw no pictures))
 endif
@@ -63,18 +91,36 @@ all: $(PROGRAMS) ## build the three programs and say what was found (the default
 	@echo 'built: $(PROGRAMS). Next: make test, make demo, make help'
 
 $(PROGRAMS): build/flags
-	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(STEER_FLAGS) -MMD -MP -MF build/$@.d -MT $@ -x c $(filter $@.%,$^) -o $@ $(LDFLAGS) $(LIBS)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(STEER_FLAGS) -MMD -MP -MF build/$@.d -MT $@ -x c $(filter $@.%,$^) -x none $(BACKEND) -o $@ $(LDFLAGS) $(LIBS) $(BACKEND_LIBS)
+$(PROGRAMS): $(BACKEND)
 train_steer: train_steer.cu
 eval_steer: eval_steer.cu
 test_steer: test_steer.c
 -include $(PROGRAMS:%=build/%.d) build/test_portable.d
+
+# The CUDA backend. `checked` is compiled so that each access of a kernel to memory calls dev/cuda_on_cpu first.
+NVCC_FLAGS = -std=c++17 -O3 -I. -Werror all-warnings --fmad=true $(foreach a,$(GPU_ARCH),-gencode arch=compute_$a,code=sm_$a) \
+    -gencode arch=compute_$(lastword $(GPU_ARCH)),code=compute_$(lastword $(GPU_ARCH))
+EMULATE = $(CXX) -std=c++17 -DCUDA_ON_CPU -ffp-contract=off -Wall -Wextra -Werror -Wno-unknown-pragmas -g -Idev/cuda_on_cpu/shadow -I. -isystem $(CUDA_HOME)/include
+DEPENDENCIES = -MMD -MP -MF $(@:.o=.d)
+build/backend.o: llmc/cuda/backend.cu build/flags
+	$(NVCC) $(NVCC_FLAGS) $(DEPENDENCIES) -c $< -o $@
+build/backend_fast.o: llmc/cuda/backend.cu build/flags
+	$(EMULATE) -O2 $(DEPENDENCIES) -x c++ -c $< -o $@
+build/backend_checked.o: llmc/cuda/backend.cu build/flags
+	$(EMULATE) -O1 -finline-functions -fsanitize=thread,alignment $(DEPENDENCIES) -x c++ -c $< -o $@
+build/cuda_on_cpu.o: dev/cuda_on_cpu/cuda_on_cpu.cpp build/flags
+	$(EMULATE) -O2 $(DEPENDENCIES) -c $< -o $@
+build/test_checked: test_steer.c build/backend_checked.o build/cuda_on_cpu.o build/flags
+	$(CC) $(CPPFLAGS) -O2 -std=gnu11 $(STEER_FLAGS) -MMD -MP -MF $@.d -MT $@ -x c $< -x none build/backend_checked.o build/cuda_on_cpu.o -o $@ $(LDFLAGS) $(LIBS) $(BACKEND_LIBS)
+-include $(wildcard build/backend*.d build/cuda_on_cpu.d build/test_checked.d)
 
 # The tests once more with all code for particular CPUs left out: what a CPU that nobody knew of runs.
 build/test_portable: test_steer.c build/flags
 	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(STEER_FLAGS) -DLLMC_PORTABLE -MMD -MP -MF $@.d -MT $@ -x c $< -o $@ $(LDFLAGS) $(LIBS)
 
 # Changes only when the compiler or a flag does; then everything is rebuilt. The build stops here if a library is missing.
-build/flags: export FLAGS = $(shell $(CC) --version | head -n 1) $(CC) $(CPPFLAGS) $(CFLAGS) $(STEER_FLAGS) $(LDFLAGS)
+build/flags: export FLAGS = $(shell $(CC) --version | head -n 1) $(CC) $(CPPFLAGS) $(CFLAGS) $(STEER_FLAGS) $(LDFLAGS) $(BACKEND) $(if $(BACKEND),$(GPU_ARCH) $(CUDA_HOME))
 build/flags: FORCE
 	@test -z '$(MISSING)' || { echo 'error: not found: $(MISSING)'; \
 	    echo '  -> run scripts/setup.sh, or set CPPFLAGS=-I... and LDFLAGS=-L... to where they are'; exit 1; } >&2

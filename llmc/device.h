@@ -7,12 +7,26 @@ Which backend computes: the one place that turns the option `device` into a tabl
 #include "ops_cpu.h" // ops_cpu_init
 #include "ops_ref.h" // ops_ref_init
 
-// The operations of device cpu or ref. NULL and err for cuda, which this program does not have, or a wrong LLMC_ISA.
+#ifdef LLMC_CUDA // set by `make CUDA=...`, which links cuda/backend.cu
+#ifdef __cplusplus
+extern "C"
+#endif
+const Ops *ops_cuda_init(char *why, size_t why_bytes); // NULL and the reason where there is no GPU to use
+#endif
+
+// The operations of device cpu, ref or cuda. NULL and err where it cannot be had, or for a wrong LLMC_ISA.
 const Ops *ops_for_device(const char *device, Error *err) {
     if (strcmp(device, "ref") == 0) return ops_ref_init();
     if (strcmp(device, "cpu") == 0) return ops_cpu_init(err);
-    fail(err, EXIT_USAGE, "device %s: this program was built without CUDA\n  -> --device cpu", device);
+#ifdef LLMC_CUDA
+    char why[512];
+    const Ops *cuda = ops_cuda_init(why, sizeof why);
+    if (!cuda) fail(err, EXIT_RUN, "device cuda: %s\n  -> --device cpu", why);
+    return cuda;
+#else
+    fail(err, EXIT_USAGE, "device %s: this program was built without CUDA\n  -> --device cpu, or build with `make CUDA=1`", device);
     return NULL;
+#endif
 }
 
 #endif

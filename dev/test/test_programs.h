@@ -112,7 +112,9 @@ void test_programs_calls(void) {
     expect_command(2, "num_generations", "./train_steer --config " TINY_RECIPE " --num_generations 1 --advantage rloo");
     expect_command(2, "nosuch.yml", "./train_steer --config nosuch.yml");
     expect_command(2, "layers", "./train_steer --config " TINY_RECIPE " --setup steering_layer --layers 99 --output_dir %s", test_path("never"));
+#ifndef LLMC_CUDA
     expect_command(2, "cuda", "./train_steer --config " TINY_RECIPE " --device cuda");
+#endif
     expect_command(2, "LLMC_ISA", "LLMC_ISA=mmx ./train_steer --config " TINY_RECIPE);
     expect_command(1, "nosuchdir", "./eval_steer generate --model nosuchdir --prompt hi");
     expect_command(1, "nosuch.jsonl", "./train_steer --config " TINY_RECIPE " --data nosuch.jsonl");
