@@ -1,0 +1,119 @@
+/*
+Device memory: one range of addresses, reserved at the start and never used twice. Each allocation ends, but for its rounding
+up to 256 bytes, at a page that nobody may touch, and is filled with NaN (0xFF). Outside kernels and copies the whole range
+is closed, so that a host program that follows a device pointer stops there and then.
+*/
+namespace cuda_on_cpu {
+
+constexpr size_t DEVICE_RANGE = size_t(256) << 30, PAGE = 4096, ALIGNMENT = 256;
+
+static uintptr_t device_base, device_top; // reserved range; first address not yet given out
+static size_t device_used;                // bytes allocated now
+static std::deque<Allocation> allocations; // by address
+static uint32_t *page_owner;              // for each page of the range: number of its allocation + 1
+static std::map<uintptr_t, size_t> pinned; // cudaMallocHost
+static int device_open;
+
+static void *reserve(size_t n, int protection) {
+    void *p = mmap(nullptr, n, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p != MAP_FAILED) return p;
+    fprintf(stderr, "cuda_on_cpu: cannot reserve %zu GiB of addresses\n  -> raise `ulimit -v`, or set vm.overcommit_memory to 0\n", n >> 30);
+    exit(1);
+}
+static void memory_init() {
+    device_base = device_top = reinterpret_cast<uintptr_t>(reserve(DEVICE_RANGE, PROT_NONE));
+    page_owner = static_cast<uint32_t *>(reserve(DEVICE_RANGE / PAGE * sizeof *page_owner, PROT_READ | PROT_WRITE));
+}
+
+static bool in_device_range(uintptr_t address) { return address - device_base < DEVICE_RANGE; }
+static const Allocation *allocation_at(uintptr_t address) {
+    if (!in_device_range(address)) return nullptr;
+    uint32_t owner = page_owner[(address - device_base) / PAGE];
+    return owner ? &allocations[owner - 1] : nullptr;
+}
+
+static void protect(const Allocation &a, int protection) {
+    uintptr_t first = a.begin / PAGE * PAGE;
+    mprotect(reinterpret_cast<void *>(first), (a.end - first + PAGE - 1) / PAGE * PAGE, protection);
+}
+static void open_device() {
+    if (device_open++) return;
+    for (const Allocation &a : allocations)
+        if (!a.freed) protect(a, PROT_READ | PROT_WRITE);
+}
+static void close_device() {
+    if (--device_open) return;
+    for (const Allocation &a : allocations)
+        if (!a.freed) protect(a, PROT_NONE);
+}
+
+// NULL where the device has too little left.
+static void *device_allocate(size_t n, uintptr_t pc) {
+    size_t rounded = (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT, pages = (rounded + PAGE - 1) / PAGE;
+    if (n > settings.device_memory || device_used + rounded > settings.device_memory) return nullptr;
+    if (device_top + (pages + 2) * PAGE > device_base + DEVICE_RANGE) {
+        fprintf(stderr, "cuda_on_cpu: all %zu GiB of addresses are used up: they are never given out twice, so that a pointer to freed memory "
+                        "stays wrong\n  -> allocate once, not in a loop\n", DEVICE_RANGE >> 30);
+        exit(1);
+    }
+    uintptr_t first = device_top, begin = first + pages * PAGE - rounded;
+    allocations.push_back({begin, begin + n, false, pc, 0});
+    // The page before belongs to the last allocation, the page behind to this one.
+    for (uintptr_t p = first; p <= first + pages * PAGE; p += PAGE) page_owner[(p - device_base) / PAGE] = uint32_t(allocations.size());
+    device_top = first + (pages + 1) * PAGE;
+    device_used += rounded;
+    protect(allocations.back(), PROT_READ | PROT_WRITE);
+    memset(reinterpret_cast<void *>(first), 0xFF, pages * PAGE);
+    if (!device_open) protect(allocations.back(), PROT_NONE);
+    return reinterpret_cast<void *>(begin);
+}
+// False after a report.
+static bool device_free(void *p, uintptr_t pc) {
+    uintptr_t address = reinterpret_cast<uintptr_t>(p);
+    Allocation *a = const_cast<Allocation *>(allocation_at(address));
+    if (!a || a->begin != address || a->freed) {
+        report("bad pointer", nullptr, pc, "cudaFree: %p %s\n    -> free what cudaMalloc returned, once", p,
+               a && a->freed ? ("was freed before at " + source_line(a->freed_pc)).c_str() : "does not come from cudaMalloc");
+        return false;
+    }
+    a->freed = true;
+    a->freed_pc = pc;
+    device_used -= (a->end - a->begin + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    protect(*a, PROT_NONE);
+    uintptr_t first = a->begin / PAGE * PAGE;
+    madvise(reinterpret_cast<void *>(first), (a->end - first + PAGE - 1) / PAGE * PAGE, MADV_DONTNEED);
+    return true;
+}
+
+static bool is_pinned(uintptr_t address, size_t n) {
+    auto next = pinned.upper_bound(address);
+    if (next == pinned.begin()) return false;
+    --next;
+    return address + n <= next->first + next->second;
+}
+
+// "which lies 4 bytes past the end of the 4096 bytes from cudaMalloc at file.cu:3"
+static std::string place_in(const Allocation &a, uintptr_t address) {
+    char text[256];
+    const char *side = address >= a.end ? "past the end of" : address < a.begin ? "before" : "into";
+    size_t distance = address >= a.end ? address - a.end : address < a.begin ? a.begin - address : address - a.begin;
+    snprintf(text, sizeof text, "%zu bytes %s the %zu bytes from cudaMalloc at ", distance, side, size_t(a.end - a.begin));
+    return text + source_line(a.pc) + (a.freed ? ", freed at " + source_line(a.freed_pc) : "");
+}
+
+static bool check_device_bytes(const void *p, size_t n, const char *function, const char *argument, uintptr_t pc) {
+    uintptr_t address = reinterpret_cast<uintptr_t>(p);
+    const Allocation *a = allocation_at(address);
+    if (!n) return true;
+    if (!a)
+        report("host pointer", nullptr, pc, "%s: %s = %p is no device memory\n    -> pass what cudaMalloc returned", function, argument, p);
+    else if (a->freed)
+        report("use after free", nullptr, pc, "%s: %s points %s", function, argument, place_in(*a, address).c_str());
+    else if (address < a->begin || address >= a->end || n > a->end - address)
+        report("out of bounds", nullptr, pc, "%s: %s: %zu bytes beginning %s", function, argument, n, place_in(*a, address).c_str());
+    else
+        return true;
+    return false;
+}
+
+} // namespace cuda_on_cpu
