@@ -15,7 +15,8 @@ dim3 blockDim, gridDim;
 #include "hooks.h"   // what the instrumented code calls; signals; the watchdog
 #include "streams.h" // launches, streams, events, graphs
 #include "api.h"     // cudaMalloc and the rest
-#include "matrix.h"  // wmma fragments, cuBLASLt
+#include "matrix.h"  // wmma
+#include "cublaslt.h" // cublasLtMatmul for bf16
 
 namespace cuda_on_cpu {
 

@@ -1,12 +1,7 @@
 /*
-Matrix products: wmma's fragments, and the part of cuBLASLt for bf16 matrices, with the checks that the library leaves out.
+The runtime's part of shadow/mma.h: products of wmma fragments.
 */
-#include <cublasLt.h>
-
 namespace cuda_on_cpu {
-
-// ----------------------------------------------------------------------------
-// wmma
 
 void check_fragment(const void *p, unsigned ld, size_t size, unsigned least) {
     enter(CALLER);
