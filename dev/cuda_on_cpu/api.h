@@ -181,10 +181,13 @@ cudaError_t cudaFuncSetAttribute(const void *function, cudaFuncAttribute attribu
     return cudaSuccess;
 }
 // By threads and shared memory alone: registers are not known here.
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *, int block_size, size_t smem) {
-    if (block_size < 1 || block_size > MAX_THREADS) return failed(cudaErrorInvalidValue);
-    *blocks = std::min({32, 2048 / ((block_size + 31) / 32 * 32), int((max_shared() + 1024) / (smem + 1024))});
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, const void *, int threads, size_t smem, unsigned) {
+    if (threads < 1 || threads > MAX_THREADS) return failed(cudaErrorInvalidValue);
+    *blocks = std::min({32, 2048 / ((threads + 31) / 32 * 32), int((max_shared() + 1024) / (smem + 1024))});
     return cudaSuccess;
+}
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *function, int threads, size_t smem) {
+    return cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks, function, threads, smem, 0);
 }
 
 // ----------------------------------------------------------------------------

@@ -134,7 +134,7 @@ template <class T> __forceinline__ uint64_t bits_of(T value) {
 }
 template <class T> __forceinline__ T value_of(uint64_t bits) {
     T value;
-    memcpy(&value, &bits, sizeof value);
+    memcpy(static_cast<void *>(&value), &bits, sizeof value);
     return value;
 }
 template <class T> constexpr AtomicType atomic_type() {
@@ -153,6 +153,11 @@ template <class T> using SameType = typename Same<T>::type;
 #define LAUNCH(kernel, grid, block, smem, stream) cuda_on_cpu::launcher(kernel, #kernel, grid, block, smem, stream)
 #define SHARED(type, name, ...) auto &name = cuda_on_cpu::shared<type __VA_ARGS__>(CUDA_ON_CPU_SITE, #name)
 #define DYN_SHARED(type, name) type *name = static_cast<type *>(cuda_on_cpu::dynamic_shared())
+
+// The toolkit has this form for nvcc only.
+template <class... P> cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute attribute, int value) {
+    return cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), attribute, value);
+}
 
 // ----------------------------------------------------------------------------
 // Barriers, fences, warps

@@ -21,15 +21,14 @@ struct CUgraphExec_st {
 struct CUstream_st {
     bool non_blocking;
     std::deque<cuda_on_cpu::Op> queue;
-    CUgraph_st *capture; // where calls go instead of into the queue
-    bool unjoined;       // captured work that the stream which began the capture does not wait for yet
+    CUgraph_st *capture;       // where calls go instead of into the queue
+    uint64_t captured, joined; // its last call in the capture; the last one that another stream waits for
 };
 struct CUevent_st {
-    CUstream_st *stream; // where it was recorded, NULL before
-    uint64_t number;     // its place there
-    CUgraph_st *capture; // recorded in a capture
-    bool work_since;     // the captured stream went on after it
-    double seconds;      // when it ran
+    CUstream_st *stream;             // where it was recorded, NULL before
+    uint64_t number;                 // its place there
+    CUgraph_st *capture;             // recorded in this capture
+    std::shared_ptr<double> seconds; // when it ran, 0 before
 };
 
 namespace cuda_on_cpu {
@@ -38,7 +37,7 @@ static CUstream_st default_stream;
 static std::vector<CUstream_st *> streams = {&default_stream};
 static uint64_t calls_so_far;
 static cudaError_t last_error;
-static int capturing; // captures under way
+static std::vector<CUgraph_st *> captures; // under way
 
 static cudaError_t failed(cudaError_t error) { return last_error = error; }
 
@@ -51,7 +50,7 @@ static CUstream_st *stream_of(cudaStream_t s, const char *function, uintptr_t pc
 }
 // True after a report: function may not be called while a stream records a graph.
 static bool illegal_in_capture(const char *function, uintptr_t pc) {
-    if (!capturing) return false;
+    if (captures.empty()) return false;
     report("illegal in capture", nullptr, pc, "%s while a stream records a graph\n    -> call it before cudaStreamBeginCapture or after "
            "cudaStreamEndCapture", function);
     failed(cudaErrorStreamCaptureUnsupported);
@@ -60,6 +59,7 @@ static bool illegal_in_capture(const char *function, uintptr_t pc) {
 
 // Runs what stream s got before call number `until`.
 static void run_stream(CUstream_st *s, uint64_t until) {
+    if (std::find(streams.begin(), streams.end(), s) == streams.end()) return; // destroyed: all of it ran then
     while (!s->queue.empty() && s->queue.front().number < until) {
         Op op = std::move(s->queue.front());
         s->queue.pop_front();
@@ -88,10 +88,10 @@ static void enqueue(CUstream_st *s, const char *function, uintptr_t pc, std::fun
     calls_so_far++;
     if (s->capture) {
         s->capture->ops.push_back(std::move(run));
-        s->unjoined = s != s->capture->streams[0];
+        s->captured = calls_so_far;
         return;
     }
-    if (s == &default_stream && capturing) {
+    if (s == &default_stream && !captures.empty()) {
         illegal_in_capture(function, pc); // it would wait for the streams that record
         return;
     }
@@ -141,7 +141,7 @@ extern "C" {
 // Streams and events
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
-    *stream = new CUstream_st{(flags & cudaStreamNonBlocking) != 0, {}, nullptr, false};
+    *stream = new CUstream_st{(flags & cudaStreamNonBlocking) != 0, {}, nullptr, 0, 0};
     streams.push_back(*stream);
     return cudaSuccess;
 }
@@ -169,12 +169,11 @@ cudaError_t cudaDeviceSynchronize(void) {
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
-    *event = new CUevent_st{};
+    *event = new CUevent_st{nullptr, 0, nullptr, std::make_shared<double>(0)};
     return cudaSuccess;
 }
 cudaError_t cudaEventCreate(cudaEvent_t *event) { return cudaEventCreateWithFlags(event, 0); }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    run_all(); // work that is queued may still know it
     delete event;
     return cudaSuccess;
 }
@@ -183,12 +182,15 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     if (!s) return failed(cudaErrorInvalidResourceHandle);
     event->stream = s;
     event->capture = s->capture;
-    if (s->capture) return cudaSuccess;
-    enqueue(s, __func__, CALLER, [event] {
-        timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        event->seconds = double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
-    });
+    std::shared_ptr<double> seconds = event->seconds;
+    if (!s->capture) {
+        *seconds = 0;
+        enqueue(s, __func__, CALLER, [seconds] {
+            timespec t;
+            clock_gettime(CLOCK_MONOTONIC, &t);
+            *seconds = double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
+        });
+    }
     event->number = calls_so_far;
     return cudaSuccess;
 }
@@ -196,12 +198,13 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     CUstream_st *s = stream_of(stream, __func__, CALLER);
     if (!s) return failed(cudaErrorInvalidResourceHandle);
     CUgraph_st *graph = event->capture;
-    if (graph) {
+    if (graph && std::find(captures.begin(), captures.end(), graph) != captures.end()) {
         if (!s->capture) {
             s->capture = graph;
             graph->streams.push_back(s);
         }
-        if (s == graph->streams[0]) event->stream->unjoined = false;
+        event->stream->joined = event->number;
+        s->captured = ++calls_so_far; // who waits for s waits for the event, too
         return cudaSuccess;
     }
     if (!event->stream) return cudaSuccess; // never recorded: nothing to wait for
@@ -220,8 +223,8 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     return cudaSuccess;
 }
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t first, cudaEvent_t last) {
-    if (first->seconds <= 0 || last->seconds <= 0) return failed(first->stream && last->stream ? cudaErrorNotReady : cudaErrorInvalidResourceHandle);
-    *ms = float((last->seconds - first->seconds) * 1e3);
+    if (*first->seconds <= 0 || *last->seconds <= 0) return failed(first->stream && last->stream ? cudaErrorNotReady : cudaErrorInvalidResourceHandle);
+    *ms = float((*last->seconds - *first->seconds) * 1e3);
     return cudaSuccess;
 }
 
@@ -237,7 +240,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
         return failed(cudaErrorStreamCaptureUnsupported);
     }
     s->capture = new CUgraph_st{{}, {s}};
-    capturing++;
+    captures.push_back(s->capture);
     return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
@@ -245,12 +248,11 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
     *graph = nullptr;
     if (!s || !s->capture || s->capture->streams[0] != s) return failed(cudaErrorIllegalState);
     CUgraph_st *g = s->capture;
-    capturing--;
+    captures.erase(std::find(captures.begin(), captures.end(), g));
     bool unjoined = false;
     for (CUstream_st *each : g->streams) {
-        unjoined |= each->unjoined;
+        unjoined |= each != s && each->captured > each->joined;
         each->capture = nullptr;
-        each->unjoined = false;
     }
     if (unjoined) {
         report("illegal in capture", nullptr, CALLER, "cudaStreamEndCapture: a stream that joined the capture has work that nobody waits for\n"

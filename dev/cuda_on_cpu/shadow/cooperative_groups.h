@@ -21,6 +21,8 @@ __forceinline__ thread_block this_thread_block() { return {}; }
 
 template <unsigned n, class Parent = void> struct thread_block_tile {
     static_assert(n >= 1 && n <= 32 && (n & (n - 1)) == 0, "a tile has 1, 2, 4, 8, 16 or 32 threads here");
+    thread_block_tile() {}
+    template <class Other> thread_block_tile(const thread_block_tile<n, Other> &) {}
     // The lanes of this tile, as a mask over its warp
     static __forceinline__ unsigned mask() { return n == 32 ? ~0u : ((1u << (n % 32)) - 1) << (thread_block::thread_rank() % 32 / n * n); }
     static __forceinline__ unsigned thread_rank() { return thread_block::thread_rank() % n; }
