@@ -226,8 +226,7 @@ uint64_t warp(WarpOp op, unsigned mask, uint64_t value, int argument, int width)
     if (!(mask >> t->lane() & 1) || width < 1 || width > 32 || (width & (width - 1)) || (op >= MATRIX_LOAD && mask != ~0u)) {
         report("bad shuffle", t, t->pc, "%s by lane %u with mask 0x%08x and width %d\n    -> the mask must hold the lane itself, the width be a power of 2 "
                "up to 32", warp_op_names[op], t->lane(), mask, width);
-        mask |= 1u << t->lane();
-        width = 32;
+        give_up();
     }
     t->op = op;
     t->mask = mask;

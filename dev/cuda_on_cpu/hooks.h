@@ -11,7 +11,8 @@ namespace cuda_on_cpu {
 // ----------------------------------------------------------------------------
 // Where an address belongs
 
-static uintptr_t refused; // the last address that a report was about
+static uintptr_t refused = UINTPTR_MAX / 2; // the last address that a report was about
+static bool misaligned; // one was reported
 static bool was_refused(uintptr_t address) { return address - refused < 64 || refused - address < 64; }
 
 static const SharedArray *shared_array_at(uintptr_t address) { // or the one before
@@ -100,7 +101,7 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
                 a ? place_in(*a, address).c_str() : "far from what cudaMalloc returned");
         give_up();
     }
-    if (!(reports && was_refused(address))) {
+    if (!was_refused(address) && !(misaligned && info->si_code == SI_KERNEL)) {
         if (address >= stacks && address < stacks_end)
             report("stack overflow", current, pc, "a thread has %zu bytes for its local variables here", STACK);
         else if (in_device_range(address))
@@ -204,6 +205,19 @@ HOOKS(1) HOOKS(2) HOOKS(4) HOOKS(8) HOOKS(16)
 void __tsan_read_range(void *p, size_t n) { cuda_on_cpu::touched(p, n, false, CALLER); }
 void __tsan_write_range(void *p, size_t n) { cuda_on_cpu::touched(p, n, true, CALLER); }
 
+// Atomics of host code: guards of static variables, shared_ptr. Kernels have atomicAdd and its like, which come elsewhere.
+#define HOOKS(bits, T) \
+    T __tsan_atomic##bits##_load(const volatile T *p, int) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); } \
+    void __tsan_atomic##bits##_store(volatile T *p, T v, int) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); } \
+    T __tsan_atomic##bits##_exchange(volatile T *p, T v, int) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); } \
+    T __tsan_atomic##bits##_fetch_add(volatile T *p, T v, int) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); } \
+    T __tsan_atomic##bits##_fetch_sub(volatile T *p, T v, int) { return __atomic_fetch_sub(p, v, __ATOMIC_SEQ_CST); } \
+    int __tsan_atomic##bits##_compare_exchange_strong(volatile T *p, T *expected, T v, int, int) { \
+        return __atomic_compare_exchange_n(p, expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); \
+    }
+HOOKS(8, uint8_t) HOOKS(16, uint16_t) HOOKS(32, uint32_t) HOOKS(64, uint64_t)
+#undef HOOKS
+
 // Data of -fsanitize=alignment: where in the source, which type, log2 of its alignment.
 struct CudaOnCpuMismatch {
     const char *file;
@@ -215,6 +229,7 @@ void __ubsan_handle_type_mismatch_v1(const CudaOnCpuMismatch *data, uintptr_t ad
     using namespace cuda_on_cpu;
     if (address % (size_t(1) << data->log_alignment) == 0) return;
     refused = address;
+    misaligned = true;
     report("misaligned access", kernel ? current : nullptr, CALLER, "address 0x%zx for type %s, which needs a multiple of %d", size_t(address),
            data->type->name, 1 << data->log_alignment);
 }

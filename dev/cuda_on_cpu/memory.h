@@ -21,15 +21,20 @@ static void *reserve(size_t n, int protection) {
     exit(1);
 }
 static void memory_init() {
-    device_base = device_top = reinterpret_cast<uintptr_t>(reserve(DEVICE_RANGE, PROT_NONE));
+    device_base = reinterpret_cast<uintptr_t>(reserve(DEVICE_RANGE, PROT_NONE));
+    device_top = device_base + PAGE; // what lies before the first allocation is closed as well
     page_owner = static_cast<uint32_t *>(reserve(DEVICE_RANGE / PAGE * sizeof *page_owner, PROT_READ | PROT_WRITE));
 }
 
 static bool in_device_range(uintptr_t address) { return address - device_base < DEVICE_RANGE; }
 static const Allocation *allocation_at(uintptr_t address) {
     if (!in_device_range(address)) return nullptr;
-    uint32_t owner = page_owner[(address - device_base) / PAGE];
-    return owner ? &allocations[owner - 1] : nullptr;
+    uint32_t owner = page_owner[(address - device_base) / PAGE]; // number + 1
+    if (!owner) return nullptr;
+    const Allocation *a = &allocations[owner - 1];
+    // Between two allocations, the nearer one is meant.
+    bool next = owner < allocations.size() && address >= a->end && allocations[owner].begin - address < address - a->end;
+    return next ? &allocations[owner] : a;
 }
 
 static void protect(const Allocation &a, int protection) {
@@ -58,7 +63,8 @@ static void *device_allocate(size_t n, uintptr_t pc) {
     }
     uintptr_t first = device_top, begin = first + pages * PAGE - rounded;
     allocations.push_back({begin, begin + n, false, pc, 0});
-    // The page before belongs to the last allocation, the page behind to this one.
+    // The page behind it belongs to this allocation, too; the page before to the last one.
+    if (allocations.size() == 1) page_owner[0] = 1;
     for (uintptr_t p = first; p <= first + pages * PAGE; p += PAGE) page_owner[(p - device_base) / PAGE] = uint32_t(allocations.size());
     device_top = first + (pages + 1) * PAGE;
     device_used += rounded;

@@ -150,7 +150,7 @@ static void report_race(uintptr_t address, size_t size, bool write, bool is_atom
            is_atomic ? "changes atomically" : write ? "writes" : "reads", size, describe(address).c_str(), k % g.x, k / g.x % g.y,
            k / g.x / g.y, t % b.x, t / b.x % b.y, t / b.x / b.y, old.is_atomic ? "changed atomically" : old_write ? "wrote" : "read",
            source_line(reinterpret_cast<uintptr_t>(__executable_start) + old.pc).c_str(),
-           !same_block ? "let each block write its own place, or use atomics"
+           !same_block ? "let each block write its own place; or, to hand it on, __threadfence() before an atomic that the other block does too"
            : s.thread / 32 == current->id / 32 ? "__syncwarp() or __syncthreads() between the two lines"
                                                : "__syncthreads() between the two lines");
 }

@@ -1,6 +1,7 @@
 /*
 Settings, source lines and reports.
 */
+#include <execinfo.h>
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -149,6 +150,12 @@ static void report(const char *what, const Thread *thread, uintptr_t pc, const c
     // From a function of the toolkit, up to the code that called it. calls[0] is a call by this runtime.
     std::vector<SourceLine> lines = {find_source_line(pc)};
     for (size_t i = thread && thread->calls ? thread->calls->size() : 0; i-- > 1;) lines.push_back(find_source_line((*thread->calls)[i]));
+    if (!kernel) { // the functions around pc, if it is still on the stack
+        void *callers[32];
+        int n = backtrace(callers, 32), i = 0;
+        while (i < n && reinterpret_cast<uintptr_t>(callers[i]) != pc) i++;
+        for (i++; i < n; i++) lines.push_back(find_source_line(reinterpret_cast<uintptr_t>(callers[i])));
+    }
     size_t top = 0;
     while (top + 1 < lines.size() && !lines[top].outside) top++;
     std::string line = lines[top].text;

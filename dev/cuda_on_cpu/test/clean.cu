@@ -275,6 +275,7 @@ static void test_operations() {
 // All write the same; lanes are ordered by __syncwarp.
 __global__ void same_value(int *flag, float *out) {
     SHARED(float, s, [64]);
+    out += blockIdx.x * 64;
     *flag = 1;
     s[threadIdx.x] = float(threadIdx.x);
     __syncwarp();
@@ -287,9 +288,8 @@ __global__ void same_value(int *flag, float *out) {
     }
 }
 static void test_allowed() {
-    float *out = to_device(std::vector<float>(64));
-    LAUNCH(same_value, 3, 64, 0, 0)(to_device(std::vector<int>(1)), to_device(std::vector<float>(64)));
-    LAUNCH(same_value, 1, 64, 0, 0)(to_device(std::vector<int>(1)), out);
+    float *out = to_device(std::vector<float>(3 * 64));
+    LAUNCH(same_value, 3, 64, 0, 0)(to_device(std::vector<int>(1)), out);
     std::vector<float> x = to_host(out, 64);
     check(x[0] == 7 && x[40] == 2 + (40 ^ 5) && x[63] == (63 ^ 5), "__syncwarp of a whole and of half a warp");
 }
