@@ -9,7 +9,8 @@ static bool on_device(const void *p) { return in_device_range(reinterpret_cast<u
 static void copy_now(void *to, const void *from, size_t n, uintptr_t pc) {
     if (on_device(to) && !check_device_bytes(to, n, "copy", "destination", pc)) return;
     if (on_device(from) && !check_device_bytes(from, n, "copy", "source", pc)) return;
-    open_device();
+    open_device(reinterpret_cast<uintptr_t>(to));
+    open_device(reinterpret_cast<uintptr_t>(from));
     memmove(to, from, n);
     close_device();
     if (on_device(to) && on_device(from)) copied_by_host(reinterpret_cast<uintptr_t>(to), reinterpret_cast<uintptr_t>(from), n);
@@ -17,7 +18,7 @@ static void copy_now(void *to, const void *from, size_t n, uintptr_t pc) {
 }
 static void fill_now(void *p, int value, size_t n, uintptr_t pc) {
     if (!check_device_bytes(p, n, "cudaMemset", "pointer", pc)) return;
-    open_device();
+    open_device(reinterpret_cast<uintptr_t>(p));
     memset(p, value, n);
     close_device();
     written_by_host(reinterpret_cast<uintptr_t>(p), n);

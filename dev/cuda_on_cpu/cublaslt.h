@@ -155,7 +155,10 @@ static std::vector<float> pack(const Operand &x, bool transpose, uint64_t first,
 
 static void multiply(const Matmul &p) {
     if (!check_memory(p)) return;
-    open_device();
+    for (const void *operand : {reinterpret_cast<const void *>(p.a.address), reinterpret_cast<const void *>(p.b.address),
+                                reinterpret_cast<const void *>(p.c.address), reinterpret_cast<const void *>(p.d.address), p.desc.bias,
+                                static_cast<const void *>(p.workspace)})
+        open_device(reinterpret_cast<uintptr_t>(operand));
     if (p.workspace_size) memset(p.workspace, 0xFF, std::min(p.workspace_size, size_t(64) << 10)); // scratch: nobody may count on it
     const MatrixLayout &d = p.d.layout;
     const uint64_t m = d.rows, n = d.columns, k = p.desc.transpose_a ? p.a.layout.rows : p.a.layout.columns, block = 256;

@@ -320,7 +320,11 @@ static void run_kernel(const Kernel *k) {
     block_size = k->block.x * k->block.y * k->block.z;
     random_state = settings.seed;
     if (checked) races_begin_launch();
-    open_device();
+    for (size_t i = 0; i + sizeof(uintptr_t) <= k->call_size; i += sizeof(uintptr_t)) {
+        uintptr_t word; // of the arguments: a pointer, perhaps
+        memcpy(&word, reinterpret_cast<const char *>(k->call.get()) + i, sizeof word);
+        open_device(word);
+    }
     watchdog_start();
     uint32_t n = k->grid.x * k->grid.y * k->grid.z;
     if (settings.order == RANDOM) {

@@ -93,6 +93,7 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
         sigaction(signal, &plain, nullptr);
         return;
     }
+    if (in_kernel && open_device(address)) return; // now it may
     uintptr_t pc = interrupted_at(context);
     const Allocation *a = allocation_at(address);
     if (!in_kernel) {

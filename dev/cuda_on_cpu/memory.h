@@ -1,7 +1,8 @@
 /*
 Device memory: one range of addresses, reserved at the start and never used twice. Each allocation ends, but for its rounding
-up to 256 bytes, at a page that nobody may touch, and is filled with NaN (0xFF). Outside kernels and copies the whole range
-is closed, so that a host program that follows a device pointer stops there and then.
+up to 256 bytes, at a page that nobody may touch, and is filled with NaN (0xFF). Outside kernels and copies all of it is
+closed, so that a host program that follows a device pointer stops there and then. A kernel finds those allocations open
+that its arguments point into; another one opens when the kernel first touches it.
 */
 namespace cuda_on_cpu {
 
@@ -12,7 +13,7 @@ static size_t device_used;                // bytes allocated now
 static std::deque<Allocation> allocations; // by address
 static uint32_t *page_owner;              // for each page of the range: number of its allocation + 1
 static std::map<uintptr_t, size_t> pinned; // cudaMallocHost
-static int device_open;
+static Allocation *open_allocations;
 
 static void *reserve(size_t n, int protection) {
     void *p = mmap(nullptr, n, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -28,8 +29,7 @@ static void memory_init() {
 
 static bool in_device_range(uintptr_t address) { return address - device_base < DEVICE_RANGE; }
 static const Allocation *allocation_at(uintptr_t address) {
-    if (!in_device_range(address)) return nullptr;
-    uint32_t owner = page_owner[(address - device_base) / PAGE]; // number + 1
+    uint32_t owner = in_device_range(address) ? page_owner[(address - device_base) / PAGE] : 0;
     if (!owner) return nullptr;
     const Allocation *a = &allocations[owner - 1];
     // Between two allocations, the nearer one is meant.
@@ -41,15 +41,22 @@ static void protect(const Allocation &a, int protection) {
     uintptr_t first = a.begin / PAGE * PAGE;
     mprotect(reinterpret_cast<void *>(first), (a.end - first + PAGE - 1) / PAGE * PAGE, protection);
 }
-static void open_device() {
-    if (device_open++) return;
-    for (const Allocation &a : allocations)
-        if (!a.freed) protect(a, PROT_READ | PROT_WRITE);
+static bool open_device(uintptr_t address) {
+    uint32_t owner = in_device_range(address) ? page_owner[(address - device_base) / PAGE] : 0;
+    if (!owner) return false;
+    Allocation &a = allocations[owner - 1];
+    if (a.freed || a.open || address >= (a.end + PAGE - 1) / PAGE * PAGE) return false;
+    protect(a, PROT_READ | PROT_WRITE);
+    a.open = true;
+    a.next_open = open_allocations;
+    open_allocations = &a;
+    return true;
 }
 static void close_device() {
-    if (--device_open) return;
-    for (const Allocation &a : allocations)
-        if (!a.freed) protect(a, PROT_NONE);
+    for (; open_allocations; open_allocations = open_allocations->next_open) {
+        protect(*open_allocations, PROT_NONE);
+        open_allocations->open = false;
+    }
 }
 
 // NULL where the device has too little left.
@@ -62,7 +69,7 @@ static void *device_allocate(size_t n, uintptr_t pc) {
         exit(1);
     }
     uintptr_t first = device_top, begin = first + pages * PAGE - rounded;
-    allocations.push_back({begin, begin + n, false, pc, 0});
+    allocations.push_back({begin, begin + n, false, pc, 0, false, nullptr});
     // The page behind it belongs to this allocation, too; the page before to the last one.
     if (allocations.size() == 1) page_owner[0] = 1;
     for (uintptr_t p = first; p <= first + pages * PAGE; p += PAGE) page_owner[(p - device_base) / PAGE] = uint32_t(allocations.size());
@@ -70,7 +77,7 @@ static void *device_allocate(size_t n, uintptr_t pc) {
     device_used += rounded;
     protect(allocations.back(), PROT_READ | PROT_WRITE);
     memset(reinterpret_cast<void *>(first), 0xFF, pages * PAGE);
-    if (!device_open) protect(allocations.back(), PROT_NONE);
+    protect(allocations.back(), PROT_NONE);
     return reinterpret_cast<void *>(begin);
 }
 // False after a report.

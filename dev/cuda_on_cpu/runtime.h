@@ -106,10 +106,12 @@ struct Allocation {
     uintptr_t begin, end; // end: of what was asked for
     bool freed;
     uintptr_t pc, freed_pc; // of cudaMalloc, cudaFree
+    bool open;              // may be touched now
+    Allocation *next_open;
 };
 static const Allocation *allocation_at(uintptr_t address); // NULL: no device memory was ever there, nor beside it
 static bool in_device_range(uintptr_t address);
-static void open_device(); // device memory may be touched until as many close_device()
+static bool open_device(uintptr_t address); // its allocation may be touched until close_device(). False if it may already, or never
 static void close_device();
 // A host function is about to read or write n bytes of device memory. False after a report.
 static bool check_device_bytes(const void *p, size_t n, const char *function, const char *argument, uintptr_t pc);

@@ -460,6 +460,13 @@ static void test_streams() {
     cudaStreamDestroy(one);
     cudaFreeHost(pinned);
 }
+// A pointer that the arguments do not show: found in device memory.
+__global__ void through_table(float *const *table) { table[1][threadIdx.x] = table[0][threadIdx.x] + 1; }
+static void test_table() {
+    float *in = to_device(std::vector<float>(32, 4)), *out = to_device(std::vector<float>(32));
+    LAUNCH(through_table, 1, 32, 0, 0)(to_device(std::vector<float *>{in, out}));
+    check(to_host(out, 32)[31] == 5, "pointers in device memory");
+}
 static void test_device() {
     int count = 0, blocks = 0, value = 0;
     size_t before, after, total;
@@ -487,6 +494,7 @@ int main() {
     test_shared();
     test_products();
     test_streams();
+    test_table();
     test_device();
     test_sums(); // sets the schedule
     check(cuda_on_cpu_reports() == 0, "no reports");

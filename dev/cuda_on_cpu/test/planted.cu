@@ -289,9 +289,9 @@ static int run_endless_wait() {
     LAUNCH(endless_wait, 1, 32, 0, 0)(reinterpret_cast<int *>(device_floats(1)));
     return 0;
 }
-__global__ void deep(float *out) {
+__global__ void deep(float *out) { // bug: deep
     volatile float large[100000];
-    for (int i = 0; i < 100000; i++) large[i] = 0;  // bug: deep
+    for (int i = 0; i < 100000; i++) large[i] = 0;
     out[threadIdx.x] = large[99999];
 }
 static int run_deep() {

@@ -16,7 +16,7 @@ fi
 # ----------------------------------------------------------------------------
 # Building
 
-common=(-std=c++17 -DCUDA_ON_CPU -ffp-contract=off -fno-strict-aliasing -Wall -Wextra -Werror -Wno-unknown-pragmas
+common=(-std=c++17 -DCUDA_ON_CPU -ffp-contract=off -fno-strict-aliasing -fstack-clash-protection -Wall -Wextra -Werror -Wno-unknown-pragmas
     -Idev/cuda_on_cpu/shadow -I. -isystem "$cuda/include")
 fast=(-O2 -g) checked=(-O1 -g -finline-functions '-fsanitize=thread,alignment')
 cxx=${CXX:-g++}
@@ -26,7 +26,7 @@ mkdir -p $build
         "${CC:-gcc}" -O2 -g -Wall -Wextra -Werror -c $here/host.c -o $build/host.o &&
         for name in planted clean; do
             program=()
-            [ $name = clean ] || program=($build/host.o)
+            [ $name = clean ] || program=("$build/host.o")
             "$cxx" "${common[@]}" "${fast[@]}" -x c++ -c $here/$name.cu -o $build/$name.fast.o &&
                 "$cxx" "${common[@]}" "${checked[@]}" -x c++ -c $here/$name.cu -o $build/$name.checked.o &&
                 "$cxx" "${program[@]}" $build/$name.fast.o $build/cuda_on_cpu.o -o $build/$name.fast &&
