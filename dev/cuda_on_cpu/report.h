@@ -157,7 +157,8 @@ static void report(const char *what, const Thread *thread, uintptr_t pc, const c
         for (i++; i < n; i++) lines.push_back(find_source_line(reinterpret_cast<uintptr_t>(callers[i])));
     }
     size_t top = 0;
-    while (top + 1 < lines.size() && !lines[top].outside) top++;
+    while (top < lines.size() && !lines[top].outside) top++;
+    if (top == lines.size()) top = 0;
     std::string line = lines[top].text;
     // The same thing again, from another thread or from a copy of the code that the compiler made
     if (seen[std::string(what) + line + format]++ && !leaving) return;
@@ -187,6 +188,7 @@ static void give_up() {
 // Runs after main and after all functions registered by atexit.
 __attribute__((destructor(101))) static void exit_with_reports() {
     if (!reports) return;
+    fflush(stdout);
     fprintf(stderr, "cuda_on_cpu: %d report%s\n", reports, reports == 1 ? "" : "s");
     give_up();
 }

@@ -91,6 +91,13 @@ refused() {
     result "$(grep -q "$3" <<<"$found"; echo $?)" "$1 is not refused"
 }
 
+# The README's example prints what the README says.
+said=$(sed -n '/^cuda_on_cpu: race: kernel softmax/,/^```/p' dev/cuda_on_cpu/README.md | grep -v '^```')
+"$cxx" "${common[@]}" "${checked[@]}" -x c++ -c dev/cuda_on_cpu/example/softmax.cu -o $build/softmax.o &&
+    "$cxx" $build/softmax.o $build/cuda_on_cpu.o -o $build/softmax && found=$($build/softmax 2>&1)
+result "$([ $? = 70 ] && [ -n "$said" ] && [ "$found" = "$said" ]; echo $?)" "the example prints what README.md does not say:
+$found"
+
 both='checked fast'
 report checked race no_barrier no_barrier
 report checked race no_second_barrier no_second_barrier
