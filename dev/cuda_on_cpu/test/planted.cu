@@ -91,6 +91,14 @@ static int run_add_without_atomic() {
     return 0;
 }
 
+__global__ void last_one_wins(float *out) {
+    *out = float(threadIdx.x);  // bug: last_one_wins
+}
+static int run_last_one_wins() {
+    LAUNCH(last_one_wins, 1, 64, 0, 0)(device_floats(1));
+    return 0;
+}
+
 __global__ void plain_beside_atomic(int *count, int *out) {
     atomicAdd(count, 1);         // bug: plain_beside_atomic
     out[threadIdx.x] = *count;   // bug: plain_beside_atomic
@@ -101,20 +109,26 @@ static int run_plain_beside_atomic() {
     return 0;
 }
 
-// The last block sums up what all wrote, but nobody fenced.
-__global__ void no_fence(float *out, float *parts, unsigned *count) {
+// The last block sums up what all wrote, but nobody fenced, or too early.
+template <bool early> __global__ void no_fence(float *out, float *parts, unsigned *count) {
     SHARED(bool, last);
     if (threadIdx.x == 0) {
-        parts[blockIdx.x] = 1;  // bug: no_fence
+        if (early) __threadfence();
+        parts[blockIdx.x] = 1;  // bug: no_fence early_fence
         last = atomicInc(count, gridDim.x - 1) == gridDim.x - 1;
     }
     __syncthreads();
     if (last && threadIdx.x == 0)
-        for (unsigned i = 0; i < gridDim.x; i++) *out += parts[i];  // bug: no_fence
+        for (unsigned i = 0; i < gridDim.x; i++) *out += parts[i];  // bug: no_fence early_fence
 }
 static int run_no_fence() {
     float *p = device_floats(10);
-    LAUNCH(no_fence, 4, 32, 0, 0)(p, p + 1, reinterpret_cast<unsigned *>(p + 9));
+    LAUNCH(no_fence<false>, 4, 32, 0, 0)(p, p + 1, reinterpret_cast<unsigned *>(p + 9));
+    return 0;
+}
+static int run_early_fence() {
+    float *p = device_floats(10);
+    LAUNCH(no_fence<true>, 4, 32, 0, 0)(p, p + 1, reinterpret_cast<unsigned *>(p + 9));
     return 0;
 }
 
@@ -150,10 +164,10 @@ static int run_after_free() {
 __global__ void past_shared(float *out) {
     SHARED(float, before, [32]);
     SHARED(float, tile, [32]);
-    before[threadIdx.x] = 0;
-    tile[threadIdx.x + 1] = 1;  // bug: past_shared
+    before[threadIdx.x + 1] = 0;  // bug: past_shared
+    tile[threadIdx.x] = 1;
     __syncthreads();
-    out[threadIdx.x] = tile[threadIdx.x] + before[threadIdx.x];
+    out[threadIdx.x] = tile[threadIdx.x] + before[31];
 }
 static int run_past_shared() {
     LAUNCH(past_shared, 1, 32, 0, 0)(device_floats(32));
@@ -511,8 +525,8 @@ static const struct {
     const char *name;
     int (*run)();
 } cases[] = {
-    CASE(no_barrier), CASE(no_second_barrier), CASE(no_syncwarp), CASE(half_syncwarp), CASE(add_without_atomic), CASE(plain_beside_atomic),
-    CASE(no_fence), CASE(past_the_end), CASE(past_by_one), CASE(before_the_begin), CASE(after_free), CASE(past_shared), CASE(past_dynamic),
+    CASE(no_barrier), CASE(no_second_barrier), CASE(no_syncwarp), CASE(half_syncwarp), CASE(add_without_atomic), CASE(last_one_wins), CASE(plain_beside_atomic),
+    CASE(no_fence), CASE(early_fence), CASE(past_the_end), CASE(past_by_one), CASE(before_the_begin), CASE(after_free), CASE(past_shared), CASE(past_dynamic),
     CASE(from_the_host), CASE(on_the_host), CASE(unaligned), CASE(unwritten_global), CASE(unwritten_shared), CASE(shuffle_from_outside),
     CASE(shuffle_from_returned), CASE(not_in_own_mask), CASE(different_operations), CASE(two_barriers), CASE(early_return), CASE(deadlock),
     CASE(endless), CASE(endless_wait), CASE(deep), CASE(trapped), CASE(unaligned_fragment), CASE(odd_fragment), CASE(large_fragment),

@@ -47,7 +47,7 @@ result() { # result STATUS WHAT: one test, passed if STATUS is 0
 }
 
 # report "BUILDS" CLASS WHERE CASE [MARK]: in each build the case must end with status 70 and a report of that class, WHERE being
-# a kernel or `host code`, that names each line marked "bug: MARK".
+# a kernel or `host code`, that names each line marked "bug: MARK" and says $also, if that is set.
 report() {
     local name found status line ok
     for name in $1; do
@@ -62,6 +62,7 @@ report() {
         for line in $(cd $here && grep -nE "bug:.* ${5:-$4}( |\$)" planted.cu host.c | cut -d: -f1,2); do
             grep -qE "$here/$line( |\$)" <<<"$found" || ok+="line $line is not named; "
         done
+        grep -qF "${also:-}" <<<"$found" || ok+="nothing of '$also'; "
         grep -qE "bug:.* ${5:-$4}( |\$)" $here/planted.cu $here/host.c || ok+="no line is marked; "
         [ -z "$ok" ] || echo "$found"
         result "$([ -z "$ok" ]; echo $?)" "$4, $name: $ok"
@@ -104,14 +105,16 @@ report checked race no_second_barrier no_second_barrier
 report checked race no_syncwarp no_syncwarp
 report checked race half_syncwarp half_syncwarp
 report checked race add_without_atomic add_without_atomic
+report checked race last_one_wins last_one_wins
 report checked race plain_beside_atomic plain_beside_atomic
-report checked race no_fence no_fence
+report checked race 'no_fence<false>' no_fence
+report checked race 'no_fence<true>' early_fence
 wrong fast no_barrier CUDA_ON_CPU_SCHEDULE=forward
 report "$both" 'out of bounds' past_the_end past_the_end
-report checked 'out of bounds' past_the_end past_by_one
+also='0 bytes past the end of the 4000 bytes' report checked 'out of bounds' past_the_end past_by_one
 report "$both" 'out of bounds' past_the_end before_the_begin
 report "$both" 'use after free' after_free after_free
-report checked 'shared out of bounds' past_shared past_shared
+also='128 bytes past the beginning of before' report checked 'shared out of bounds' past_shared past_shared
 report checked 'shared out of bounds' past_dynamic past_dynamic
 report checked 'host pointer' from_the_host from_the_host
 report "$both" 'device pointer on host' 'host code' on_the_host
