@@ -1,0 +1,19 @@
+/*
+The program around planted.cu: plain C, compiled by a C compiler, as the programs of this project are.
+*/
+#include <stdio.h>
+
+int run_case(const char *name);
+float read_float(const float *p);
+
+float read_float(const float *p) {
+    return *p; // bug: on_the_host
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2) {
+        fprintf(stderr, "usage: %s CASE\n", argv[0]);
+        return 2;
+    }
+    return run_case(argv[1]);
+}
