@@ -1,0 +1,453 @@
+/*
+Attention, backward: what it computes is said in ops.h, query vectors and shapes in attention.cuh. FlashAttention's backward on
+tensor cores. With P = exp(q k^T / sqrt(HD) - lse) and D = dout . out, all from the rounded dout that tensor cores take:
+
+    dS = P (dout v^T - D),   dq = dS k / sqrt(HD),   dk = dS^T q / sqrt(HD),   dv = P^T dout
+
+    prepare   rounds dout, computes D, finds each row's segment
+    plan      which tiles of keys are how much work
+    dq        a block has 64 query vectors; the keys they see stream by
+    dkv       a block has 64 packed rows of keys; the query vectors that see them stream by: those of their own segment, and
+              for the keys of a prompt those of all its completions. A long stream is cut into pieces for several blocks.
+    add       the pieces, in order
+
+There are no atomics: every sum has an order that only the shapes decide. Until dq is computed its memory serves as scratch:
+HD bf16 of dout, then D as a float, where a head's HD floats will be.
+*/
+#ifndef LLMC_CUDA_ATTENTION_BACKWARD_CUH
+#define LLMC_CUDA_ATTENTION_BACKWARD_CUH
+
+#include <limits.h>
+
+#include "llmc/cuda/attention.cuh" // Attention, AttentionShape, load_keys, load_vectors
+
+#define BACKWARD_PIECE_ROWS 512 // rows of queries that a block of dkv takes at least, where more are to come
+#define PLAN_THREADS 1024
+#define LOG2_E 1.44269504f
+
+// Sizes on top of AttentionShape: STREAM keys or query vectors come by at a time.
+template <int HDP> struct BackwardShape : AttentionShape<HDP> {
+    typedef AttentionShape<HDP> S;
+    static constexpr int STREAM = HDP <= 128 ? 32 : 16, LD = STREAM + 8; // LD floats between two rows of scores
+    static constexpr size_t TILE_BYTES = 2 * S::VECTORS * S::ROW, STREAM_BYTES = 2 * STREAM * S::ROW;
+    static constexpr size_t SCORE_BYTES = 2 * 16 * LD * sizeof(float); // of one warp
+    static constexpr size_t BYTES = TILE_BYTES + 2 * STREAM_BYTES + S::WARPS * SCORE_BYTES;
+};
+
+// A piece of dkv's work: tile `tile` of keys, its query rows row0 ... row1-1. It is number `piece` of n; if n > 1 its sums wait
+// in slot `slot`.
+struct alignas(16) Piece { int tile, row0, row1, piece, n, slot, padding[2]; };
+
+// Scratch that lives from prepare to the end.
+struct BackwardScratch {
+    int *row_segment; // [T] -1: none
+    int *reach;       // [n_segments] the row after the last whose query may see a key of the segment
+    int *tile_reach;  // [tiles] the same for a tile of key rows
+    int *n_pieces;    // [1]
+    Piece *pieces;    // [2 tiles]
+    float *slots;     // [tiles, NKV, 2, VECTORS, HD] sums of dv and dk
+};
+
+// ----------------------------------------------------------------------------
+// prepare and plan
+
+// One warp per row and head. Rows of no segment get dk = dv = 0 here (and dq = 0 from its kernel).
+__global__ void attention_prepare_kernel(float *dq, float *dk, float *dv, int *row_segment, const float *dout, const bf16 *out,
+                                         Attention a, int T) {
+    size_t at = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    int lane = threadIdx.x % 32, row = (int)(at / a.NH), head = (int)(at % a.NH);
+    if (row >= T) return;
+    int segment = segment_of_row(a.segments, a.n_segments, row);
+    bool none = row < a.segments[segment].row0 || row >= a.segments[segment].row0 + a.segments[segment].T;
+    if (head == 0 && lane == 0) row_segment[row] = none ? -1 : segment;
+    if (none && head < a.NKV) {
+        for (int d = lane; d < a.HD; d += 32) dk[((size_t)row * a.NKV + head) * a.HD + d] = dv[((size_t)row * a.NKV + head) * a.HD + d] = 0;
+    }
+    float *slot = dq + at * a.HD, D = 0;
+    for (int d = 2 * lane; d < a.HD; d += 64) {
+        float2 x = *(const float2 *)(dout + at * a.HD + d);
+        __nv_bfloat162 rounded = __floats2bfloat162_rn(x.x, x.y), o = *(const __nv_bfloat162 *)(out + at * a.HD + d);
+        *(__nv_bfloat162 *)((bf16 *)slot + d) = rounded;
+        D += __bfloat162float(rounded.x) * __bfloat162float(o.x) + __bfloat162float(rounded.y) * __bfloat162float(o.y);
+    }
+    for (int i = 16; i > 0; i /= 2) D += __shfl_xor_sync(~0u, D, i);
+    if (lane == 0) slot[a.HD / 2] = D;
+}
+
+// Sum of x over the threads before this one; *total of all. Scratch `sums` is shared, [32].
+__device__ __forceinline__ int block_scan(int x, int *total, int *sums) {
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, inclusive = x;
+    for (int i = 1; i < 32; i *= 2) {
+        int before = __shfl_up_sync(~0u, inclusive, i);
+        if (lane >= i) inclusive += before;
+    }
+    if (lane == 31) sums[warp] = inclusive;
+    __syncthreads();
+    int first = 0, all = 0;
+    for (int w = 0; w < PLAN_THREADS / 32; w++) {
+        if (w == warp) first = all;
+        all += sums[w];
+    }
+    __syncthreads();
+    *total = all;
+    return first + inclusive - x;
+}
+
+// One block. Cuts the work of dkv into pieces of equally many rows, of BACKWARD_PIECE_ROWS or as many more as it takes for the
+// slots to suffice.
+__global__ void __launch_bounds__(PLAN_THREADS) attention_plan_kernel(BackwardScratch scratch, Attention a, int T, int tile_rows) {
+    SHARED(int, sums, [32]);
+    int thread = (int)threadIdx.x, warp = thread / 32, lane = thread % 32, tiles = (T + tile_rows - 1) / tile_rows;
+    for (int s = warp; s < a.n_segments; s += PLAN_THREADS / 32) { // a warp looks for those that share a segment's keys
+        const Segment own = a.segments[s];
+        int reach = own.row0 + own.T;
+        bool more = true;
+        for (int first = s + 1; more; first += 32) {
+            int i = first + lane;
+            bool same = i < a.n_segments && a.segments[i].group == own.group;
+            if (same) {
+                const Segment g = a.segments[i];
+                if (g.pos0 > 0 && g.prefix_row0 < own.row0 + own.T && g.prefix_row0 + g.pos0 > own.row0) reach = max(reach, g.row0 + g.T);
+            }
+            more = __all_sync(~0u, same);
+        }
+        for (int i = 16; i > 0; i /= 2) reach = max(reach, __shfl_xor_sync(~0u, reach, i));
+        if (lane == 0) scratch.reach[s] = reach;
+    }
+    __syncthreads();
+    for (int tile = thread; tile < tiles; tile += PLAN_THREADS) {
+        int row0 = tile * tile_rows, row1 = min(row0 + tile_rows, T), reach = row0;
+        for (int row = row0; row < row1;) { // from segment to segment
+            int segment = scratch.row_segment[row];
+            if (segment >= 0) reach = max(reach, scratch.reach[segment]);
+            row = segment < 0 ? row + 1 : a.segments[segment].row0 + a.segments[segment].T;
+        }
+        scratch.tile_reach[tile] = min(reach, T);
+    }
+    __syncthreads();
+    int piece_rows = BACKWARD_PIECE_ROWS, total = 0;
+    for (;; piece_rows *= 2) {
+        int slots = 0;
+        for (int tile = thread; tile < tiles; tile += PLAN_THREADS) {
+            int n = (scratch.tile_reach[tile] - tile * tile_rows + piece_rows - 1) / piece_rows;
+            if (n > 1) slots += n;
+        }
+        block_scan(slots, &total, sums);
+        if (total <= tiles) break;
+    }
+    int pieces = 0, slots = 0;
+    for (int tile0 = 0; tile0 < tiles; tile0 += PLAN_THREADS) {
+        int tile = tile0 + thread, rows = tile < tiles ? scratch.tile_reach[tile] - tile * tile_rows : 0;
+        int n = (rows + piece_rows - 1) / piece_rows, new_pieces, new_slots;
+        int first_piece = pieces + block_scan(n, &new_pieces, sums), first_slot = slots + block_scan(n > 1 ? n : 0, &new_slots, sums);
+        for (int i = 0; i < n; i++) { // all but the last of equally many rows
+            int row0 = tile * tile_rows + i * piece_rows, row1 = min(row0 + piece_rows, tile * tile_rows + rows);
+            scratch.pieces[first_piece + i] = {tile, row0, row1, i, n, first_slot + i, {0, 0}};
+        }
+        pieces += new_pieces;
+        slots += new_slots;
+    }
+    if (thread == 0) *scratch.n_pieces = pieces;
+}
+
+// ----------------------------------------------------------------------------
+// products of one warp
+
+// s[16][LD] = x[16][STRIDE] y[STREAM][STRIDE]^T
+template <int HDP> __device__ __forceinline__ void stream_scores(float *s, const bf16 *x, const bf16 *y) {
+    typedef BackwardShape<HDP> S;
+    Tile sum[S::STREAM / 16];
+    for (int j = 0; j < S::STREAM / 16; j++) nvcuda::wmma::fill_fragment(sum[j], 0.0f);
+    #pragma unroll 2
+    for (int d = 0; d < HDP; d += 16) {
+        TileA x_tile;
+        nvcuda::wmma::load_matrix_sync(x_tile, x + d, S::STRIDE);
+        #pragma unroll
+        for (int j = 0; j < S::STREAM / 16; j++) {
+            TileBT y_tile;
+            nvcuda::wmma::load_matrix_sync(y_tile, y + 16 * j * S::STRIDE + d, S::STRIDE);
+            nvcuda::wmma::mma_sync(sum[j], x_tile, y_tile, sum[j]);
+        }
+    }
+    #pragma unroll
+    for (int j = 0; j < S::STREAM / 16; j++) nvcuda::wmma::store_matrix_sync(s + 16 * j, sum[j], S::LD, nvcuda::wmma::mem_row_major);
+}
+
+// sum[16][COLUMNS] += p[16][STREAM] y[STREAM][STRIDE], p in bf16, 2 LD apart
+template <int HDP> __device__ __forceinline__ void stream_add(Tile *sum, const float *p, const bf16 *y) {
+    typedef BackwardShape<HDP> S;
+    TileA p_tile[S::STREAM / 16];
+    for (int j = 0; j < S::STREAM / 16; j++) nvcuda::wmma::load_matrix_sync(p_tile[j], (const bf16 *)p + 16 * j, 2 * S::LD);
+    #pragma unroll
+    for (int d = 0; d < S::TILES; d++) {
+        #pragma unroll
+        for (int j = 0; j < S::STREAM / 16; j++) {
+            TileB y_tile;
+            nvcuda::wmma::load_matrix_sync(y_tile, y + 16 * j * S::STRIDE + 16 * d, S::STRIDE);
+            nvcuda::wmma::mma_sync(sum[d], p_tile[j], y_tile, sum[d]);
+        }
+    }
+}
+
+// Columns column0 ... of to[row] = factor * sum, for the lane's row of 16 if `valid`. stage[16][STRIDE] is this warp's.
+template <int HDP>
+__device__ __forceinline__ void write_sums(float *to, const Tile *sum, float *stage, float factor, bool valid, int column0, int HD) {
+    typedef AttentionShape<HDP> S;
+    int row = threadIdx.x % 32 / 2, half = threadIdx.x % 2;
+    __syncwarp();
+    #pragma unroll
+    for (int d = 0; d < S::TILES; d++) nvcuda::wmma::store_matrix_sync(stage + 16 * d, sum[d], S::STRIDE, nvcuda::wmma::mem_row_major);
+    __syncwarp();
+    if (!valid) return;
+    for (int i = 4 * half; i < S::COLUMNS && column0 + i < HD; i += 8) {
+        float4 x = *(const float4 *)(stage + row * S::STRIDE + i);
+        x = make_float4(x.x * factor, x.y * factor, x.z * factor, x.w * factor);
+        if (HD % 4 == 0) *(float4 *)(to + column0 + i) = x;
+        else { // HD is even
+            *(float2 *)(to + column0 + i) = make_float2(x.x, x.y);
+            if (column0 + i + 2 < HD) *(float2 *)(to + column0 + i + 2) = make_float2(x.z, x.w);
+        }
+    }
+}
+
+// ----------------------------------------------------------------------------
+// dq
+
+// Block (tile of query vectors, key/value head). Where a block's accumulators have no room for all columns, the keys stream by twice.
+template <int HDP>
+__global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, AttentionShape<HDP>::BLOCKS)
+attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_segment, int T) {
+    typedef BackwardShape<HDP> S;
+    DYN_SHARED(unsigned char, memory);
+    bf16 *qs = (bf16 *)memory, *douts = qs + S::VECTORS * S::STRIDE, *stream = douts + S::VECTORS * S::STRIDE;
+    int thread = (int)threadIdx.x, warp = thread / 32, lane = thread % 32, half = lane % 2, G = a.NH / a.NKV, n = T * G;
+    float *s = (float *)(memory + S::TILE_BYTES + 2 * S::STREAM_BYTES) + warp * 2 * 16 * S::LD, *dp = s + 16 * S::LD;
+    float *s_row = s + lane / 2 * S::LD, *dp_row = dp + lane / 2 * S::LD;
+    float scale = 1.0f / sqrtf((float)a.HD);
+    int kv_head = (int)(blockIdx.x % a.NKV), first = (int)(blockIdx.x / a.NKV) * S::VECTORS, last = min(first + S::VECTORS, n) - 1;
+    int first_row = first / G, last_row = last / G;
+    load_vectors<HDP, S::VECTORS>(qs, a.q, a.HD, a, kv_head, first, last + 1);
+    load_vectors<HDP, S::VECTORS>(douts, (const bf16 *)dq, 2 * a.HD, a, kv_head, first, last + 1);
+    int vector = first + 16 * warp + lane / 2, row = vector / G, warp_last_row = min(first + 16 * warp + 15, last) / G;
+    bool valid = vector <= last;
+    size_t at = valid ? vector_at(a, kv_head, vector) : 0;
+    int own = valid ? row_segment[row] : -1;
+    float lse2 = own >= 0 ? lse[at] * LOG2_E : 0, D = own >= 0 ? dq[at * a.HD + a.HD / 2] : 0;
+    int segment0 = segment_of_row(a.segments, a.n_segments, first_row);
+
+    for (int part = 0; part < S::PARTS; part++) {
+        Tile sum[S::TILES];
+        for (int d = 0; d < S::TILES; d++) nvcuda::wmma::fill_fragment(sum[d], 0.0f);
+        for (int segment = segment0; segment < a.n_segments; segment++) {
+            const Segment g = a.segments[segment];
+            if (g.row0 > last_row) break;
+            if (first_row >= g.row0 + g.T) continue;
+            int n_keys = g.pos0 + min(last_row, g.row0 + g.T - 1) - g.row0 + 1, sees = own == segment ? g.pos0 + row - g.row0 + 1 : 0;
+            int warp_sees = g.pos0 + min(warp_last_row, g.row0 + g.T - 1) - g.row0 + 1;
+            for (int key = -S::STREAM; key < n_keys; key += S::STREAM) { // computes with one buffer while the other is filled
+                int next = key + S::STREAM, buffer = next / S::STREAM % 2;
+                copies_wait<0>();
+                __syncthreads();
+                if (next < n_keys) {
+                    bf16 *keys = stream + buffer * 2 * S::STREAM * S::STRIDE;
+                    load_keys<HDP, S::STREAM>(keys, a.k, a, g.pages, kv_head, next, n_keys, thread, S::THREADS);
+                    load_keys<HDP, S::STREAM>(keys + S::STREAM * S::STRIDE, a.v, a, g.pages, kv_head, next, n_keys, thread, S::THREADS);
+                    copies_commit();
+                }
+                if (key < 0 || key >= warp_sees) continue;
+                const bf16 *keys = stream + (1 - buffer) * 2 * S::STREAM * S::STRIDE, *values = keys + S::STREAM * S::STRIDE;
+                stream_scores<HDP>(s, qs + 16 * warp * S::STRIDE, keys);
+                stream_scores<HDP>(dp, douts + 16 * warp * S::STRIDE, values);
+                __syncwarp();
+                float ds[S::STREAM / 2];
+                #pragma unroll
+                for (int i = 0; i < S::STREAM / 2; i++) {
+                    int j = i / 4 * 8 + 4 * half + i % 4;
+                    ds[i] = key + j < sees ? exp2f(s_row[j] * (scale * LOG2_E) - lse2) * (dp_row[j] - D) : 0.0f;
+                }
+                __syncwarp(); // both lanes of a row have read
+                #pragma unroll
+                for (int i = 0; i < S::STREAM / 2; i += 4)
+                    *(Bf16x4 *)((bf16 *)dp_row + 2 * i + 4 * half) = round4(ds[i], ds[i + 1], ds[i + 2], ds[i + 3]);
+                __syncwarp();
+                stream_add<HDP>(sum, dp, keys + part * S::COLUMNS);
+            }
+            __syncthreads(); // keys are done with
+        }
+        // The sums pass through where keys were. The block has its dout in shared memory, so dq may take that place.
+        write_sums<HDP>(dq + at * a.HD, sum, (float *)stream + warp * 16 * S::STRIDE, scale, valid, part * S::COLUMNS, a.HD);
+        __syncthreads();
+    }
+}
+
+// ----------------------------------------------------------------------------
+// dk and dv
+
+// What decides which keys a query vector sees: positions below pos0 are rows `prefix` + position, others `own` + position.
+struct StreamVector { float lse2, D; int pos, pos0, prefix, own; };
+
+// Block (piece of work, key/value head and part of the columns).
+template <int HDP>
+__global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, HDP <= 128 ? 2 : 1)
+attention_dkv_kernel(float *dk, float *dv, const float *dq, const float *lse, Attention a, BackwardScratch scratch, int T) {
+    typedef BackwardShape<HDP> S;
+    DYN_SHARED(unsigned char, memory);
+    SHARED(StreamVector, infos, [2][S::STREAM]);
+    if ((int)blockIdx.x >= *scratch.n_pieces) return;
+    const Piece piece = scratch.pieces[blockIdx.x];
+    int kv_head = (int)blockIdx.y / S::PARTS, column0 = (int)blockIdx.y % S::PARTS * S::COLUMNS;
+    bf16 *keys = (bf16 *)memory, *values = keys + S::VECTORS * S::STRIDE, *stream = values + S::VECTORS * S::STRIDE;
+    int thread = (int)threadIdx.x, warp = thread / 32, lane = thread % 32, half = lane % 2, G = a.NH / a.NKV;
+    float *s = (float *)(memory + S::TILE_BYTES + 2 * S::STREAM_BYTES) + warp * 2 * 16 * S::LD, *dp = s + 16 * S::LD;
+    float *s_row = s + lane / 2 * S::LD, *dp_row = dp + lane / 2 * S::LD;
+    float scale = 1.0f / sqrtf((float)a.HD);
+
+    for (int i = thread; i < S::VECTORS * HDP / 8; i += S::THREADS) {
+        int key = i / (HDP / 8), row = piece.tile * S::VECTORS + key, segment = row < T ? scratch.row_segment[row] : -1;
+        size_t from = 0;
+        if (segment >= 0) {
+            int position = a.segments[segment].pos0 + row - a.segments[segment].row0;
+            from = kv_page_at(a.layer, a.segments[segment].pages[position / KV_PAGE], kv_head, a.n_pages, a.NKV, a.HD) + position % KV_PAGE * a.HD;
+        }
+        load_piece(keys + key * S::STRIDE, a.k + from, i % (HDP / 8), a.HD, segment >= 0);
+        load_piece(values + key * S::STRIDE, a.v + from, i % (HDP / 8), a.HD, segment >= 0);
+    }
+    int row = piece.tile * S::VECTORS + 16 * warp + lane / 2, segment = row < T ? scratch.row_segment[row] : -1; // of the lane's key
+    int position = segment < 0 ? INT_MAX : a.segments[segment].pos0 + row - a.segments[segment].row0;
+    Tile dk_sum[S::TILES], dv_sum[S::TILES];
+    for (int d = 0; d < S::TILES; d++) {
+        nvcuda::wmma::fill_fragment(dk_sum[d], 0.0f);
+        nvcuda::wmma::fill_fragment(dv_sum[d], 0.0f);
+    }
+
+    int first = piece.row0 * G, end = piece.row1 * G;
+    for (int vector = first - S::STREAM; vector < end; vector += S::STREAM) { // computes with one buffer while the other is filled
+        int next = vector + S::STREAM, buffer = (next - first) / S::STREAM % 2;
+        copies_wait<0>();
+        __syncthreads();
+        if (next < end) {
+            bf16 *qs = stream + buffer * 2 * S::STREAM * S::STRIDE;
+            load_vectors<HDP, S::STREAM>(qs, a.q, a.HD, a, kv_head, next, end);
+            load_vectors<HDP, S::STREAM>(qs + S::STREAM * S::STRIDE, (const bf16 *)dq, 2 * a.HD, a, kv_head, next, end);
+            copies_commit();
+            if (thread < S::STREAM) {
+                StreamVector info = {0, 0, -1, 0, 0, 0};
+                int query_row = (next + thread) / G, query_segment = next + thread < end ? scratch.row_segment[query_row] : -1;
+                if (query_segment >= 0) {
+                    const Segment g = a.segments[query_segment];
+                    size_t at = vector_at(a, kv_head, next + thread);
+                    info = {lse[at] * LOG2_E, dq[at * a.HD + a.HD / 2], g.pos0 + query_row - g.row0, g.pos0, g.prefix_row0, g.row0 - g.pos0};
+                }
+                infos[buffer][thread] = info;
+            }
+        }
+        if (vector < first) continue;
+        const bf16 *qs = stream + (1 - buffer) * 2 * S::STREAM * S::STRIDE, *douts = qs + S::STREAM * S::STRIDE;
+        stream_scores<HDP>(s, keys + 16 * warp * S::STRIDE, qs);
+        stream_scores<HDP>(dp, values + 16 * warp * S::STRIDE, douts);
+        __syncwarp();
+        float p[S::STREAM / 2], ds[S::STREAM / 2];
+        #pragma unroll
+        for (int i = 0; i < S::STREAM / 2; i++) {
+            int j = i / 4 * 8 + 4 * half + i % 4;
+            const StreamVector info = infos[1 - buffer][j];
+            bool visible = position <= info.pos && (position < info.pos0 ? info.prefix : info.own) == row - position;
+            p[i] = visible ? exp2f(s_row[j] * (scale * LOG2_E) - info.lse2) : 0.0f;
+            ds[i] = visible ? p[i] * (dp_row[j] - info.D) : 0.0f;
+        }
+        __syncwarp(); // both lanes of a row have read
+        #pragma unroll
+        for (int i = 0; i < S::STREAM / 2; i += 4) {
+            *(Bf16x4 *)((bf16 *)s_row + 2 * i + 4 * half) = round4(p[i], p[i + 1], p[i + 2], p[i + 3]);
+            *(Bf16x4 *)((bf16 *)dp_row + 2 * i + 4 * half) = round4(ds[i], ds[i + 1], ds[i + 2], ds[i + 3]);
+        }
+        __syncwarp();
+        stream_add<HDP>(dv_sum, s, douts + column0);
+        stream_add<HDP>(dk_sum, dp, qs + column0);
+    }
+    __syncthreads(); // the stream's buffers make room for the sums
+    float *dv_to = dv + ((size_t)row * a.NKV + kv_head) * a.HD, *dk_to = dk + ((size_t)row * a.NKV + kv_head) * a.HD;
+    if (piece.n > 1) {
+        dv_to = scratch.slots + (((size_t)piece.slot * a.NKV + kv_head) * 2 * S::VECTORS + 16 * warp + lane / 2) * a.HD;
+        dk_to = dv_to + (size_t)S::VECTORS * a.HD;
+    }
+    float *stage = (float *)stream + warp * 16 * S::STRIDE;
+    write_sums<HDP>(dv_to, dv_sum, stage, 1.0f, segment >= 0, column0, a.HD);
+    write_sums<HDP>(dk_to, dk_sum, stage, scale, segment >= 0, column0, a.HD);
+}
+
+// Block (first piece of a tile, key/value head): adds up the tile's pieces, in order.
+__global__ void attention_add_kernel(float *dk, float *dv, Attention a, BackwardScratch scratch, int T, int tile_rows) {
+    if ((int)blockIdx.x >= *scratch.n_pieces) return;
+    const Piece first = scratch.pieces[blockIdx.x];
+    if (first.piece > 0 || first.n == 1) return;
+    int kv_head = (int)blockIdx.y;
+    size_t one = (size_t)tile_rows * a.HD, slot = one * 2 * a.NKV;
+    for (int i = (int)threadIdx.x; i < tile_rows * a.HD; i += (int)blockDim.x) {
+        int row = first.tile * tile_rows + i / a.HD, d = i % a.HD;
+        if (row >= T || scratch.row_segment[row] < 0) continue;
+        const float *from = scratch.slots + first.slot * slot + kv_head * 2 * one + i;
+        float dv_sum = 0, dk_sum = 0;
+        for (int piece = 0; piece < first.n; piece++) {
+            dv_sum += from[piece * slot];
+            dk_sum += from[piece * slot + one];
+        }
+        dv[((size_t)row * a.NKV + kv_head) * a.HD + d] = dv_sum;
+        dk[((size_t)row * a.NKV + kv_head) * a.HD + d] = dk_sum;
+    }
+}
+
+// ----------------------------------------------------------------------------
+// launchers
+
+// Parts of one allocation, which grows and is kept for the next call. The T x NKV heads of the largest part are as much memory as
+// dk and dv together.
+static BackwardScratch backward_scratch(int T, int n_segments, int tiles, size_t slot_floats) {
+    static unsigned char *memory;
+    static size_t allocated;
+    size_t counts[6] = {(size_t)T * sizeof(int), (size_t)n_segments * sizeof(int), (size_t)tiles * sizeof(int), sizeof(int),
+                        2 * (size_t)tiles * sizeof(Piece), (size_t)tiles * slot_floats * sizeof(float)}, total = 0, at[6];
+    for (int i = 0; i < 6; i++) {
+        at[i] = total;
+        total += (counts[i] + 255) / 256 * 256;
+    }
+    if (total > allocated) {
+        if (memory) CUDA_CHECK(cudaFree(memory));
+        CUDA_CHECK(cudaMalloc((void **)&memory, total));
+        allocated = total;
+    }
+    return {(int *)(memory + at[0]), (int *)(memory + at[1]), (int *)(memory + at[2]), (int *)(memory + at[3]), (Piece *)(memory + at[4]),
+            (float *)(memory + at[5])};
+}
+
+template <int HDP>
+void attention_backward(float *dq, float *dk, float *dv, const float *dout, const bf16 *out, const float *lse, const Attention &a, int T) {
+    typedef BackwardShape<HDP> S;
+    int tiles = (T + S::VECTORS - 1) / S::VECTORS, query_tiles = (int)(((size_t)T * (a.NH / a.NKV) + S::VECTORS - 1) / S::VECTORS);
+    BackwardScratch scratch = backward_scratch(T, a.n_segments, tiles, (size_t)2 * a.NKV * S::VECTORS * a.HD);
+    LAUNCH(attention_prepare_kernel, (unsigned)(((size_t)T * a.NH + 7) / 8), 256, 0, cuda_stream)
+    (dq, dk, dv, scratch.row_segment, dout, out, a, T);
+    CUDA_CHECK(cudaGetLastError());
+    LAUNCH(attention_plan_kernel, 1, PLAN_THREADS, 0, cuda_stream)(scratch, a, T, S::VECTORS);
+    CUDA_CHECK(cudaGetLastError());
+    auto dkv = attention_dkv_kernel<HDP>;
+    CUDA_CHECK(cudaFuncSetAttribute((const void *)dkv, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)S::BYTES));
+    LAUNCH(dkv, dim3(2 * tiles, a.NKV * S::PARTS), S::THREADS, S::BYTES, cuda_stream)(dk, dv, dq, lse, a, scratch, T);
+    CUDA_CHECK(cudaGetLastError());
+    LAUNCH(attention_add_kernel, dim3(2 * tiles, a.NKV), 256, 0, cuda_stream)(dk, dv, a, scratch, T, S::VECTORS);
+    CUDA_CHECK(cudaGetLastError());
+    auto dq_kernel = attention_dq_kernel<HDP>;
+    CUDA_CHECK(cudaFuncSetAttribute((const void *)dq_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)S::BYTES));
+    LAUNCH(dq_kernel, (unsigned)query_tiles * a.NKV, S::THREADS, S::BYTES, cuda_stream)(dq, lse, a, scratch.row_segment, T);
+    CUDA_CHECK(cudaGetLastError());
+}
+
+void cuda_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse, const act *q,
+                             const KVCache *kv, int layer, const Segment *segments, int n_segments, int T, int NH) {
+    if (T == 0 || n_segments == 0) return;
+    Attention a = {(const bf16 *)q, (const bf16 *)kv->k, (const bf16 *)kv->v, segments, n_segments, kv->n_pages, NH, kv->NKV, kv->HD, layer};
+    auto backward = kv->HD <= 32 ? attention_backward<32> : kv->HD <= 64 ? attention_backward<64> : kv->HD <= 128 ? attention_backward<128> : attention_backward<256>;
+    backward(dq, dk, dv, dout, (const bf16 *)out, lse, a, T);
+}
+
+#endif
