@@ -101,7 +101,7 @@ test_steer: test_steer.c
 # The CUDA backend. `checked` is compiled so that each access of a kernel to memory calls dev/cuda_on_cpu first.
 NVCC_FLAGS = -std=c++17 -O3 -I. -Werror all-warnings --fmad=true $(foreach a,$(GPU_ARCH),-gencode arch=compute_$a,code=sm_$a) \
     -gencode arch=compute_$(lastword $(GPU_ARCH)),code=compute_$(lastword $(GPU_ARCH))
-EMULATE = $(CXX) -std=c++17 -DCUDA_ON_CPU -ffp-contract=off -Wall -Wextra -Werror -Wno-unknown-pragmas -g -Idev/cuda_on_cpu/shadow -I. -isystem $(CUDA_HOME)/include
+EMULATE = $(CXX) -std=c++17 -DCUDA_ON_CPU -ffp-contract=off -fno-strict-aliasing -fstack-clash-protection -Wall -Wextra -Werror -Wno-unknown-pragmas -g -Idev/cuda_on_cpu/shadow -I. -isystem $(CUDA_HOME)/include
 DEPENDENCIES = -MMD -MP -MF $(@:.o=.d)
 build/backend.o: llmc/cuda/backend.cu build/flags
 	$(NVCC) $(NVCC_FLAGS) $(DEPENDENCIES) -c $< -o $@
