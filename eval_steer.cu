@@ -475,7 +475,8 @@ int main(int argc, char **argv) {
         {"tokenize", CMD_TOKENIZE, command_tokenize, "usage: ./eval_steer tokenize --model DIR [--decode] < LINES\n{\"text\": \"...\"} gives {\"ids\": [...]}, with --decode the reverse.\n"},
         {"grade", CMD_GRADE, command_grade,
          "usage: ./eval_steer grade [--json] < LINES\nEach line {\"gold\": \"1/2\", \"pred\": \"0.5\"} or {\"gold\": \"1/2\", \"completion\": \"...\"}, perhaps with a label \"equal\",\n"
-         "or a line that eval wrote. Prints a table and each verdict that is not the label.\n"},
+         "or a line that eval wrote. Prints a table and each verdict that is not the label. Of problems, {\"problem\": \"...\", \"answer\": \"1/2\"}, it says\n"
+         "whether each answer equals itself and its boxed form, and how many are read as mathematics.\n"},
         {"bench", CMD_BENCH, command_bench, "usage: ./eval_steer bench --model DIR [--batch 1,32,64] [--option value ...]\nTokens per second of each phase, against this machine's limits.\n"},
     };
     const int n = (int)(sizeof commands / sizeof commands[0]);

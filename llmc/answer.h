@@ -2,10 +2,12 @@
 The reward's eye: is the answer in a completion the right one?
 
     answer_extract.h   where the answer stands in a completion
-    answer_lex.h       LaTeX, ASCII and Unicode to tokens
+    answer_text.h      answers as text: words, choice letters
+    answer_spell.h     Unicode to LaTeX
+    answer_lex.h       LaTeX and ASCII to tokens
     answer_parse.h     tokens to a tree (answer_tree.h)
     answer_number.h    exact fractions, and complex numbers where those do not suffice (answer_value.h)
-    answer_equal.h     tuples, sets, intervals, equations, matrices: part by part (answer_matrix.h)
+    answer_equal.h     tuples, sets, equations, matrices (answer_matrix.h), intervals (answer_interval.h): part by part
 
 Two answers are equal if they are the same text (white space and dress aside) or mean the same by the rules of
 answer_equal.h. What is no mathematics (a word, a sentence) is compared as text alone, without regard to case where there are words.
@@ -16,95 +18,10 @@ Everything here is bounded: answers of more than ANSWER_MAX_BYTES are compared a
 
 #include "answer_equal.h"   // answer_nodes_equal
 #include "answer_extract.h" // answer_extract
+#include "answer_text.h"    // answer_normalize
 #include "dataset.h"        // Problem
 
 #define ANSWER_MAX_TEXT 20000 // longer ones must be the same, byte for byte
-
-// ----------------------------------------------------------------------------
-// as text
-
-// Appends the normal form of s: no white space, $, \left, \right, spacing; \dfrac is \frac, \text{x} is x, {x} of one character is x.
-void answer_normalize(Str *out, const char *s) {
-    IntVec open = {NULL, 0, 0}; // per open brace: its place in out, -1 if it was left out
-    static const char *const dropped[] = {"\\$", "\\left", "\\right", "\\!", "\\,", "\\;", "\\:", "\\ ", "\\(", "\\)", "\\[", "\\]"};
-    static const char *const wrappers[] = {"\\text{", "\\mbox{", "\\textbf{", "\\mathrm{", "\\textit{", "\\textnormal{", "\\textrm{", "\\mathbf{"};
-    size_t start = out->n;
-    str_add(out, "", 0);
-    while (*s) {
-        size_t skip = answer_is_space(*s) || *s == '$' ? 1 : 0;
-        for (size_t k = 0; k < sizeof dropped / sizeof dropped[0] && *s == '\\' && !skip; k++) {
-            size_t n = strlen(dropped[k]);
-            if (answer_starts(s, dropped[k]) && !(n > 3 && isalpha((unsigned char)s[n]))) skip = n; // \left, not \leftarrow
-        }
-        for (size_t k = 0; k < sizeof wrappers / sizeof wrappers[0] && *s == '\\' && !skip; k++) {
-            if (answer_starts(s, wrappers[k])) { skip = strlen(wrappers[k]); ints_push(&open, -1); }
-        }
-        if (skip) { s += skip; continue; }
-        if (answer_starts(s, "\\dfrac") || answer_starts(s, "\\tfrac")) {
-            str_add(out, "\\frac", 5);
-            s += 6;
-            continue;
-        }
-        if (*s == '\\' && s[1]) { // \{ and the like are kept whole
-            str_add(out, s, 2);
-            s += 2;
-            continue;
-        }
-        if (*s == '{') ints_push(&open, (int)(out->n - start));
-        if (*s == '}' && open.n > 0) {
-            int at = open.v[--open.n];
-            s++;
-            if (at < 0) continue;
-            if (out->n - start == (size_t)at + 2) { // {x}
-                out->s[out->n - 2] = out->s[out->n - 1];
-                out->s[--out->n] = 0;
-            } else str_add(out, "}", 1);
-            continue;
-        }
-        str_add(out, s++, 1);
-    }
-    while (out->n > start && out->s[out->n - 1] == '.') out->s[--out->n] = 0;
-    ints_free(&open);
-}
-
-// Of a normal form that is words: punctuation between them, brackets around a choice letter, "and" for a comma.
-bool answer_texts_equal(const char *a, const char *b, bool words) {
-    for (;;) {
-        while (*a && strchr("()., ;:'\"", *a)) a++;
-        while (*b && strchr("()., ;:'\"", *b)) b++;
-        if (*a == 0 || *b == 0) return *a == *b;
-        if (words ? tolower((unsigned char)*a) != tolower((unsigned char)*b) : *a != *b) return false;
-        a++;
-        b++;
-    }
-}
-
-// The letter of "A", "(A)", "A)"; 0 if it is something else.
-char answer_choice_letter(const char *s) {
-    s += *s == '(';
-    char letter = *s >= 'A' && *s <= 'Z' ? *s++ : 0;
-    s += *s == ')';
-    return *s ? 0 : letter;
-}
-
-// Does it hold words, and neither digits nor operators?
-bool answer_is_words(const char *s) {
-    int letters = 0;
-    for (; *s; s++) {
-        letters += isalpha((unsigned char)*s) || (unsigned char)*s >= 0x80;
-        if (strchr("\\^_+*/=<>{}[]|!%", *s)) return false;
-    }
-    return letters > 0;
-}
-
-// "2,74" for 2.74: one comma between digits where the other has a point. Into *out; false if it is nothing of the kind.
-bool answer_decimal_comma(Str *out, const char *s, const char *other) {
-    size_t digits = strspn(s, "-+0123456789"), behind = s[digits] == ',' ? strspn(s + digits + 1, "0123456789") : 0;
-    if (digits == 0 || behind == 0 || s[digits + 1 + behind] != 0 || !strchr(other, '.') || other[strspn(other, "-+.0123456789")] != 0) return false;
-    str_add(out, s, strlen(s));
-    out->s[digits] = '.';
-    return true;
-}
 
 // ----------------------------------------------------------------------------
 // the verdict
@@ -120,8 +37,16 @@ bool answer_parse_text(AnswerParsed *p, const char *s) {
 int answer_meaning_equal(const char *gold, const char *given, double error) {
     AnswerParsed *a = (AnswerParsed *)xmalloc(sizeof *a), *b = (AnswerParsed *)xmalloc(sizeof *b);
     b->tree.n_numbers = 0;
+    a->tokens.unit_letters = b->tokens.unit_letters = false;
     int verdict = -1;
-    if (answer_parse_text(a, gold) && answer_parse_text(b, given)) {
+    for (int way = 0; way < 2 && verdict <= 0; way++) {
+        if (way == 1) { // where one side has a unit, the letters of the other may be one: 5 m/s
+            bool units_a = a->tree.words > 0, units_b = b->tree.words > 0;
+            if (verdict < 0 || units_a == units_b) break;
+            (units_a ? b : a)->tokens.unit_letters = true;
+            answer_tree_free(units_a ? &b->tree : &a->tree);
+            if (!answer_parse_text(units_a ? b : a, units_a ? given : gold)) break;
+        } else if (!answer_parse_text(a, gold) || !answer_parse_text(b, given)) break;
         AnswerWork w;
         memset(&w, 0, sizeof w);
         w.sign = 1;
@@ -136,41 +61,54 @@ int answer_meaning_equal(const char *gold, const char *given, double error) {
     return verdict;
 }
 
-// The inside of the box if s has one; s up to an end token, without **.
+// The inside of the box if s has one; s up to an end token, without ** or ` or " around.
 const char *answer_unwrap(Str *inner, const char *s) {
     if (strstr(s, "box") && answer_extract(inner, s, strlen(s))) return inner->s;
     size_t n = strlen(s);
-    bool bold = n > 4 && answer_starts(s, "**") && strcmp(s + n - 2, "**") == 0;
-    if (!bold && !strchr(s, '<')) return s;
-    if (bold) { s += 2; n -= 4; }
+    bool bold = n > 4 && answer_starts(s, "**") && strcmp(s + n - 2, "**") == 0, quoted = n > 2 && (*s == '`' || *s == '"') && s[n - 1] == *s;
+    if (!bold && !quoted && !strchr(s, '<')) return s;
+    size_t around = bold ? 2 : quoted ? 1 : 0;
+    s += around;
+    n -= 2 * around;
     if (!answer_part(&s, &n)) n = 0;
     str_add(inner, s, n);
     return inner->s;
 }
 
+// What s says in words as LaTeX ("seven" is 7, "no solution" the empty set); else s. *words: its words, empty if there is more in it.
+const char *answer_in_words(Str *words, Str *meaning, const char *s) {
+    if (!answer_words(words, s)) { words->n = 0; return s; }
+    const char *latex = answer_words_meaning(words->s);
+    if (latex) return latex;
+    return answer_number_in_words(meaning, words->s) ? meaning->s : s;
+}
+
 // As answer_equal; numbers may differ by `error` (0: exactly equal). Either may still be in its box, as some gold answers are.
 bool answer_equal_within(const char *gold, const char *given, double error) {
     if (strlen(gold) > ANSWER_MAX_TEXT || strlen(given) > ANSWER_MAX_TEXT) return strcmp(gold, given) == 0;
-    Str a = {NULL, 0, 0}, b = {NULL, 0, 0}, inner_gold = {NULL, 0, 0}, inner = {NULL, 0, 0}, point = {NULL, 0, 0};
-    gold = answer_unwrap(&inner_gold, gold);
-    given = answer_unwrap(&inner, given);
-    answer_normalize(&a, gold);
-    answer_normalize(&b, given);
-    bool equal = a.n > 0 && a.n == b.n && memcmp(a.s, b.s, a.n) == 0;
-    if (!equal && a.n > 0 && b.n > 0) {
-        if (answer_decimal_comma(&point, b.s, a.s)) given = point.s;
-        else if (answer_decimal_comma(&point, a.s, b.s)) gold = point.s;
+    enum { GOLD_TEXT, TEXT, GOLD_INSIDE, INSIDE, POINT, GOLD_WORDS, WORDS, GOLD_MEANING, MEANING, STRINGS };
+    Str s[STRINGS];
+    memset(s, 0, sizeof s);
+    gold = answer_unwrap(&s[GOLD_INSIDE], gold);
+    given = answer_unwrap(&s[INSIDE], given);
+    Str *a = &s[GOLD_TEXT], *b = &s[TEXT];
+    answer_normalize(a, gold);
+    answer_normalize(b, given);
+    bool equal = a->n > 0 && a->n == b->n && memcmp(a->s, b->s, a->n) == 0;
+    if (!equal && a->n > 0 && b->n > 0) {
+        bool text = strstr(gold, "\\text") || strstr(given, "\\text") || strstr(gold, "\\m") || strstr(given, "\\m");
+        gold = answer_in_words(&s[GOLD_WORDS], &s[GOLD_MEANING], gold);
+        given = answer_in_words(&s[WORDS], &s[MEANING], given);
+        if (answer_decimal_comma(&s[POINT], b->s, a->s)) given = s[POINT].s;
+        else if (answer_decimal_comma(&s[POINT], a->s, b->s)) gold = s[POINT].s;
         int meaning = answer_meaning_equal(gold, given, error);
         if (meaning >= 0) equal = meaning;
-        bool words = answer_is_words(a.s) && answer_is_words(b.s), text = strstr(gold, "\\text") || strstr(given, "\\text") || strstr(gold, "\\m") || strstr(given, "\\m");
-        if (!equal && words && (meaning < 0 || (text && !strpbrk(a.s, "0123456789")))) equal = answer_texts_equal(a.s, b.s, a.n > 1);
-        if (!equal && answer_choice_letter(a.s)) equal = answer_choice_letter(a.s) == answer_choice_letter(b.s); // (A) is A
+        bool words = answer_is_words(a->s) && answer_is_words(b->s) && (meaning < 0 || (text && !strpbrk(a->s, "0123456789")));
+        if (!equal && words) equal = answer_texts_equal(a->s, b->s, a->n > 1 && b->n > 1);
+        if (!equal && words && s[WORDS].n > 2) equal = s[WORDS].n == s[GOLD_WORDS].n && memcmp(s[WORDS].s, s[GOLD_WORDS].s, s[WORDS].n) == 0;
+        if (!equal) equal = answer_choices_equal(a->s, b->s); // (A) is A
     }
-    str_free(&a);
-    str_free(&b);
-    str_free(&inner_gold);
-    str_free(&inner);
-    str_free(&point);
+    for (int i = 0; i < STRINGS; i++) str_free(&s[i]);
     return equal;
 }
 
@@ -181,6 +119,7 @@ bool answer_equal(const char *gold, const char *given) { return answer_equal_wit
 bool answer_is_formula(const char *s, size_t n) {
     if (n >= 400) return false;
     AnswerParsed *p = (AnswerParsed *)xmalloc(sizeof *p);
+    p->tokens.unit_letters = false;
     char *copy = xstrndup(s, n);
     bool whole = answer_parse_text(p, copy) && p->tree.words <= 2 && p->tokens.runs <= 1; // "in all 5" is prose
     answer_tree_free(&p->tree);
@@ -209,8 +148,9 @@ bool answer_find(Str *answer, const char *text, size_t n) {
     if (!answer_part(&text, &n)) return false;
     if (answer_after_hashes(answer, text, n)) return true;
     Str stated = {NULL, 0, 0};
-    if (answer_stated(&stated, text, n)) { // "the answer is: the volume is 120"
-        if (answer_is_formula(stated.s, stated.n) || !answer_in_prose(answer, stated.s, stated.n)) str_add(answer, stated.s, stated.n);
+    bool formula;
+    if (answer_stated(&stated, text, n, &formula)) { // "the answer is: the volume is 120"
+        if (formula || answer_is_formula(stated.s, stated.n) || !answer_in_prose(answer, stated.s, stated.n)) str_add(answer, stated.s, stated.n);
         str_free(&stated);
         return true;
     }

@@ -6,168 +6,13 @@ answer_value.h decides. A left-hand side that only names the answer ("x =", "f(x
 #ifndef LLMC_ANSWER_EQUAL_H
 #define LLMC_ANSWER_EQUAL_H
 
-#include "answer_matrix.h" // answer_matrix_value
-#include "answer_value.h"  // answer_values
-
-#define ANSWER_MAX_LIST 200
+#include "answer_interval.h" // answer_intervals_equal, answer_is_label
+#include "answer_matrix.h"   // answer_matrix_value
 
 bool answer_nodes_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b);
 
 // ----------------------------------------------------------------------------
 // relations
-
-// Does v only name something: x, a_3, f(x), AB, (x, y), \frac{NO}{BO}, \angle A?
-bool answer_is_label(const AnswerTree *p, int v) {
-    const AnswerNode *k = &p->v[v];
-    if (k->kind == AN_VAR || k->kind == AN_CALL || k->kind == AN_TEXT) return true;
-    if (k->kind == AN_CONST) return k->sub == 'e' || k->sub == 'i'; // a variable e, as in e = 5
-    if (k->kind == AN_POW) return answer_is_label(p, k->child) && p->v[p->v[k->child].next].kind == AN_NEG; // f^{-1}
-    if (k->kind == AN_FUNC) return answer_is_label(p, k->child);
-    if (k->kind != AN_MUL && k->kind != AN_DIV && k->kind != AN_BRACKET && k->kind != AN_RATIO && k->kind != AN_SETOP && k->kind != AN_UNION) return false;
-    bool capitals = k->kind == AN_MUL;
-    for (int c = k->child; c >= 0; c = p->v[c].next) {
-        const AnswerNode *x = &p->v[c];
-        capitals &= x->kind == AN_VAR && x->sub >= 'A' && x->sub <= 'Z';
-        bool argument = k->kind == AN_MUL && c != k->child && x->paren && (x->kind == AN_NUM || x->kind == AN_NEG || x->kind == AN_ADD); // P(2)
-        if (!answer_is_label(p, c) && !argument) return false;
-    }
-    if (k->kind == AN_MUL && !capitals) { // p(x) names a value, 2x and xy are values
-        int second = p->v[k->child].next;
-        return k->count == 2 && (p->v[second].paren || p->v[second].kind == AN_BRACKET);
-    }
-    return true;
-}
-
-int answer_last_side(const AnswerTree *p, int v) {
-    int c = p->v[v].child;
-    while (p->v[c].next >= 0) c = p->v[c].next;
-    return c;
-}
-
-bool answer_all_rel(const AnswerTree *p, int v, const char *which) {
-    for (int c = p->v[p->v[v].child].next; c >= 0; c = p->v[c].next) {
-        if (!p->v[c].rel || !strchr(which, p->v[c].rel)) return false;
-    }
-    return true;
-}
-
-// The value that a relation states: 2 of "x = 2", "2 = x", "x = 1 + 1 = 2", "x \approx 2"; sqrt 2 of "sqrt 2 \approx 1.41". -1: none.
-int answer_stated_value(AnswerWork *w, AnswerTree *p, int v) {
-    int first = p->v[v].child, last = answer_last_side(p, v);
-    if (answer_all_rel(p, v, "i")) return p->v[v].count == 2 ? last : -1;
-    if (!answer_all_rel(p, v, "=~")) return -1;
-    bool named = answer_is_label(p, first);
-    int exact = first, n = 1; // the last side before an approximation
-    for (int c = p->v[first].next; c >= 0 && p->v[c].rel == '='; c = p->v[c].next, n++) exact = c;
-    if (!(named && exact == first)) last = exact;
-    if (named) return last;
-    if (n == 1) return exact;
-    if (answer_is_label(p, last) && n == 2) return first;
-    // a calculation: 2 + 2 = 4
-    bool sum_of_labels = p->v[first].kind == AN_ADD;
-    for (int c = p->v[first].child; c >= 0 && sum_of_labels; c = p->v[c].next) sum_of_labels = answer_is_label(p, c) && p->v[c].kind != AN_VAR;
-    if (sum_of_labels) return last;
-    w->variables = false;
-    return answer_is_value(p, last) && answer_values(w, p, first, 1, p, last, 1) && !w->variables ? last : -1;
-}
-
-typedef struct { int low, high; bool low_in, high_in; } AnswerInterval; // node -1: unbounded
-
-bool answer_is_open_end(const AnswerTree *p, int v) { return v < 0 || answer_infinity(p, v) != 0; }
-
-// Intervals that node v describes, at most two more than n; the new n, -1 if it describes none. *name: the variable, -1 unless v is an inequality.
-int answer_intervals(AnswerTree *p, int v, AnswerInterval *out, int n, int *name) {
-    const AnswerNode *k = &p->v[v];
-    if (n + 2 > ANSWER_MAX_LIST) return -1;
-    if (k->kind == AN_UNION || k->kind == AN_LIST) {
-        for (int c = k->child; c >= 0 && n >= 0; c = p->v[c].next) {
-            if (k->kind == AN_LIST && p->v[c].kind != AN_REL) return -1;
-            int variable = -1;
-            n = answer_intervals(p, c, out, n, &variable);
-            if (name && *name >= 0 && variable >= 0 && p->v[*name].name != p->v[variable].name) return -1; // x < 0, y < 0
-            if (name && variable >= 0) *name = variable;
-        }
-        return n;
-    }
-    if (k->kind == AN_VAR && k->name == answer_hash(ANSWER_HASH, "mathbb{R}", 9)) {
-        AnswerInterval x = {-1, -1, false, false};
-        out[n] = x;
-        return n + 1;
-    }
-    if (k->kind == AN_SETOP && k->sub == '-' && answer_intervals(p, k->child, out, n, NULL) == n + 1 && out[n].low < 0 && out[n].high < 0) { // all but one
-        int c = p->v[k->child].next;
-        if (p->v[c].kind != AN_SET || p->v[c].count != 1) return -1;
-        AnswerInterval x = {-1, p->v[c].child, false, false}, y = {p->v[c].child, -1, false, false};
-        out[n] = x;
-        out[n + 1] = y;
-        return n + 2;
-    }
-    if (k->kind == AN_BRACKET && k->count == 2) {
-        AnswerInterval x = {k->child, p->v[k->child].next, k->sub == '[', k->close == ']'};
-        if (answer_is_open_end(p, x.low)) { x.low = -1; x.low_in = false; }
-        if (answer_is_open_end(p, x.high)) { x.high = -1; x.high_in = false; }
-        out[n] = x;
-        return n + 1;
-    }
-    if (k->kind != AN_REL || k->count > 3) return -1;
-    int a = k->child, b = p->v[a].next, c = p->v[b].next, r = p->v[b].rel, s = c >= 0 ? p->v[c].rel : 0;
-    AnswerInterval x = {-1, -1, false, false};
-    int middle = b;
-    if (c >= 0) { // a < x < c
-        if (strchr("<l", r) && strchr("<l", s)) { x.low = a; x.high = c; x.low_in = r == 'l'; x.high_in = s == 'l'; }
-        else if (strchr(">g", r) && strchr(">g", s)) { x.low = c; x.high = a; x.low_in = s == 'g'; x.high_in = r == 'g'; }
-        else return -1;
-    } else {
-        if (r == 'i') { if (name) *name = a; return answer_intervals(p, b, out, n, NULL); }
-        if (!strchr("<>lg!", r)) return -1;
-        bool flipped = !answer_is_label(p, a) && answer_is_label(p, b);
-        middle = flipped ? b : a;
-        int bound = flipped ? a : b;
-        bool less = (r == '<' || r == 'l') != flipped;
-        if (r == '!') {
-            AnswerInterval y = {-1, bound, false, false}, z = {bound, -1, false, false};
-            out[n] = y;
-            out[n + 1] = z;
-            if (name) *name = middle;
-            return answer_is_label(p, middle) ? n + 2 : -1;
-        }
-        if (less) { x.high = bound; x.high_in = r == 'l' || r == 'g'; } else { x.low = bound; x.low_in = r == 'l' || r == 'g'; }
-    }
-    if (!answer_is_label(p, middle)) return -1;
-    if (answer_is_open_end(p, x.low)) x.low = -1;
-    if (answer_is_open_end(p, x.high)) x.high = -1;
-    if (p->v[middle].kind == AN_FUNC && p->v[middle].sub == FN_ABS) { // |x| between bounds
-        if (name) *name = p->v[middle].child;
-        int high = x.high >= 0 ? answer_node(p, AN_NEG, x.high) : -1, low = x.low >= 0 ? answer_node(p, AN_NEG, x.low) : high;
-        if (p->failed) return -1;
-        AnswerInterval left = {high, low, x.high_in, x.low >= 0 ? x.low_in : x.high_in}, right = x;
-        if (x.low < 0) { left.high = x.high; left.high_in = x.high_in; out[n] = left; return n + 1; }
-        out[n] = left;
-        out[n + 1] = right;
-        return n + 2;
-    }
-    if (name) *name = middle;
-    out[n] = x;
-    return n + 1;
-}
-
-bool answer_bounds_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b) {
-    return a < 0 || b < 0 ? a < 0 && b < 0 : answer_values(w, p, a, 1, q, b, 1);
-}
-
-bool answer_intervals_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b) {
-    AnswerInterval x[ANSWER_MAX_LIST], y[ANSWER_MAX_LIST];
-    int name_a = -1, name_b = -1, n = answer_intervals(p, a, x, 0, &name_a), m = answer_intervals(q, b, y, 0, &name_b);
-    if (n <= 0 || n != m || (name_a >= 0 && name_b >= 0 && !answer_same(w, p, name_a, q, name_b))) return false;
-    bool used[ANSWER_MAX_LIST] = {false};
-    for (int i = 0; i < n; i++) {
-        int j = 0;
-        while (j < m && (used[j] || x[i].low_in != y[j].low_in || x[i].high_in != y[j].high_in || !answer_bounds_equal(w, p, x[i].low, q, y[j].low) || !answer_bounds_equal(w, p, x[i].high, q, y[j].high))) j++;
-        if (j == m) return false;
-        used[j] = true;
-    }
-    return true;
-}
 
 // left - right of a relation with two sides.
 AnswerValue answer_difference(AnswerWork *w, const AnswerTree *p, int v) {
@@ -263,14 +108,14 @@ bool answer_relations_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, 
 // ----------------------------------------------------------------------------
 // lists
 
-typedef struct { int node, sign; } AnswerElement;
+typedef struct { int node, sign; } AnswerElement; // sign: what \pm is in it
 
 // Appends v or, where \pm is in it, both its values; -1 if there are too many.
 int answer_element(const AnswerTree *p, int v, AnswerElement *out, int n) {
     if (n < 0 || n + 2 > ANSWER_MAX_LIST) return -1;
     AnswerElement plus = {v, 1}, minus = {v, -1};
     out[n++] = plus;
-    if (p->pm && answer_is_value(p, v) && answer_contains(p, v, AN_PM)) out[n++] = minus;
+    if (p->pm && (answer_is_value(p, v) || p->v[v].kind == AN_BRACKET) && answer_contains(p, v, AN_PM)) out[n++] = minus;
     return n;
 }
 
@@ -290,6 +135,10 @@ int answer_elements(AnswerWork *w, AnswerTree *p, int v, AnswerElement *out, boo
         int u = c;
         if (p->v[c].kind == AN_REL && (named || (others == 1 && c == p->v[v].child))) u = answer_stated_value(w, p, c);
         if (u >= 0 && p->v[u].kind == AN_SET && kind == AN_LIST && p->v[v].count == 1) return answer_elements(w, p, u, out, named);
+        if (u >= 0 && p->v[u].kind == AN_SET && kind == AN_UNION) { // \{1\} \cup \{2, 3\}
+            for (int e = p->v[u].child; e >= 0; e = p->v[e].next) n = answer_element(p, e, out, n);
+            continue;
+        }
         n = answer_element(p, u < 0 ? c : u, out, n);
     }
     return n;
@@ -313,6 +162,19 @@ bool answer_has_relation(const AnswerTree *p, int v) {
     return p->v[v].kind == AN_REL;
 }
 
+// One element of each; tuples with \pm in them part by part.
+bool answer_elements_equal(AnswerWork *w, AnswerTree *p, AnswerElement x, AnswerTree *q, AnswerElement y) {
+    const AnswerNode *k = &p->v[x.node], *l = &q->v[y.node];
+    if (answer_is_value(p, x.node) && answer_is_value(q, y.node)) return answer_values(w, p, x.node, x.sign, q, y.node, y.sign);
+    bool pm = (p->pm && answer_contains(p, x.node, AN_PM)) || (q->pm && answer_contains(q, y.node, AN_PM));
+    if (!pm || k->kind != AN_BRACKET) return answer_nodes_equal(w, p, x.node, q, y.node);
+    if (l->kind != AN_BRACKET || k->sub != l->sub || k->close != l->close || k->count != l->count || ++w->steps > ANSWER_MAX_STEPS) return false;
+    for (int c = k->child, d = l->child; c >= 0 && d >= 0; c = p->v[c].next, d = q->v[d].next) {
+        if (!answer_is_value(p, c) || !answer_is_value(q, d) || !answer_values(w, p, c, x.sign, q, d, y.sign)) return false;
+    }
+    return true;
+}
+
 bool answer_lists_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b, bool named) {
     AnswerElement x[ANSWER_MAX_LIST], y[ANSWER_MAX_LIST];
     bool used[ANSWER_MAX_LIST] = {false};
@@ -324,8 +186,7 @@ bool answer_lists_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int 
         int j = 0;
         for (; j < m; j++) {
             if (used[j]) continue;
-            bool values = answer_is_value(p, x[i].node) && answer_is_value(q, y[j].node);
-            if (values ? answer_values(w, p, x[i].node, x[i].sign, q, y[j].node, y[j].sign) : answer_nodes_equal(w, p, x[i].node, q, y[j].node)) break;
+            if (answer_elements_equal(w, p, x[i], q, y[j])) break;
         }
         if (j == m) return false;
         used[j] = true;
@@ -367,6 +228,47 @@ bool answer_ratios_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int
 
 bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b);
 
+// The tuple of a named point, P(1, 2); -1 if v is none.
+int answer_point(const AnswerTree *p, int v) {
+    const AnswerNode *k = &p->v[v], *name = &p->v[k->child >= 0 ? k->child : 0];
+    bool point = k->kind == AN_MUL && k->count == 2 && name->kind == AN_VAR && name->sub >= 'A' && name->sub <= 'Z' && p->v[name->next].kind == AN_BRACKET;
+    return point ? name->next : -1;
+}
+
+// "3/4 or 0.75": a list of one value, twice?
+bool answer_said_twice(AnswerWork *w, const AnswerTree *p, int v) {
+    const AnswerNode *k = &p->v[v];
+    if (k->kind != AN_LIST || k->close != 'o' || p->pm || !answer_is_value(p, k->child)) return false;
+    for (int c = p->v[k->child].next; c >= 0; c = p->v[c].next) {
+        if (!answer_is_value(p, c) || answer_same(w, p, k->child, p, c) || !answer_values(w, p, k->child, 1, p, c, 1)) return false;
+    }
+    return true;
+}
+
+// (a, b) = (1, 2) and b = 2, a = 1?
+bool answer_named_tuple(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b) {
+    if (p->v[a].count != 2 || !answer_all_rel(p, a, "=")) return false;
+    const AnswerNode *names = &p->v[p->v[a].child], *values = &p->v[names->next], *list = &q->v[b];
+    if (names->kind != AN_BRACKET || values->kind != AN_BRACKET || names->count != values->count || names->count != list->count || names->count > 20) return false;
+    for (int c = names->child, d = values->child; c >= 0; c = p->v[c].next, d = p->v[d].next) {
+        int e = list->child;
+        for (; e >= 0; e = q->v[e].next) {
+            const AnswerNode *r = &q->v[e];
+            if (r->kind == AN_REL && r->count == 2 && answer_all_rel(q, e, "=") && answer_same(w, p, c, q, r->child) && answer_nodes_equal(w, p, d, q, q->v[r->child].next)) break;
+        }
+        if (e < 0) return false;
+    }
+    return true;
+}
+
+// 2 \pmod 5 of x \equiv 2 \pmod 5: its first node, so that the name may be missing; -1 if v is no such relation.
+int answer_residue(const AnswerTree *p, int v) {
+    const AnswerNode *k = &p->v[v];
+    if (k->kind != AN_REL || p->v[answer_last_side(p, v)].rel != 'M') return -1;
+    int second = p->v[k->child].next;
+    return k->count == 3 && p->v[second].rel == 'e' && answer_is_label(p, k->child) ? second : k->count == 2 ? k->child : -1;
+}
+
 // A relation whose value is a list with a relation in it could lead back here, hence the depth.
 bool answer_nodes_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b) {
     if (++w->steps > ANSWER_MAX_STEPS || w->depth > ANSWER_MAX_DEPTH) return false;
@@ -381,13 +283,26 @@ bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, in
     AnswerNode *x = &p->v[a], *y = &q->v[b];
     bool list_a = x->kind == AN_LIST || x->kind == AN_SET, list_b = y->kind == AN_LIST || y->kind == AN_SET;
     bool pm = (p->pm && answer_contains(p, a, AN_PM)) || (q->pm && answer_contains(q, b, AN_PM));
+    int u = answer_residue(p, a), v = answer_residue(q, b);
+    if (u >= 0 && v >= 0 && x->count != y->count) return answer_nodes_equal(w, p, u, q, v) && answer_nodes_equal(w, p, p->v[u].next, q, q->v[v].next);
     if (x->kind == AN_REL && y->kind == AN_REL && !pm) return answer_relations_equal(w, p, a, q, b);
-    if (list_a && y->kind == AN_BRACKET && x->kind == AN_LIST && y->sub == '(' && y->close == ')') return answer_parts_equal(w, p, a, q, b);
-    if (list_b && x->kind == AN_BRACKET && y->kind == AN_LIST && x->sub == '(' && x->close == ')') return answer_parts_equal(w, p, a, q, b);
+    if (list_a && !pm && y->kind == AN_BRACKET && x->kind == AN_LIST && y->sub == '(' && y->close == ')') return answer_parts_equal(w, p, a, q, b);
+    if (list_b && !pm && x->kind == AN_BRACKET && y->kind == AN_LIST && x->sub == '(' && x->close == ')') return answer_parts_equal(w, p, a, q, b);
     if (answer_intervals_equal(w, p, a, q, b)) return true;
+    u = answer_point(p, a);
+    v = answer_point(q, b);
+    if ((u >= 0 && y->kind == AN_BRACKET) || (v >= 0 && x->kind == AN_BRACKET)) return answer_nodes_equal(w, p, u >= 0 && y->kind == AN_BRACKET ? u : a, q, v >= 0 && x->kind == AN_BRACKET ? v : b);
+    if (answer_said_twice(w, p, a)) return answer_nodes_equal(w, p, x->child, q, b);
+    if (answer_said_twice(w, q, b)) return answer_nodes_equal(w, p, a, q, y->child);
+    if (x->kind == AN_REL && y->kind == AN_LIST && answer_named_tuple(w, p, a, q, b)) return true;
+    if (y->kind == AN_REL && x->kind == AN_LIST && answer_named_tuple(w, q, b, p, a)) return true;
+    // 2, 3, 5 as [2, 3, 5]; [2, 3] would be an interval
+    if (list_a && x->kind == AN_LIST && x->count > 2 && y->kind == AN_BRACKET && y->sub == '[' && y->close == ']') return answer_parts_equal(w, p, a, q, b);
+    if (list_b && y->kind == AN_LIST && y->count > 2 && x->kind == AN_BRACKET && x->sub == '[' && x->close == ']') return answer_parts_equal(w, p, a, q, b);
     if (list_a || list_b || pm) return answer_lists_equal(w, p, a, q, b, false) || answer_lists_equal(w, p, a, q, b, true);
     if (x->kind == AN_REL || y->kind == AN_REL) {
-        int u = x->kind == AN_REL ? answer_stated_value(w, p, a) : a, v = y->kind == AN_REL ? answer_stated_value(w, q, b) : b;
+        u = x->kind == AN_REL ? answer_stated_value(w, p, a) : a;
+        v = y->kind == AN_REL ? answer_stated_value(w, q, b) : b;
         if (u < 0 || v < 0) return false;
         return (p->v[u].kind == AN_REL || q->v[v].kind == AN_REL) ? false : answer_nodes_equal(w, p, u, q, v);
     }
@@ -401,7 +316,8 @@ bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, in
         return r == p ? answer_values(w, p, quotient, 1, q, b, 1) : answer_values(w, p, a, 1, q, quotient, 1);
     }
     if (answer_contains(p, a, AN_MATRIX) && answer_contains(q, b, AN_MATRIX)) { // \frac{1}{2} times a matrix
-        int u = answer_matrix_value(p, a), v = answer_matrix_value(q, b);
+        u = answer_matrix_value(p, a);
+        v = answer_matrix_value(q, b);
         if (u < 0 || v < 0) return answer_same(w, p, a, q, b);
         x = &p->v[u];
         y = &q->v[v];
@@ -409,8 +325,8 @@ bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, in
     }
     if (answer_is_value(p, a) && answer_is_value(q, b)) return answer_values(w, p, a, 1, q, b, 1);
     // a column vector is the tuple of its entries
-    if (x->kind == AN_MATRIX && x->count == 1 && !x->sub && y->kind == AN_BRACKET && y->sub == '(' && y->close == ')') return answer_parts_equal(w, p, a, q, b);
-    if (y->kind == AN_MATRIX && y->count == 1 && !y->sub && x->kind == AN_BRACKET && x->sub == '(' && x->close == ')') return answer_parts_equal(w, p, a, q, b);
+    if (x->kind == AN_MATRIX && x->count == 1 && !x->sub && y->kind == AN_BRACKET && (y->sub == '(') == (y->close == ')')) return answer_parts_equal(w, p, a, q, b);
+    if (y->kind == AN_MATRIX && y->count == 1 && !y->sub && x->kind == AN_BRACKET && (x->sub == '(') == (x->close == ')')) return answer_parts_equal(w, p, a, q, b);
     if (x->kind != y->kind) return false;
     switch (x->kind) {
     case AN_BASE: return x->number == y->number && x->name == y->name;

@@ -48,7 +48,7 @@ bool answer_part(const char **s, size_t *n) {
 // Appends n bytes at s without spaces around; a NUL would cut strings short, so it becomes a space.
 void answer_add_trimmed(Str *out, const char *s, size_t n) {
     while (n > 0 && answer_is_space(*s)) { s++; n--; }
-    while (n > 0 && answer_is_space(s[n - 1])) n--;
+    while (n > 0 && answer_is_space(s[n - 1]) && !(n > 1 && s[n - 2] == '\\')) n--; // "\ " is one thing
     str_add(out, s, n);
 }
 
@@ -190,8 +190,9 @@ bool answer_last_formula(Str *answer, const char *s, size_t n, size_t *end) {
     return true;
 }
 
-// What follows the last "answer is", "answer:" or "answer" before a formula: the formula, or the sentence's rest.
-bool answer_stated(Str *answer, const char *s, size_t n) {
+// What follows the last "answer is", "answer:" or "answer" before a formula: the formula (*formula), or the sentence's rest.
+bool answer_stated(Str *answer, const char *s, size_t n, bool *formula) {
+    *formula = false;
     int unclosed = 0; // formulas, each of which was read to the end
     for (size_t i = n; i-- > 0 && unclosed < 20;) {
         if ((s[i] | 32) != 'a' || n - i < 7 || strncasecmp(s + i, "answer", 6) != 0) continue;
@@ -204,6 +205,7 @@ bool answer_stated(Str *answer, const char *s, size_t n) {
         size_t from, to, after = 0;
         if (k < n && answer_formula_at(s + k, n - k, &from, &to, &after)) {
             answer_add_trimmed(answer, s + k + from, to - from);
+            *formula = true;
             return true;
         }
         unclosed += after > 0;

@@ -8,7 +8,8 @@ have only one next sibling and so be in only one list.
 
 #include "answer_parse.h" // AnswerTree
 
-#define ANSWER_MAX_CELLS 64 // larger matrices are compared, but not computed with
+#define ANSWER_MAX_CELLS 64   // larger matrices are compared, but not computed with
+#define ANSWER_MAX_PRODUCTS 3 // of matrices: each refers to every old cell several times, so that walks over the tree grow exponentially
 
 int answer_matrix_value(AnswerTree *p, int v);
 
@@ -60,7 +61,7 @@ int answer_matrix_sum(AnswerTree *p, int a, int b) {
 
 int answer_matrix_product(AnswerTree *p, int a, int b) {
     int x[ANSWER_MAX_CELLS], y[ANSWER_MAX_CELLS], n = answer_cells(p, a, x), m = answer_cells(p, b, y), inner = p->v[a].count, columns = p->v[b].count;
-    if (n == 0 || m == 0 || m != inner * columns || n / inner * columns > ANSWER_MAX_CELLS) return -1;
+    if (++p->products > ANSWER_MAX_PRODUCTS || n == 0 || m == 0 || m != inner * columns || n / inner * columns > ANSWER_MAX_CELLS) return -1;
     int rows = n / inner, out = answer_new_matrix(p, columns, rows * columns);
     for (int i = 0; i < rows * columns && out >= 0; i++) {
         int cell = answer_node(p, AN_ADD, -1);

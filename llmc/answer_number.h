@@ -28,6 +28,7 @@ typedef struct {
     bool folded;         // names without regard to case, e among them
     bool natural;        // \log without a base is \ln, not base 10
     bool variables, branched, absolute; // found on the way: a variable; a root or logarithm off the positive axis; |z|
+    bool absorbed;       // a term was too small to change a sum
     bool limited;        // an exact result was too large to hold
     double error;        // numbers may differ by so much
 } AnswerWork;
@@ -100,7 +101,8 @@ bool answer_exact(AnswerWork *w, const AnswerTree *p, int v, mpq_ptr q) {
         long n;
         if (!answer_exact(w, p, k->child, q) || !answer_small_integer(q, &n) || n < 0 || n > 1200) return false;
         mpq_set_ui(q, 1, 1);
-        mpz_fac_ui(mpq_numref(q), (unsigned long)n);
+        if (k->sub) mpz_2fac_ui(mpq_numref(q), (unsigned long)n);
+        else mpz_fac_ui(mpq_numref(q), (unsigned long)n);
         return answer_within_bits(w, q);
     }
     case AN_ADD: case AN_MUL: case AN_DIV: case AN_POW: case AN_ROOT: case AN_BINOM: break;
@@ -176,7 +178,7 @@ AnswerValue answer_mul(AnswerValue a, AnswerValue b) {
 }
 AnswerValue answer_div(AnswerValue a, AnswerValue b) {
     real_t size = answer_size(b), n = size * size;
-    if (!(size > 4 * b.err) || !(n > 0)) return answer_none();
+    if (!(size > 4 * b.err) || !(n > 0) || !isfinite(n)) return answer_none(); // by infinity all quotients would be 0 and equal
     AnswerValue r = answer_value((a.re * b.re + a.im * b.im) / n, (a.im * b.re - a.re * b.im) / n, 0);
     r.err = a.err / size + answer_size(r) * (b.err / size + 2 * ANSWER_EPS);
     r.ok = r.ok && isfinite(r.err);
@@ -216,7 +218,7 @@ AnswerValue answer_pow(AnswerWork *w, AnswerValue a, AnswerValue b) {
 AnswerValue answer_sin(AnswerValue a, bool cosine) {
     if (fabsl(a.im) > 11000 || fabsl(a.re) > 1e15L) return answer_none();
     real_t s = sinl(a.re), c = cosl(a.re), ch = a.im == 0 ? 1 : coshl(a.im), sh = a.im == 0 ? 0 : sinhl(a.im);
-    return answer_value((cosine ? c : s) * ch, (cosine ? -s : c) * sh, (a.err + ANSWER_EPS * (1 + fabsl(a.re))) * ch);
+    return answer_value((cosine ? c : s) * ch, (cosine ? -s : c) * sh, (a.err + ANSWER_EPS * fabsl(cosine ? c : s)) * ch + ANSWER_EPS * fabsl((cosine ? s : c) * sh));
 }
 AnswerValue answer_add(AnswerValue a, AnswerValue b, int sign) {
     AnswerValue r = answer_value(a.re + sign * b.re, a.im + sign * b.im, a.err + b.err);
@@ -247,6 +249,8 @@ AnswerValue answer_function(AnswerWork *w, int f, AnswerValue a) {
     case FN_LN: return answer_log(w, a);
     case FN_LOG: return w->natural ? answer_log(w, a) : answer_div(answer_log(w, a), answer_value(logl(10), 0, ANSWER_EPS));
     case FN_EXP: return answer_exp(a);
+    case FN_CIS: return answer_exp(answer_mul(a, i));
+    case FN_CONJ: w->absolute = true; a.im = -a.im; return a;
     case FN_ABS: w->absolute = true; return answer_value(answer_size(a), 0, a.err + ANSWER_EPS * answer_size(a));
     case FN_FLOOR: case FN_CEIL:
         w->absolute = true;
@@ -327,14 +331,14 @@ AnswerValue answer_eval(AnswerWork *w, const AnswerTree *p, int v, bool angle) {
     case AN_FACTORIAL: {
         AnswerValue a = answer_eval(w, p, k->child, angle);
         if (!a.ok || a.im != 0 || a.re > 1700) return answer_none();
-        real_t g = tgammal(a.re + 1);
+        real_t g = k->sub ? exp2l(a.re / 2) * tgammal(a.re / 2 + 1) * (a.err == 0 && fmodl(a.re, 2) == 0 ? 1 : sqrtl(2 / ANSWER_PI)) : tgammal(a.re + 1); // n!!, and as for odd n where n is unknown
         return answer_value(g, 0, fabsl(g) * (a.err * 10 + 1e-17L));
     }
     case AN_ADD: case AN_MUL: case AN_DIV: case AN_NEG: case AN_PM: case AN_POW: case AN_ROOT: case AN_FUNC: case AN_BINOM: case AN_PERCENT: case AN_DEGREE: break;
     default: return answer_none();
     }
     if (k->child < 0) return answer_none();
-    bool trigonometric = k->kind == AN_FUNC && k->sub <= FN_CSC;
+    bool trigonometric = k->kind == AN_FUNC && (k->sub <= FN_CSC || k->sub == FN_CIS);
     AnswerValue a = answer_eval(w, p, k->child, trigonometric || (angle && k->kind != AN_FUNC));
     if (!a.ok) return a;
     if (k->kind == AN_NEG || (k->kind == AN_PM && (k->sub == 'p') != (w->sign > 0))) { a.re = -a.re; a.im = -a.im; return a; }
@@ -347,7 +351,11 @@ AnswerValue answer_eval(AnswerWork *w, const AnswerTree *p, int v, bool angle) {
         if (k->kind == AN_MUL && answer_is_unit(p, c)) continue;
         AnswerValue b = answer_eval(w, p, c, angle);
         if (!b.ok) return b;
-        if (k->kind == AN_ADD) a = answer_add(a, b, 1);
+        if (k->kind == AN_ADD) {
+            real_t x = answer_size(a), y = answer_size(b), least = fminl(x, y);
+            w->absorbed |= least > 0 && least < fmaxl(x, y) * ANSWER_EPS && least > 4 * (x < y ? a.err : b.err);
+            a = answer_add(a, b, 1);
+        }
         else if (k->kind == AN_MUL) a = answer_mul(a, b);
         else if (k->kind == AN_DIV) a = answer_div(a, b);
         else if (k->kind == AN_POW) a = answer_pow(w, a, b);
@@ -382,7 +390,7 @@ bool answer_values_equal(AnswerValue a, AnswerValue b) {
     if (!a.ok || !b.ok) return false;
     real_t size = fmaxl(answer_size(a), answer_size(b)), err = a.err + b.err;
     if (err > 1e-9L && err > 1e-9L * size) return false;
-    return hypotl(a.re - b.re, a.im - b.im) <= 8 * err + 1e-14L * size;
+    return hypotl(a.re - b.re, a.im - b.im) <= 8 * err + 1e-17L * size;
 }
 
 #endif

@@ -11,7 +11,9 @@ other postfixes. Units after a number are read and dropped.
 #ifndef LLMC_ANSWER_PARSE_H
 #define LLMC_ANSWER_PARSE_H
 
-#include "answer_tree.h" // AnswerTree, answer_node, answer_primary_number
+#include "answer_tree.h"    // AnswerTree, answer_node, answer_primary_number
+#include "answer_bracket.h" // answer_bracket, answer_matrix
+#include "answer_units.h"   // answer_units
 
 // ----------------------------------------------------------------------------
 // primaries
@@ -46,7 +48,13 @@ int answer_primary_name(AnswerTree *p) {
     while (answer_take(p, TK_OP, '\'')) rest = answer_hash(rest, "'", 1);
     if (answer_take(p, TK_OP, '_')) rest = answer_hash_token(p, answer_hash(rest, "_", 1));
     while (answer_take(p, TK_OP, '\'')) rest = answer_hash(rest, "'", 1);
-    uint64_t h = answer_hash(ANSWER_HASH, answer_token_text(p, k), (size_t)k->n) + rest;
+    while (answer_at(p, TK_OP, '^') && answer_peek(p, answer_peek(p, 1)->kind == TK_OPEN ? 2 : 1)->kind == TK_OP && answer_peek(p, answer_peek(p, 1)->kind == TK_OPEN ? 2 : 1)->sub == '\'') { // x^{\prime}
+        p->at++;
+        bool group = answer_take(p, TK_OPEN, '{');
+        while (answer_take(p, TK_OP, '\'')) rest = answer_hash(rest, "'", 1);
+        if (group && !answer_take(p, TK_CLOSE, '}')) return answer_fail(p);
+    }
+    uint64_t h = k->sub == 3 ? 3 : answer_hash(ANSWER_HASH, answer_token_text(p, k), (size_t)k->n) + rest; // 3: dots, however they are written
     int v = answer_node(p, AN_VAR, -1);
     if (p->failed) return 0;
     p->v[v].name = h;
@@ -74,12 +82,13 @@ int answer_primary_function(AnswerTree *p) {
     int v = answer_node(p, AN_FUNC, -1);
     if (p->failed) return 0;
     if (answer_at(p, TK_OPEN, -1) || answer_at(p, TK_BAR, -1)) {
-        if (answer_at(p, TK_OPEN, '(') && f >= FN_GCD && f <= FN_MIN) {
+        int open = answer_peek(p, 0)->sub;
+        if (strchr("({S", open) && answer_at(p, TK_OPEN, -1) && f >= FN_GCD && f <= FN_MIN) { // \max(a, b), \max\{a, b\}
             p->at++;
             int list = answer_list(p, AN_FUNC);
             p->v[v].child = p->v[list].child;
             p->v[v].count = p->v[list].count;
-            if (!answer_take(p, TK_CLOSE, ')')) return answer_fail(p);
+            if (!answer_take(p, TK_CLOSE, open == '(' ? ')' : open == '{' ? '}' : 'S')) return answer_fail(p);
         } else {
             int arg = answer_primary(p);
             if (p->failed) return 0;
@@ -105,94 +114,6 @@ int answer_primary_function(AnswerTree *p) {
     return answer_node2(p, AN_POW, v, power);
 }
 
-// {x : 0 < x < 1} was read as the relation (x:0) < x < 1: makes it the condition behind the colon. False if v is something else.
-bool answer_such_that(AnswerTree *p, int v) {
-    if (p->v[v].kind != AN_REL) return false;
-    int before = 0;
-    for (int c = p->v[v].child; c >= 0; c = p->v[c].next, before++) {
-        if (p->v[c].kind != AN_RATIO || p->v[c].count != 2) continue;
-        int condition = p->v[p->v[c].child].next;
-        if (p->v[c].next < 0) return false;
-        p->v[condition].next = p->v[c].next;
-        p->v[v].child = condition;
-        p->v[v].count -= before;
-        return true;
-    }
-    return false;
-}
-
-int answer_bracket(AnswerTree *p) {
-    int open = answer_peek(p, 0)->sub, saved = p->bars;
-    p->at++;
-    p->bars = open == 'S'; // in a set | may stand for "such that"
-    if (open == 'S' && answer_take(p, TK_CLOSE, 'S')) { p->bars = saved; return answer_node(p, AN_SET, -1); }
-    int v = answer_list(p, open == 'S' || open == '{' ? AN_SET : AN_BRACKET);
-    if (!p->failed && p->v[v].count == 1 && open == '{' && (answer_at(p, TK_OP, 'o') || answer_at(p, TK_OP, 'c'))) { // {a \over b}
-        AnswerKind kind = answer_at(p, TK_OP, 'o') ? AN_DIV : AN_BINOM;
-        p->at++;
-        v = answer_node2(p, kind, p->v[v].child, answer_sum(p));
-        p->bars = saved;
-        return answer_take(p, TK_CLOSE, '}') ? v : answer_fail(p);
-    }
-    if (!p->failed && p->v[v].count == 1 && open == 'S' && answer_take(p, TK_BAR, -1)) { // {x | x > 0}: the condition
-        v = answer_item(p);
-        p->bars = saved;
-        return answer_take(p, TK_CLOSE, 'S') ? v : answer_fail(p);
-    }
-    p->bars = saved;
-    int close = answer_peek(p, 0)->sub;
-    if (p->failed || !answer_take(p, TK_CLOSE, -1)) return answer_fail(p);
-    int only = p->v[v].count == 1 ? p->v[v].child : -1;
-    p->v[v].sub = (uint8_t)open;
-    p->v[v].close = (uint8_t)close;
-    if (open == '(' || open == '[') {
-        if (close != ')' && close != ']') return answer_fail(p);
-        if (only < 0) return v;
-        if ((open == '(') != (close == ')')) return answer_fail(p); // half-open, of one element
-        p->v[only].paren = true;
-        return only;
-    }
-    if (open == 'S' && close == 'S') return only >= 0 && answer_such_that(p, only) ? only : v;
-    if (open == 'S') return answer_fail(p);
-    if (open == '{') {
-        if (close != '}') return answer_fail(p);
-        return only >= 0 ? only : v;
-    }
-    if (close != open || only < 0) return answer_fail(p);
-    int f = answer_node(p, AN_FUNC, only);
-    p->v[f].sub = open == 'f' ? FN_FLOOR : open == 'c' ? FN_CEIL : FN_ABS;
-    return f;
-}
-
-int answer_matrix(AnswerTree *p) {
-    const AnswerToken *k = answer_peek(p, 0);
-    if (k->sub == 'c') return answer_fail(p);
-    bool determinant = p->t->text[k->at] == 'v';
-    p->at++;
-    int v = answer_node(p, AN_MATRIX, -1), cells = 0, columns = 0, column = 0, saved = p->bars;
-    p->bars = 0;
-    while (!p->failed && !answer_take(p, TK_FINISH, -1)) {
-        if (answer_take(p, TK_ROW, -1)) {
-            if (column == 0) return answer_fail(p);
-            if (answer_at(p, TK_FINISH, -1)) continue;
-            if (columns && column != columns) return answer_fail(p);
-            columns = column;
-            column = 0;
-            continue;
-        }
-        if (column > 0 && !answer_take(p, TK_OP, '&')) return answer_fail(p);
-        answer_append(p, v, answer_item(p));
-        cells++;
-        column++;
-    }
-    p->bars = saved;
-    if (p->failed || cells == 0 || (columns && column != columns)) return answer_fail(p);
-    p->v[v].count = column;
-    p->v[v].number = cells;
-    p->v[v].sub = determinant ? 'v' : 0;
-    return v;
-}
-
 // \sum_{k=0}^{n} body. Its value is not computed: equal parts make equal sums.
 int answer_primary_big(AnswerTree *p) {
     const AnswerToken *k = answer_peek(p, 0);
@@ -206,6 +127,20 @@ int answer_primary_big(AnswerTree *p) {
     int body = answer_term(p);
     if (p->failed) return 0;
     answer_append(p, v, body);
+    return v;
+}
+
+// \overline{AB} is a name, \overline{3 + 4i} a conjugate.
+int answer_overline(AnswerTree *p) {
+    int from = ++p->at, arg = answer_primary(p);
+    if (p->failed) return 0;
+    bool names = true;
+    for (int i = from; i < p->at; i++) names &= p->t->v[i].kind == TK_NAME || p->t->v[i].kind == TK_OPEN || p->t->v[i].kind == TK_CLOSE || p->t->v[i].kind == TK_CONST;
+    int v = answer_node(p, names ? AN_VAR : AN_FUNC, names ? -1 : arg);
+    if (p->failed) return 0;
+    p->v[v].sub = (uint8_t)(names ? (int)'A' : (int)FN_CONJ);
+    p->v[v].name = names ? ANSWER_HASH + 1 : 0;
+    for (int i = from; i < p->at && names; i++) p->v[v].name = answer_hash(p->v[v].name, answer_token_text(p, &p->t->v[i]), (size_t)p->t->v[i].n);
     return v;
 }
 
@@ -236,6 +171,8 @@ int answer_primary_any(AnswerTree *p) {
         p->v[v].sub = 'A';
         p->v[v].name = answer_hash(ANSWER_HASH, answer_token_text(p, k), (size_t)k->n);
         return v;
+    case TK_CLOSE: return k->sub == ']' ? answer_bracket(p) : answer_fail(p); // ]2, 5[
+    case TK_OVERLINE: return answer_overline(p);
     case TK_EMPTY: p->at++; return answer_node(p, AN_SET, -1);
     case TK_TEXT:
         p->at++;
@@ -295,6 +232,7 @@ int answer_postfixes(AnswerTree *p, int v) {
             p->at += group;
             if (answer_take(p, TK_DEGREE, -1)) {
                 v = answer_node(p, AN_DEGREE, v);
+                if (!p->unit) p->unit = ANSWER_UNIT_DEGREE;
                 if (group && !answer_take(p, TK_CLOSE, '}')) return answer_fail(p);
                 continue;
             }
@@ -307,12 +245,18 @@ int answer_postfixes(AnswerTree *p, int v) {
             }
             v = answer_node2(p, AN_POW, v, e);
         } else if (answer_take(p, TK_OP, '!')) {
+            int twice = answer_take(p, TK_OP, '!');
             if (answer_at(p, TK_OP, '!')) return answer_fail(p);
             v = answer_node(p, AN_FACTORIAL, v);
+            p->v[v].sub = (uint8_t)twice;
         } else if (answer_take(p, TK_PERCENT, -1)) {
             v = answer_node(p, AN_PERCENT, v);
             p->percent = true;
-        } else if (answer_take(p, TK_DEGREE, -1)) v = answer_node(p, AN_DEGREE, v);
+            if (!p->unit) p->unit = ANSWER_UNIT_PERCENT;
+        } else if (answer_take(p, TK_DEGREE, -1)) {
+            v = answer_node(p, AN_DEGREE, v);
+            if (!p->unit) p->unit = ANSWER_UNIT_DEGREE;
+        }
         else if (p->v[v].kind == AN_NUM && p->v[v].paren && p->v[v].literal && answer_at(p, TK_OP, '_')) { // (1011)_2
             const AnswerToken *k = answer_peek(p, -2);
             if (!answer_is_integer(p, k)) return answer_fail(p);
@@ -346,35 +290,13 @@ bool answer_starts_factor(const AnswerTree *p) {
     const AnswerToken *before = answer_peek(p, -1);
     if (k->kind == TK_NUM) return before->kind == TK_CLOSE || (before->kind == TK_OP && before->sub == '!') || (before->kind == TK_CONST && before->sub == 'p')
             || (answer_peek(p, 1)->kind == TK_OP && answer_peek(p, 1)->sub == '^' && before->kind == TK_NAME); // (x+1)2, 3!4!, \pi 2 and n 2^n, but not x 2 and 2 3
+    if (k->kind == TK_OPEN && k->sub == '(' && answer_peek(p, 1)->kind == TK_OP && answer_peek(p, 1)->sub == 'M') return false; // 2 (mod 5)
+    if (k->kind == TK_OPEN && k->sub == '[') { // ]2, 5[
+        const AnswerToken *next = answer_peek(p, 1);
+        if (next->kind == TK_END || next->kind == TK_SEP || next->kind == TK_SETOP || next->kind == TK_CLOSE) return false;
+    }
     return k->kind == TK_NAME || k->kind == TK_CONST || k->kind == TK_FUNC || k->kind == TK_FRAC || k->kind == TK_SQRT || k->kind == TK_BINOM || k->kind == TK_BIG || k->kind == TK_OPEN
         || (k->kind == TK_BAR && p->bars == 0) || k->kind == TK_BEGIN || k->kind == TK_LABEL;
-}
-
-// Reads units after a number; "million" multiplies. Returns the node.
-int answer_units(AnswerTree *p, int v) {
-    static const struct { const char *word; long value; } multipliers[] = {{"hundred", 100}, {"thousand", 1000}, {"million", 1000000}, {"billion", 1000000000}, {"trillion", 1000000000000}, {"dozen", 12}};
-    while (!p->failed && (answer_at(p, TK_WORD, -1) || answer_at(p, TK_TEXT, -1))) {
-        const AnswerToken *k = answer_peek(p, 0);
-        if (k->kind == TK_WORD && !answer_has_number(p, v)) return answer_fail(p); // prose
-        p->at++;
-        p->words++;
-        const char *s = answer_token_text(p, k);
-        if (!p->unit) p->unit = answer_unit(s, (size_t)k->n);
-        for (size_t i = 0; i < sizeof multipliers / sizeof multipliers[0]; i++) {
-            size_t w = strlen(multipliers[i].word);
-            if ((size_t)k->n >= w && strncasecmp(s, multipliers[i].word, w) == 0 && !answer_is_letter(s[w] == 's' ? s[w + 1] : s[w])) v = answer_node2(p, AN_MUL, v, answer_integer(p, multipliers[i].value));
-        }
-        for (int i = 0; i < k->n; i++) { // "5 \text{ or } 6", "3 \text{ R } 2" and "2 \text{ (mod 5)}" say more than a unit
-            if (answer_is_digit(s[i]) && !(i > 0 && (s[i - 1] == '^' || answer_is_letter(s[i - 1])))) return answer_fail(p);
-        }
-        if (answer_take(p, TK_OP, '^')) {
-            const AnswerToken *e = answer_peek(p, answer_at(p, TK_OPEN, '{'));
-            p->power = answer_is_integer(p, e) ? atoi(answer_token_text(p, e)) : 0;
-            answer_exponent(p);
-        }
-        if (answer_at(p, TK_OP, '/') && (answer_peek(p, 1)->kind == TK_WORD || answer_peek(p, 1)->kind == TK_TEXT)) p->at++;
-    }
-    return v;
 }
 
 int answer_term(AnswerTree *p) {
@@ -453,6 +375,15 @@ int answer_item(AnswerTree *p) {
             answer_append(p, v, side);
         }
     }
+    int group = answer_at(p, TK_OPEN, '(') && answer_peek(p, 1)->kind == TK_OP && answer_peek(p, 1)->sub == 'M'; // (\bmod 5)
+    if (!p->failed && (group || answer_at(p, TK_OP, 'M'))) { // x \equiv 2 \pmod{5}: the modulus is one more side
+        p->at += 1 + group;
+        int modulus = answer_sum(p);
+        if (p->failed || (group && !answer_take(p, TK_CLOSE, ')'))) return answer_fail(p);
+        if (p->v[v].kind != AN_REL) v = answer_node(p, AN_REL, v);
+        p->v[modulus].rel = 'M';
+        answer_append(p, v, modulus);
+    }
     p->depth--;
     return p->failed ? 0 : v;
 }
@@ -460,23 +391,31 @@ int answer_item(AnswerTree *p) {
 // Items up to what is no separator, as a node of this kind.
 int answer_list(AnswerTree *p, AnswerKind kind) {
     int list = answer_node(p, kind, -1);
+    bool either = kind == AN_LIST;
     do {
         int item = answer_item(p);
         if (p->failed || p->v[list].count >= 400) return answer_fail(p);
         answer_append(p, list, item);
         if (!answer_at(p, TK_SEP, -1)) break;
+        either &= answer_at(p, TK_SEP, 'o');
         while (answer_at(p, TK_SEP, -1)) p->at++; // ", and"
     } while (!p->failed);
+    p->v[list].close = either ? 'o' : 0; // "3/4 or 0.75"
     return list;
 }
 
 // Reads a whole answer. The numbers in it must be freed with answer_tree_free, also after a failure.
 bool answer_parse(AnswerTree *p, AnswerTokens *t) {
     p->t = t;
-    p->at = p->n = p->n_numbers = p->depth = p->bars = p->root = p->words = p->power = p->unit = 0;
+    p->at = p->n = p->n_numbers = p->depth = p->bars = p->root = p->words = p->power = p->unit = p->products = 0;
     p->failed = p->pm = p->log = p->percent = false;
     answer_node(p, AN_TEXT, -1); // node 0, what failures return
+    if (!answer_take(p, TK_REL, '~')) answer_take(p, TK_REL, '='); // "= 5"
     int list = answer_list(p, AN_LIST);
+    if (!p->failed && p->v[list].count == 1 && answer_take(p, TK_OP, 'o')) { // 3 \over 4
+        int quotient = answer_node2(p, AN_DIV, p->v[list].child, answer_sum(p));
+        p->v[list].child = quotient;
+    }
     if (p->failed || p->at < t->n) return false;
     int last = p->v[list].child, before = -1;
     for (; p->v[last].next >= 0; last = p->v[last].next) before = last;

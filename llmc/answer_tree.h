@@ -13,6 +13,8 @@ cursor over the tokens, and how numbers are read: decimals, exponents, periods (
 #define ANSWER_MAX_NODES 2000
 #define ANSWER_MAX_NUMBERS 600
 #define ANSWER_MAX_DEPTH 60
+#define ANSWER_UNIT_DEGREE 22 // of those in answer_units.h
+#define ANSWER_UNIT_PERCENT 30
 
 typedef enum {
     AN_NUM, AN_CONST, AN_VAR, AN_ADD, AN_MUL, AN_DIV, AN_NEG, AN_PM, AN_POW, AN_ROOT, AN_FUNC, AN_FACTORIAL, AN_BINOM, AN_CALL, AN_BIG, AN_PERCENT, AN_DEGREE,
@@ -36,7 +38,7 @@ typedef struct {
 
 typedef struct {
     AnswerTokens *t;
-    int at, n, n_numbers, depth, bars, root, words, power, unit; // power: of the unit
+    int at, n, n_numbers, depth, bars, root, words, power, unit, products; // power: of the unit
     bool failed, pm, log, percent;
     AnswerNode v[ANSWER_MAX_NODES];
     mpq_t numbers[ANSWER_MAX_NUMBERS];
@@ -181,6 +183,31 @@ int answer_number_word(const char *s, size_t n) {
     return 0;
 }
 
+void answer_base_digits(AnswerTree *p, int v, const char *digits, size_t n) {
+    while (n > 1 && *digits == '0') { digits++; n--; }
+    p->v[v].name = answer_hash(ANSWER_HASH, digits, n);
+}
+
+int answer_base_node(AnswerTree *p, const char *digits, size_t n, int base) {
+    int v = answer_node(p, AN_BASE, -1);
+    if (p->failed) return 0;
+    p->v[v].number = base;
+    answer_base_digits(p, v, digits, n);
+    return v;
+}
+
+// The base of "base 2", "(base two)"; 1 of "base" alone, 0 of anything else.
+int answer_base_words(const char *s, size_t n) {
+    while (n > 0 && strchr("( ", *s)) { s++; n--; }
+    while (n > 0 && strchr(") ", s[n - 1])) n--;
+    if (n < 4 || strncasecmp(s, "base", 4) != 0) return 0;
+    s += 4;
+    n -= 4;
+    while (n > 0 && *s == ' ') { s++; n--; }
+    if (n == 0) return 1;
+    return answer_is_digit(*s) ? atoi(s) : answer_number_word(s, n);
+}
+
 // After digits: _8, _{8}, _{\text{eight}}. Returns a node of digits and base, both of which must agree.
 int answer_base(AnswerTree *p, const char *digits, size_t n) {
     int v = answer_node(p, AN_BASE, -1);
@@ -189,8 +216,7 @@ int answer_base(AnswerTree *p, const char *digits, size_t n) {
     if (p->failed) return 0;
     p->at++;
     p->v[v].number = answer_is_integer(p, k) ? atoi(answer_token_text(p, k)) : k->kind == TK_WORD || k->kind == TK_TEXT ? answer_number_word(answer_token_text(p, k), (size_t)k->n) : 0;
-    while (n > 1 && *digits == '0') { digits++; n--; }
-    p->v[v].name = answer_hash(ANSWER_HASH, digits, n);
+    answer_base_digits(p, v, digits, n);
     if (p->v[v].number < 2 || (paren && !answer_take(p, TK_CLOSE, ')')) || (group && !answer_take(p, TK_CLOSE, '}'))) return answer_fail(p);
     return v;
 }
@@ -215,6 +241,16 @@ int answer_primary_number(AnswerTree *p) {
     p->at++;
     const char *digits = answer_token_text(p, k);
     if (answer_take(p, TK_OP, '_')) return answer_base(p, digits, (size_t)k->n);
+    const AnswerToken *word = answer_peek(p, 0); // 1011 base 2, 1011 \text{ (base 2)}
+    int base = word->kind == TK_WORD || word->kind == TK_TEXT ? answer_base_words(answer_token_text(p, word), (size_t)word->n) : 0;
+    if (base == 1 && answer_is_integer(p, answer_peek(p, 1))) {
+        base = atoi(answer_token_text(p, answer_peek(p, 1)));
+        p->at++;
+    }
+    if (base > 1) {
+        p->at++;
+        return answer_base_node(p, digits, (size_t)k->n, base);
+    }
     int v = answer_decimal(p, digits, k->n);
     if (p->failed) return 0;
     if (answer_at(p, TK_OVERLINE, -1) && (memchr(digits, '.', (size_t)k->n) || p->t->text[answer_peek(p, 0)->at - 2] == '.')) { // 0.1\overline{36}
@@ -257,37 +293,6 @@ int answer_primary_number(AnswerTree *p) {
         return answer_node2(p, AN_ADD, v, part);
     }
     return v;
-}
-
-// ----------------------------------------------------------------------------
-// units
-
-// Which unit the first word is of those that people confuse: 0 if none of them. Other units are dropped unread.
-int answer_unit(const char *s, size_t n) {
-    static const struct { const char *word; int unit; } units[] = {
-        {"mm", 1}, {"millimeter", 1}, {"millimetre", 1}, {"cm", 2}, {"centimeter", 2}, {"centimetre", 2}, {"m", 3}, {"meter", 3}, {"metre", 3}, {"km", 4}, {"kilometer", 4}, {"kilometre", 4},
-        {"inch", 5}, {"inches", 5}, {"in", 5}, {"foot", 6}, {"feet", 6}, {"ft", 6}, {"yard", 7}, {"yd", 7}, {"mile", 8}, {"mi", 8}, {"second", 9}, {"sec", 9}, {"s", 9}, {"minute", 10}, {"min", 10}, {"hour", 11}, {"hr", 11}, {"h", 11},
-        {"day", 12}, {"week", 13}, {"month", 14}, {"year", 15}, {"yr", 15}, {"cent", 16}, {"dollar", 17}, {"gram", 18}, {"g", 18}, {"kg", 19}, {"kilogram", 19}, {"mg", 20}, {"milligram", 20}, {"radian", 21}, {"rad", 21},
-        {"degree", 22}, {"deg", 22}, {"pound", 23}, {"lb", 23}, {"ounce", 24}, {"oz", 24}, {"liter", 25}, {"litre", 25}, {"ml", 26}, {"milliliter", 26}, {"gallon", 27}, {"a.m", 28}, {"am", 28}, {"p.m", 29}, {"pm", 29}, {"a.m.", 28}, {"p.m.", 29},
-    };
-    while (n > 0 && !answer_is_letter(*s)) { s++; n--; }
-    size_t w = 0;
-    while (w < n && (answer_is_letter(s[w]) || s[w] == '.')) w++;
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-        size_t u = strlen(units[i].word);
-        bool plural = u > 1 && w == u + 1 && (s[u] | 32) == 's';
-        if ((w == u || plural || (w == u + 1 && s[u] == '.')) && strncasecmp(units[i].word, s, u) == 0) return units[i].unit;
-    }
-    return 0;
-}
-
-bool answer_has_number(const AnswerTree *p, int v) {
-    const AnswerNode *k = &p->v[v];
-    if (k->kind == AN_NUM || (k->kind == AN_CONST && k->sub == 'p')) return true;
-    for (int c = k->child; c >= 0; c = p->v[c].next) {
-        if (answer_has_number(p, c)) return true;
-    }
-    return false;
 }
 
 void answer_tree_free(AnswerTree *p) {

@@ -55,6 +55,29 @@ bool answer_within_tolerance(const AnswerWork *w, const AnswerNode *x, const Ans
     return answer_rounds(x, y, difference) || answer_rounds(y, x, difference) || (w->error > 0 && difference <= w->error * (1 + 1e-12L));
 }
 
+// Surely irrational: a root of a fraction that is no perfect power, perhaps with fractions added or multiplied. Floating point cannot tell
+// \sqrt{10^{20}+1} from 10^{10}.
+bool answer_is_irrational(AnswerWork *w, const AnswerTree *p, int v) {
+    const AnswerNode *k = &p->v[v];
+    if (++w->steps > ANSWER_MAX_STEPS) return false;
+    if (k->kind == AN_NEG) return answer_is_irrational(w, p, k->child);
+    if (k->kind != AN_ROOT && k->kind != AN_ADD && k->kind != AN_MUL && k->kind != AN_DIV) return false;
+    mpq_t q;
+    mpq_init(q);
+    int irrational = 0;
+    bool known = true;
+    for (int c = k->child; c >= 0 && known; c = p->v[c].next) {
+        bool exact = answer_exact(w, p, c, q);
+        if (exact) known = mpq_sgn(q) != 0 || k->kind == AN_ADD;
+        else if (k->kind != AN_ROOT && !w->limited && ++irrational == 1) known = answer_is_irrational(w, p, c);
+        else known = false;
+        if (exact && k->kind == AN_ROOT && c != k->child) known = mpq_sgn(q) > 0;
+    }
+    if (known && k->kind == AN_ROOT) irrational = answer_exact(w, p, v, q) || w->limited ? 0 : 1;
+    mpq_clear(q);
+    return known && irrational == 1;
+}
+
 // Two values at one setting of % and \log. sa, sb: what \pm is on each side.
 bool answer_values_agree(AnswerWork *w, const AnswerTree *p, int a, int sa, const AnswerTree *q, int b, int sb) {
     const AnswerNode *x = answer_literal(p, a), *y = answer_literal(q, b);
@@ -63,9 +86,11 @@ bool answer_values_agree(AnswerWork *w, const AnswerTree *p, int a, int sa, cons
     mpq_init(v);
     w->sign = sa;
     w->limited = false;
-    bool exact = answer_exact(w, p, a, u), equal = false;
+    bool left = answer_exact(w, p, a, u), limited = w->limited, equal = false;
     w->sign = sb;
-    exact = exact && answer_exact(w, q, b, v);
+    w->limited = false;
+    bool right = answer_exact(w, q, b, v), exact = left && right;
+    w->limited |= limited;
     if (exact) {
         equal = mpq_equal(u, v);
         if (!equal && (x || y || w->error > 0)) {
@@ -76,9 +101,10 @@ bool answer_values_agree(AnswerWork *w, const AnswerTree *p, int a, int sa, cons
     mpq_clear(u);
     mpq_clear(v);
     if (exact || w->limited) return equal; // what is too large exactly would look equal in floating point
+    bool distinct = left ? answer_is_irrational(w, q, b) : right && answer_is_irrational(w, p, a);
     int agreed = 0;
     for (w->point = 0; w->point < ANSWER_POINTS; w->point++) {
-        w->variables = w->branched = w->absolute = false;
+        w->variables = w->branched = w->absolute = w->absorbed = false;
         w->sign = sa;
         AnswerValue f = answer_eval(w, p, a, false);
         w->sign = sb;
@@ -89,11 +115,12 @@ bool answer_values_agree(AnswerWork *w, const AnswerTree *p, int a, int sa, cons
         if (!f.ok && !g.ok && (w->point >= 1 || w->variables)) continue;
         if ((w->point == ANSWER_FAR || w->point == ANSWER_POINTS - 1) && w->variables && (!f.ok || !g.ok)) continue; // too large, or only known on the real line
         if (!f.ok || !g.ok) return false;
-        if (!answer_values_equal(f, g)) {
+        if (distinct || !answer_values_equal(f, g)) {
             if (vague) continue;
             bool constant = !w->variables && f.im == 0 && g.im == 0;
             return constant && answer_within_tolerance(w, x, y, fabsl(f.re - g.re));
         }
+        if (!w->variables && w->absorbed) return false; // 7 + e^{-100}
         agreed += !vague || w->point < ANSWER_FAR;
         if (!w->variables) return true; // a constant is the same everywhere
     }

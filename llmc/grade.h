@@ -6,6 +6,8 @@ eval_steer grade: verdicts on lines of JSON, and a table of how they agree with 
     {"completion": "...", "answer": "1/2", "correct": true}   as eval writes them: graded again
     {"completion": "...", "answer": "0.5", "mode": "boxed"}   is this what is found in it? (null: nothing) mode: boxed, hash, answer_is,
                                                         last_number, choice, any
+    {"problem": "...", "answer": "1/2", "source": "x"}  a problem's gold answer: is it equal to itself and to itself in a box? Is it read as
+                                                        mathematics, or compared as text? A row of the table for each source
 
 and may carry "equal" (the label), "kind" (its row in the table), "contested" (left out of the table). Kinds with rule "human" are counted again
 in a row of that name.
@@ -18,7 +20,7 @@ in a row of that name.
 
 #define GRADE_MAX_ROWS 100
 
-typedef struct { char name[24]; long n, labelled, right, accepted, rejected; } GradeRow; // accepted: though labelled unequal
+typedef struct { char name[24]; long n, labelled, right, accepted, rejected, golds, formulas; } GradeRow; // accepted: though labelled unequal; formulas: golds read as mathematics
 
 typedef struct {
     GradeRow rows[GRADE_MAX_ROWS]; // the first is all
@@ -27,7 +29,14 @@ typedef struct {
 } Grades;
 
 // One verdict.
-typedef struct { bool verdict, labelled, label; Str gold, pred; } Grade;
+typedef struct { bool verdict, labelled, label, is_gold, formula; Str gold, pred; } Grade; // formula: the gold answer is read as mathematics
+
+// Seconds of processor time, which other programs on the machine do not lengthen.
+double grade_cpu_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
 GradeRow *grade_row(Grades *g, const char *name) {
     for (int i = 0; i < g->n; i++) if (strncmp(g->rows[i].name, name, sizeof g->rows[i].name - 1) == 0) return &g->rows[i];
@@ -61,7 +70,8 @@ bool grade_find(Str *found, const char *mode, const char *text) {
     if (!answer_part(&text, &n)) return false;
     if (strcmp(mode, "hash") == 0) return answer_after_hashes(found, text, n);
     if (strcmp(mode, "choice") == 0) return answer_choice(found, text, n);
-    if (strncmp(mode, "answer", 6) == 0) return answer_stated(found, text, n);
+    bool formula;
+    if (strncmp(mode, "answer", 6) == 0) return answer_stated(found, text, n, &formula);
     return answer_last_number(found, text, n);
 }
 
@@ -70,6 +80,20 @@ void grade_answer(Str *out, const char *text, const char *form) {
     if (strcmp(form, "text") == 0) answer_find(out, text, strlen(text));
     else str_add(out, text, strlen(text));
     str_add(out, "", 0);
+}
+
+// Is it read as mathematics?
+bool grade_is_formula(const char *s) {
+    Str words = {NULL, 0, 0}, meaning = {NULL, 0, 0}, inside = {NULL, 0, 0};
+    AnswerParsed *p = (AnswerParsed *)xmalloc(sizeof *p);
+    p->tokens.unit_letters = false;
+    bool formula = answer_parse_text(p, answer_in_words(&words, &meaning, answer_unwrap(&inside, s))) && p->tree.v[p->tree.root].kind != AN_TEXT;
+    answer_tree_free(&p->tree);
+    free(p);
+    str_free(&words);
+    str_free(&meaning);
+    str_free(&inside);
+    return formula;
 }
 
 // Grades one line into *g, whose strings are appended to.
@@ -93,6 +117,17 @@ bool grade_line(Grade *g, const cJSON *o, const char *what, Error *err) {
         g->verdict = found == (answer != NULL) && (!found || strcmp(g->gold.s, g->pred.s) == 0);
         return true;
     }
+    const char *answer = grade_text(o, "answer", NULL);
+    if (answer && !gold && !pred && !completion && json_has(o, "problem")) { // a gold answer alone
+        str_printf(&g->pred, "\\boxed{%s}", answer);
+        str_add(&g->gold, answer, strlen(answer));
+        g->is_gold = g->labelled = g->label = true;
+        g->formula = grade_is_formula(answer);
+        Str box = {NULL, 0, 0};
+        g->verdict = answer_equal(answer, answer) && answer_extract(&box, g->pred.s, g->pred.n) && answer_equal(answer, box.s);
+        str_free(&box);
+        return true;
+    }
     if (!gold || !(pred || completion)) return fail(err, EXIT_RUN, "%s: expected the strings \"gold\" and \"pred\" or \"completion\"", what);
     grade_answer(&g->gold, gold, grade_text(o, "gold_form", "bare"));
     if (pred) grade_answer(&g->pred, pred, grade_text(o, "pred_form", "bare"));
@@ -103,12 +138,14 @@ bool grade_line(Grade *g, const cJSON *o, const char *what, Error *err) {
 }
 
 void grade_count(Grades *g, const Grade *x, const cJSON *o) {
-    const char *mode = grade_text(o, "mode", NULL), *kind = mode ? mode : grade_text(o, "kind", NULL);
+    const char *mode = grade_text(o, "mode", NULL), *kind = mode ? mode : grade_text(o, x->is_gold ? "source" : "kind", NULL);
     GradeRow *rows[3] = {grade_row(g, "all"), kind ? grade_row(g, kind) : NULL, strcmp(grade_text(o, "rule", ""), "human") == 0 ? grade_row(g, "human") : NULL};
     for (int i = 0; i < 3; i++) {
         GradeRow *r = rows[i];
         if (!r) continue;
         r->n++;
+        r->golds += x->is_gold;
+        r->formulas += x->is_gold && x->formula;
         r->labelled += x->labelled;
         r->right += x->labelled ? x->verdict == x->label : x->verdict;
         r->accepted += x->labelled && x->verdict && !x->label;
@@ -134,7 +171,11 @@ void grade_print_table(const Grades *g) {
         else if (r->n) printf("%-24s %8ld %7.2f %%\n", r->name, r->n, 100.0 * (double)r->right / (double)r->n);
     }
     if (g->n && g->rows[0].labelled) printf("right: the verdict is the label; accepted, rejected: the verdicts that are not\n");
-    if (g->n) printf("%.1f us a line, %.1f us the longest\n", 1e6 * g->seconds / (double)g->rows[0].n, 1e6 * g->worst);
+    for (int i = 0; i < g->n; i++) {
+        const GradeRow *r = &g->rows[i];
+        if (r->golds) printf("%-24s %8ld gold answers: %ld read as mathematics, %ld compared as text\n", r->name, r->golds, r->formulas, r->golds - r->formulas);
+    }
+    if (g->n) printf("%.1f us of processor time a line, %.1f us the longest\n", 1e6 * g->seconds / (double)g->rows[0].n, 1e6 * g->worst);
 }
 
 // Grades every line of `path` ("-": standard input). json: a line for each instead of the table; misses: a line for each that disagrees.
@@ -152,9 +193,9 @@ bool grade_file(Grades *g, const char *path, bool json, bool misses, Error *err)
         cJSON *o = json_parse(line, strlen(line), what, err);
         Grade x;
         memset(&x, 0, sizeof x);
-        double start = now_s();
+        double start = grade_cpu_s();
         ok = o && grade_line(&x, o, what, err);
-        double took = now_s() - start;
+        double took = grade_cpu_s() - start;
         if (ok && json) grade_print_line(&x);
         if (ok && !json_has(o, "contested")) {
             grade_count(g, &x, o);

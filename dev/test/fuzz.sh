@@ -15,6 +15,13 @@ seed 3 data/tiny/test.jsonl 1000
 seed 4 scripts/train/rl/tiny/arithmetic/steering.yml
 printf '\x05{"step": 1, "updates": 1, "next_problem": 4, "tokens_total": 9, "fingerprint": "x"}' > build/fuzz/files/trainer_state.json
 
+# the verifier's: a gold answer and a given one a file, with a byte 0xFF between them, and some that are read as formulas
+mkdir -p build/fuzz/answer
+LC_ALL=C sed -nE 's/^\{"gold": "(.*)", "pred": "(.*)", "equal": .*/\1\xFF\2/; s/\\\\/\\/g; p' dev/test/answers.jsonl | split -l 1 -a 4 -d - build/fuzz/answer/case_
+for i in 1 2 3 4 5 6 7 8; do
+    { printf '\xFE'; head -c "$((i * 4000))" data/tiny/model/model.safetensors | tail -c 40; } > "build/fuzz/answer/formula_$i"
+done
+
 for harness in dev/test/fuzz_*.c; do
     name=$(basename "$harness" .c)
     name=${name#fuzz_}
@@ -22,7 +29,9 @@ for harness in dev/test/fuzz_*.c; do
         -Wno-unknown-pragmas -Wno-psabi -Wno-pass-failed -DLLMC_PORTABLE -I. "$harness" -o "build/fuzz_$name" -lcjson -lgmp -lpcre2-8 -lutf8proc -lyaml -lm
     echo "fuzzing $name for $seconds s"
     mkdir -p "build/fuzz/$name"
-    "build/fuzz_$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=6000 -print_final_stats=1 \
+    length=6000
+    if [ "$name" = answer ]; then length=200; fi # what a long answer costs is test_answer.h's matter
+    "build/fuzz_$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len="$length" -print_final_stats=1 \
         -artifact_prefix=build/fuzz/ "build/fuzz/$name" 2> build/fuzz/log || { tail -n 40 build/fuzz/log >&2; exit 1; }
     grep -E 'number_of_executed_units' build/fuzz/log
 done

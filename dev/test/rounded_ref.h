@@ -1,6 +1,6 @@
 /*
 `ref`, rounded to bf16 wherever cpu rounds: after every operation that writes `act`. What is left between it and cpu is the
-order of sums.
+order of sums. And the same for cuda, whose attention also rounds what its tensor cores take: probabilities and their gradients.
 */
 #ifndef DEV_TEST_ROUNDED_REF_H
 #define DEV_TEST_ROUNDED_REF_H
@@ -74,6 +74,89 @@ const Ops *rounded_ops(void) {
     ops.swiglu_backward = rounded_swiglu_backward;
     ops.dlogits_rows = rounded_dlogits_rows;
     ops.to_act = rounded_to_act;
+    return &ops;
+}
+
+float rounded_bf16(float x) { return bf16_to_f32(f32_to_bf16(x)); }
+
+// As cuda/attention.cuh: within each 64 keys exp(s - their largest), rounded for the product with v, not for the sum.
+void rounded_cuda_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments, int NH) {
+    const int HD = kv->HD, per_kv = NH / kv->NKV;
+    for (int i = 0; i < n_segments; i++) {
+        const Segment *g = &segments[i];
+        for (int t = 0; t < g->T; t++) {
+            for (int h = 0; h < NH; h++) {
+                const size_t at = (size_t)(g->row0 + t) * NH + h;
+                const float *qh = (const float *)q + at * HD;
+                float *o = (float *)out + at * HD, m = -INFINITY, l = 0;
+                for (int d = 0; d < HD; d++) o[d] = 0;
+                for (int first = 0; first <= g->pos0 + t; first += 64) {
+                    const int keys = g->pos0 + t + 1 - first < 64 ? g->pos0 + t + 1 - first : 64;
+                    float p[64], top = -INFINITY;
+                    for (int j = 0; j < keys; j++) {
+                        const float *k = ref_kv_at(kv->k, kv, layer, segment_slot(g, first + j), h / per_kv);
+                        p[j] = 0;
+                        for (int d = 0; d < HD; d++) p[j] += qh[d] * k[d];
+                        p[j] /= sqrtf((float)HD);
+                        if (p[j] > top) top = p[j];
+                    }
+                    const float above = m > top ? m : top, keep = expf(m - above), add = expf(top - above);
+                    l *= keep;
+                    for (int d = 0; d < HD; d++) o[d] *= keep;
+                    for (int j = 0; j < keys; j++) {
+                        const float *v = ref_kv_at(kv->v, kv, layer, segment_slot(g, first + j), h / per_kv);
+                        const float e = expf(p[j] - top);
+                        l += e * add;
+                        for (int d = 0; d < HD; d++) o[d] += rounded_bf16(e) * add * v[d];
+                    }
+                    m = above;
+                }
+                for (int d = 0; d < HD; d++) o[d] = rounded_bf16(o[d] / l);
+                if (lse) lse[at] = m + logf(l);
+            }
+        }
+    }
+}
+
+// As cuda/attention_backward.cuh: dout, p and ds are rounded.
+void rounded_cuda_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse, const act *q, const KVCache *kv,
+                                     int layer, const Segment *segments, int n_segments, int T, int NH) {
+    const int HD = kv->HD, NKV = kv->NKV;
+    const float scale = 1.0f / sqrtf((float)HD);
+    memset(dq, 0, (size_t)T * NH * HD * sizeof(float));
+    memset(dk, 0, (size_t)T * NKV * HD * sizeof(float));
+    memset(dv, 0, (size_t)T * NKV * HD * sizeof(float));
+    for (int i = 0; i < n_segments; i++) {
+        const Segment *g = &segments[i];
+        for (int t = 0; t < g->T; t++) {
+            for (int h = 0; h < NH; h++) {
+                const size_t at = (size_t)(g->row0 + t) * NH + h;
+                const int kh = h / (NH / NKV);
+                const float *qh = (const float *)q + at * HD, *o = (const float *)out + at * HD, *d_o = dout + at * HD;
+                float D = 0;
+                for (int d = 0; d < HD; d++) D += rounded_bf16(d_o[d]) * o[d];
+                for (int j = 0; j <= g->pos0 + t; j++) {
+                    const float *k = ref_kv_at(kv->k, kv, layer, segment_slot(g, j), kh), *v = ref_kv_at(kv->v, kv, layer, segment_slot(g, j), kh);
+                    const size_t key = ((size_t)segment_key_row(g, j) * NKV + kh) * HD;
+                    float s = 0, dp = 0;
+                    for (int d = 0; d < HD; d++) { s += qh[d] * k[d]; dp += rounded_bf16(d_o[d]) * v[d]; }
+                    const float p = expf(s * scale - lse[at]), ds = rounded_bf16(p * (dp - D));
+                    for (int d = 0; d < HD; d++) {
+                        dq[at * HD + d] += ds * scale * k[d];
+                        dk[key + d] += ds * scale * qh[d];
+                        dv[key + d] += rounded_bf16(p) * rounded_bf16(d_o[d]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+const Ops *rounded_cuda_ops(void) {
+    static Ops ops;
+    ops = *rounded_ops();
+    ops.attention_forward = rounded_cuda_attention_forward;
+    ops.attention_backward = rounded_cuda_attention_backward;
     return &ops;
 }
 

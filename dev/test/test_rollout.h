@@ -194,7 +194,8 @@ int rollout_case_alike(const RolloutCase *a, const RolloutCase *b) {
 }
 
 // The same seed draws the same tokens on a backend that rounds elsewhere, but where a random number falls between the two
-// distributions: they are some 2e-3 apart in total variation (bf16, see test_model.h), which in 24 tokens is one completion in 20.
+// distributions. Their log-probs, of size 3, are some 0.7 % apart (bf16, see test_model.h): 1 % in total variation a token, so that
+// 0.99^24 = 79 % of the completions should be the same, 38 of 48; ten less is four standard deviations.
 void test_rollout_like(const Backend *judge, const Backend *backend) {
     RolloutCase found[3];
     const Sampling how = {1, 1, 0, 24, false, 5, 2}, other = {1, 1, 0, 24, false, 5, 3};
@@ -214,8 +215,8 @@ void test_rollout_like(const Backend *judge, const Backend *backend) {
         qwen2_free(&m);
     }
     const int alike = rollout_case_alike(&found[0], &found[1]), by_chance = rollout_case_alike(&found[0], &found[2]);
-    CHECK(alike >= 40, "%s: %d of 48 completions have the tokens of %s, expected at least 40", backend->name, alike, judge->name);
-    CHECK(by_chance < 24, "other random numbers give %d of 48 completions the same tokens: the comparison sees nothing", by_chance);
+    CHECK(alike >= 28, "%s: %d of 48 completions have the tokens of %s, expected at least 28", backend->name, alike, judge->name);
+    CHECK(by_chance < 5, "other random numbers give %d of 48 completions the same tokens: the comparison sees nothing", by_chance);
     for (int k = 0; k < 3; k++) rollout_case_free(&found[k]);
 }
 
