@@ -4,6 +4,7 @@
 # as C. The CUDA backend is one more, llmc/cuda/backend.cu, linked to them:
 #     CUDA=1        compiled by nvcc for a GPU (what you get by default where nvcc and a GPU are found; CUDA=0 leaves it out)
 #     CUDA=emulate  compiled by the C++ compiler and run on the CPU by dev/cuda_on_cpu, with every check switched on
+# DEVICE=cuda or emulate: who computes in `make demo`.
 # To set on the command line: CC, CXX, CFLAGS, CPPFLAGS, LDFLAGS, OPENMP=0 (one thread), GPU_ARCH='80 90 100', CUDA_HOME,
 # MODEL=DIR (for bench).
 
@@ -23,6 +24,9 @@ LIBS := -lcjson -lgmp -lpcre2-8 -lutf8proc -lyaml -lm
 
 ifneq ($(filter -Ofast -ffast-math,$(CC) $(CFLAGS) $(CPPFLAGS)),)
 $(error -Ofast and -ffast-math drop the checks for NaN and change results; steer.c is built without them)
+endif
+ifneq ($(filter cuda emulate,$(DEVICE)),)
+CUDA := $(DEVICE:cuda=1)
 endif
 ifneq ($(filter-out 0 1 emulate,$(CUDA)),)
 $(error CUDA=$(CUDA): expected 1 (for a GPU, with nvcc), emulate (the same kernels on the CPU) or 0)
@@ -139,7 +143,7 @@ test: $(PROGRAMS) build/test_portable ## prove everything: no network, no GPU, n
 	@OMP_WAIT_POLICY=passive ./test_steer
 
 demo: train_steer eval_steer ## evaluate the tiny model, train its vectors, evaluate again, draw both
-	@scripts/demo.sh
+	@DEVICE='$(DEVICE)' scripts/demo.sh
 endif
 
 # Slower, for those who change the code. A tool that is not here is named and skipped.

@@ -1,9 +1,16 @@
 #!/usr/bin/env bash
 # `make demo`: how often the built-in tiny model solves problems it has not seen, before and after its vectors are trained.
-# Starts from scratch each time; only the folders of the tiny model are replaced.
+# Starts from scratch each time; only the folders of the tiny model are replaced. DEVICE=cuda: on a GPU. DEVICE=emulate: the CUDA
+# kernels on the CPU, where only a few small steps and problems are affordable.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" # threads that wait by spinning are slow where other programs run too
+case "${DEVICE:-cpu}" in
+cpu) train_options=() eval_options=() ;;
+cuda) train_options=(--device cuda) eval_options=(--device cuda) ;;
+emulate) train_options=(--device cuda --max_steps 4 --prompts_per_step 8) eval_options=(--device cuda --limit 32) ;;
+*) echo "error: DEVICE=$DEVICE: expected cpu, cuda or emulate" >&2; exit 2 ;;
+esac
 run=train_output/tiny/arithmetic/steering/seed-0
 before=results/eval/tiny/base
 after=results/eval/tiny/arithmetic/steering/seed-0
@@ -14,17 +21,19 @@ say() { printf '\n$ %s\n' "$*"; }
 
 # evaluate NAME CHECKPOINT: adds a line of JSON behind NAME to the table.
 evaluate() {
-    say ./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint "$2" --json
-    line=$(./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint "$2" --json)
+    command=(./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint "$2" --json "${eval_options[@]}")
+    say "${command[@]}"
+    line=$("${command[@]}")
     echo "$line"
     echo "$1 $line" >> "$table"
 }
 
 rm -rf "$run" "$before" "$after"
 evaluate before none
-say ./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml
+command=(./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml "${train_options[@]}")
+say "${command[@]}"
 start=$(date +%s)
-./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml
+"${command[@]}"
 seconds=$(($(date +%s) - start))
 checkpoint=$(find "$run" -maxdepth 1 -name 'checkpoint-*' | sort -V | tail -n 1)
 evaluate after "$checkpoint"
