@@ -18,18 +18,21 @@ bool answer_nodes_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int 
 AnswerValue answer_difference(AnswerWork *w, const AnswerTree *p, int v) {
     int a = p->v[v].child;
     AnswerValue f = answer_eval(w, p, a, false), g = f.ok ? answer_eval(w, p, p->v[a].next, false) : f;
-    return f.ok && g.ok ? answer_add(f, g, -1) : answer_none();
+    if (!f.ok || !g.ok) return answer_none();
+    const real_t x = answer_size(f), y = answer_size(g);
+    w->absorbed |= fminl(x, y) > 0 && fminl(x, y) < fmaxl(x, y) * ANSWER_EPS;
+    return answer_add(f, g, -1);
 }
 
 // Is left - right of the two the same up to a constant factor? Its sign in *sign; 0: not.
 int answer_factor_sign(AnswerWork *w, const AnswerTree *p, int a, const AnswerTree *q, int b) {
     AnswerValue ratio = answer_none();
     int agreed = 0;
-    bool variables = false;
+    bool variables = false, all_absorbed = true; // 1000! + y is 1000! at every point: no evidence
     w->hundredth = w->natural = false;
     w->sign = 1;
     for (w->point = 0; w->point < ANSWER_POINTS; w->point++) {
-        w->variables = w->branched = w->absolute = false;
+        w->variables = w->branched = w->absolute = w->absorbed = false;
         AnswerValue f = answer_difference(w, p, a), g = answer_difference(w, q, b);
         if (w->point > ANSWER_FAR && (w->branched || (w->point == ANSWER_POINTS - 1 && w->absolute))) continue;
         variables |= w->variables;
@@ -39,8 +42,9 @@ int answer_factor_sign(AnswerWork *w, const AnswerTree *p, int a, const AnswerTr
         if (!r.ok || (agreed > 0 && !answer_values_equal(r, ratio))) return 0;
         ratio = r;
         agreed++;
+        all_absorbed &= w->absorbed;
     }
-    if (agreed == 0 || (!variables && fabsl(fabsl(ratio.re) - 1) > 1e-9L)) return 0;
+    if (agreed == 0 || all_absorbed || (!variables && fabsl(fabsl(ratio.re) - 1) > 1e-9L)) return 0;
     if (fabsl(ratio.im) > 1e-9L * fabsl(ratio.re)) return 2;
     return ratio.re > 0 ? 1 : -1;
 }
