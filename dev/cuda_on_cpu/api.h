@@ -30,8 +30,8 @@ static bool right_direction(const void *to, const void *from, size_t n, cudaMemc
     if (to_device && !check_device_bytes(to, n, function, "destination", pc)) return false;
     if (from_device && !check_device_bytes(from, n, function, "source", pc)) return false;
     if ((to_device || !on_device(to)) && (from_device || !on_device(from))) return true;
-    report("bad pointer", nullptr, pc, "%s: the %s is device memory, the kind of copy says host", function, on_device(to) && !to_device ? "destination"
-           : "source");
+    report("bad pointer", nullptr, pc, "%s: the %s is device memory, the kind of copy says host", function,
+           on_device(to) && !to_device ? "destination" : "source");
     return false;
 }
 static bool is_pageable(const void *p, size_t n) { return !on_device(p) && !is_pinned(reinterpret_cast<uintptr_t>(p), n); }
@@ -147,7 +147,6 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
     if (device != 0) return failed(cudaErrorInvalidDevice);
     *p = cudaDeviceProp{};
     snprintf(p->name, sizeof p->name, "CPU that emulates sm_%d", settings.arch);
-    auto get = [](cudaDeviceAttr attribute) { int value = 0; cudaDeviceGetAttribute(&value, attribute, 0); return value; };
     p->totalGlobalMem = settings.device_memory;
     p->sharedMemPerBlock = MAX_STATIC_SHARED;
     p->sharedMemPerBlockOptin = max_shared();
@@ -161,7 +160,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
     p->maxGridSize[1] = p->maxGridSize[2] = 65535;
     p->major = settings.arch / 10;
     p->minor = settings.arch % 10;
-    p->multiProcessorCount = get(cudaDevAttrMultiProcessorCount);
+    cudaDeviceGetAttribute(&p->multiProcessorCount, cudaDevAttrMultiProcessorCount, 0);
     p->maxThreadsPerMultiProcessor = 2048;
     p->maxBlocksPerMultiProcessor = 32;
     p->l2CacheSize = 40 << 20;
@@ -175,7 +174,8 @@ cudaError_t cudaDriverGetVersion(int *version) { return *version = CUDART_VERSIO
 cudaError_t cudaFuncSetAttribute(const void *function, cudaFuncAttribute attribute, int value) {
     if (attribute == cudaFuncAttributePreferredSharedMemoryCarveout) return cudaSuccess;
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || size_t(value) > max_shared()) {
-        report("bad launch", nullptr, CALLER, "cudaFuncSetAttribute: attribute %d, value %d: a block has at most %zu bytes", int(attribute), value, max_shared());
+        report("bad launch", nullptr, CALLER, "cudaFuncSetAttribute: attribute %d, value %d: a block has at most %zu bytes", int(attribute),
+               value, max_shared());
         return failed(cudaErrorInvalidValue);
     }
     dynamic_shared_limits[function] = std::max(size_t(value), MAX_STATIC_SHARED);
@@ -198,10 +198,15 @@ cudaError_t cudaPeekAtLastError(void) { return last_error; }
 cudaError_t cudaGetLastError(void) { return std::exchange(last_error, cudaSuccess); }
 
 #define CUDA_ON_CPU_ERRORS(_) \
-    _(cudaSuccess, "no error") _(cudaErrorInvalidValue, "invalid argument") _(cudaErrorMemoryAllocation, "out of memory") \
-    _(cudaErrorInvalidConfiguration, "invalid configuration argument") _(cudaErrorInvalidDevice, "invalid device ordinal") \
-    _(cudaErrorInvalidResourceHandle, "invalid resource handle") _(cudaErrorIllegalState, "the operation cannot be performed in the present state") \
-    _(cudaErrorNotReady, "device not ready") _(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing") \
+    _(cudaSuccess, "no error") \
+    _(cudaErrorInvalidValue, "invalid argument") \
+    _(cudaErrorMemoryAllocation, "out of memory") \
+    _(cudaErrorInvalidConfiguration, "invalid configuration argument") \
+    _(cudaErrorInvalidDevice, "invalid device ordinal") \
+    _(cudaErrorInvalidResourceHandle, "invalid resource handle") \
+    _(cudaErrorIllegalState, "the operation cannot be performed in the present state") \
+    _(cudaErrorNotReady, "device not ready") \
+    _(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing") \
     _(cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work")
 const char *cudaGetErrorString(cudaError_t error) {
     switch (error) {

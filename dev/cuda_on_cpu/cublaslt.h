@@ -60,26 +60,30 @@ __attribute__((format(printf, 2, 3))) static cublasStatus_t bad_matmul(uintptr_t
 }
 
 // Shapes and types, when the call comes.
-static cublasStatus_t check_shapes(const MatmulDesc &desc, const MatrixLayout &a, const MatrixLayout &b, const MatrixLayout &c, const MatrixLayout &d,
-                                   uintptr_t pc) {
+static cublasStatus_t check_shapes(const MatmulDesc &desc, const MatrixLayout &a, const MatrixLayout &b, const MatrixLayout &c,
+                                   const MatrixLayout &d, uintptr_t pc) {
     const MatrixLayout *all[] = {&a, &b, &c, &d};
     for (int i = 0; i < 4; i++)
         if (all[i]->ld < int64_t(all[i]->rows) || !all[i]->rows || !all[i]->columns)
-            return bad_matmul(pc, "%c has %zu rows, %zu columns and leading dimension %lld\n    -> matrices are stored by columns: ld is at least the number "
-                              "of rows", "ABCD"[i], size_t(all[i]->rows), size_t(all[i]->columns), (long long)all[i]->ld);
+            return bad_matmul(
+                pc,
+                "%c has %zu rows, %zu columns and leading dimension %lld\n    -> matrices are stored by columns: ld is at least the number "
+                "of rows",
+                "ABCD"[i], size_t(all[i]->rows), size_t(all[i]->columns), (long long)all[i]->ld);
     uint64_t m = desc.transpose_a ? a.columns : a.rows, k = desc.transpose_a ? a.rows : a.columns;
     uint64_t n = desc.transpose_b ? b.rows : b.columns, kb = desc.transpose_b ? b.columns : b.rows;
     if (k != kb) return bad_matmul(pc, "K: op(A) is %zu x %zu, op(B) is %zu x %zu", size_t(m), size_t(k), size_t(kb), size_t(n));
     if (d.rows != m || d.columns != n || c.rows != m || c.columns != n)
-        return bad_matmul(pc, "op(A) op(B) is %zu x %zu, C is %zu x %zu, D is %zu x %zu", size_t(m), size_t(n), size_t(c.rows), size_t(c.columns),
-                          size_t(d.rows), size_t(d.columns));
+        return bad_matmul(pc, "op(A) op(B) is %zu x %zu, C is %zu x %zu, D is %zu x %zu", size_t(m), size_t(n), size_t(c.rows),
+                          size_t(c.columns), size_t(d.rows), size_t(d.columns));
     if (a.type != CUDA_R_16BF || b.type != CUDA_R_16BF || c.type != d.type || (d.type != CUDA_R_16BF && d.type != CUDA_R_32F) ||
         desc.compute != CUBLAS_COMPUTE_32F || desc.scale != CUDA_R_32F)
         return bad_matmul(pc, "types: bf16 times bf16, summed up in fp32, into bf16 or fp32 (C like D) is what there is here");
     if (desc.epilogue != CUBLASLT_EPILOGUE_DEFAULT && desc.epilogue != CUBLASLT_EPILOGUE_BIAS)
         return bad_matmul(pc, "epilogue %u: only DEFAULT and BIAS are here", desc.epilogue);
     if (desc.epilogue == CUBLASLT_EPILOGUE_BIAS && desc.bias_type >= 0 && desc.bias_type != int32_t(d.type))
-        return bad_matmul(pc, "CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE is %d, D has %d: the bias must have D's type", desc.bias_type, int(d.type));
+        return bad_matmul(pc, "CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE is %d, D has %d: the bias must have D's type", desc.bias_type,
+                          int(d.type));
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -97,8 +101,8 @@ static bool check_written(const Operand &x, uintptr_t pc) {
         size_t n = x.layout.rows * x.layout.element();
         size_t first = first_unwritten(x.address + column * uint64_t(x.layout.ld) * x.layout.element(), n);
         if (first >= n) continue;
-        report("uninitialised read", nullptr, pc, "cublasLtMatmul: %s, row %zu, column %zu was never written", x.name, first / x.layout.element(),
-               size_t(column));
+        report("uninitialised read", nullptr, pc, "cublasLtMatmul: %s, row %zu, column %zu was never written", x.name,
+               first / x.layout.element(), size_t(column));
         return false;
     }
     return true;
@@ -106,8 +110,10 @@ static bool check_written(const Operand &x, uintptr_t pc) {
 
 // Memory, when the product is computed. False after a report.
 static bool check_memory(const Matmul &p) {
-    const Operand bias = {"the bias", reinterpret_cast<uintptr_t>(p.desc.bias), {p.d.layout.type, p.d.layout.rows, 1, int64_t(p.d.layout.rows)}};
-    const Operand workspace = {"the workspace", reinterpret_cast<uintptr_t>(p.workspace), {CUDA_R_16BF, p.workspace_size / 2, 1, int64_t(p.workspace_size / 2)}};
+    const Operand bias = {
+        "the bias", reinterpret_cast<uintptr_t>(p.desc.bias), {p.d.layout.type, p.d.layout.rows, 1, int64_t(p.d.layout.rows)}};
+    const Operand workspace = {
+        "the workspace", reinterpret_cast<uintptr_t>(p.workspace), {CUDA_R_16BF, p.workspace_size / 2, 1, int64_t(p.workspace_size / 2)}};
     std::vector<Operand> inputs = {p.a, p.b};
     if (p.beta != 0) inputs.push_back(p.c);
     if (p.desc.epilogue == CUBLASLT_EPILOGUE_BIAS) inputs.push_back(bias);
@@ -127,7 +133,8 @@ static bool check_memory(const Matmul &p) {
         }
     }
     for (const Operand &x : inputs)
-        if (!check_written(x, p.pc) || (p.workspace_size >= 2 && overlap(x, workspace) && bad_matmul(p.pc, "the workspace overlaps %s", x.name)))
+        if (!check_written(x, p.pc) ||
+            (p.workspace_size >= 2 && overlap(x, workspace) && bad_matmul(p.pc, "the workspace overlaps %s", x.name)))
             return false;
     return true;
 }
@@ -182,7 +189,8 @@ static void multiply(const Matmul &p) {
                     for (uint64_t r = 0; r < std::min<uint64_t>(8, rows - i); r++) {
                         uint64_t row = m0 + i + r, column = j + q;
                         float value = p.alpha * sums[q][r];
-                        if (p.beta != 0) value += p.beta * element_at(p.c.address + (row + column * uint64_t(p.c.layout.ld)) * d.element(), d.type);
+                        if (p.beta != 0)
+                            value += p.beta * element_at(p.c.address + (row + column * uint64_t(p.c.layout.ld)) * d.element(), d.type);
                         if (p.desc.epilogue == CUBLASLT_EPILOGUE_BIAS)
                             value += element_at(reinterpret_cast<uintptr_t>(p.desc.bias) + row * d.element(), d.type);
                         uintptr_t at = p.d.address + (row + column * uint64_t(d.ld)) * d.element();
@@ -226,11 +234,13 @@ const char *cublasGetStatusName(cublasStatus_t status) { return cublasLtGetStatu
 const char *cublasGetStatusString(cublasStatus_t status) { return cublasLtGetStatusName(status); }
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc, cublasComputeType_t compute, cudaDataType_t scale) {
-    *desc = reinterpret_cast<cublasLtMatmulDesc_t>(new MatmulDesc{compute, scale, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, -1});
+    *desc = reinterpret_cast<cublasLtMatmulDesc_t>(
+        new MatmulDesc{compute, scale, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, -1});
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) { return delete own(desc), CUBLAS_STATUS_SUCCESS; }
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute, const void *value, size_t size) {
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute, const void *value,
+                                              size_t size) {
     MatmulDesc *d = own(desc);
     void *field = nullptr;
     size_t expected = 4;
@@ -242,7 +252,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasL
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER: field = &d->bias, expected = sizeof d->bias; break;
     default: return bad_matmul(CALLER, "cublasLtMatmulDescSetAttribute: attribute %d is not supported here", int(attribute));
     }
-    if (size != expected) return bad_matmul(CALLER, "cublasLtMatmulDescSetAttribute: attribute %d has %zu bytes, not %zu", int(attribute), expected, size);
+    if (size != expected)
+        return bad_matmul(CALLER, "cublasLtMatmulDescSetAttribute: attribute %d has %zu bytes, not %zu", int(attribute), expected, size);
     memcpy(field, value, size);
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -252,12 +263,15 @@ cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDa
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) { return delete own(layout), CUBLAS_STATUS_SUCCESS; }
-cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout, cublasLtMatrixLayoutAttribute_t attribute, const void *value, size_t size) {
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout, cublasLtMatrixLayoutAttribute_t attribute, const void *value,
+                                                size_t size) {
     MatrixLayout *l = own(layout);
     if (size == 8 && attribute == CUBLASLT_MATRIX_LAYOUT_ROWS) memcpy(&l->rows, value, size);
     else if (size == 8 && attribute == CUBLASLT_MATRIX_LAYOUT_COLS) memcpy(&l->columns, value, size);
     else if (size == 8 && attribute == CUBLASLT_MATRIX_LAYOUT_LD) memcpy(&l->ld, value, size);
-    else return bad_matmul(CALLER, "cublasLtMatrixLayoutSetAttribute: attribute %d of %zu bytes is not supported here", int(attribute), size);
+    else
+        return bad_matmul(CALLER, "cublasLtMatrixLayoutSetAttribute: attribute %d of %zu bytes is not supported here", int(attribute),
+                          size);
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -265,20 +279,25 @@ cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *prefer
     *preference = reinterpret_cast<cublasLtMatmulPreference_t>(new Preference{0, {256, 256, 256, 256}});
     return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) { return delete own(preference), CUBLAS_STATUS_SUCCESS; }
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
+    return delete own(preference), CUBLAS_STATUS_SUCCESS;
+}
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t attribute,
                                                     const void *value, size_t size) {
     Preference *p = own(preference);
     int which = int(attribute) - int(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES);
     if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES && size == 8) memcpy(&p->workspace, value, size);
     else if (which >= 0 && which < 4 && size == 4) memcpy(&p->alignment[which], value, size);
-    else return bad_matmul(CALLER, "cublasLtMatmulPreferenceSetAttribute: attribute %d of %zu bytes is not supported here", int(attribute), size);
+    else
+        return bad_matmul(CALLER, "cublasLtMatmulPreferenceSetAttribute: attribute %d of %zu bytes is not supported here", int(attribute),
+                          size);
     return CUBLAS_STATUS_SUCCESS;
 }
 
 // One algorithm, which wants all of the workspace that it may have.
-cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
-                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference, int requested,
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
+                                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t preference, int requested,
                                               cublasLtMatmulHeuristicResult_t results[], int *returned) {
     *returned = 0;
     if (requested < 1) return bad_matmul(CALLER, "cublasLtMatmulAlgoGetHeuristic: %d algorithms requested", requested);
@@ -294,30 +313,39 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, const void *a, cublasLtMatrixLayout_t a_layout,
-                              const void *b, cublasLtMatrixLayout_t b_layout, const void *beta, const void *c, cublasLtMatrixLayout_t c_layout, void *d,
-                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo, void *workspace, size_t workspace_size,
-                              cudaStream_t stream) {
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
+                              cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout, const void *beta,
+                              const void *c, cublasLtMatrixLayout_t c_layout, void *d, cublasLtMatrixLayout_t d_layout,
+                              const cublasLtMatmulAlgo_t *algo, void *workspace, size_t workspace_size, cudaStream_t stream) {
     uintptr_t pc = CALLER;
     CUstream_st *s = stream_of(stream, __func__, pc);
     if (!s) return CUBLAS_STATUS_INVALID_VALUE;
     cublasStatus_t status = check_shapes(*own(desc), *own(a_layout), *own(b_layout), *own(c_layout), *own(d_layout), pc);
     if (status != CUBLAS_STATUS_SUCCESS) return status;
-    Matmul p = {*own(desc), {"A", reinterpret_cast<uintptr_t>(a), *own(a_layout)}, {"B", reinterpret_cast<uintptr_t>(b), *own(b_layout)},
-                {"C", reinterpret_cast<uintptr_t>(c), *own(c_layout)}, {"D", reinterpret_cast<uintptr_t>(d), *own(d_layout)},
-                *static_cast<const float *>(alpha), *static_cast<const float *>(beta), workspace, workspace_size, pc};
+    Matmul p = {*own(desc),
+                {"A", reinterpret_cast<uintptr_t>(a), *own(a_layout)},
+                {"B", reinterpret_cast<uintptr_t>(b), *own(b_layout)},
+                {"C", reinterpret_cast<uintptr_t>(c), *own(c_layout)},
+                {"D", reinterpret_cast<uintptr_t>(d), *own(d_layout)},
+                *static_cast<const float *>(alpha),
+                *static_cast<const float *>(beta),
+                workspace,
+                workspace_size,
+                pc};
     if (workspace_size && !workspace) return bad_matmul(pc, "a workspace of %zu bytes at NULL", workspace_size);
     if (algo) {
         Algo chosen;
         memcpy(&chosen, algo, sizeof chosen);
         if (workspace_size < chosen.promised.workspace)
-            return bad_matmul(pc, "a workspace of %zu bytes, but the algorithm was chosen for %zu", workspace_size, size_t(chosen.promised.workspace));
+            return bad_matmul(pc, "a workspace of %zu bytes, but the algorithm was chosen for %zu", workspace_size,
+                              size_t(chosen.promised.workspace));
         const Operand *all[] = {&p.a, &p.b, &p.c, &p.d};
         for (int i = 0; i < 4; i++)
             if (all[i]->address % chosen.promised.alignment[i] && !(i == 2 && p.beta == 0))
-                return bad_matmul(pc, "%s lies at %p, but the algorithm was chosen for addresses that are multiples of %u\n    -> lower "
-                                  "CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_%s_BYTES before asking for it", all[i]->name,
-                                  reinterpret_cast<void *>(all[i]->address), chosen.promised.alignment[i], all[i]->name);
+                return bad_matmul(pc,
+                                  "%s lies at %p, but the algorithm was chosen for addresses that are multiples of %u\n    -> lower "
+                                  "CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_%s_BYTES before asking for it",
+                                  all[i]->name, reinterpret_cast<void *>(all[i]->address), chosen.promised.alignment[i], all[i]->name);
     }
     enqueue(s, __func__, pc, [p] { multiply(p); });
     return CUBLAS_STATUS_SUCCESS;

@@ -12,6 +12,7 @@ dim3 blockDim, gridDim;
 #include "shared.h"   // shared memory and its red zones
 #include "races.h"    // bounds, uninitialised memory and races, access by access
 #include "fibers.h"   // threads, barriers, warp operations, atomics
+#include "async.h"    // copies to shared memory that run on by themselves
 #include "hooks.h"    // what the instrumented code calls; signals; the watchdog
 #include "streams.h"  // launches, streams, events, graphs
 #include "api.h"      // cudaMalloc and the rest

@@ -72,7 +72,8 @@ template <class... P> struct Launcher {
     size_t smem;
     cudaStream_t stream;
     __forceinline__ void operator()(P... args) const {
-        launch(reinterpret_cast<const void *>(kernel), name, grid, block, smem, stream, new CallOf<P...>(kernel, args...), sizeof(CallOf<P...>));
+        launch(reinterpret_cast<const void *>(kernel), name, grid, block, smem, stream, new CallOf<P...>(kernel, args...),
+               sizeof(CallOf<P...>));
     }
 };
 template <class... P>
@@ -113,7 +114,15 @@ constexpr int fragment_element(unsigned lane, int i) { return i * 32 + int((lane
 // Reports an address or a leading dimension (elements of `size` bytes, at least `least`) that wmma does not take.
 void check_fragment(const void *p, unsigned ld, size_t size, unsigned least);
 
-enum AtomicOp { ATOMIC_ADD, ATOMIC_MIN, ATOMIC_MAX, ATOMIC_AND, ATOMIC_OR, ATOMIC_XOR, ATOMIC_EXCHANGE, ATOMIC_CAS, ATOMIC_INC, ATOMIC_DEC };
+// For code that uses cp.async through inline PTX, as the bodies of its functions on the CPU: starts a copy of 4, 8 or 16 bytes to
+// shared memory (zeros where not valid); closes a group of this thread's copies; waits for all its groups but the `left` latest.
+void copy_async(void *shared, const void *global, size_t size, bool valid);
+void copies_commit();
+void copies_wait(unsigned left);
+
+enum AtomicOp {
+    ATOMIC_ADD, ATOMIC_MIN, ATOMIC_MAX, ATOMIC_AND, ATOMIC_OR, ATOMIC_XOR, ATOMIC_EXCHANGE, ATOMIC_CAS, ATOMIC_INC, ATOMIC_DEC
+};
 enum AtomicType { ATOMIC_I32, ATOMIC_U32, ATOMIC_U64, ATOMIC_F32, ATOMIC_F64 };
 // *address = op(*address, value); returns the old value. compare is for ATOMIC_CAS.
 uint64_t atomic(AtomicOp op, AtomicType type, void *address, uint64_t value, uint64_t compare);
@@ -122,6 +131,11 @@ void fence(bool whole_device);
 
 // The build with checks announces itself before main.
 void set_checked();
+#if defined(__has_feature) // clang's way to say the same
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
 #ifdef __SANITIZE_THREAD__
 static const bool checked_build = (set_checked(), true);
 #endif
@@ -142,6 +156,8 @@ template <class T> constexpr AtomicType atomic_type() {
     if (std::is_floating_point<T>::value) return sizeof(T) == 4 ? ATOMIC_F32 : ATOMIC_F64;
     return sizeof(T) == 8 ? ATOMIC_U64 : std::is_signed<T>::value ? ATOMIC_I32 : ATOMIC_U32;
 }
+template <class T> __forceinline__ T smaller(T a, T b) { return b < a || a != a ? b : a; }
+template <class T> __forceinline__ T larger(T a, T b) { return a < b || a != a ? b : a; }
 template <class T> struct Same { using type = T; }; // a parameter that takes no part in finding T
 template <class T> using SameType = typename Same<T>::type;
 
@@ -171,7 +187,8 @@ __forceinline__ void __threadfence() { cuda_on_cpu::fence(true); }
 __forceinline__ void __threadfence_system() { cuda_on_cpu::fence(true); }
 __forceinline__ void __threadfence_block() { cuda_on_cpu::fence(false); }
 __forceinline__ void __trap() { cuda_on_cpu::trap(); }
-[[gnu::error("__activemask() depends on how the hardware happens to run: pass the mask of the lanes that you mean")]] unsigned __activemask();
+[[gnu::error("__activemask() depends on how the hardware happens to run: pass the mask of the lanes that you mean")]]
+unsigned __activemask();
 
 #define CUDA_ON_CPU_SHUFFLE(name, op, Argument) \
     template <class T> __forceinline__ T name(unsigned mask, T value, Argument argument, int width = 32) { \
@@ -240,17 +257,22 @@ template <class T> __forceinline__ void __stwt(T *p, cuda_on_cpu::SameType<T> va
 // ----------------------------------------------------------------------------
 // Mathematics. The fast versions are exact here: the rounding of a GPU's special function unit is not imitated.
 
-// CUDA's min and max take any two numbers; the result has the type of their sum.
-template <class A, class B, class = std::enable_if_t<std::is_arithmetic<A>::value && std::is_arithmetic<B>::value>>
-constexpr std::common_type_t<A, B> min(A a, B b) {
-    using T = std::common_type_t<A, B>;
-    return T(b) < T(a) || T(a) != T(a) ? T(b) : T(a);
-}
-template <class A, class B, class = std::enable_if_t<std::is_arithmetic<A>::value && std::is_arithmetic<B>::value>>
-constexpr std::common_type_t<A, B> max(A a, B b) {
-    using T = std::common_type_t<A, B>;
-    return T(a) < T(b) || T(a) != T(a) ? T(b) : T(a);
-}
+// CUDA's min and max, with its choice of types: other mixtures are ambiguous there, too. Of a NaN and a number, the number.
+#define CUDA_ON_CPU_MIN_MAX(A, B, T) \
+    __forceinline__ T min(A a, B b) { return cuda_on_cpu::smaller<T>(a, b); } \
+    __forceinline__ T max(A a, B b) { return cuda_on_cpu::larger<T>(a, b); }
+#define CUDA_ON_CPU_MIN_MAX_INTEGERS(T) \
+    CUDA_ON_CPU_MIN_MAX(T, T, T) CUDA_ON_CPU_MIN_MAX(unsigned T, unsigned T, unsigned T) \
+    CUDA_ON_CPU_MIN_MAX(T, unsigned T, unsigned T) CUDA_ON_CPU_MIN_MAX(unsigned T, T, unsigned T)
+CUDA_ON_CPU_MIN_MAX_INTEGERS(int)
+CUDA_ON_CPU_MIN_MAX_INTEGERS(long)
+CUDA_ON_CPU_MIN_MAX_INTEGERS(long long)
+CUDA_ON_CPU_MIN_MAX(float, float, float)
+CUDA_ON_CPU_MIN_MAX(double, double, double)
+CUDA_ON_CPU_MIN_MAX(float, double, double)
+CUDA_ON_CPU_MIN_MAX(double, float, double)
+#undef CUDA_ON_CPU_MIN_MAX_INTEGERS
+#undef CUDA_ON_CPU_MIN_MAX
 
 __forceinline__ float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 __forceinline__ float __frsqrt_rn(float x) { return float(1.0 / sqrt(double(x))); }
@@ -260,6 +282,8 @@ __forceinline__ float __fadd_rn(float x, float y) { return x + y; }
 __forceinline__ float __fsub_rn(float x, float y) { return x - y; }
 __forceinline__ float __fmul_rn(float x, float y) { return x * y; }
 __forceinline__ float __fdiv_rn(float x, float y) { return x / y; }
+__forceinline__ double __dadd_rn(double x, double y) { return x + y; }
+__forceinline__ double __dmul_rn(double x, double y) { return x * y; }
 __forceinline__ float __fmaf_rn(float x, float y, float z) { return fmaf(x, y, z); }
 __forceinline__ float __fdividef(float x, float y) { return x / y; }
 __forceinline__ float __expf(float x) { return expf(x); }

@@ -2,6 +2,8 @@
 The threads of a block as fibers of one CPU thread: each has its stack, and hands over only where it waits for others. The last
 one to come to a barrier or a warp operation completes it for all.
 */
+#include <ucontext.h>
+
 namespace cuda_on_cpu {
 
 constexpr size_t STACK = 128 << 10;
@@ -11,7 +13,7 @@ static Thread scheduler; // the stack that CUDA functions were called on
 // ----------------------------------------------------------------------------
 // Changing the stack
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(CUDA_ON_CPU_UCONTEXT)
 // Saves what a call must preserve and the stack pointer in *from, and goes on where `to` was saved.
 extern "C" void cuda_on_cpu_switch(void **from, void *to);
 asm(R"(
@@ -38,28 +40,25 @@ cuda_on_cpu_switch:
     .cfi_endproc
     .size cuda_on_cpu_switch, . - cuda_on_cpu_switch
 )");
-// A stack on which the first switch enters function.
-static void *new_stack(uintptr_t top, void (*function)()) {
+// The first switch to t enters function, on the stack below top.
+static void new_stack(Thread *t, uintptr_t top, void (*function)()) {
     uintptr_t *p = reinterpret_cast<uintptr_t *>(top / 16 * 16) - 1;
     *p = 0; // no caller: here a debugger's backtrace ends
     *--p = reinterpret_cast<uintptr_t>(function);
     for (int i = 0; i < 6; i++) *--p = 0;
-    return p;
+    t->stack_pointer = p;
 }
 static void switch_stack(Thread *from, Thread *to) { cuda_on_cpu_switch(&from->stack_pointer, to->stack_pointer); }
 #else
 // Other CPUs: the library's way, slower.
-#include <ucontext.h>
 static ucontext_t contexts[MAX_THREADS + 1];
 static ucontext_t *context_of(const Thread *t) { return &contexts[t == &scheduler ? MAX_THREADS : t->id]; }
-static int context_number; // of the one that is being made
-static void *new_stack(uintptr_t top, void (*function)()) {
-    ucontext_t *c = &contexts[context_number];
+static void new_stack(Thread *t, uintptr_t top, void (*function)()) {
+    ucontext_t *c = context_of(t);
     getcontext(c);
-    c->uc_stack.ss_sp = reinterpret_cast<void *>(top - STACK / 2);
-    c->uc_stack.ss_size = STACK / 2;
+    c->uc_stack.ss_size = STACK - PAGE * 2; // top may lie up to 2 pages lower than the end
+    c->uc_stack.ss_sp = reinterpret_cast<void *>(top - c->uc_stack.ss_size);
     makecontext(c, function, 0);
-    return nullptr;
 }
 static void switch_stack(Thread *from, Thread *to) { swapcontext(context_of(from), context_of(to)); }
 #endif
@@ -119,12 +118,16 @@ static void finish_barrier() {
         first = first ? first : t;
         count += int(t->value);
         if (t->op != first->op || (t->site != first->site && t->site && first->site))
-            report("divergent barrier", t, t->pc, "waits here, while thread (%u,%u,%u) waits at another barrier, %s\n    -> all threads of a block "
-                   "must come to the same __syncthreads()", first->index.x, first->index.y, first->index.z, source_line(first->pc).c_str());
+            report("divergent barrier", t, t->pc,
+                   "waits here, while thread (%u,%u,%u) waits at another barrier, %s\n    -> all threads of a block "
+                   "must come to the same __syncthreads()",
+                   first->index.x, first->index.y, first->index.z, source_line(first->pc).c_str());
     }
     if (gone)
-        report("divergent barrier", first, first->pc, "waits here, but thread (%u,%u,%u) has returned from the kernel\n    -> let threads with nothing "
-               "to do skip the work, not the barriers", gone->index.x, gone->index.y, gone->index.z);
+        report("divergent barrier", first, first->pc,
+               "waits here, but thread (%u,%u,%u) has returned from the kernel\n    -> let threads with nothing "
+               "to do skip the work, not the barriers",
+               gone->index.x, gone->index.y, gone->index.z);
     for (uint32_t i = 0; i < block_size; i++) {
         Thread *t = &threads[i];
         t->result = t->op == BARRIER_OR ? count != 0 : t->op == BARRIER_AND ? count == int(block_size - exited) : uint64_t(count);
@@ -171,7 +174,8 @@ static int source_lane(const Thread *t) {
 }
 static uint64_t reduce(int op, uint64_t a, uint64_t b) {
     switch (op) {
-    case BALLOT: case REDUCE_OR: return a | b;
+    case BALLOT:
+    case REDUCE_OR: return a | b;
     case REDUCE_AND: return a & b;
     case REDUCE_XOR: return a ^ b;
     case REDUCE_MIN: return std::min(a, b);
@@ -181,9 +185,10 @@ static uint64_t reduce(int op, uint64_t a, uint64_t b) {
     default: return uint32_t(a + b);
     }
 }
-static const char *const warp_op_names[] = {"__syncwarp", "__shfl_sync", "__shfl_up_sync", "__shfl_down_sync", "__shfl_xor_sync",
-    "__ballot_sync", "__reduce_add_sync", "__reduce_min_sync", "__reduce_min_sync", "__reduce_max_sync", "__reduce_max_sync",
-    "__reduce_and_sync", "__reduce_or_sync", "__reduce_xor_sync", "load_matrix_sync", "store_matrix_sync", "mma_sync", "fill_fragment"};
+static const char *const warp_op_names[] = {
+    "__syncwarp",        "__shfl_sync",       "__shfl_up_sync",    "__shfl_down_sync",  "__shfl_xor_sync",   "__ballot_sync",
+    "__reduce_add_sync", "__reduce_min_sync", "__reduce_min_sync", "__reduce_max_sync", "__reduce_max_sync", "__reduce_and_sync",
+    "__reduce_or_sync",  "__reduce_xor_sync", "load_matrix_sync",  "store_matrix_sync", "mma_sync",          "fill_fragment"};
 static void multiply_fragments(Thread *warp_threads);
 
 static void finish_warp(Thread *warp_threads, unsigned lanes) {
@@ -193,14 +198,16 @@ static void finish_warp(Thread *warp_threads, unsigned lanes) {
         Thread *t = warp_threads + lane;
         if (!(lanes >> lane & 1)) continue;
         if (t->op != leader->op) {
-            report("divergent warp", t, t->pc, "comes with %s, while lane %u waits for %s at %s\n    -> all lanes of the mask must do the same",
-                   warp_op_names[t->op], leader->lane(), warp_op_names[leader->op], source_line(leader->pc).c_str());
+            report("divergent warp", t, t->pc,
+                   "comes with %s, while lane %u waits for %s at %s\n    -> all lanes of the mask must do the same", warp_op_names[t->op],
+                   leader->lane(), warp_op_names[leader->op], source_line(leader->pc).c_str());
             give_up();
         }
         uint64_t value = t->op == BALLOT ? t->value << lane : t->value;
         total = t == leader ? value : reduce(t->op, total, value);
         if ((t->op == MATRIX_LOAD || t->op == MATRIX_STORE) && (t->value != leader->value || t->argument != leader->argument))
-            report("divergent warp", t, t->pc, "%s with another address or leading dimension than lane %u", warp_op_names[t->op], leader->lane());
+            report("divergent warp", t, t->pc, "%s with another address or leading dimension than lane %u", warp_op_names[t->op],
+                   leader->lane());
     }
     for (unsigned lane = 0; lane < 32; lane++) {
         Thread *t = warp_threads + lane;
@@ -211,8 +218,10 @@ static void finish_warp(Thread *warp_threads, unsigned lanes) {
         bool there = lanes >> source & 1;
         t->result = there ? warp_threads[source].value : ~uint64_t(0);
         if (!there)
-            report("bad shuffle", t, t->pc, "%s reads from lane %d, which %s\n    -> the value is undefined on a GPU: change the mask (0x%08x), or keep "
-                   "the lane in", warp_op_names[t->op], source, t->mask >> source & 1 ? "has returned from the kernel" : "is not in the mask", t->mask);
+            report("bad shuffle", t, t->pc,
+                   "%s reads from lane %d, which %s\n    -> the value is undefined on a GPU: change the mask (0x%08x), or keep "
+                   "the lane in",
+                   warp_op_names[t->op], source, t->mask >> source & 1 ? "has returned from the kernel" : "is not in the mask", t->mask);
     }
     if (leader->op == MATRIX_MULTIPLY) multiply_fragments(warp_threads);
     if (checked && leader->op == SYNCWARP) synchronised_warp(warp_threads, lanes);
@@ -224,8 +233,10 @@ uint64_t warp(WarpOp op, unsigned mask, uint64_t value, int argument, int width)
     enter(CALLER);
     Thread *t = current, *warp_threads = threads + t->id / 32 * 32;
     if (!(mask >> t->lane() & 1) || width < 1 || width > 32 || (width & (width - 1)) || (op >= MATRIX_LOAD && mask != ~0u)) {
-        report("bad shuffle", t, t->pc, "%s by lane %u with mask 0x%08x and width %d\n    -> the mask must hold the lane itself, the width be a power of 2 "
-               "up to 32", warp_op_names[op], t->lane(), mask, width);
+        report("bad shuffle", t, t->pc,
+               "%s by lane %u with mask 0x%08x and width %d\n    -> the mask must hold the lane itself, the width be a power of 2 "
+               "up to 32",
+               warp_op_names[op], t->lane(), mask, width);
         give_up();
     }
     t->op = op;
@@ -256,8 +267,10 @@ static void stuck() {
         size_t place = line.find(" waits");
         if (where.find(line.substr(place)) == std::string::npos) where += "\n    " + line;
     }
-    report("deadlock", first, first->pc, "the threads of this block wait for each other:%s\n    -> all lanes of a mask must come to the warp operation, all "
-           "threads of a block to __syncthreads()", where.c_str());
+    report("deadlock", first, first->pc,
+           "the threads of this block wait for each other:%s\n    -> all lanes of a mask must come to the warp operation, all "
+           "threads of a block to __syncthreads()",
+           where.c_str());
     give_up();
 }
 
@@ -289,21 +302,21 @@ static void fibers_init() {
     }
 }
 
+static void async_begin_block();
+
 static void run_block(uint32_t number) {
     block_number = number;
     blockIdx = {number % gridDim.x, number / gridDim.x % gridDim.y, number / gridDim.x / gridDim.y};
     shared_begin_block();
+    async_begin_block();
     if (checked) races_begin_block();
     at_barrier = exited = ready_first = ready_count = 0;
     for (uint32_t i = 0; i < block_size; i++) {
         Thread *t = &threads[i];
         t->index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
         t->calls->clear();
-#if !defined(__x86_64__)
-        context_number = int(i);
-#endif
         // Not all stacks at the same place within a page: they would compete for the same lines of the cache.
-        t->stack_pointer = new_stack(stacks + (i + 1) * (STACK + PAGE) - i % 32 * 192, reinterpret_cast<void (*)()>(thread_main));
+        new_stack(t, stacks + (i + 1) * (STACK + PAGE) - i % 32 * 192, reinterpret_cast<void (*)()>(thread_main));
     }
     make_all_ready(0, block_size, [](Thread *) { return true; });
     current = &scheduler;

@@ -4,7 +4,6 @@ Where the runtime hears of what the kernels do: the functions that -fsanitize=th
 #include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <ucontext.h>
 
 namespace cuda_on_cpu {
 
@@ -25,7 +24,8 @@ static std::string describe(uintptr_t address) {
     char text[160];
     if (address - shared_base < SHARED_ARENA) {
         const SharedArray *a = shared_array_at(address);
-        snprintf(text, sizeof text, "%s (%zu bytes of shared memory), byte %zu", a->name, size_t(a->end - a->begin), size_t(address - a->begin));
+        snprintf(text, sizeof text, "%s (%zu bytes of shared memory), byte %zu", a->name, size_t(a->end - a->begin),
+                 size_t(address - a->begin));
         return text;
     }
     const Allocation *a = allocation_at(address);
@@ -50,8 +50,8 @@ static Cell *cells_of(uintptr_t address, size_t size, bool write, uintptr_t pc, 
         *written_since = block_first;
         if (address >= a->begin && address + size <= a->end) return shared_cells + (address - shared_base) / 2;
         refused = address;
-        report("shared out of bounds", current, pc, "%s %zu bytes of shared memory, %zd bytes past the beginning of %s, which has %zu", does, size,
-               ssize_t(address - a->begin), a->name, size_t(a->end - a->begin));
+        report("shared out of bounds", current, pc, "%s %zu bytes of shared memory, %zd bytes past the beginning of %s, which has %zu",
+               does, size, ssize_t(address - a->begin), a->name, size_t(a->end - a->begin));
         return nullptr;
     }
     uintptr_t arguments = reinterpret_cast<uintptr_t>(kernel->call.get());
@@ -59,8 +59,8 @@ static Cell *cells_of(uintptr_t address, size_t size, bool write, uintptr_t pc, 
                (address >= reinterpret_cast<uintptr_t>(__executable_start) && address < reinterpret_cast<uintptr_t>(end));
     if (own || is_pinned(address, size)) return nullptr;
     refused = address;
-    report("host pointer", current, pc, "%s %zu bytes at 0x%zx, which is %s\n    -> kernels may follow only pointers from cudaMalloc", does, size,
-           size_t(address), address < PAGE ? "a null pointer" : "the host's memory");
+    report("host pointer", current, pc, "%s %zu bytes at 0x%zx, which is %s\n    -> kernels may follow only pointers from cudaMalloc",
+           does, size, size_t(address), address < PAGE ? "a null pointer" : "the host's memory");
     return nullptr;
 }
 
@@ -97,6 +97,9 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
     uintptr_t pc = interrupted_at(context);
     const Allocation *a = allocation_at(address);
     if (!in_kernel) {
+        void *callers[32]; // for a fault within a function of the library
+        int n = backtrace(callers, 32);
+        for (int i = 0; i < n && !find_source_line(pc).outside; i++) pc = reinterpret_cast<uintptr_t>(callers[i]);
         fprintf(stderr, "cuda_on_cpu: device pointer on host: host code\n    at %s\n    touches device memory, %s\n"
                         "    -> copy it with cudaMemcpy first, and wait for the copy\n", source_line(pc).c_str(),
                 a ? place_in(*a, address).c_str() : "far from what cudaMalloc returned");
@@ -128,8 +131,10 @@ static void on_watchdog(int, siginfo_t *, void *context) {
         again = 0;
         return;
     }
-    report("endless loop", current, interrupted_at(context), "the kernel has run for %g s\n    -> a loop that does not end, or one that waits for "
-           "another thread without a barrier; CUDA_ON_CPU_WATCHDOG=seconds allows more", settings.watchdog);
+    report("endless loop", current, interrupted_at(context),
+           "the kernel has run for %g s\n    -> a loop that does not end, or one that waits for another thread without a barrier; "
+           "CUDA_ON_CPU_WATCHDOG=seconds allows more",
+           settings.watchdog);
     give_up();
 }
 
@@ -198,7 +203,8 @@ void __tsan_vptr_read(void **) {}
 #define HOOK(name, size, write) \
     void __tsan_##name(void *p) { cuda_on_cpu::touched(p, size, write, CALLER); }
 #define HOOKS(size) \
-    HOOK(read##size, size, false) HOOK(write##size, size, true) HOOK(unaligned_read##size, size, false) HOOK(unaligned_write##size, size, true) \
+    HOOK(read##size, size, false) HOOK(write##size, size, true) \
+    HOOK(unaligned_read##size, size, false) HOOK(unaligned_write##size, size, true) \
     HOOK(volatile_read##size, size, false) HOOK(volatile_write##size, size, true)
 HOOKS(1) HOOKS(2) HOOKS(4) HOOKS(8) HOOKS(16)
 #undef HOOKS
@@ -231,8 +237,10 @@ void __ubsan_handle_type_mismatch_v1(const CudaOnCpuMismatch *data, uintptr_t ad
     if (address % (size_t(1) << data->log_alignment) == 0) return;
     refused = address;
     misaligned = true;
-    report("misaligned access", kernel ? current : nullptr, CALLER, "address 0x%zx for type %s, which needs a multiple of %d", size_t(address),
-           data->type->name, 1 << data->log_alignment);
+    report("misaligned access", kernel ? current : nullptr, CALLER, "address 0x%zx for type %s, which needs a multiple of %d",
+           size_t(address), data->type->name, 1 << data->log_alignment);
 }
-void __ubsan_handle_type_mismatch_v1_abort(const CudaOnCpuMismatch *data, uintptr_t address) { __ubsan_handle_type_mismatch_v1(data, address); }
+void __ubsan_handle_type_mismatch_v1_abort(const CudaOnCpuMismatch *data, uintptr_t address) {
+    __ubsan_handle_type_mismatch_v1(data, address);
+}
 }

@@ -8,17 +8,18 @@ namespace cuda_on_cpu {
 
 constexpr size_t DEVICE_RANGE = size_t(256) << 30, PAGE = 4096, ALIGNMENT = 256;
 
-static uintptr_t device_base, device_top; // reserved range; first address not yet given out
-static size_t device_used;                // bytes allocated now
+static uintptr_t device_base, device_top;  // reserved range; first address not yet given out
+static size_t device_used;                 // bytes allocated now
 static std::deque<Allocation> allocations; // by address
-static uint32_t *page_owner;              // for each page of the range: number of its allocation + 1
+static uint32_t *page_owner;               // for each page of the range: number of its allocation + 1
 static std::map<uintptr_t, size_t> pinned; // cudaMallocHost
 static Allocation *open_allocations;
 
 static void *reserve(size_t n, int protection) {
     void *p = mmap(nullptr, n, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p != MAP_FAILED) return p;
-    fprintf(stderr, "cuda_on_cpu: cannot reserve %zu GiB of addresses\n  -> raise `ulimit -v`, or set vm.overcommit_memory to 0\n", n >> 30);
+    fprintf(stderr, "cuda_on_cpu: cannot reserve %zu GiB of addresses\n  -> raise `ulimit -v`, or set vm.overcommit_memory to 0\n",
+            n >> 30);
     exit(1);
 }
 static void memory_init() {
@@ -64,12 +65,15 @@ static void *device_allocate(size_t n, uintptr_t pc) {
     size_t rounded = (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT, pages = (rounded + PAGE - 1) / PAGE;
     if (n > settings.device_memory || device_used + rounded > settings.device_memory) return nullptr;
     if (device_top + (pages + 2) * PAGE > device_base + DEVICE_RANGE) {
-        fprintf(stderr, "cuda_on_cpu: all %zu GiB of addresses are used up: they are never given out twice, so that a pointer to freed memory "
-                        "stays wrong\n  -> allocate once, not in a loop\n", DEVICE_RANGE >> 30);
+        fprintf(stderr,
+                "cuda_on_cpu: all %zu GiB of addresses are used up: they are never given out twice, so that a pointer to freed memory "
+                "stays wrong\n  -> allocate once, not in a loop\n",
+                DEVICE_RANGE >> 30);
         exit(1);
     }
     uintptr_t first = device_top, begin = first + pages * PAGE - rounded;
-    allocations.push_back({begin, begin + n, false, pc, 0, false, nullptr});
+    allocations.push_back({begin, begin + n, false, pc, 0, {}, false, nullptr});
+    callers_of(pc, allocations.back().callers, 2);
     // The page behind it belongs to this allocation, too; the page before to the last one.
     if (allocations.size() == 1) page_owner[0] = 1;
     for (uintptr_t p = first; p <= first + pages * PAGE; p += PAGE) page_owner[(p - device_base) / PAGE] = uint32_t(allocations.size());
@@ -111,7 +115,10 @@ static std::string place_in(const Allocation &a, uintptr_t address) {
     const char *side = address >= a.end ? "past the end of" : address < a.begin ? "before" : "into";
     size_t distance = address >= a.end ? address - a.end : address < a.begin ? a.begin - address : address - a.begin;
     snprintf(text, sizeof text, "%zu bytes %s the %zu bytes from cudaMalloc at ", distance, side, size_t(a.end - a.begin));
-    return text + source_line(a.pc) + (a.freed ? ", freed at " + source_line(a.freed_pc) : "");
+    std::string lines = source_line(a.pc);
+    for (uintptr_t caller : a.callers)
+        if (caller && find_source_line(caller).outside) lines += ", called at " + source_line(caller);
+    return text + lines + (a.freed ? ", freed at " + source_line(a.freed_pc) : "");
 }
 
 static bool check_device_bytes(const void *p, size_t n, const char *function, const char *argument, uintptr_t pc) {
@@ -120,12 +127,10 @@ static bool check_device_bytes(const void *p, size_t n, const char *function, co
     if (!n) return true;
     if (!a)
         report("host pointer", nullptr, pc, "%s: %s = %p is no device memory\n    -> pass what cudaMalloc returned", function, argument, p);
-    else if (a->freed)
-        report("use after free", nullptr, pc, "%s: %s points %s", function, argument, place_in(*a, address).c_str());
+    else if (a->freed) report("use after free", nullptr, pc, "%s: %s points %s", function, argument, place_in(*a, address).c_str());
     else if (address < a->begin || address >= a->end || n > a->end - address)
         report("out of bounds", nullptr, pc, "%s: %s: %zu bytes beginning %s", function, argument, n, place_in(*a, address).c_str());
-    else
-        return true;
+    else return true;
     return false;
 }
 

@@ -15,7 +15,7 @@ write the same value are left in peace.
 namespace cuda_on_cpu {
 
 struct Access {
-    uint32_t segment; // 0: none
+    uint32_t segment;                // 0: none
     uint32_t pc : 31, is_atomic : 1; // pc: counted from the beginning of the program
 };
 struct Cell {
@@ -33,11 +33,11 @@ struct Release { // an atomic after a fence
 };
 struct Acquire {
     uintptr_t word;
-    uint32_t thread, segment;
+    uint32_t segment;
     size_t releases; // that many had happened
 };
 
-constexpr uint32_t HOST_SEGMENT = 1;
+constexpr uint32_t HOST_SEGMENT = 1, MAX_SEGMENTS = 1 << 26;
 static Cell *device_cells, *shared_cells;
 static uint32_t launch_first = HOST_SEGMENT + 1; // first segment of this launch
 static uint32_t block_first, barrier_floor;      // first of this block; last one before its last barrier
@@ -75,6 +75,7 @@ static void races_begin_launch() {
     if (launch_first > 3000000000u) renumber_segments();
 }
 static void races_begin_block() {
+    if (segments.size() > MAX_SEGMENTS) races_begin_launch(); // the blocks so far are forgotten
     block_first = newest_segment() + 1;
     barrier_floor = block_first - 1;
     acquires.clear();
@@ -109,23 +110,23 @@ static void fenced() {
     current->fence_floor = barrier_floor;
 }
 static void atomic_orders(uintptr_t word) {
-    if (!releases.empty()) acquires.push_back({word, current->id, segment_of(current), releases.size()});
+    if (!releases.empty()) acquires.push_back({word, segment_of(current), releases.size()});
     uint32_t own = current->last_segment;
     while (own && !segment_at(own).fenced) own = segment_at(own).previous;
     if (own) releases.push_back({word, block_number, current->id, current->fence_floor, own, barrier_floor});
 }
 
-// Whether segment s of this launch comes before what the running thread does now.
-static bool comes_before(uint32_t s) {
+// Whether segment s of this launch comes before what the running thread does now; in_block: by barriers of the block alone.
+static bool comes_before_in_block(uint32_t s) {
     const Segment &old = segment_at(s);
-    if (s >= block_first) {
-        if (s <= barrier_floor || old.thread == current->id) return true;
-        if (old.thread / 32 == current->id / 32 && s <= current->seen[old.thread % 32]) return true;
-    }
+    return s >= block_first && (s <= barrier_floor || old.thread == current->id ||
+                                (old.thread / 32 == current->id / 32 && s <= current->seen[old.thread % 32]));
+}
+static bool comes_before(uint32_t s) {
+    if (comes_before_in_block(s)) return true;
+    const Segment &old = segment_at(s);
     for (const Acquire &a : acquires) {
-        bool mine = a.thread == current->id || a.segment <= barrier_floor ||
-                    (a.thread / 32 == current->id / 32 && a.segment <= current->seen[a.thread % 32]);
-        if (!mine) continue;
+        if (!comes_before_in_block(a.segment)) continue;
         for (size_t i = 0; i < a.releases; i++) {
             const Release &r = releases[i];
             if (r.word != a.word || r.block != old.block) continue;
@@ -147,10 +148,16 @@ static void report_race(uintptr_t address, size_t size, bool write, bool is_atom
     bool same_block = s.block == block_number;
     report("race", current, pc,
            "%s %zu bytes of %s\n    unordered with block (%u,%u,%u), thread (%u,%u,%u), which %s them at %s\n    -> %s",
-           is_atomic ? "changes atomically" : write ? "writes" : "reads", size, describe(address).c_str(), k % g.x, k / g.x % g.y,
-           k / g.x / g.y, t % b.x, t / b.x % b.y, t / b.x / b.y, old.is_atomic ? "changed atomically" : old_write ? "wrote" : "read",
+           is_atomic ? "changes atomically"
+           : write   ? "writes"
+                     : "reads",
+           size, describe(address).c_str(), k % g.x, k / g.x % g.y, k / g.x / g.y, t % b.x, t / b.x % b.y, t / b.x / b.y,
+           old.is_atomic ? "changed atomically"
+           : old_write   ? "wrote"
+                         : "read",
            source_line(reinterpret_cast<uintptr_t>(__executable_start) + old.pc).c_str(),
-           !same_block ? "let each block write its own place; or, to hand it on, __threadfence() before an atomic that the other block does too"
+           !same_block
+               ? "let each block write its own place; or, to hand it on, __threadfence() before an atomic that the other block does too"
            : s.thread / 32 == current->id / 32 ? "__syncwarp() or __syncthreads() between the two lines"
                                                : "__syncthreads() between the two lines");
 }
@@ -207,15 +214,17 @@ static void access(uintptr_t address, size_t size, bool write, bool is_atomic, u
         } else {
             // Keep two readers that a later write could meet: of different warps rather than of one.
             Access *r = c->reader;
-            bool free0 = r[0].segment < launch_first || r[0].segment < written_since || comes_before(r[0].segment);
-            bool free1 = r[1].segment < launch_first || r[1].segment < written_since || comes_before(r[1].segment);
+            bool free0 = r[0].segment < launch_first || r[0].segment < written_since || comes_before_in_block(r[0].segment);
+            bool free1 = r[1].segment < launch_first || r[1].segment < written_since || comes_before_in_block(r[1].segment);
             if (free0) r[0] = now;
             else if (free1 || segment_at(r[0].segment).thread / 32 == segment_at(r[1].segment).thread / 32) r[1] = now;
         }
     }
     if (unwritten)
-        report("uninitialised read", current, pc, "%s %zu bytes of %s, which nothing has written\n    -> the values are arbitrary on a GPU; "
-               "here they are NaN (0xFF)", is_atomic ? "changes" : "reads", size, describe(address).c_str());
+        report("uninitialised read", current, pc,
+               "%s %zu bytes of %s, which nothing has written\n    -> the values are arbitrary on a GPU; "
+               "here they are NaN (0xFF)",
+               is_atomic ? "changes" : "reads", size, describe(address).c_str());
 }
 
 // ----------------------------------------------------------------------------
@@ -223,13 +232,15 @@ static void access(uintptr_t address, size_t size, bool write, bool is_atomic, u
 
 static void written_by_host(uintptr_t address, size_t n) {
     if (!checked || !n) return;
-    for (uintptr_t i = (address - device_base) / 2; i <= (address + n - 1 - device_base) / 2; i++) device_cells[i] = {{HOST_SEGMENT, 0, 0}, {}};
+    for (uintptr_t i = (address - device_base) / 2; i <= (address + n - 1 - device_base) / 2; i++)
+        device_cells[i] = {{HOST_SEGMENT, 0, 0}, {}};
 }
 // What was never written stays so when it is copied.
 static void copied_by_host(uintptr_t to, uintptr_t from, size_t n) {
     if (!checked) return;
     for (size_t i = 0; i < n; i += 2)
-        device_cells[(to + i - device_base) / 2] = {{device_cells[(from + i - device_base) / 2].writer.segment ? HOST_SEGMENT : 0, 0, 0}, {}};
+        device_cells[(to + i - device_base) / 2] = {{device_cells[(from + i - device_base) / 2].writer.segment ? HOST_SEGMENT : 0, 0, 0},
+                                                    {}};
 }
 // First byte of [address, address + n) that was never written, n if there is none.
 static size_t first_unwritten(uintptr_t address, size_t n) {

@@ -125,11 +125,18 @@ static const SourceLine &find_source_line(uintptr_t pc) {
 }
 static std::string source_line(uintptr_t pc) { return find_source_line(pc).text; }
 
+static int callers_of(uintptr_t pc, uintptr_t *callers, int most) {
+    void *stack[32];
+    int n = backtrace(stack, 32), i = 0, count = 0;
+    while (i < n && reinterpret_cast<uintptr_t>(stack[i]) != pc) i++;
+    for (i++; i < n && count < most; i++) callers[count++] = reinterpret_cast<uintptr_t>(stack[i]);
+    return count;
+}
+
 // ----------------------------------------------------------------------------
 // Reports
 
 static int reports;
-static bool leaving;
 
 static std::string kernel_name() {
     std::string name = kernel->name;
@@ -151,17 +158,16 @@ static void report(const char *what, const Thread *thread, uintptr_t pc, const c
     std::vector<SourceLine> lines = {find_source_line(pc)};
     for (size_t i = thread && thread->calls ? thread->calls->size() : 0; i-- > 1;) lines.push_back(find_source_line((*thread->calls)[i]));
     if (!kernel) { // the functions around pc, if it is still on the stack
-        void *callers[32];
-        int n = backtrace(callers, 32), i = 0;
-        while (i < n && reinterpret_cast<uintptr_t>(callers[i]) != pc) i++;
-        for (i++; i < n; i++) lines.push_back(find_source_line(reinterpret_cast<uintptr_t>(callers[i])));
+        uintptr_t callers[16];
+        int n = callers_of(pc, callers, 16);
+        for (int i = 0; i < n; i++) lines.push_back(find_source_line(callers[i]));
     }
     size_t top = 0;
     while (top < lines.size() && !lines[top].outside) top++;
     if (top == lines.size()) top = 0;
     std::string line = lines[top].text;
     // The same thing again, from another thread or from a copy of the code that the compiler made
-    if (seen[std::string(what) + line + format]++ && !leaving) return;
+    if (seen[std::string(what) + line + format]++) return;
     if (reports++ >= settings.max_reports) {
         if (reports == settings.max_reports + 1) fprintf(stderr, "cuda_on_cpu: more reports follow that are not shown\n");
         return;

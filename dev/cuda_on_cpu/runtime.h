@@ -24,7 +24,7 @@ Everything lives on one CPU thread: the one that calls the CUDA functions.
 namespace cuda_on_cpu {
 
 // ----------------------------------------------------------------------------
-// Settings, from the environment (settings.h)
+// Settings, from the environment (report.h)
 
 enum Order { FORWARD, REVERSE, RANDOM };
 struct Settings {
@@ -39,7 +39,7 @@ struct Settings {
 static Settings settings;
 static bool checked; // the kernels were compiled with -fsanitize=thread
 
-// A permutation of n things in the order of the settings is drawn from here.
+// What random schedules are drawn from: the same numbers at each launch.
 static uint64_t random_state;
 static uint32_t random_below(uint32_t n) {
     random_state = random_state * 6364136223846793005u + 1442695040888963407u;
@@ -82,9 +82,9 @@ struct Kernel {
     std::shared_ptr<const Call> call;
     size_t call_size;
 };
-static const Kernel *kernel;  // NULL while host code runs
+static const Kernel *kernel; // NULL while host code runs
 static Thread threads[MAX_THREADS];
-static Thread *current;       // the running one
+static Thread *current; // the running one
 static uint32_t block_size, block_number;
 
 // ----------------------------------------------------------------------------
@@ -96,6 +96,8 @@ static void report(const char *what, const Thread *thread, uintptr_t pc, const c
 [[noreturn]] static void give_up(); // flush and leave, after a report that nothing can go on from
 constexpr int EXIT_REPORTED = 70;
 static std::string source_line(uintptr_t pc); // "file.cu:12 (function)"
+// Return addresses of the functions around pc, innermost first, if pc is on the stack of host code; how many.
+static int callers_of(uintptr_t pc, uintptr_t *callers, int most);
 
 #define CALLER reinterpret_cast<uintptr_t>(__builtin_return_address(0))
 
@@ -106,6 +108,7 @@ struct Allocation {
     uintptr_t begin, end; // end: of what was asked for
     bool freed;
     uintptr_t pc, freed_pc; // of cudaMalloc, cudaFree
+    uintptr_t callers[2];   // of the function that called cudaMalloc
     bool open;              // may be touched now
     Allocation *next_open;
 };

@@ -33,18 +33,25 @@ static void shared_begin_block() {
     add_shared_array(nullptr, "dynamic shared memory", kernel->smem);
 }
 
+// What a block may have at most, once it was asked for.
+static size_t max_shared() { return settings.arch == 80 ? 163 << 10 : 227 << 10; }
+
 void *shared_array(const void *site, const char *name, size_t size) {
     for (const SharedArray &a : shared_arrays)
         if (a.site == site) return reinterpret_cast<void *>(a.begin);
     static_shared += size;
     if (static_shared > MAX_STATIC_SHARED)
-        report("bad launch", current, CALLER, "SHARED arrays take %zu bytes; a block has %zu for them\n    -> DYN_SHARED has more", static_shared,
-               MAX_STATIC_SHARED);
+        report("bad launch", current, CALLER, "SHARED arrays take %zu bytes; a block has %zu for them\n    -> DYN_SHARED has more",
+               static_shared, MAX_STATIC_SHARED);
+    else if (static_shared + kernel->smem > max_shared())
+        report("bad launch", current, CALLER, "SHARED arrays of %zu bytes beside %zu of dynamic shared memory; a block has %zu",
+               static_shared, kernel->smem, max_shared());
     return add_shared_array(site, name, size);
 }
 void *dynamic_shared() {
     if (!kernel->smem)
-        report("bad launch", current, CALLER, "DYN_SHARED in a kernel that was launched with 0 bytes of it\n    -> LAUNCH's fourth argument");
+        report("bad launch", current, CALLER,
+               "DYN_SHARED in a kernel that was launched with 0 bytes of it\n    -> LAUNCH's fourth argument");
     return reinterpret_cast<void *>(shared_arrays[0].begin);
 }
 

@@ -51,8 +51,10 @@ static CUstream_st *stream_of(cudaStream_t s, const char *function, uintptr_t pc
 // True after a report: function may not be called while a stream records a graph.
 static bool illegal_in_capture(const char *function, uintptr_t pc) {
     if (captures.empty()) return false;
-    report("illegal in capture", nullptr, pc, "%s while a stream records a graph\n    -> call it before cudaStreamBeginCapture or after "
-           "cudaStreamEndCapture", function);
+    report("illegal in capture", nullptr, pc,
+           "%s while a stream records a graph\n    -> call it before cudaStreamBeginCapture or after "
+           "cudaStreamEndCapture",
+           function);
     failed(cudaErrorStreamCaptureUnsupported);
     return true;
 }
@@ -104,9 +106,8 @@ static void enqueue(CUstream_st *s, const char *function, uintptr_t pc, std::fun
 
 static std::map<const void *, size_t> dynamic_shared_limits; // cudaFuncSetAttribute
 
-static size_t max_shared() { return settings.arch == 80 ? 163 << 10 : 227 << 10; }
-
-void launch(const void *function, const char *name, dim3 grid, dim3 block, size_t smem, cudaStream_t stream, const Call *call, size_t call_size) {
+void launch(const void *function, const char *name, dim3 grid, dim3 block, size_t smem, cudaStream_t stream, const Call *call,
+            size_t call_size) {
     uintptr_t pc = CALLER;
     std::shared_ptr<const Call> owned(call);
     CUstream_st *s = stream_of(stream, name, pc);
@@ -114,16 +115,18 @@ void launch(const void *function, const char *name, dim3 grid, dim3 block, size_
     const char *wrong = nullptr, *advice = "";
     uint64_t n = uint64_t(block.x) * block.y * block.z;
     size_t allowed = dynamic_shared_limits.count(function) ? dynamic_shared_limits[function] : MAX_STATIC_SHARED;
-    if (n < 1 || n > MAX_THREADS || block.x > 1024 || block.y > 1024 || block.z > 64) wrong = "a block has 1 to 1024 threads, at most 64 in z";
+    if (n < 1 || n > MAX_THREADS || block.x > 1024 || block.y > 1024 || block.z > 64)
+        wrong = "a block has 1 to 1024 threads, at most 64 in z";
     if (grid.x < 1 || grid.x > 0x7fffffff || grid.y < 1 || grid.y > 65535 || grid.z < 1 || grid.z > 65535)
         wrong = "a grid has at least 1 block in each direction, at most 2147483647 in x and 65535 in y and z";
     if (smem > allowed) {
         wrong = smem > max_shared() ? "a block has less shared memory" : "more than 48 KB of dynamic shared memory must be asked for";
-        advice = smem > max_shared() ? "" : "\n    -> cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) first";
+        advice =
+            smem > max_shared() ? "" : "\n    -> cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) first";
     }
     if (wrong) {
-        report("bad launch", nullptr, pc, "%s: grid (%u,%u,%u), block (%u,%u,%u), %zu bytes of shared memory: %s%s", name, grid.x, grid.y, grid.z,
-               block.x, block.y, block.z, smem, wrong, advice);
+        report("bad launch", nullptr, pc, "%s: grid (%u,%u,%u), block (%u,%u,%u), %zu bytes of shared memory: %s%s", name, grid.x, grid.y,
+               grid.z, block.x, block.y, block.z, smem, wrong, advice);
         failed(cudaErrorInvalidConfiguration);
         return;
     }
@@ -223,7 +226,8 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     return cudaSuccess;
 }
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t first, cudaEvent_t last) {
-    if (*first->seconds <= 0 || *last->seconds <= 0) return failed(first->stream && last->stream ? cudaErrorNotReady : cudaErrorInvalidResourceHandle);
+    if (*first->seconds <= 0 || *last->seconds <= 0)
+        return failed(first->stream && last->stream ? cudaErrorNotReady : cudaErrorInvalidResourceHandle);
     *ms = float((*last->seconds - *first->seconds) * 1e3);
     return cudaSuccess;
 }
@@ -235,8 +239,9 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
     CUstream_st *s = stream_of(stream, __func__, CALLER);
     if (!s) return failed(cudaErrorInvalidResourceHandle);
     if (s == &default_stream || s->capture) {
-        report("illegal in capture", nullptr, CALLER, "cudaStreamBeginCapture: %s", s->capture ? "the stream records already" :
-               "the default stream cannot record\n    -> make a stream with cudaStreamCreateWithFlags");
+        report("illegal in capture", nullptr, CALLER, "cudaStreamBeginCapture: %s",
+               s->capture ? "the stream records already"
+                          : "the default stream cannot record\n    -> make a stream with cudaStreamCreateWithFlags");
         return failed(cudaErrorStreamCaptureUnsupported);
     }
     s->capture = new CUgraph_st{{}, {s}};
@@ -255,7 +260,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
         each->capture = nullptr;
     }
     if (unjoined) {
-        report("illegal in capture", nullptr, CALLER, "cudaStreamEndCapture: a stream that joined the capture has work that nobody waits for\n"
+        report("illegal in capture", nullptr, CALLER,
+               "cudaStreamEndCapture: a stream that joined the capture has work that nobody waits for\n"
                "    -> cudaEventRecord there, and cudaStreamWaitEvent on the stream that began");
         delete g;
         return failed(cudaErrorStreamCaptureUnjoined);

@@ -1,4 +1,4 @@
-// Every operation of the `cpu` table, at each instruction set this machine has, against ops_ref.h: odd shapes,
+// Every operation of every backend (backends.h) against ops_ref.h: odd shapes,
 // a tolerance table that says where each tolerance comes from, an error of 1 % and a NaN planted in every
 // comparison; gradients against finite differences; and the promise that no bit depends on batching, threads or
 // pages. The products are in test_matmul.h, log-probabilities and sampling in test_ops_output.h.
@@ -7,6 +7,7 @@
 
 #include "llmc/threads.h" // omp_set_num_threads
 
+#include "dev/test/backends.h" // test_backends
 #include "dev/test/test.h"
 #include "llmc/ops_cpu.h" // cpu_levels, cpu_ops_for, cpu_kv_page
 #include "llmc/ops_ref.h" // ops_ref_init, ref_kv_at
@@ -300,14 +301,19 @@ void scene_run_free(SceneRun *r, const Ops *ops) {
     free(r->dv);
 }
 
-// element d of the key and the value at a slot, as cpu (see ops_cpu_rows.h) and as ref keep them
+// The key and the value at a slot as cpu (see ops_cpu_rows.h), cuda (see rope.cuh) and ref keep them: element d.
+float scene_key(const Ops *ops, SceneRun *r, int page, int h, int offset, int d) {
+    if (strcmp(ops->name, "cuda") == 0) return bf16_to_f32(cpu_kv_page(r->kv.k, &r->kv, 1, page, h)[offset * r->kv.HD + d]);
+    return bf16_to_f32(cpu_kv_page(r->kv.k, &r->kv, 1, page, h)[d * KV_PAGE + offset]);
+}
+
 void scene_check_cache(const Ops *ops, SceneRun *got, SceneRun *want, const Scene *c, const char *shape) {
     size_t n = (size_t)c->n_writes * c->NKV * c->HD, i = 0;
     float *x[4];
     for (int j = 0; j < 4; j++) x[j] = (float *)xmalloc((n + 1) * sizeof(float));
     for (int write = 0; write < c->n_writes; write++) for (int h = 0; h < c->NKV; h++) for (int d = 0; d < c->HD; d++, i++) {
         int slot = c->write_slot[write], page = slot / KV_PAGE, offset = slot % KV_PAGE;
-        x[0][i] = bf16_to_f32(cpu_kv_page(got->kv.k, &got->kv, 1, page, h)[d * KV_PAGE + offset]);
+        x[0][i] = scene_key(ops, got, page, h, offset, d);
         x[1][i] = ref_kv_at(want->kv.k, &want->kv, 1, slot, h)[d];
         x[2][i] = bf16_to_f32(cpu_kv_page(got->kv.v, &got->kv, 1, page, h)[offset * c->HD + d]);
         x[3][i] = ref_kv_at(want->kv.v, &want->kv, 1, slot, h)[d];
@@ -431,12 +437,12 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
 
 void test_ops(void) {
     const Ops *ref = ops_ref_init();
-    const char *levels[CPU_LEVELS];
-    int n = cpu_levels(levels);
+    const Ops *backends[TEST_BACKENDS];
+    int n = test_backends(backends, true);
     test_ops_gradient(ref, 2e-3);
     test_ops_output_exact(ref);
     for (int i = 0; i < n; i++) {
-        const Ops *ops = cpu_ops_for(levels[i], NULL);
+        const Ops *ops = backends[i];
         static const int rows[] = {1, 3, 17}, columns[] = {96, 896, 30};
         static const int heads[][3] = {{14, 2, 64}, {3, 1, 16}, {2, 2, 128}, {1, 1, 2}, {5, 1, 24}, {2, 1, 256}};
         static const int prompts[] = {0, 1, 15, 16, 17, 130};

@@ -196,13 +196,13 @@ int rollout_case_alike(const RolloutCase *a, const RolloutCase *b) {
 // The same seed draws the same tokens on a backend that rounds elsewhere, but where a random number falls between the two
 // distributions. Their log-probs, of size 3, are some 0.7 % apart (bf16, see test_model.h): 1 % in total variation a token, so that
 // 0.99^24 = 79 % of the completions should be the same, 38 of 48; ten less is four standard deviations.
-void test_rollout_like(const Backend *judge, const Backend *backend) {
+void test_rollout_like(const Ops *judge, const Ops *backend) {
     RolloutCase found[3];
     const Sampling how = {1, 1, 0, 24, false, 5, 2}, other = {1, 1, 0, 24, false, 5, 3};
     for (int k = 0; k < 3; k++) {
         Qwen2 m;
         Error err = {0, ""};
-        const Ops *ops = k == 1 ? backend->ops : judge->ops;
+        const Ops *ops = k == 1 ? backend : judge;
         if (!CHECK(qwen2_load(&m, TINY_MODEL, 128, ops, &err), "%s", err.text)) return;
         const size_t LC = (size_t)m.config.L * m.config.C;
         float *host = (float *)xmalloc(LC * sizeof(float));
@@ -215,7 +215,7 @@ void test_rollout_like(const Backend *judge, const Backend *backend) {
         qwen2_free(&m);
     }
     const int alike = rollout_case_alike(&found[0], &found[1]), by_chance = rollout_case_alike(&found[0], &found[2]);
-    CHECK(alike >= 28, "%s: %d of 48 completions have the tokens of %s, expected at least 28", backend->name, alike, judge->name);
+    CHECK(alike >= 28, "%s: %d of 48 completions have the tokens of %s, expected at least 28", backend_name(backend).text, alike, backend_name(judge).text);
     CHECK(by_chance < 5, "other random numbers give %d of 48 completions the same tokens: the comparison sees nothing", by_chance);
     for (int k = 0; k < 3; k++) rollout_case_free(&found[k]);
 }
@@ -273,14 +273,14 @@ void test_rollout(void) {
     test_rng();
     test_group_arithmetic();
     test_rollout_invariance("ref", ops_ref_init());
-    Backend backends[MAX_BACKENDS];
-    const int n = test_backends(backends);
+    const Ops *backends[TEST_BACKENDS];
+    const int n = test_backends(backends, false);
     for (int i = 0; i < n; i++) {
-        if (backends[i].ops->host_memory) test_rollout_invariance(backends[i].name, backends[i].ops);
-        else test_rollout_like(&backends[0], &backends[i]); // cuBLASLt chooses its kernel by shape: no promise about bits
+        if (backends[i]->host_memory) test_rollout_invariance(backend_name(backends[i]).text, backends[i]);
+        else test_rollout_like(backends[0], backends[i]); // cuBLASLt chooses its kernel by shape: no promise about bits
     }
     test_shared_prompts("ref", ops_ref_init());
-    test_shared_prompts("cpu", backends[0].ops);
+    test_shared_prompts("cpu", backends[0]);
 }
 
 #endif

@@ -21,18 +21,13 @@ written with __fmul_rn and its like, lest the compiler fuse them in one kernel a
 #ifndef LLMC_CUDA_ATTENTION_CUH
 #define LLMC_CUDA_ATTENTION_CUH
 
-#include <mma.h>
-
-#include "llmc/cuda/rope.cuh" // kv_page_at
+#include "llmc/cuda/memory.cuh" // cuda_scratch
+#include "llmc/cuda/rope.cuh"   // kv_page_at
+#include "llmc/cuda/tiles.cuh"  // Tile, load_tile, copy_async
 
 #define ATTENTION_CHUNK 64    // keys between two folds
 #define ATTENTION_MAX_HD 256
 #define ATTENTION_SCORES 72   // floats between two rows of scores: rows begin 8 banks apart
-
-typedef nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float> Tile;
-typedef nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, bf16, nvcuda::wmma::row_major> TileA;
-typedef nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, 16, 16, 16, bf16, nvcuda::wmma::row_major> TileB;
-typedef nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, 16, 16, 16, bf16, nvcuda::wmma::col_major> TileBT; // of a transposed matrix
 
 // What all kernels of attention are told. Pointers are the device's.
 struct Attention {
@@ -44,7 +39,7 @@ struct Attention {
 // Sizes for heads of up to HDP columns; columns HD ... HDP-1 are zeros in shared memory.
 template <int HDP> struct AttentionShape {
     static constexpr int WARPS = HDP <= 128 ? 4 : 2, THREADS = 32 * WARPS, VECTORS = 16 * WARPS;
-    static constexpr int COLUMNS = HDP <= 128 ? HDP : 128, PARTS = HDP / COLUMNS; // a block's accumulators have room for 128 columns
+    static constexpr int COLUMNS = HDP <= 128 ? HDP : 64, PARTS = HDP / COLUMNS; // a block's accumulators have room for so many
     static constexpr int TILES = COLUMNS / 16;
     static constexpr int BLOCKS = HDP <= 64 ? 3 : HDP <= 128 ? 2 : 1; // that registers should leave room for
     static constexpr int STRIDE = HDP + 8;                         // bf16 between two rows: 16 bytes more, so that rows lie in other banks
@@ -55,36 +50,13 @@ template <int HDP> struct AttentionShape {
 // ----------------------------------------------------------------------------
 // memory
 
-// 16 bytes from global to shared memory, or 16 zeros, on their way until copies_wait.
-__device__ __forceinline__ void copy_async(void *shared, const void *global, bool valid) {
-#ifdef CUDA_ON_CPU
-    *(uint4 *)shared = valid ? *(const uint4 *)global : make_uint4(0, 0, 0, 0);
-#else
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((unsigned)__cvta_generic_to_shared(shared)), "l"(global),
-                 "r"(valid ? 16 : 0) : "memory");
-#endif
-}
-
-// Closes a group of this thread's copies.
-__device__ __forceinline__ void copies_commit() {
-#ifndef CUDA_ON_CPU
-    asm volatile("cp.async.commit_group;" ::: "memory");
-#endif
-}
-
-// Waits for this thread's groups but the `left` latest.
-template <int left> __device__ __forceinline__ void copies_wait() {
-#ifndef CUDA_ON_CPU
-    asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory");
-#endif
-}
-
 // A row's columns piece*8 ... +7 into shared memory, zeros from column HD on and where the row is not valid.
 __device__ __forceinline__ void load_piece(bf16 *to, const bf16 *row, int piece, int HD, bool valid) {
     if (HD % 8 == 0) {
         valid = valid && piece * 8 < HD;
         copy_async(to + piece * 8, valid ? row + piece * 8 : row, valid);
     } else {
+        #pragma unroll 1
         for (int d = piece * 8; d < piece * 8 + 8; d++) to[d] = valid && d < HD ? row[d] : __float2bfloat16(0.0f);
     }
 }
@@ -95,12 +67,12 @@ template <int HDP, int ROWS>
 __device__ __forceinline__ void load_keys(bf16 *to, const bf16 *cache, const Attention &a, const int *pages, int kv_head, int first,
                                           int end, int thread, int n_threads) {
     constexpr int PIECES = HDP / 8;
-    #pragma unroll 4
+    #pragma unroll 2
     for (int i = thread; i < ROWS * PIECES; i += n_threads) {
         int key = i / PIECES, position = first + key;
         bool valid = position < end;
         const bf16 *from = cache;
-        if (valid) from += kv_page_at(a.layer, pages[position / KV_PAGE], kv_head, a.n_pages, a.NKV, a.HD) + position % KV_PAGE * a.HD;
+        if (valid) from += kv_page_at(a.layer, __ldg(pages + position / KV_PAGE), kv_head, a.n_pages, a.NKV, a.HD) + position % KV_PAGE * a.HD;
         load_piece(to + key * AttentionShape<HDP>::STRIDE, from, i % PIECES, a.HD, valid);
     }
 }
@@ -148,11 +120,11 @@ template <int HDP> __device__ __forceinline__ void chunk_scores(float *s, const 
     #pragma unroll 2
     for (int d = 0; d < HDP; d += 16) {
         TileA x;
-        nvcuda::wmma::load_matrix_sync(x, q + d, STRIDE);
+        load_tile(x, q + d, STRIDE);
         #pragma unroll
         for (int j = 0; j < 4; j++) {
             TileBT y;
-            nvcuda::wmma::load_matrix_sync(y, keys + 16 * j * STRIDE + d, STRIDE);
+            load_tile(y, keys + 16 * j * STRIDE + d, STRIDE);
             nvcuda::wmma::mma_sync(sum[j], x, y, sum[j]);
         }
     }
@@ -198,7 +170,7 @@ template <int HDP> __device__ __forceinline__ Tile chunk_value(const TileA *p, c
     #pragma unroll
     for (int j = 0; j < 4; j++) {
         TileB y;
-        nvcuda::wmma::load_matrix_sync(y, values + 16 * j * AttentionShape<HDP>::STRIDE, AttentionShape<HDP>::STRIDE);
+        load_tile(y, values + 16 * j * AttentionShape<HDP>::STRIDE, AttentionShape<HDP>::STRIDE);
         nvcuda::wmma::mma_sync(sum, p[j], y, sum);
     }
     return sum;
@@ -311,14 +283,17 @@ attention_forward_kernel(bf16 *out, float *lse, Attention a) {
                 __syncthreads(); // values are there
                 if (visible) {
                     TileA p[4];
-                    Tile keep, add; // each row 16 times the same
-                    for (int j = 0; j < 4; j++) nvcuda::wmma::load_matrix_sync(p[j], (const bf16 *)s + 16 * j, 2 * ATTENTION_SCORES);
-                    nvcuda::wmma::load_matrix_sync(keep, s + 40, ATTENTION_SCORES, nvcuda::wmma::mem_row_major);
-                    nvcuda::wmma::load_matrix_sync(add, s + 56, ATTENTION_SCORES, nvcuda::wmma::mem_row_major);
+                    Tile factor; // each row 16 times the same
+                    nvcuda::wmma::load_matrix_sync(factor, s + 40, ATTENTION_SCORES, nvcuda::wmma::mem_row_major);
+                    #pragma unroll
+                    for (int d = 0; d < S::TILES; d++)
+                        for (int i = 0; i < factor.num_elements; i++) O[d].x[i] = __fmul_rn(O[d].x[i], factor.x[i]);
+                    nvcuda::wmma::load_matrix_sync(factor, s + 56, ATTENTION_SCORES, nvcuda::wmma::mem_row_major);
+                    for (int j = 0; j < 4; j++) load_tile(p[j], (const bf16 *)s + 16 * j, 2 * ATTENTION_SCORES);
                     #pragma unroll
                     for (int d = 0; d < S::TILES; d++) {
                         Tile sum = chunk_value<HDP>(p, values + column0 + 16 * d);
-                        for (int i = 0; i < sum.num_elements; i++) O[d].x[i] = fold(O[d].x[i], sum.x[i], keep.x[i], add.x[i]);
+                        for (int i = 0; i < factor.num_elements; i++) O[d].x[i] = __fmaf_rn(sum.x[i], factor.x[i], O[d].x[i]);
                     }
                 }
                 __syncthreads(); // values are done with

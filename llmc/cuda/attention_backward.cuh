@@ -74,25 +74,6 @@ __global__ void attention_prepare_kernel(float *dq, float *dk, float *dv, int *r
     if (lane == 0) slot[a.HD / 2] = D;
 }
 
-// Sum of x over the threads before this one; *total of all. Scratch `sums` is shared, [32].
-__device__ __forceinline__ int block_scan(int x, int *total, int *sums) {
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, inclusive = x;
-    for (int i = 1; i < 32; i *= 2) {
-        int before = __shfl_up_sync(~0u, inclusive, i);
-        if (lane >= i) inclusive += before;
-    }
-    if (lane == 31) sums[warp] = inclusive;
-    __syncthreads();
-    int first = 0, all = 0;
-    for (int w = 0; w < PLAN_THREADS / 32; w++) {
-        if (w == warp) first = all;
-        all += sums[w];
-    }
-    __syncthreads();
-    *total = all;
-    return first + inclusive - x;
-}
-
 // One block. Cuts the work of dkv into pieces of equally many rows, of BACKWARD_PIECE_ROWS or as many more as it takes for the
 // slots to suffice.
 __global__ void __launch_bounds__(PLAN_THREADS) attention_plan_kernel(BackwardScratch scratch, Attention a, int T, int tile_rows) {
@@ -132,14 +113,14 @@ __global__ void __launch_bounds__(PLAN_THREADS) attention_plan_kernel(BackwardSc
             int n = (scratch.tile_reach[tile] - tile * tile_rows + piece_rows - 1) / piece_rows;
             if (n > 1) slots += n;
         }
-        block_scan(slots, &total, sums);
+        block_sum_before(slots, &total, sums);
         if (total <= tiles) break;
     }
     int pieces = 0, slots = 0;
     for (int tile0 = 0; tile0 < tiles; tile0 += PLAN_THREADS) {
         int tile = tile0 + thread, rows = tile < tiles ? scratch.tile_reach[tile] - tile * tile_rows : 0;
         int n = (rows + piece_rows - 1) / piece_rows, new_pieces, new_slots;
-        int first_piece = pieces + block_scan(n, &new_pieces, sums), first_slot = slots + block_scan(n > 1 ? n : 0, &new_slots, sums);
+        int first_piece = pieces + block_sum_before(n, &new_pieces, sums), first_slot = slots + block_sum_before(n > 1 ? n : 0, &new_slots, sums);
         for (int i = 0; i < n; i++) { // all but the last of equally many rows
             int row0 = tile * tile_rows + i * piece_rows, row1 = min(row0 + piece_rows, tile * tile_rows + rows);
             scratch.pieces[first_piece + i] = {tile, row0, row1, i, n, first_slot + i, {0, 0}};
@@ -161,11 +142,11 @@ template <int HDP> __device__ __forceinline__ void stream_scores(float *s, const
     #pragma unroll 2
     for (int d = 0; d < HDP; d += 16) {
         TileA x_tile;
-        nvcuda::wmma::load_matrix_sync(x_tile, x + d, S::STRIDE);
+        load_tile(x_tile, x + d, S::STRIDE);
         #pragma unroll
         for (int j = 0; j < S::STREAM / 16; j++) {
             TileBT y_tile;
-            nvcuda::wmma::load_matrix_sync(y_tile, y + 16 * j * S::STRIDE + d, S::STRIDE);
+            load_tile(y_tile, y + 16 * j * S::STRIDE + d, S::STRIDE);
             nvcuda::wmma::mma_sync(sum[j], x_tile, y_tile, sum[j]);
         }
     }
@@ -177,13 +158,13 @@ template <int HDP> __device__ __forceinline__ void stream_scores(float *s, const
 template <int HDP> __device__ __forceinline__ void stream_add(Tile *sum, const float *p, const bf16 *y) {
     typedef BackwardShape<HDP> S;
     TileA p_tile[S::STREAM / 16];
-    for (int j = 0; j < S::STREAM / 16; j++) nvcuda::wmma::load_matrix_sync(p_tile[j], (const bf16 *)p + 16 * j, 2 * S::LD);
+    for (int j = 0; j < S::STREAM / 16; j++) load_tile(p_tile[j], (const bf16 *)p + 16 * j, 2 * S::LD);
     #pragma unroll
     for (int d = 0; d < S::TILES; d++) {
         #pragma unroll
         for (int j = 0; j < S::STREAM / 16; j++) {
             TileB y_tile;
-            nvcuda::wmma::load_matrix_sync(y_tile, y + 16 * j * S::STRIDE + 16 * d, S::STRIDE);
+            load_tile(y_tile, y + 16 * j * S::STRIDE + 16 * d, S::STRIDE);
             nvcuda::wmma::mma_sync(sum[d], p_tile[j], y_tile, sum[d]);
         }
     }
@@ -234,6 +215,8 @@ attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_seg
     int own = valid ? row_segment[row] : -1;
     float lse2 = own >= 0 ? lse[at] * LOG2_E : 0, D = own >= 0 ? dq[at * a.HD + a.HD / 2] : 0;
     int segment0 = segment_of_row(a.segments, a.n_segments, first_row);
+    copies_wait<0>();
+    __syncthreads(); // all dout is here, before any of it is overwritten: rows of no segment see no key and wait for none
 
     for (int part = 0; part < S::PARTS; part++) {
         Tile sum[S::TILES];
@@ -274,7 +257,7 @@ attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_seg
             }
             __syncthreads(); // keys are done with
         }
-        // The sums pass through where keys were. The block has its dout in shared memory, so dq may take that place.
+        // The sums pass through where keys were.
         write_sums<HDP>(dq + at * a.HD, sum, (float *)stream + warp * 16 * S::STRIDE, scale, valid, part * S::COLUMNS, a.HD);
         __syncthreads();
     }
@@ -307,7 +290,7 @@ attention_dkv_kernel(float *dk, float *dv, const float *dq, const float *lse, At
         size_t from = 0;
         if (segment >= 0) {
             int position = a.segments[segment].pos0 + row - a.segments[segment].row0;
-            from = kv_page_at(a.layer, a.segments[segment].pages[position / KV_PAGE], kv_head, a.n_pages, a.NKV, a.HD) + position % KV_PAGE * a.HD;
+            from = kv_page_at(a.layer, __ldg(a.segments[segment].pages + position / KV_PAGE), kv_head, a.n_pages, a.NKV, a.HD) + position % KV_PAGE * a.HD;
         }
         load_piece(keys + key * S::STRIDE, a.k + from, i % (HDP / 8), a.HD, segment >= 0);
         load_piece(values + key * S::STRIDE, a.v + from, i % (HDP / 8), a.HD, segment >= 0);
@@ -400,32 +383,25 @@ __global__ void attention_add_kernel(float *dk, float *dv, Attention a, Backward
 // ----------------------------------------------------------------------------
 // launchers
 
-// Parts of one allocation, which grows and is kept for the next call. The T x NKV heads of the largest part are as much memory as
-// dk and dv together.
+// Parts of one piece of memory. The largest, slots, is as much as dk and dv together.
 static BackwardScratch backward_scratch(int T, int n_segments, int tiles, size_t slot_floats) {
-    static unsigned char *memory;
-    static size_t allocated;
-    size_t counts[6] = {(size_t)T * sizeof(int), (size_t)n_segments * sizeof(int), (size_t)tiles * sizeof(int), sizeof(int),
-                        2 * (size_t)tiles * sizeof(Piece), (size_t)tiles * slot_floats * sizeof(float)}, total = 0, at[6];
+    static CudaScratch scratch;
+    size_t bytes[6] = {(size_t)T * sizeof(int), (size_t)n_segments * sizeof(int), (size_t)tiles * sizeof(int), sizeof(int),
+                       2 * (size_t)tiles * sizeof(Piece), (size_t)tiles * slot_floats * sizeof(float)}, total = 0, at[6];
     for (int i = 0; i < 6; i++) {
         at[i] = total;
-        total += (counts[i] + 255) / 256 * 256;
+        total += (bytes[i] + 255) / 256 * 256;
     }
-    if (total > allocated) {
-        if (memory) CUDA_CHECK(cudaFree(memory));
-        CUDA_CHECK(cudaMalloc((void **)&memory, total));
-        allocated = total;
-    }
-    return {(int *)(memory + at[0]), (int *)(memory + at[1]), (int *)(memory + at[2]), (int *)(memory + at[3]), (Piece *)(memory + at[4]),
-            (float *)(memory + at[5])};
+    char *p = (char *)cuda_scratch(&scratch, total);
+    return {(int *)(p + at[0]), (int *)(p + at[1]), (int *)(p + at[2]), (int *)(p + at[3]), (Piece *)(p + at[4]), (float *)(p + at[5])};
 }
 
 template <int HDP>
 void attention_backward(float *dq, float *dk, float *dv, const float *dout, const bf16 *out, const float *lse, const Attention &a, int T) {
     typedef BackwardShape<HDP> S;
-    int tiles = (T + S::VECTORS - 1) / S::VECTORS, query_tiles = (int)(((size_t)T * (a.NH / a.NKV) + S::VECTORS - 1) / S::VECTORS);
+    int tiles = (int)blocks_for((size_t)T, S::VECTORS);
     BackwardScratch scratch = backward_scratch(T, a.n_segments, tiles, (size_t)2 * a.NKV * S::VECTORS * a.HD);
-    LAUNCH(attention_prepare_kernel, (unsigned)(((size_t)T * a.NH + 7) / 8), 256, 0, cuda_stream)
+    LAUNCH(attention_prepare_kernel, blocks_for((size_t)T * a.NH, 8), 256, 0, cuda_stream)
     (dq, dk, dv, scratch.row_segment, dout, out, a, T);
     CUDA_CHECK(cudaGetLastError());
     LAUNCH(attention_plan_kernel, 1, PLAN_THREADS, 0, cuda_stream)(scratch, a, T, S::VECTORS);
@@ -438,7 +414,7 @@ void attention_backward(float *dq, float *dk, float *dv, const float *dout, cons
     CUDA_CHECK(cudaGetLastError());
     auto dq_kernel = attention_dq_kernel<HDP>;
     CUDA_CHECK(cudaFuncSetAttribute((const void *)dq_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)S::BYTES));
-    LAUNCH(dq_kernel, (unsigned)query_tiles * a.NKV, S::THREADS, S::BYTES, cuda_stream)(dq, lse, a, scratch.row_segment, T);
+    LAUNCH(dq_kernel, blocks_for((size_t)T * (a.NH / a.NKV), S::VECTORS) * a.NKV, S::THREADS, S::BYTES, cuda_stream)(dq, lse, a, scratch.row_segment, T);
     CUDA_CHECK(cudaGetLastError());
 }
 

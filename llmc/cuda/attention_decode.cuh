@@ -68,7 +68,7 @@ attention_decode_kernel(bf16 *out, float *lse, Attention a, DecodePartials parti
             __syncwarp();
             TileA p[4];
             Tile value[S::TILES];
-            for (int j = 0; j < 4; j++) nvcuda::wmma::load_matrix_sync(p[j], (const bf16 *)s + 16 * j, 2 * ATTENTION_SCORES);
+            for (int j = 0; j < 4; j++) load_tile(p[j], (const bf16 *)s + 16 * j, 2 * ATTENTION_SCORES);
             #pragma unroll
             for (int d = 0; d < S::TILES; d++) value[d] = chunk_value<HDP>(p, keys + 16 * d);
             __syncwarp(); // values are done with
@@ -146,15 +146,16 @@ template <int HDP> __global__ void __launch_bounds__(HDP) attention_fold_kernel(
 // The segments that attention_forward_kernel leaves.
 template <int HDP> void attention_decode(bf16 *out, float *lse, const Attention &a) {
     typedef AttentionShape<HDP> S;
-    static DecodePartials partials; // allocated once, for all layers
+    static CudaScratch scratch; // of one size, so that it is allocated once, for all layers
+    DecodePartials partials = {NULL, NULL, 0, 0};
     if (a.NH / a.NKV > 16) return;
     size_t pairs = (size_t)a.n_segments * a.NKV, chunk = 16 * (HDP * sizeof(float) + sizeof(float2));
     size_t splits = (size_t)(2 * cuda_multiprocessors()) / pairs;
     partials.splits = splits < 1 ? 1 : splits > 64 ? 64 : (int)splits;
     partials.chunks = (int)(DECODE_PARTIAL_BYTES / chunk / pairs);
-    if (partials.splits > 1 && !partials.values) {
-        CUDA_CHECK(cudaMalloc((void **)&partials.values, DECODE_PARTIAL_BYTES / chunk * 16 * HDP * sizeof(float)));
-        CUDA_CHECK(cudaMalloc((void **)&partials.stats, DECODE_PARTIAL_BYTES / chunk * 16 * sizeof(float2)));
+    if (partials.splits > 1) {
+        partials.values = (float *)cuda_scratch(&scratch, DECODE_PARTIAL_BYTES);
+        partials.stats = (float2 *)(partials.values + pairs * partials.chunks * 16 * HDP);
     }
     auto kernel = attention_decode_kernel<HDP>;
     constexpr size_t bytes = attention_decode_bytes<HDP>();

@@ -1,42 +1,52 @@
 /*
-The CUDA backend: the table of ops.h for `--device cuda`. The one file that nvcc compiles, for a GPU; g++ -DCUDA_ON_CPU compiles the
-same for the CPU, where dev/cuda_on_cpu runs it with checks. The programs are plain C and are linked to it.
+Device `cuda`: the table of operations (ops.h) in CUDA. One translation unit, compiled by nvcc for a GPU, or by g++ for
+dev/cuda_on_cpu, which runs the same kernels without one; the programs stay C and link with it.
+
+    llmc/cuda/memory.cuh    device memory, copies             output.cuh     log-probs, entropy, their gradient
+              rows.cuh      residual stream, norms            sample.cuh     drawing tokens
+              matmul.cuh    weights, products (cuBLASLt)      update.cuh     gradient norm, AdamW
+              swiglu.cuh    feed-forward                      rope.cuh, attention*.cuh
+
+Everything is queued in one stream; only download and gradient_norm wait. No kernel adds floats atomically or waits for another
+block, so no bit of a kernel's result depends on the order in which the GPU runs its threads.
 */
-#include "llmc/cuda/attention.cuh"          // flash attention, prefill and decode
-#include "llmc/cuda/attention_backward.cuh" // its gradients
-#include "llmc/cuda/matmul.cuh"             // cuBLASLt; weights
-#include "llmc/cuda/memory.cuh"             // allocation, upload, download
-#include "llmc/cuda/output.cuh"             // log-probs, gradient of the logits
-#include "llmc/cuda/rope.cuh"               // RoPE and the write to the cache
-#include "llmc/cuda/rows.cuh"               // embedding, RMSNorm, column sum, rows picked
-#include "llmc/cuda/sample.cuh"             // drawing tokens
+#include "llmc/cuda/attention_backward.cuh" // rope.cuh, attention.cuh, attention_decode.cuh
+#include "llmc/cuda/matmul.cuh"             // memory.cuh, rows.cuh
+#include "llmc/cuda/sample.cuh"             // output.cuh
 #include "llmc/cuda/swiglu.cuh"
-#include "llmc/cuda/update.cuh"             // gradient norm, AdamW
+#include "llmc/cuda/update.cuh"
 
-// NULL and the reason where there is no GPU to use.
-extern "C" const Ops *ops_cuda_init(char *why, size_t why_bytes) {
+// The table, or NULL and in why[why_size] what is missing, with what to do about it. The first call makes the stream and the
+// buffers on the current device; later ones give the same table.
+extern "C" const Ops *ops_cuda_init(char *why, size_t why_size) {
     static Ops ops;
-    static char isa[160];
+    static char isa[32];
     if (ops.name) return &ops;
-    int devices = 0;
-    const cudaError_t found = cudaGetDeviceCount(&devices);
-    if (found != cudaSuccess || devices == 0) {
-        snprintf(why, why_bytes, "no GPU can be used (%s)", found != cudaSuccess ? cudaGetErrorString(found) : "none is there");
+    int count = 0, device = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error != cudaSuccess || count == 0) {
+        snprintf(why, why_size, "no GPU can be used: %s\n  -> %s", error != cudaSuccess ? cudaGetErrorString(error) : "there is none",
+                 error == cudaErrorInsufficientDriver ? cuda_advice(error) : "see what nvidia-smi says, or use --device cpu");
         return NULL;
     }
-    cudaDeviceProp device;
-    CUDA_CHECK(cudaSetDevice(0));
-    CUDA_CHECK(cudaGetDeviceProperties(&device, 0));
-    if (device.major < 8) {
-        snprintf(why, why_bytes, "%s has compute capability %d.%d, expected 8.0 or above (bf16 tensor cores)", device.name, device.major, device.minor);
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaGetDeviceProperties(&cuda.device, device));
+    if (cuda.device.major < 8) {
+        snprintf(why, why_size, "GPU %d, %s, has compute capability %d.%d; 8.0 or higher is needed (bf16 tensor cores)\n"
+                 "  -> choose another GPU by CUDA_VISIBLE_DEVICES, or use --device cpu", device, cuda.device.name, cuda.device.major, cuda.device.minor);
         return NULL;
     }
-    cuda_major = device.major;
-    snprintf(isa, sizeof isa, "%.120s, sm_%d%d", device.name, device.major, device.minor);
     CUDA_CHECK(cudaStreamCreateWithFlags(&cuda_stream, cudaStreamNonBlocking));
-    cuda_memory_init();
-    cuda_matmul_init();
+    CUBLAS_CHECK(cublasLtCreate(&cuda.cublas));
+    cuda.workspace_bytes = (size_t)(cuda.device.major >= 9 ? 32 : 4) << 20; // what NVIDIA advises for Hopper, and before it
+    cuda.workspace = cuda_allocate(cuda.workspace_bytes);
+    cuda_staging_init();
 
+#ifdef CUDA_ON_CPU
+    snprintf(isa, sizeof isa, "sm_%d%d emulated", cuda.device.major, cuda.device.minor);
+#else
+    snprintf(isa, sizeof isa, "sm_%d%d", cuda.device.major, cuda.device.minor);
+#endif
     ops.isa = isa;
     ops.act_bytes = sizeof(bf16);
     ops.host_memory = false;

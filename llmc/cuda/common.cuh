@@ -1,94 +1,201 @@
 /*
-What every file of kernels shares: the stream they run on, checked calls, sums in a fixed order, 128-bit accesses, and scratch
-memory of the device.
+What every kernel file builds on: checked calls, the state of the backend, 128-bit packs, reductions in a fixed order.
 */
 #ifndef LLMC_CUDA_COMMON_CUH
 #define LLMC_CUDA_COMMON_CUH
 
-#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "llmc/cuda/launch.cuh"
-#include "llmc/ops.h"
+#include <cublasLt.h>
+#include <cuda_fp16.h>
 
-typedef __nv_bfloat16 bf16;
+#include "llmc/cuda/launch.cuh" // LAUNCH, SHARED, DYN_SHARED
 
-static cudaStream_t cuda_stream; // all work, in order
-static int cuda_major;           // compute capability
-
-// ----------------------------------------------------------------------------
-// errors: nothing that the device refuses can be mended by the caller, so the program ends
-
-[[noreturn]] static void cuda_fail(const char *what, const char *why, const char *file, int line) {
-    fflush(stdout);
-    fprintf(stderr, "error: CUDA: %s, at %s:%d: %s\n  -> --device cpu computes the same without a GPU; compute-sanitizer names the kernel\n", what, file, line, why);
-    exit(1);
+extern "C" {
+#include "llmc/ops.h" // Ops, act, Weight, KVCache, Segment
 }
 
-#define CUDA_CHECK(call)                                                                        \
-    do {                                                                                        \
-        cudaError_t cuda_error_ = (call);                                                       \
-        if (cuda_error_ != cudaSuccess) cuda_fail(#call, cudaGetErrorString(cuda_error_), __FILE__, __LINE__); \
+typedef __nv_bfloat16 bf16; // what `act` is here
+
+// ----------------------------------------------------------------------------
+// checked calls
+
+[[noreturn]] static void cuda_failed(const char *what, const char *error, const char *advice, const char *file, int line) {
+    fprintf(stderr, "error: %s:%d: %s: %s\n  -> %s\n", file, line, what, error, advice);
+    exit(EXIT_FAILURE);
+}
+
+static const char *cuda_advice(cudaError_t error) {
+    switch (error) {
+    case cudaErrorMemoryAllocation: return "lower rollout_batch_size, max_completion_length or activation_memory, or use --device cpu";
+    case cudaErrorNoKernelImageForDevice: return "rebuild for this GPU: make CUDA=1 GPU_ARCH=sm_<its compute capability>";
+    case cudaErrorInsufficientDriver: return "update the NVIDIA driver, or use --device cpu";
+    case cudaErrorIllegalAddress:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorLaunchFailure: return "a kernel went wrong: `compute-sanitizer` before the command names it; please report what it prints";
+    default: return "see whether nvidia-smi finds the GPU in order; CUDA_LAUNCH_BLOCKING=1 shows which call it was";
+    }
+}
+
+#define CUDA_CHECK(call)                                                                                               \
+    do {                                                                                                               \
+        cudaError_t cuda_error = (call);                                                                               \
+        if (cuda_error != cudaSuccess)                                                                                 \
+            cuda_failed(#call, cudaGetErrorString(cuda_error), cuda_advice(cuda_error), __FILE__, __LINE__);           \
     } while (0)
 
-static inline unsigned cuda_blocks(size_t n, size_t per_block) { return (unsigned)((n + per_block - 1) / per_block); }
-
-// Streaming multiprocessors of the device.
-static inline int cuda_multiprocessors(void) {
-    static int n;
-    if (n == 0) CUDA_CHECK(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, 0));
-    return n;
-}
-
-// ----------------------------------------------------------------------------
-// sums: the same bits whatever runs first
-
-template <typename Number>
-__device__ __forceinline__ Number warp_sum(Number x) {
-    for (int d = 16; d > 0; d /= 2) x += __shfl_xor_sync(0xFFFFFFFFu, x, d);
-    return x;
-}
-
-__device__ __forceinline__ float warp_max(float x) {
-    for (int d = 16; d > 0; d /= 2) x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, d));
-    return x;
-}
-
-// The sum over a block of 32 * n threads, n <= 32, to every thread. `parts` [32] may be used again at once.
-template <typename Number>
-__device__ __forceinline__ Number block_sum(Number x, Number *parts) {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    x = warp_sum(x);
-    if (lane == 0) parts[warp] = x;
-    __syncthreads();
-    x = warp_sum(lane < (int)blockDim.x / 32 ? parts[lane] : (Number)0);
-    __syncthreads();
-    return x;
-}
+#define CUBLAS_CHECK(call)                                                                                             \
+    do {                                                                                                               \
+        cublasStatus_t cublas_status = (call);                                                                         \
+        if (cublas_status != CUBLAS_STATUS_SUCCESS)                                                                    \
+            cuda_failed(#call, cublasLtGetStatusString(cublas_status),                                                 \
+                        "CUBLASLT_LOG_LEVEL=2 in the environment says more", __FILE__, __LINE__);                      \
+    } while (0)
 
 // ----------------------------------------------------------------------------
-// wide accesses
+// state
 
-// N neighbours, read and written in one access: 128 bits for 4 floats or 8 bf16.
-template <int N> struct alignas(4 * N > 16 ? 16 : 4 * N) Floats { float x[N]; };
-template <int N> struct alignas(2 * N) Bf16s { bf16 x[N]; };
+// All work is queued here, in order.
+static cudaStream_t cuda_stream;
 
-static inline bool cuda_aligned(const void *p, size_t bytes) { return ((uintptr_t)p % bytes) == 0; }
+// A piece of device memory of the backend's own that grows when more is wanted and is kept for the next call.
+typedef struct { void *p; size_t bytes; } CudaScratch;
+
+// Set by ops_cuda_init (backend.cu).
+static struct {
+    cudaDeviceProp device;
+    cublasLtHandle_t cublas;
+    void *workspace;          // cuBLASLt's
+    size_t workspace_bytes;
+    CudaScratch output;       // sums of chunks of logits (output.cuh)
+    CudaScratch update;       // partial sums of a gradient's norm (update.cuh)
+    CudaScratch convert;      // a piece of a weight before its conversion (matmul.cuh)
+} cuda;
+
+static inline int cuda_multiprocessors() { return cuda.device.multiProcessorCount; }
+
+// Blocks that cover n items, `each` in a block. A grid has 2^31 - 1 blocks in x, more than any array here fills.
+static inline unsigned blocks_for(size_t n, size_t each) { return (unsigned)((n + each - 1) / each); }
+
+static inline bool aligned16(const void *p) { return (uintptr_t)p % 16 == 0; } // true for NULL
 
 // ----------------------------------------------------------------------------
-// device memory for one operation's partial results; grows, and is reused by the next (all work is on one stream)
+// packs: numbers that one thread moves with 128-bit accesses
 
-static void *cuda_scratch(size_t bytes) {
-    static void *memory;
-    static size_t held;
-    if (bytes > held) {
-        if (memory) CUDA_CHECK(cudaFree(memory));
-        held = bytes;
-        CUDA_CHECK(cudaMalloc(&memory, held));
+struct alignas(8) Bf16x4 { __nv_bfloat162 x, y; };
+struct alignas(16) Bf16x8 { Bf16x4 x, y; };
+
+__device__ __forceinline__ Bf16x4 round4(float a, float b, float c, float d) { return {__floats2bfloat162_rn(a, b), __floats2bfloat162_rn(c, d)}; }
+__device__ __forceinline__ Bf16x8 round8(const float *x) { return {round4(x[0], x[1], x[2], x[3]), round4(x[4], x[5], x[6], x[7])}; }
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
+
+// out[8] = p[0..8) as float. WIDE: p is aligned and all 8 exist; otherwise the first n (<= 8) do, and 0 stands for the others.
+template <bool WIDE> __device__ __forceinline__ void load8(float *out, const float *p, int n) {
+    if (WIDE) {
+        #pragma unroll
+        for (int i = 0; i < 8; i += 4) {
+            float4 v = *(const float4 *)(p + i);
+            out[i] = v.x; out[i + 1] = v.y; out[i + 2] = v.z; out[i + 3] = v.w;
+        }
+    } else {
+        #pragma unroll
+        for (int i = 0; i < 8; i++) out[i] = i < n ? p[i] : 0.0f;
     }
-    return memory;
+}
+
+struct alignas(16) Halves8 { uint32_t two[4]; };
+__device__ __forceinline__ void from_bits(bf16 *x, unsigned short bits) { *x = __ushort_as_bfloat16(bits); }
+__device__ __forceinline__ void from_bits(__half *x, unsigned short bits) { *x = __ushort_as_half(bits); }
+
+template <bool WIDE, class Half> __device__ __forceinline__ void load8(float *out, const Half *p, int n) { // bf16 or __half
+    if (WIDE) {
+        Halves8 v = *(const Halves8 *)p;
+        #pragma unroll
+        for (int i = 0; i < 8; i++) {
+            Half x;
+            from_bits(&x, (unsigned short)(v.two[i / 2] >> 16 * (i % 2)));
+            out[i] = to_float(x);
+        }
+    } else {
+        #pragma unroll
+        for (int i = 0; i < 8; i++) out[i] = i < n ? to_float(p[i]) : 0.0f;
+    }
+}
+
+// p[0..8) = x[8]; not WIDE: only the first n
+template <bool WIDE> __device__ __forceinline__ void store8(float *p, const float *x, int n) {
+    if (WIDE) {
+        *(float4 *)p = make_float4(x[0], x[1], x[2], x[3]);
+        *(float4 *)(p + 4) = make_float4(x[4], x[5], x[6], x[7]);
+    } else {
+        #pragma unroll
+        for (int i = 0; i < 8; i++) if (i < n) p[i] = x[i];
+    }
+}
+
+template <bool WIDE> __device__ __forceinline__ void store8(bf16 *p, const float *x, int n) {
+    if (WIDE) *(Bf16x8 *)p = round8(x);
+    else {
+        #pragma unroll
+        for (int i = 0; i < 8; i++) if (i < n) p[i] = __float2bfloat16(x[i]);
+    }
+}
+
+// ----------------------------------------------------------------------------
+// reductions. The order is that of a butterfly, the same in every run; every thread gets the result.
+
+struct Sum { template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return a + b; } };
+struct Largest { template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return b > a ? b : a; } }; // of numbers, not NaN
+struct Smallest { template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return a < b ? a : b; } };
+
+template <class Op, class T> __device__ __forceinline__ T warp_reduce(T x) {
+    #pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) x = Op()(x, __shfl_xor_sync(0xFFFFFFFFu, x, distance));
+    return x;
+}
+
+// Of all threads of the block, whole warps. `parts` has room for one T a warp and may be reused at once.
+template <class Op, class T> __device__ __forceinline__ T block_reduce(T x, T *parts) {
+    int warps = (int)blockDim.x / 32;
+    x = warp_reduce<Op>(x);
+    if (warps == 1) return x;
+    __syncthreads(); // parts may still be read from the reduction before
+    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
+    __syncthreads();
+    T all = parts[0];
+    for (int w = 1; w < warps; w++) all = Op()(all, parts[w]);
+    return all;
+}
+
+// The sum of x over the threads before this one, and of all in *total.
+template <class T> __device__ __forceinline__ T block_sum_before(T x, T *total, T *parts) {
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
+    T upto = x, before = 0;
+    #pragma unroll
+    for (int distance = 1; distance < 32; distance *= 2) {
+        T other = __shfl_up_sync(0xFFFFFFFFu, upto, (unsigned)distance);
+        if (lane >= distance) upto += other;
+    }
+    T in_warp = __shfl_up_sync(0xFFFFFFFFu, upto, 1u);
+    if (lane == 0) in_warp = 0;
+    __syncthreads();
+    if (lane == 31) parts[warp] = upto;
+    __syncthreads();
+    T all = 0;
+    for (int w = 0; w < warps; w++) {
+        if (w == warp) before = all;
+        all += parts[w];
+    }
+    *total = all;
+    return before + in_warp;
 }
 
 #endif

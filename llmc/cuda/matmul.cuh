@@ -1,57 +1,72 @@
 /*
-Matrix products by cuBLASLt: bf16 inputs, fp32 sums and outputs. A weight [N,K], row by row, is the column-major matrix K x N with
-leading dimension K, so that
+Weights on the device, and their products by cuBLASLt: bf16 times bf16, summed in fp32, into fp32.
 
-    forward   y[T,N]  = x W^T + bias    as  y (N x T) = W^T (N x K) x (K x T), the bias as the product's epilogue
-    backward  dx[T,K] = dy W            as dx (K x T) = W (K x N) dy (N x T)
+A matrix that C stores by rows is its transpose to cuBLASLt, which stores by columns, so the products are asked for as
 
-What cuBLASLt chooses depends on the shape, so the bits of a row may depend on how many rows there are: unlike the CPU's
-products these are not batch-invariant. The choice for a shape is made once and kept.
+    forward   y^T[N,T]  = op(W) x^T      W seen as [K,N], transposed;  the bias is added to rows: an epilogue
+    backward  dx^T[K,T] = W dy^T         W seen as [K,N], as it is
+
+What a product needs besides pointers (descriptors, and the algorithm that the library's heuristic chooses) is kept per shape,
+direction and alignment. The algorithm may differ from one T to another, and with it the order of a sum: on a GPU a row may have
+other last bits in another batch. The CPU backend, and the emulated products of dev/cuda_on_cpu, do not have that.
 */
 #ifndef LLMC_CUDA_MATMUL_CUH
 #define LLMC_CUDA_MATMUL_CUH
 
-#include <cublasLt.h>
+#include "llmc/cuda/rows.cuh" // convert_to_bf16
 
-#include "llmc/cuda/memory.cuh"
+// ----------------------------------------------------------------------------
+// the embedding, which a tied output layer shares
 
-#define CUBLAS_CHECK(call)                                                                                        \
-    do {                                                                                                          \
-        cublasStatus_t cublas_status_ = (call);                                                                   \
-        if (cublas_status_ != CUBLAS_STATUS_SUCCESS) cuda_fail(#call, cublasLtGetStatusString(cublas_status_), __FILE__, __LINE__); \
-    } while (0)
+// An embedding matrix on the device and what it was copied from. users: the embedding itself, and weights made of the same tensor.
+typedef struct {
+    const void *file;
+    void *there;
+    size_t n;             // elements
+    int users;
+} CudaEmbedding;
 
-static cublasLtHandle_t cublas_handle;
-static void *cublas_workspace;
-static size_t cublas_workspace_bytes;
+#define CUDA_EMBEDDINGS 8 // models loaded at once that can share; further ones have two copies
+static CudaEmbedding cuda_embeddings[CUDA_EMBEDDINGS];
 
-static void cuda_matmul_init(void) {
-    CUBLAS_CHECK(cublasLtCreate(&cublas_handle));
-    cublas_workspace_bytes = (size_t)(cuda_major >= 9 ? 32 : 8) << 20; // Hopper's kernels want more
-    cublas_workspace = cuda_alloc(cublas_workspace_bytes);
+// The file must stay mapped until embedding_free: then no other tensor can have its address.
+RawTensor cuda_embedding_load(const RawTensor *file) {
+    RawTensor t = *file;
+    size_t n = (size_t)file->shape[0] * (size_t)file->shape[1], bytes = n * dtype_bytes(file->dtype);
+    void *there = cuda_allocate(bytes);
+    cuda_upload(there, file->data, bytes);
+    t.data = there;
+    for (int i = 0; i < CUDA_EMBEDDINGS && file->dtype == DTYPE_BF16; i++) {
+        if (cuda_embeddings[i].users) continue;
+        cuda_embeddings[i].file = file->data;
+        cuda_embeddings[i].there = there;
+        cuda_embeddings[i].n = n;
+        cuda_embeddings[i].users = 1;
+        break;
+    }
+    return t;
+}
+
+// Gives up one use of device memory that may be shared.
+static void cuda_release_shared(void *there) {
+    for (int i = 0; i < CUDA_EMBEDDINGS; i++)
+        if (cuda_embeddings[i].users && cuda_embeddings[i].there == there && --cuda_embeddings[i].users > 0) return;
+    cuda_release(there);
+}
+
+void cuda_embedding_free(RawTensor *wte) {
+    for (int i = 0; i < CUDA_EMBEDDINGS; i++)
+        if (cuda_embeddings[i].there == wte->data) cuda_embeddings[i].file = NULL; // the file may go now
+    cuda_release_shared((void *)wte->data);
+    wte->data = NULL;
 }
 
 // ----------------------------------------------------------------------------
-// weights: bf16 on the device. The embedding matrix is there once, also where it is the output matrix too.
+// weights: [N,K] bf16
 
-static struct { const void *file; void *there; } cuda_embedding;
+#define CONVERT_BYTES ((size_t)4 << 20) // of a tensor at a time
 
-// count elements of `raw` from `first` on, as bf16 (round to nearest even) where they are not already.
-static void weight_upload(bf16 *to, const RawTensor *raw, size_t count) {
-    const size_t piece = (size_t)1 << 20;
-    bf16 *rounded = (bf16 *)malloc(piece * sizeof(bf16));
-    if (!rounded) cuda_fail("loading a weight", "out of memory on the host", __FILE__, __LINE__);
-    for (size_t first = 0; first < count; first += piece) {
-        const size_t n = count - first < piece ? count - first : piece;
-        if (raw->dtype == DTYPE_BF16) memcpy(rounded, (const bf16 *)raw->data + first, n * sizeof(bf16));
-        if (raw->dtype == DTYPE_F32) for (size_t i = 0; i < n; i++) rounded[i] = __float2bfloat16(((const float *)raw->data)[first + i]);
-        if (raw->dtype == DTYPE_F16) for (size_t i = 0; i < n; i++) rounded[i] = __float2bfloat16(__half2float(((const __half *)raw->data)[first + i]));
-        cuda_upload(to + first, rounded, n * sizeof(bf16));
-    }
-    free(rounded);
-}
-
-static void cuda_weight_load(Weight *w, const RawTensor *raw, int n_raw) {
+void cuda_weight_load(Weight *w, const RawTensor *raw, int n_raw) {
     memset(w, 0, sizeof *w);
     w->K = (int)raw[0].shape[1];
     w->n_raw = n_raw;
@@ -59,135 +74,144 @@ static void cuda_weight_load(Weight *w, const RawTensor *raw, int n_raw) {
         w->raw[i] = raw[i];
         w->N += (int)raw[i].shape[0];
     }
-    if (n_raw == 1 && raw->dtype == DTYPE_BF16 && raw->data == cuda_embedding.file) {
-        w->data = cuda_embedding.there;
+    for (int i = 0; i < CUDA_EMBEDDINGS && n_raw == 1 && raw[0].dtype == DTYPE_BF16; i++) {
+        CudaEmbedding *e = &cuda_embeddings[i];
+        if (!e->users || e->file != raw[0].data || e->n != (size_t)w->N * w->K) continue;
+        e->users++;
+        w->data = e->there;
         return;
     }
-    bf16 *to = (bf16 *)(w->data = cuda_alloc((size_t)w->N * w->K * sizeof(bf16)));
+    bf16 *to = (bf16 *)cuda_allocate((size_t)w->N * w->K * sizeof(bf16));
+    w->data = to;
     for (int i = 0; i < n_raw; i++) {
-        const size_t count = (size_t)raw[i].shape[0] * w->K;
-        weight_upload(to, &raw[i], count);
-        to += count;
+        size_t n = (size_t)raw[i].shape[0] * w->K, size = dtype_bytes(raw[i].dtype), step = CONVERT_BYTES / size;
+        if (raw[i].dtype == DTYPE_BF16) cuda_upload(to, raw[i].data, n * size);
+        for (size_t done = 0; done < n && raw[i].dtype != DTYPE_BF16; done += step) {
+            size_t m = n - done < step ? n - done : step;
+            void *piece = cuda_scratch(&cuda.convert, CONVERT_BYTES);
+            cuda_upload(piece, (const char *)raw[i].data + done * size, m * size);
+            if (raw[i].dtype == DTYPE_F32) convert_to_bf16(to + done, (const float *)piece, m);
+            else convert_to_bf16(to + done, (const __half *)piece, m);
+        }
+        to += n;
     }
 }
 
-static void cuda_weight_free(Weight *w) {
-    if (w->data && w->data != cuda_embedding.there) cuda_release(w->data);
-}
-
-static RawTensor cuda_embedding_load(const RawTensor *file) {
-    RawTensor wte = *file;
-    const size_t bytes = (size_t)file->shape[0] * (size_t)file->shape[1] * dtype_bytes(file->dtype);
-    void *there = cuda_alloc(bytes);
-    cuda_upload(there, file->data, bytes);
-    wte.data = there;
-    cuda_embedding.file = file->data;
-    cuda_embedding.there = there;
-    return wte;
-}
-
-static void cuda_embedding_free(RawTensor *wte) {
-    if (wte->data == cuda_embedding.there) cuda_embedding.file = cuda_embedding.there = NULL;
-    cuda_release((void *)wte->data);
+void cuda_weight_free(Weight *w) {
+    cuda_release_shared(w->data);
+    memset(w, 0, sizeof *w);
 }
 
 // ----------------------------------------------------------------------------
 // products
 
-// What is asked of cuBLASLt: equal keys get the same kernel.
 typedef struct {
-    int rows, columns, inner; // of the column-major result, and the length of the sums
-    bool transposed, bias;
-    unsigned alignment[3];    // of weight, input, output: bytes, up to 256
+    int T, N, K;
+    bool backward, bias;
+    int align[3];         // bytes that the addresses of W, the input and the output are multiples of, 16 at most
 } MatmulKey;
 
 typedef struct {
-    MatmulKey key;
     bool used;
-    cublasLtMatmulDesc_t product;
-    cublasLtMatrixLayout_t weight, input, output;
-    cublasLtMatmulAlgo_t algorithm;
+    MatmulKey key;
+    cublasLtMatmulDesc_t desc;
+    cublasLtMatrixLayout_t w, in, out;
+    cublasLtMatmulAlgo_t algo;
+    size_t workspace;
 } MatmulPlan;
 
-#define MATMUL_PLANS 4096 // a power of two; one that falls on another's place takes it
-
-static unsigned matmul_alignment(const void *p) {
-    unsigned a = 256;
-    while (((uintptr_t)p & (a - 1)) != 0) a /= 2;
-    return a;
-}
+#define MATMUL_PLANS 4096 // a power of 2; when three quarters are taken all are forgotten
+static MatmulPlan cuda_matmul_plans[MATMUL_PLANS];
+static int cuda_matmul_n_plans;
 
 static void matmul_plan_free(MatmulPlan *p) {
-    CUBLAS_CHECK(cublasLtMatmulDescDestroy(p->product));
-    cublasLtMatrixLayout_t all[3] = {p->weight, p->input, p->output};
-    for (int i = 0; i < 3; i++) CUBLAS_CHECK(cublasLtMatrixLayoutDestroy(all[i]));
+    CUBLAS_CHECK(cublasLtMatmulDescDestroy(p->desc));
+    CUBLAS_CHECK(cublasLtMatrixLayoutDestroy(p->w));
+    CUBLAS_CHECK(cublasLtMatrixLayoutDestroy(p->in));
+    CUBLAS_CHECK(cublasLtMatrixLayoutDestroy(p->out));
     p->used = false;
 }
 
-static void matmul_plan_make(MatmulPlan *p, const MatmulKey *k) {
-    p->key = *k;
+static bool matmul_same_key(const MatmulKey *a, const MatmulKey *b) {
+    return a->T == b->T && a->N == b->N && a->K == b->K && a->backward == b->backward && a->bias == b->bias && a->align[0] == b->align[0] &&
+           a->align[1] == b->align[1] && a->align[2] == b->align[2];
+}
+
+static void matmul_plan_make(MatmulPlan *p, const MatmulKey *key) {
+    const int rows = key->backward ? key->K : key->N, sums = key->backward ? key->N : key->K; // of the output's transpose
+    const cublasOperation_t yes = CUBLAS_OP_T, no = CUBLAS_OP_N;
     p->used = true;
-    const cublasOperation_t op = k->transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
-    CUBLAS_CHECK(cublasLtMatmulDescCreate(&p->product, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->product, CUBLASLT_MATMUL_DESC_TRANSA, &op, sizeof op));
-    if (k->bias) {
+    p->key = *key;
+    CUBLAS_CHECK(cublasLtMatmulDescCreate(&p->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, key->backward ? &no : &yes, sizeof no));
+    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &no, sizeof no));
+    if (key->bias) {
         const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-        const cudaDataType_t type = CUDA_R_32F;
-        CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
-        CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type));
+        CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
     }
-    const uint64_t m = (uint64_t)k->rows, n = (uint64_t)k->columns, inner = (uint64_t)k->inner;
-    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&p->weight, CUDA_R_16BF, k->transposed ? inner : m, k->transposed ? m : inner, k->transposed ? k->inner : k->rows));
-    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&p->input, CUDA_R_16BF, inner, n, k->inner));
-    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&p->output, CUDA_R_32F, m, n, k->rows));
+    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&p->w, CUDA_R_16BF, (uint64_t)key->K, (uint64_t)key->N, key->K));
+    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&p->in, CUDA_R_16BF, (uint64_t)sums, (uint64_t)key->T, sums));
+    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&p->out, CUDA_R_32F, (uint64_t)rows, (uint64_t)key->T, rows));
 
     cublasLtMatmulPreference_t preference;
-    cublasLtMatmulHeuristicResult_t found;
-    int n_found = 0;
     CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference));
-    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &cublas_workspace_bytes, sizeof cublas_workspace_bytes));
-    const struct { cublasLtMatmulPreferenceAttributes_t attribute; uint32_t bytes; } alignments[4] = {
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, k->alignment[0]}, {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, k->alignment[1]},
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, k->alignment[2]}, {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, k->alignment[2]}};
-    for (int i = 0; i < 4; i++) CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, alignments[i].attribute, &alignments[i].bytes, sizeof(uint32_t)));
-    CUBLAS_CHECK(cublasLtMatmulAlgoGetHeuristic(cublas_handle, p->product, p->weight, p->input, p->output, p->output, preference, 1, &found, &n_found));
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &cuda.workspace_bytes,
+                                                      sizeof cuda.workspace_bytes));
+    const cublasLtMatmulPreferenceAttributes_t attributes[4] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    for (int i = 0; i < 4; i++) {
+        uint32_t bytes = (uint32_t)key->align[i < 2 ? i : 2];
+        CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, attributes[i], &bytes, sizeof bytes));
+    }
+    cublasLtMatmulHeuristicResult_t found;
+    int n = 0;
+    CUBLAS_CHECK(cublasLtMatmulAlgoGetHeuristic(cuda.cublas, p->desc, p->w, p->in, p->out, p->out, preference, 1, &found, &n));
     CUBLAS_CHECK(cublasLtMatmulPreferenceDestroy(preference));
-    if (n_found == 0) cuda_fail("cublasLtMatmulAlgoGetHeuristic", "no kernel for this shape", __FILE__, __LINE__);
-    p->algorithm = found.algo;
+    if (n == 0) {
+        char what[128];
+        snprintf(what, sizeof what, "%s product of %d rows with a %d x %d matrix", key->backward ? "backward" : "forward", key->T, key->N, key->K);
+        cuda_failed(what, "cuBLASLt has no algorithm for it", "update cuBLAS, or use --device cpu", __FILE__, __LINE__);
+    }
+    p->algo = found.algo;
+    p->workspace = found.workspaceSize;
 }
 
-static MatmulPlan *matmul_plan(const MatmulKey *k) {
-    static MatmulPlan plans[MATMUL_PLANS];
-    uint64_t hash = 14695981039346656037u; // FNV-1a over the numbers
-    const unsigned parts[8] = {(unsigned)k->rows, (unsigned)k->columns, (unsigned)k->inner, k->transposed, k->bias, k->alignment[0], k->alignment[1], k->alignment[2]};
-    for (int i = 0; i < 8; i++) hash = (hash ^ parts[i]) * 1099511628211u;
-    MatmulPlan *p = &plans[(hash ^ hash >> 32) % MATMUL_PLANS];
-    const MatmulKey *h = &p->key;
-    if (p->used && h->rows == k->rows && h->columns == k->columns && h->inner == k->inner && h->transposed == k->transposed && h->bias == k->bias &&
-        memcmp(h->alignment, k->alignment, sizeof h->alignment) == 0)
+static MatmulPlan *matmul_plan(const MatmulKey *key) {
+    uint32_t hash = 2166136261u, parts[4] = {(uint32_t)key->T, (uint32_t)key->N, (uint32_t)key->K, (uint32_t)key->backward};
+    for (int i = 0; i < 4; i++) hash = (hash ^ parts[i]) * 16777619u;
+    hash ^= hash >> 15;
+    for (uint32_t i = hash;; i++) {
+        MatmulPlan *p = &cuda_matmul_plans[i % MATMUL_PLANS];
+        if (p->used && matmul_same_key(&p->key, key)) return p;
+        if (p->used) continue;
+        if (4 * ++cuda_matmul_n_plans > 3 * MATMUL_PLANS) {
+            for (int j = 0; j < MATMUL_PLANS; j++) if (cuda_matmul_plans[j].used) matmul_plan_free(&cuda_matmul_plans[j]);
+            cuda_matmul_n_plans = 1;
+            p = &cuda_matmul_plans[hash % MATMUL_PLANS];
+        }
+        matmul_plan_make(p, key);
         return p;
-    if (p->used) matmul_plan_free(p);
-    matmul_plan_make(p, k);
-    return p;
+    }
 }
 
-static void matmul(float *out, const bf16 *in, const bf16 *weight, const float *bias, MatmulKey key) {
-    const float one = 1, zero = 0;
-    key.bias = bias != NULL;
-    const unsigned alignment[3] = {matmul_alignment(weight), matmul_alignment(in), matmul_alignment(out)};
-    memcpy(key.alignment, alignment, sizeof alignment);
+static int matmul_alignment(const void *p) {
+    int bytes = 16;
+    while ((uintptr_t)p % (uintptr_t)bytes) bytes /= 2;
+    return bytes;
+}
+
+static void matmul(float *out, const act *in, const Weight *w, const float *bias, int T, bool backward) {
+    if (T == 0) return;
+    MatmulKey key = {T, w->N, w->K, backward, bias != NULL, {matmul_alignment(w->data), matmul_alignment(in), matmul_alignment(out)}};
     MatmulPlan *p = matmul_plan(&key);
-    if (bias) CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
-    CUBLAS_CHECK(cublasLtMatmul(cublas_handle, p->product, &one, weight, p->weight, in, p->input, &zero, out, p->output, out, p->output,
-                                &p->algorithm, cublas_workspace, cublas_workspace_bytes, cuda_stream));
+    const float one = 1, zero = 0;
+    if (bias) CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
+    CUBLAS_CHECK(cublasLtMatmul(cuda.cublas, p->desc, &one, w->data, p->w, in, p->in, &zero, out, p->out, out, p->out, &p->algo,
+                                cuda.workspace, p->workspace, cuda_stream));
 }
 
-static void cuda_matmul_forward(float *y, const act *x, const Weight *w, const float *bias, int T) {
-    if (T > 0) matmul(y, (const bf16 *)x, (const bf16 *)w->data, bias, MatmulKey{w->N, T, w->K, true, false, {}});
-}
-
-static void cuda_matmul_backward(float *dx, const act *dy, const Weight *w, int T) {
-    if (T > 0) matmul(dx, (const bf16 *)dy, (const bf16 *)w->data, NULL, MatmulKey{w->K, T, w->N, false, false, {}});
-}
+void cuda_matmul_forward(float *y, const act *x, const Weight *w, const float *bias, int T) { matmul(y, x, w, bias, T, false); }
+void cuda_matmul_backward(float *dx, const act *dy, const Weight *w, int T) { matmul(dx, dy, w, NULL, T, true); }
 
 #endif

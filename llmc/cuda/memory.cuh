@@ -1,72 +1,125 @@
 /*
-Memory of the device: allocation, and the ways to it and back. Uploads go through a ring of pinned memory, so that the host's
-array may be changed as soon as the call returns and the copy runs beside the kernels before it.
+Device memory, and how bytes come and go. Copies pass through pinned memory, which the GPU reads and writes by itself: an
+upload returns as soon as the bytes are there, so that the host goes on while the GPU works through its queue.
 */
 #ifndef LLMC_CUDA_MEMORY_CUH
 #define LLMC_CUDA_MEMORY_CUH
 
 #include "llmc/cuda/common.cuh"
 
-#define CUDA_STAGING ((size_t)4 << 20) // bytes of the ring; what is larger is copied from where it lies
-#define CUDA_RETURN ((size_t)64 << 10) // bytes that a download takes through pinned memory
+// ----------------------------------------------------------------------------
+// allocations
 
-static unsigned char *cuda_staging, *cuda_return;
-static size_t cuda_staged;
+// All that is allocated, so that release knows how many bytes come back.
+static struct {
+    struct { void *p; size_t bytes; } *list;
+    size_t n, cap, bytes; // bytes: their sum
+} cuda_memory;
 
-static void cuda_memory_init(void) {
-    CUDA_CHECK(cudaMallocHost((void **)&cuda_staging, CUDA_STAGING));
-    CUDA_CHECK(cudaMallocHost((void **)&cuda_return, CUDA_RETURN));
-}
-
-static void *cuda_alloc(size_t bytes) {
+// bytes of device memory, not zeroed; ends the program with what to do when there is none.
+static void *cuda_allocate(size_t bytes) {
     void *p = NULL;
-    const size_t rounded = bytes ? (bytes + 255) / 256 * 256 : 256;
-    if (cudaMalloc(&p, rounded) != cudaSuccess) {
-        size_t available = 0, all = 0;
-        cudaGetLastError();
-        CUDA_CHECK(cudaMemGetInfo(&available, &all));
-        fflush(stdout);
-        fprintf(stderr, "error: out of memory on the GPU: wanted %.1f MiB more, %.1f of %.1f MiB are free\n"
-                        "  -> lower rollout_batch_size, max_completion_length or activation_memory\n",
-                (double)rounded / (1 << 20), (double)available / (1 << 20), (double)all / (1 << 20));
-        exit(1);
+    if (bytes == 0) bytes = 1;
+    cudaError_t error = cudaMalloc(&p, bytes);
+    if (error == cudaErrorMemoryAllocation) {
+        size_t available = 0, total = 0;
+        (void)cudaGetLastError(); // is dealt with
+        CUDA_CHECK(cudaMemGetInfo(&available, &total));
+        const double MiB = 1 << 20;
+        fprintf(stderr, "error: the GPU is out of memory: %.1f MiB more are wanted, %.1f of its %.1f MiB are free; %.1f MiB are in use by this program, "
+                "the rest by others\n  -> %s\n", (double)bytes / MiB, (double)available / MiB, (double)total / MiB, (double)cuda_memory.bytes / MiB,
+                cuda_advice(error));
+        exit(EXIT_FAILURE);
     }
-    CUDA_CHECK(cudaMemsetAsync(p, 0, rounded, cuda_stream));
+    CUDA_CHECK(error);
+    if (cuda_memory.n == cuda_memory.cap) {
+        cuda_memory.cap = cuda_memory.cap ? 2 * cuda_memory.cap : 256;
+        void *more = realloc(cuda_memory.list, cuda_memory.cap * sizeof *cuda_memory.list);
+        if (!more) cuda_failed("realloc", "the host is out of memory", "close other programs", __FILE__, __LINE__);
+        cuda_memory.list = (decltype(cuda_memory.list))more;
+    }
+    cuda_memory.list[cuda_memory.n].p = p;
+    cuda_memory.list[cuda_memory.n++].bytes = bytes;
+    cuda_memory.bytes += bytes;
     return p;
 }
 
-static void cuda_release(void *p) {
-    CUDA_CHECK(cudaStreamSynchronize(cuda_stream));
-    CUDA_CHECK(cudaFree(p));
+void *cuda_alloc(size_t bytes) {
+    void *p = cuda_allocate(bytes);
+    CUDA_CHECK(cudaMemsetAsync(p, 0, bytes ? bytes : 1, cuda_stream));
+    return p;
 }
 
-static void cuda_zero(void *p, size_t bytes) {
-    if (bytes > 0) CUDA_CHECK(cudaMemsetAsync(p, 0, bytes, cuda_stream));
-}
-
-static void cuda_upload(void *p, const void *host, size_t bytes) {
-    if (bytes == 0) return;
-    if (bytes > CUDA_STAGING) {
-        CUDA_CHECK(cudaMemcpyAsync(p, host, bytes, cudaMemcpyHostToDevice, cuda_stream));
-        CUDA_CHECK(cudaStreamSynchronize(cuda_stream));
-        return;
+void cuda_release(void *p) {
+    if (!p) return;
+    for (size_t i = cuda_memory.n; i-- > 0;) {
+        if (cuda_memory.list[i].p != p) continue;
+        cuda_memory.bytes -= cuda_memory.list[i].bytes;
+        cuda_memory.list[i] = cuda_memory.list[--cuda_memory.n];
+        break;
     }
-    const size_t step = (bytes + 63) / 64 * 64;
-    if (cuda_staged + step > CUDA_STAGING) { // copies from the ring's start may still be on their way
-        CUDA_CHECK(cudaStreamSynchronize(cuda_stream));
-        cuda_staged = 0;
-    }
-    memcpy(cuda_staging + cuda_staged, host, bytes);
-    CUDA_CHECK(cudaMemcpyAsync(p, cuda_staging + cuda_staged, bytes, cudaMemcpyHostToDevice, cuda_stream));
-    cuda_staged += step;
+    CUDA_CHECK(cudaFree(p)); // waits for kernels that still use it
 }
 
-static void cuda_download(void *host, const void *p, size_t bytes) {
-    if (bytes == 0) return;
-    void *to = bytes <= CUDA_RETURN ? cuda_return : host;
-    CUDA_CHECK(cudaMemcpyAsync(to, p, bytes, cudaMemcpyDeviceToHost, cuda_stream));
-    CUDA_CHECK(cudaStreamSynchronize(cuda_stream));
-    if (to != host) memcpy(host, to, bytes);
+// At least `bytes` of s. What was there is lost when it has to grow.
+static void *cuda_scratch(CudaScratch *s, size_t bytes) {
+    if (bytes > s->bytes) {
+        cuda_release(s->p);
+        s->p = cuda_allocate(bytes);
+        s->bytes = bytes;
+    }
+    return s->p;
+}
+
+void cuda_zero(void *p, size_t bytes) {
+    if (bytes) CUDA_CHECK(cudaMemsetAsync(p, 0, bytes, cuda_stream));
+}
+
+// ----------------------------------------------------------------------------
+// copies
+
+#define STAGING_BYTES ((size_t)8 << 20) // of each half; larger copies go in pieces
+
+// Uploads are put one behind the other into one half, while the GPU may still read the other. done: the GPU has read a half.
+static struct {
+    char *half[2], *down;
+    cudaEvent_t done[2];
+    int current;
+    size_t used;
+} cuda_staging;
+
+static void cuda_staging_init() {
+    for (int i = 0; i < 2; i++) {
+        CUDA_CHECK(cudaMallocHost((void **)&cuda_staging.half[i], STAGING_BYTES));
+        CUDA_CHECK(cudaEventCreateWithFlags(&cuda_staging.done[i], cudaEventDisableTiming));
+    }
+    CUDA_CHECK(cudaMallocHost((void **)&cuda_staging.down, STAGING_BYTES));
+}
+
+void cuda_upload(void *p, const void *host, size_t bytes) {
+    for (size_t done = 0; done < bytes;) {
+        if (cuda_staging.used == STAGING_BYTES) { // the other half, once the GPU has read what is in it
+            CUDA_CHECK(cudaEventRecord(cuda_staging.done[cuda_staging.current], cuda_stream));
+            cuda_staging.current ^= 1;
+            cuda_staging.used = 0;
+            CUDA_CHECK(cudaEventSynchronize(cuda_staging.done[cuda_staging.current]));
+        }
+        size_t room = STAGING_BYTES - cuda_staging.used, n = bytes - done < room ? bytes - done : room;
+        char *staged = cuda_staging.half[cuda_staging.current] + cuda_staging.used;
+        memcpy(staged, (const char *)host + done, n);
+        CUDA_CHECK(cudaMemcpyAsync((char *)p + done, staged, n, cudaMemcpyHostToDevice, cuda_stream));
+        cuda_staging.used += (n + 255) / 256 * 256; // STAGING_BYTES is a multiple
+        done += n;
+    }
+}
+
+void cuda_download(void *host, const void *p, size_t bytes) {
+    for (size_t done = 0; done < bytes; done += STAGING_BYTES) {
+        size_t n = bytes - done < STAGING_BYTES ? bytes - done : STAGING_BYTES;
+        CUDA_CHECK(cudaMemcpyAsync(cuda_staging.down, (const char *)p + done, n, cudaMemcpyDeviceToHost, cuda_stream));
+        CUDA_CHECK(cudaStreamSynchronize(cuda_stream));
+        memcpy((char *)host + done, cuda_staging.down, n);
+    }
 }
 
 #endif

@@ -1,103 +1,143 @@
 /*
-The output layer over rows of logits[n,V]: log-probs, entropy, and the gradient of the logits. One pass over a row gives all
-sums: the largest value so far is kept with them, and they are rescaled where it rises (Milakov & Gimelshein 2018, arXiv
-1805.02867). See ops.h.
+The output side: log-probs of given tokens, entropy, the logits' gradient. As in ops_cpu_output.h, where the same words are
+defined, a row is cut into chunks of OUTPUT_CHUNK logits at fixed places. A block reads a chunk once, keeps it in registers and
+leaves its largest z and its sum of exp(z - largest); the few chunk sums of a row are added in order, in double. So a row's bits do
+not depend on its batch, and the trainer's log-prob is the sampler's (sample.cuh).
+
+z = logit * (1/temperature). A row with a NaN or +inf logit has a NaN sum, hence lse, logprob and entropy NaN and token -1.
+-inf is a token of probability 0. Products that two kernels must round alike are written with __fmul_rn, which is never fused.
 */
 #ifndef LLMC_CUDA_OUTPUT_CUH
 #define LLMC_CUDA_OUTPUT_CUH
 
-#include "llmc/cuda/common.cuh"
+#include "llmc/cuda/memory.cuh"
 
-#define OUTPUT_THREADS 512
+#define OUTPUT_CHUNK 4096
+#define OUTPUT_THREADS 256 // 16 logits each
 
-// Of some of the values z: m = max z, s = sum exp(z - m), e = sum exp(z - m) (z - m).
-struct RowSums { float m, s, e; };
+typedef struct { float max, sum, moment; } OutputChunk;     // largest z, sum of e = exp(z - max), sum of e (z - max)
+typedef struct { float max, lse; double total; } OutputRow; // largest z, log sum exp(z), sum of exp(z - max)
 
-__device__ __forceinline__ RowSums row_sums_none() { return {-INFINITY, 0, 0}; }
+static inline int output_chunks_of(int V) { return (V + OUTPUT_CHUNK - 1) / OUTPUT_CHUNK; }
 
-// The sums moved to another m, at least as large.
-__device__ __forceinline__ RowSums row_sums_at(RowSums a, float m) {
-    if (a.m == m || a.s == 0) return {m, a.s, a.e};
-    const float d = a.m - m, f = expf(d);
-    return {m, a.s * f, f * (a.e + a.s * d)};
+__device__ __forceinline__ float output_z(float logit, float inv_t) { return __fmul_rn(logit, inv_t); }
+__device__ __forceinline__ float output_logprob(float logit, float inv_t, float lse) { return __fsub_rn(__fmul_rn(logit, inv_t), lse); }
+
+// Four logits from `at` of a row of V on; -inf behind its end, which adds nothing.
+template <bool WIDE> __device__ __forceinline__ float4 output_load4(const float *row, int at, int V) {
+    if (WIDE) return at < V ? *(const float4 *)(row + at) : make_float4(-INFINITY, -INFINITY, -INFINITY, -INFINITY);
+    return make_float4(at < V ? row[at] : -INFINITY, at + 1 < V ? row[at + 1] : -INFINITY, at + 2 < V ? row[at + 2] : -INFINITY,
+                       at + 3 < V ? row[at + 3] : -INFINITY);
 }
 
-__device__ __forceinline__ RowSums row_sums_join(RowSums a, RowSums b) {
-    const float m = fmaxf(a.m, b.m);
-    a = row_sums_at(a, m);
-    b = row_sums_at(b, m);
-    return {m, a.s + b.s, a.e + b.e};
-}
-
-// Of a whole row, to every thread of a block of OUTPUT_THREADS. z = logits * inv_t. `parts` [OUTPUT_THREADS / 32].
-__device__ __forceinline__ RowSums row_sums(const float *logits, float inv_t, int V, RowSums *parts) {
-    RowSums sums = row_sums_none();
-    const bool vector = V % 4 == 0;
-    for (int v = (vector ? 4 : 1) * threadIdx.x; v < V; v += (vector ? 4 : 1) * OUTPUT_THREADS) {
-        float z[4];
-        if (vector) *(Floats<4> *)z = *(const Floats<4> *)(logits + v);
-        else z[0] = logits[v];
-        float m = sums.m;
-        for (int i = 0; i < (vector ? 4 : 1); i++) {
-            z[i] *= inv_t;
-            m = fmaxf(m, z[i]);
-        }
-        sums = row_sums_at(sums, m);
-        for (int i = 0; i < (vector ? 4 : 1); i++) {
-            const float d = z[i] - m, p = expf(d);
-            sums.s += p;
-            if (p > 0) sums.e += p * d;
-        }
+// Block i: chunk i % n_chunks of row i / n_chunks.
+template <bool WIDE>
+__global__ void __launch_bounds__(OUTPUT_THREADS) output_chunks_kernel(OutputChunk *chunks, const float *logits, float inv_t, int n_chunks, int V) {
+    SHARED(float, parts, [OUTPUT_THREADS / 32]);
+    const float *row = logits + (size_t)(blockIdx.x / n_chunks) * V;
+    const int first = (int)(blockIdx.x % n_chunks) * OUTPUT_CHUNK;
+    float z[16], top = -INFINITY, sum = 0, moment = 0;
+    #pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float4 v = output_load4<WIDE>(row, first + 4 * ((int)threadIdx.x + i * OUTPUT_THREADS), V);
+        z[4 * i] = output_z(v.x, inv_t);
+        z[4 * i + 1] = output_z(v.y, inv_t);
+        z[4 * i + 2] = output_z(v.z, inv_t);
+        z[4 * i + 3] = output_z(v.w, inv_t);
     }
-    for (int step = 16; step > 0; step /= 2) {
-        const RowSums other = {__shfl_xor_sync(0xFFFFFFFFu, sums.m, step), __shfl_xor_sync(0xFFFFFFFFu, sums.s, step), __shfl_xor_sync(0xFFFFFFFFu, sums.e, step)};
-        sums = threadIdx.x & step ? row_sums_join(other, sums) : row_sums_join(sums, other);
+    #pragma unroll
+    for (int i = 0; i < 16; i++) if (z[i] > top) top = z[i];
+    top = block_reduce<Largest>(top, parts);
+    const float base = top > -INFINITY ? top : 0.0f; // nothing but -inf (or NaN): their sum is 0 (or NaN)
+    #pragma unroll
+    for (int i = 0; i < 16; i++) {
+        float below = z[i] - base, e = expf(below);
+        sum += e;
+        moment += e * (below < -100.0f ? -100.0f : below); // the bound keeps 0 * -inf out; below it e is 0
     }
-    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = sums;
-    __syncthreads();
-    sums = parts[0];
-    for (int i = 1; i < OUTPUT_THREADS / 32; i++) sums = row_sums_join(sums, parts[i]);
-    return sums;
+    sum = block_reduce<Sum>(sum, parts);
+    moment = block_reduce<Sum>(moment, parts);
+    if (threadIdx.x == 0) chunks[blockIdx.x] = {top, sum, moment};
 }
 
-__global__ void __launch_bounds__(OUTPUT_THREADS) logprob_kernel(float *logprob, float *lse, float *entropy, const float *logits, const int *target, float inv_t, int V) {
-    SHARED(RowSums, parts, [OUTPUT_THREADS / 32]);
-    const int i = blockIdx.x;
-    const float *row = logits + (size_t)i * V;
-    const RowSums sums = row_sums(row, inv_t, V, parts);
-    if (threadIdx.x > 0) return;
-    const float l = sums.m + logf(sums.s);
-    lse[i] = l;
-    logprob[i] = row[target[i]] * inv_t - l;
-    if (entropy) entropy[i] = logf(sums.s) - sums.e / sums.s;
+// [n, n_chunks] in the backend's scratch, valid until the next call.
+static OutputChunk *output_chunks(const float *logits, float inv_t, int n, int V) {
+    int n_chunks = output_chunks_of(V);
+    OutputChunk *chunks = (OutputChunk *)cuda_scratch(&cuda.output, (size_t)n * n_chunks * sizeof *chunks);
+    auto kernel = V % 4 == 0 && aligned16(logits) ? output_chunks_kernel<true> : output_chunks_kernel<false>;
+    LAUNCH(kernel, (unsigned)((size_t)n * n_chunks), OUTPUT_THREADS, 0, cuda_stream)(chunks, logits, inv_t, n_chunks, V);
+    CUDA_CHECK(cudaGetLastError());
+    return chunks;
 }
 
-static void cuda_logprob_rows(float *logprob, float *lse, float *entropy, const float *logits, const int *target, float temperature, int n, int V) {
+// how much of exp(z - row's max) is in the chunk
+__device__ __forceinline__ double output_share(const OutputChunk &c, float row_max) { return exp((double)c.max - row_max) * c.sum; }
+
+// What the chunks of a row come to, by one thread.
+__device__ __forceinline__ OutputRow output_row(const OutputChunk *c, int n_chunks) {
+    OutputRow row = {-INFINITY, 0, 0};
+    for (int i = 0; i < n_chunks; i++) if (c[i].max > row.max) row.max = c[i].max;
+    for (int i = 0; i < n_chunks; i++) row.total += output_share(c[i], row.max);
+    row.lse = (float)(row.max + log(row.total));
+    return row;
+}
+
+// -sum p log p = log total - sum e (z - max) / total
+__device__ __forceinline__ float output_entropy(const OutputChunk *c, int n_chunks, const OutputRow &row) {
+    double moment = 0;
+    for (int i = 0; i < n_chunks; i++) {
+        double below = (double)c[i].max - row.max;
+        if (c[i].sum > 0) moment += exp(below) * (c[i].moment + below * c[i].sum);
+    }
+    return (float)(log(row.total) - moment / row.total);
+}
+
+// one thread a row, in blocks of one warp
+__global__ void logprob_rows_kernel(float *logprob, float *lse, float *entropy, const OutputChunk *chunks, const float *logits,
+                                    const int *target, float inv_t, int n, int n_chunks, int V) {
+    int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i >= n) return;
+    const OutputChunk *c = chunks + (size_t)i * n_chunks;
+    OutputRow row = output_row(c, n_chunks);
+    lse[i] = row.lse;
+    logprob[i] = output_logprob(logits[(size_t)i * V + target[i]], inv_t, row.lse);
+    if (entropy) entropy[i] = output_entropy(c, n_chunks, row);
+}
+
+void cuda_logprob_rows(float *logprob, float *lse, float *entropy, const float *logits, const int *target, float temperature, int n, int V) {
     if (n == 0) return;
-    LAUNCH(logprob_kernel, n, OUTPUT_THREADS, 0, cuda_stream)(logprob, lse, entropy, logits, target, 1.0f / temperature, V);
+    float inv_t = 1.0f / temperature;
+    OutputChunk *chunks = output_chunks(logits, inv_t, n, V);
+    LAUNCH(logprob_rows_kernel, blocks_for((size_t)n, 32), 32, 0, cuda_stream)
+    (logprob, lse, entropy, chunks, logits, target, inv_t, n, output_chunks_of(V), V);
     CUDA_CHECK(cudaGetLastError());
 }
 
-#define DLOGITS_THREADS 256
-
-// N columns per thread; rows along x, since there may be more than 65,535.
-template <int N>
-__global__ void dlogits_kernel(bf16 *dlogits, const float *logits, const float *lse, const int *target, const float *dlogprob, float inv_t, int V) {
-    const int row = blockIdx.x, v = N * (blockIdx.y * DLOGITS_THREADS + threadIdx.x);
+// 8 logits a thread; a block's are of one row
+template <bool WIDE>
+__global__ void __launch_bounds__(256) dlogits_rows_kernel(bf16 *dlogits, const float *logits, const float *lse, const int *target,
+                                                           const float *dlogprob, float inv_t, int row_blocks, int V) {
+    int row = (int)(blockIdx.x / row_blocks), v = 8 * ((int)(blockIdx.x % row_blocks) * 256 + (int)threadIdx.x);
     if (v >= V) return;
-    const float l = lse[row], scale = dlogprob[row] * inv_t;
-    const int t = target[row] - v;
-    const Floats<N> z = *(const Floats<N> *)(logits + (size_t)row * V + v);
-    Bf16s<N> out;
-    for (int i = 0; i < N; i++) out.x[i] = __float2bfloat16(scale * ((i == t ? 1.0f : 0.0f) - expf(z.x[i] * inv_t - l)));
-    *(Bf16s<N> *)(dlogits + (size_t)row * V + v) = out;
+    float x[8], scale = dlogprob[row] * inv_t, row_lse = lse[row];
+    size_t at = (size_t)row * V + v;
+    int t = target[row];
+    load8<WIDE>(x, logits + at, V - v);
+    #pragma unroll
+    for (int i = 0; i < 8; i++) {
+        float p = expf(output_logprob(x[i], inv_t, row_lse));
+        x[i] = v + i == t ? scale * (1.0f - p) : -scale * p;
+    }
+    store8<WIDE>(dlogits + at, x, V - v);
 }
 
-static void cuda_dlogits_rows(act *dlogits, const float *logits, const float *lse, const int *target, const float *dlogprob, float temperature, int n, int V) {
+void cuda_dlogits_rows(act *dlogits, const float *logits, const float *lse, const int *target, const float *dlogprob, float temperature,
+                       int n, int V) {
     if (n == 0) return;
-    auto kernel = V % 4 == 0 ? dlogits_kernel<4> : dlogits_kernel<1>;
-    const dim3 grid((unsigned)n, cuda_blocks((size_t)V, (V % 4 == 0 ? 4 : 1) * DLOGITS_THREADS));
-    LAUNCH(kernel, grid, DLOGITS_THREADS, 0, cuda_stream)((bf16 *)dlogits, logits, lse, target, dlogprob, 1.0f / temperature, V);
+    int row_blocks = (int)blocks_for((size_t)V, 8 * 256);
+    auto kernel = V % 8 == 0 && aligned16(dlogits) && aligned16(logits) ? dlogits_rows_kernel<true> : dlogits_rows_kernel<false>;
+    LAUNCH(kernel, (unsigned)((size_t)n * row_blocks), 256, 0, cuda_stream)
+    ((bf16 *)dlogits, logits, lse, target, dlogprob, 1.0f / temperature, row_blocks, V);
     CUDA_CHECK(cudaGetLastError());
 }
 

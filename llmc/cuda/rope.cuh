@@ -23,12 +23,6 @@ __device__ __forceinline__ size_t kv_page_at(int layer, int page, int head, int 
 // ----------------------------------------------------------------------------
 // kernels
 
-struct alignas(8) Bf16x4 { __nv_bfloat162 x, y; };
-struct alignas(16) Bf16x8 { Bf16x4 x, y; };
-
-__device__ __forceinline__ Bf16x4 round4(float a, float b, float c, float d) { return {__floats2bfloat162_rn(a, b), __floats2bfloat162_rn(c, d)}; }
-__device__ __forceinline__ Bf16x8 round8(const float *x) { return {round4(x[0], x[1], x[2], x[3]), round4(x[4], x[5], x[6], x[7])}; }
-
 // in[0..8) and in[half..half+8) turned by the angles of cos_sin[8][2]; direction -1 turns back. 128-bit accesses.
 __device__ __forceinline__ void rotate8(bf16 *out, const float *in, const float *cos_sin, int half, float direction) {
     float a[8], b[8], cs[16];

@@ -1,226 +1,252 @@
 /*
-Drawing tokens: a block per row inverts the cumulative distribution at the given random number, tokens in order of id, after top_k
-and top_p. See ops.h.
+Sampling: one block draws the token of one row. What is found by inverting the cumulative distribution is the first token whose
+sum exceeds the target; where rounding leaves the target unreached, the last of probability above 0.
 
-Probabilities are whole numbers here: exp(z - max) in units of 2^-40. Sums of whole numbers are exact, so they do not depend on the
-order in which threads add them, and atomics may be used. A token 2^40 times less likely than the best is never drawn.
-
-What top_k and top_p keep is "the values above a threshold, and the first few that equal it". The threshold is found by a radix
-search over the bits of z, eight at a time, from histograms of counts and masses.
+top_k and top_p keep the best tokens down to some z, and of those at that very z the lowest ids. No sorting: a float's bits,
+mapped so that they order like the floats (`key`), are searched from the highest 4 bits to the lowest. For each of the 16 values of
+the next bits every thread sums up in a cell of its own what its tokens weigh (their number for top_k, their probability for
+top_p), and the cells are added in a fixed order: no atomics, so the same bits in every run.
 */
 #ifndef LLMC_CUDA_SAMPLE_CUH
 #define LLMC_CUDA_SAMPLE_CUH
 
-#include "llmc/cuda/output.cuh"
+#include "llmc/cuda/output.cuh" // output_row, output_chunks
 
-typedef unsigned long long Mass;
+#define SAMPLE_THREADS 256
+#define SAMPLE_WARPS (SAMPLE_THREADS / 32)
 
-#define SAMPLE_UNIT 1099511627776.0f // 2^40
-#define SAMPLE_CHUNKS 1024           // pieces of the vocabulary that are summed apart, at most
-#define SAMPLE_WARPS (OUTPUT_THREADS / 32)
+// What is kept: tokens with a key above `key`, and the first `ties` of those with it.
+typedef struct { uint32_t key; int ties; } SampleBound;
 
-// One row, to every thread.
-struct Row { const float *logits; float inv_t, max; int V; };
+// A row as its block sees it.
+typedef struct {
+    const float *logits;
+    const OutputChunk *chunks;
+    OutputRow row;
+    float inv_t;
+    int V, n_chunks;
+} SampleRow;
 
-__device__ __forceinline__ float row_z(const Row &r, int v) { return r.logits[v] * r.inv_t; }
-__device__ __forceinline__ Mass row_mass(const Row &r, float z) { return (Mass)(expf(z - r.max) * SAMPLE_UNIT); }
-
-// z as a whole number in the same order; 0 and -0 are the same.
-__device__ __forceinline__ unsigned row_key(float z) {
-    const unsigned bits = __float_as_uint(z + 0.0f);
+// Larger z, larger key; -0 and 0 have the same.
+__device__ __forceinline__ uint32_t sample_key(float z) {
+    uint32_t bits = __float_as_uint(z + 0.0f);
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-// Kept: the tokens whose key is above `key`, and the first `ties` of those that equal it.
-struct Kept { unsigned key; int ties; };
+__device__ __forceinline__ float sample_p(const SampleRow &r, float z) { return expf(z - r.row.max); }
 
-struct SelectMemory {
-    unsigned count[256];
-    Mass mass[256];
-    unsigned prefix, above_count;
-    Mass above_mass;
-};
+// ----------------------------------------------------------------------------
+// top_k and top_p
 
-// The fewest of the most likely tokens that are `count` in number, or whose masses reach `mass` (count 0). Every thread calls it.
-// *kept_mass = their mass.
-__device__ Kept row_select(const Row &r, unsigned count, Mass mass, SelectMemory *s, Mass *kept_mass) {
-    if (threadIdx.x == 0) {
-        s->prefix = 0;
-        s->above_count = 0;
-        s->above_mass = 0;
+// weight (1 each if COUNT, else p) of the tokens with a key above `key`, and *ties = how many have it
+template <bool COUNT> __device__ __forceinline__ double sample_weight_above(const SampleRow &r, uint32_t key, int *ties, double *parts, int *counts) {
+    double weight = 0;
+    int equal = 0;
+    for (int v = (int)threadIdx.x; v < r.V; v += SAMPLE_THREADS) {
+        float z = output_z(r.logits[v], r.inv_t);
+        uint32_t k = sample_key(z);
+        if (k > key) weight += COUNT ? 1.0 : (double)sample_p(r, z);
+        equal += k == key;
     }
-    for (int shift = 24; shift >= 0; shift -= 8) {
-        for (int i = threadIdx.x; i < 256; i += OUTPUT_THREADS) {
-            s->count[i] = 0;
-            s->mass[i] = 0;
-        }
-        __syncthreads();
-        const unsigned prefix = s->prefix;
-        for (int v = threadIdx.x; v < r.V; v += OUTPUT_THREADS) {
-            const float z = row_z(r, v);
-            const unsigned key = row_key(z);
-            if (shift < 24 && key >> (shift + 8) != prefix) continue;
-            atomicAdd(&s->count[key >> shift & 255], 1u);
-            atomicAdd(&s->mass[key >> shift & 255], row_mass(r, z));
-        }
-        __syncthreads();
-        if (threadIdx.x == 0) {
-            int digit = 255;
-            for (; digit > 0; digit--) {
-                const unsigned c = s->above_count + s->count[digit];
-                const Mass m = s->above_mass + s->mass[digit];
-                if (s->count[digit] > 0 && (count > 0 ? c >= count : m >= mass)) break;
-                s->above_count = c;
-                s->above_mass = m;
-            }
-            s->prefix = prefix << 8 | (unsigned)digit;
-        }
-        __syncthreads();
-    }
-    // all that are left have the same key, so the same mass
-    const unsigned equal = s->count[s->prefix & 255];
-    const Mass each = equal > 0 ? s->mass[s->prefix & 255] / equal : 0;
-    Mass ties = count > 0 ? count - s->above_count : each == 0 || s->above_mass >= mass ? 1 : (mass - s->above_mass + each - 1) / each;
-    if (ties > equal) ties = equal;
-    if (ties < 1) ties = 1;
-    *kept_mass = s->above_mass + ties * each;
-    const Kept kept = {s->prefix, (int)ties};
-    __syncthreads();
-    return kept;
+    *ties = block_reduce<Sum>(equal, counts);
+    return block_reduce<Sum>(weight, parts);
 }
 
-// The lowest id of those with the largest value.
-__device__ int row_best(const Row &r, int *parts) {
-    int best = r.V;
-    for (int v = threadIdx.x; v < r.V && best == r.V; v += OUTPUT_THREADS) if (row_z(r, v) == r.max) best = v;
-    for (int step = 16; step > 0; step /= 2) best = min(best, __shfl_xor_sync(0xFFFFFFFFu, best, step));
-    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = best;
-    __syncthreads();
-    for (int i = 0; i < SAMPLE_WARPS; i++) best = min(best, parts[i]);
-    return best;
+// The largest key at which the weight of the tokens with it or a larger one reaches `need`; the smallest that occurs
+// if none does. cells: [16][SAMPLE_THREADS], sums: [16].
+template <bool COUNT> __device__ __forceinline__ uint32_t sample_find_key(const SampleRow &r, double need, double *cells, double *sums) {
+    const int thread = (int)threadIdx.x, warp = thread / 32, lane = thread % 32;
+    uint32_t found = 0;
+    for (int shift = 28; shift >= 0; shift -= 4) {
+        for (int i = 0; i < 16; i++) cells[i * SAMPLE_THREADS + thread] = 0;
+        for (int v = thread; v < r.V; v += SAMPLE_THREADS) {
+            float z = output_z(r.logits[v], r.inv_t);
+            uint32_t key = sample_key(z);
+            if (shift < 28 && key >> (shift + 4) != found) continue;
+            cells[(int)(key >> shift & 15) * SAMPLE_THREADS + thread] += COUNT ? 1.0 : (double)sample_p(r, z);
+        }
+        __syncthreads();
+        for (int i = warp; i < 16; i += SAMPLE_WARPS) {
+            double sum = 0;
+            for (int t = lane; t < SAMPLE_THREADS; t += 32) sum += cells[i * SAMPLE_THREADS + t];
+            sum = warp_reduce<Sum>(sum);
+            if (lane == 0) sums[i] = sum;
+        }
+        __syncthreads();
+        int digit = 15, last = 0; // last: where something weighs, in case rounding leaves `need` unreached
+        for (;; digit--) {
+            if (sums[digit] > 0) last = digit;
+            if (sums[digit] >= need && sums[digit] > 0) break;
+            need -= sums[digit];
+            if (digit == 0) { digit = last; break; }
+        }
+        found = found << 4 | (uint32_t)digit;
+        __syncthreads(); // before sums are overwritten
+    }
+    return found;
 }
 
-struct DrawMemory {
-    Mass above[SAMPLE_CHUNKS]; // of the tokens above the threshold, per chunk
-    int ties[SAMPLE_CHUNKS];   // tokens that equal it
-    int chunk, ties_before;    // where the token lies
-    Mass target;               // what is left to reach in it
-};
-
-// The first token, in order of id, at which the masses of the kept tokens exceed u of their sum. -1 only where all masses are 0.
-// Every thread calls it; thread 0's answer counts.
-__device__ int row_draw(const Row &r, Kept kept, float u, DrawMemory *d) {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int size = max(2048, ((r.V + SAMPLE_CHUNKS - 1) / SAMPLE_CHUNKS + 31) / 32 * 32), chunks = (r.V + size - 1) / size;
-    for (int c = warp; c < chunks; c += SAMPLE_WARPS) {
-        Mass above = 0;
-        int ties = 0;
-        for (int v = c * size + lane; v < min((c + 1) * size, r.V); v += 32) {
-            const float z = row_z(r, v);
-            const unsigned key = row_key(z);
-            if (key > kept.key) above += row_mass(r, z);
-            ties += key == kept.key;
-        }
-        above = warp_sum(above);
-        ties = warp_sum(ties);
-        if (lane == 0) {
-            d->above[c] = above;
-            d->ties[c] = ties;
-        }
+// The bound of top_k (0: off), then of top_p on what that leaves (1: off); *mass = sum of p of all that is kept.
+__device__ __forceinline__ SampleBound sample_bound(const SampleRow &r, int top_k, float top_p, double *mass, double *cells, double *sums, double *parts, int *counts) {
+    SampleBound bound = {0, 0};
+    *mass = r.row.total;
+    if (top_k > 0) {
+        bound.key = sample_find_key<true>(r, top_k, cells, sums);
+        int above = (int)sample_weight_above<true>(r, bound.key, &bound.ties, parts, counts);
+        bound.ties = top_k - above < bound.ties ? top_k - above : bound.ties;
     }
-    __syncthreads();
-    // the value of a tie, from its key
-    const unsigned bits = kept.key & 0x80000000u ? kept.key & 0x7FFFFFFFu : ~kept.key;
-    const Mass each = kept.ties > 0 ? row_mass(r, __uint_as_float(bits)) : 0;
-    if (threadIdx.x == 0) {
-        Mass total = 0, before = 0;
-        int ties = 0;
-        for (int pass = 0; pass < 2; pass++) { // the sum; then the chunk
-            const Mass target = (Mass)((double)u * (double)total);
-            ties = 0;
-            before = 0;
-            for (int c = 0; c < chunks; c++) {
-                const Mass share = d->above[c] + each * (Mass)max(0, min(d->ties[c], kept.ties - ties));
-                if (pass == 1 && share > 0) {
-                    d->chunk = c;
-                    d->ties_before = ties;
-                    d->target = target - before;
-                    if (before + share > target) break;
-                }
-                before += share;
-                ties += d->ties[c];
-            }
-            if (pass == 0) {
-                total = before;
-                d->chunk = -1;
-            }
+    for (int pass = top_k > 0 ? 0 : 1; pass < 2; pass++) { // the mass that top_k leaves; then top_p and the mass that it leaves
+        int ties = bound.ties;
+        double need = 0;
+        if (pass == 1) {
+            if (!(top_p < 1)) break;
+            need = top_p * *mass;
+            uint32_t key = sample_find_key<false>(r, need, cells, sums);
+            if (key < bound.key) key = bound.key; // by rounding
+            if (key > bound.key) ties = r.V;
+            bound.key = key;
         }
+        int equal;
+        double above = sample_weight_above<false>(r, bound.key, &equal, parts, counts);
+        uint32_t bits = bound.key & 0x80000000u ? bound.key & 0x7FFFFFFFu : ~bound.key;
+        double p = sample_p(r, __uint_as_float(bits));
+        if (ties > equal) ties = equal;
+        if (pass == 1) { // the fewest of the ties that reach `need`, at least one in all
+            int fewest = 1;
+            while (fewest < ties && above + fewest * p < need) fewest++;
+            ties = fewest;
+        }
+        bound.ties = ties;
+        *mass = above + ties * p;
     }
-    __syncthreads();
-    if (warp > 0 || d->chunk < 0) return -1;
-    const int first = d->chunk * size, last = min(first + size, r.V);
-    Mass before = 0;
-    int ties = d->ties_before, token = -1;
-    for (int v0 = first; v0 < last; v0 += 32) {
-        const int v = v0 + lane;
-        const float z = v < last ? row_z(r, v) : -INFINITY;
-        const unsigned key = v < last ? row_key(z) : 0;
-        const unsigned equal = __ballot_sync(0xFFFFFFFFu, v < last && key == kept.key);
-        const bool keep = v < last && (key > kept.key || (key == kept.key && ties + __popc(equal & ((1u << lane) - 1)) < kept.ties));
-        const Mass mine = keep ? row_mass(r, z) : 0;
-        Mass sum = mine;
-        for (int step = 1; step < 32; step *= 2) {
-            const Mass other = __shfl_up_sync(0xFFFFFFFFu, sum, step);
-            if (lane >= step) sum += other;
-        }
-        const unsigned reached = __ballot_sync(0xFFFFFFFFu, mine > 0 && before + sum > d->target), possible = __ballot_sync(0xFFFFFFFFu, mine > 0);
-        if (possible) token = v0 + 31 - __clz(possible); // the last, should rounding leave the target unreached
-        if (reached) {
-            token = v0 + __ffs(reached) - 1;
-            break;
-        }
-        before += __shfl_sync(0xFFFFFFFFu, sum, 31);
-        ties += __popc(equal);
-    }
-    return token;
+    return bound;
 }
 
-__global__ void __launch_bounds__(OUTPUT_THREADS) sample_kernel(int *token, float *logprob, const float *logits, const float *u, float temperature,
-                                                                int top_k, float top_p, int V) {
-    SHARED(RowSums, parts, [SAMPLE_WARPS]);
-    SHARED(int, best, [SAMPLE_WARPS]);
-    SHARED(SelectMemory, select);
-    SHARED(DrawMemory, draw);
-    const bool greedy = temperature <= 0;
-    Row r = {logits + (size_t)blockIdx.x * V, greedy ? 1.0f : 1.0f / temperature, 0, V};
-    const RowSums sums = row_sums(r.logits, r.inv_t, V, parts);
-    const float lse = sums.m + logf(sums.s);
-    r.max = sums.m;
+// ----------------------------------------------------------------------------
+// drawing
+
+// The first token of a chunk, of those kept, with whose p the sum, starting from `before`, exceeds target; r.V if there is none.
+// *before then includes the chunk, *ties what it took of the ties, *last is its last token with p > 0 (unchanged if none).
+__device__ __forceinline__ int sample_draw_in_chunk(const SampleRow &r, int chunk, double target, uint32_t key, int *ties, double *before, int *last,
+                                    double *parts, int *counts) {
+    const int first = chunk * OUTPUT_CHUNK + 16 * (int)threadIdx.x;
+    float p[16];
+    int equal = 0, total_equal = 0;
+    if (*ties > 0) {
+        #pragma unroll
+        for (int i = 0; i < 16; i++) equal += first + i < r.V && sample_key(output_z(r.logits[first + i], r.inv_t)) == key;
+    }
+    int left = *ties - block_sum_before(equal, &total_equal, counts); // ties that may still be taken from here on
+    double sum = 0, total;
+    #pragma unroll
+    for (int i = 0; i < 16; i++) {
+        p[i] = 0;
+        if (first + i >= r.V) continue;
+        float z = output_z(r.logits[first + i], r.inv_t);
+        uint32_t k = sample_key(z);
+        if (k > key || (k == key && left-- > 0)) p[i] = sample_p(r, z);
+        sum += p[i];
+    }
+    double running = *before + block_sum_before(sum, &total, parts);
+    int mine = r.V, latest = -1;
+    #pragma unroll
+    for (int i = 0; i < 16; i++) {
+        if (!(p[i] > 0)) continue;
+        latest = first + i;
+        running += p[i];
+        if (mine == r.V && running > target) mine = latest;
+    }
+    mine = block_reduce<Smallest>(mine, counts);
+    latest = block_reduce<Largest>(latest, counts);
+    if (latest >= 0) *last = latest;
+    *ties -= total_equal;
+    *before += total;
+    return mine;
+}
+
+// u in the whole distribution: the chunk first, then the token in it
+__device__ __forceinline__ int sample_draw(const SampleRow &r, float u, double *parts, int *counts) {
+    double target = u * r.row.total, sum = 0, before = 0;
+    int chunk = 0, none = 0, last = -1;
+    for (int c = 0; c < r.n_chunks; c++) {
+        double share = output_share(r.chunks[c], r.row.max);
+        if (!(share > 0)) continue;
+        chunk = c;
+        before = sum;
+        sum += share;
+        if (sum > target) break;
+    }
+    int token = sample_draw_in_chunk(r, chunk, target, 0, &none, &before, &last, parts, counts);
+    return token < r.V ? token : last;
+}
+
+__device__ __forceinline__ int sample_draw_filtered(const SampleRow &r, float u, int top_k, float top_p, double *cells, double *sums, double *parts,
+                                    int *counts) {
+    double mass, before = 0;
+    SampleBound bound = sample_bound(r, top_k, top_p, &mass, cells, sums, parts, counts);
+    int last = -1;
+    for (int c = 0; c < r.n_chunks; c++) {
+        if (sample_key(r.chunks[c].max) < bound.key) continue;
+        int token = sample_draw_in_chunk(r, c, u * mass, bound.key, &bound.ties, &before, &last, parts, counts);
+        if (token < r.V) return token;
+    }
+    return last;
+}
+
+// the lowest id of the largest logits
+__device__ __forceinline__ int sample_greedy(const SampleRow &r, int *counts) {
+    int chunk = 0, token = r.V;
+    while (r.chunks[chunk].max != r.row.max) chunk++;
+    for (int v = chunk * OUTPUT_CHUNK + (int)threadIdx.x; v < r.V && v < (chunk + 1) * OUTPUT_CHUNK; v += SAMPLE_THREADS)
+        if (output_z(r.logits[v], r.inv_t) == r.row.max && v < token) token = v;
+    return block_reduce<Smallest>(token, counts);
+}
+
+// ----------------------------------------------------------------------------
+
+enum { SAMPLE_GREEDY, SAMPLE_ALL, SAMPLE_FILTERED };
+
+template <int HOW>
+__global__ void __launch_bounds__(SAMPLE_THREADS) sample_rows_kernel(int *token, float *logprob, const float *logits, const OutputChunk *chunks,
+                                                                     const float *u, float inv_t, int top_k, float top_p, int n_chunks, int V) {
+    SHARED(OutputRow, row);
+    SHARED(double, parts, [SAMPLE_WARPS]);
+    SHARED(int, counts, [SAMPLE_WARPS]);
+    const int i = (int)blockIdx.x;
+    SampleRow r;
+    r.logits = logits + (size_t)i * V;
+    r.chunks = chunks + (size_t)i * n_chunks;
+    r.inv_t = inv_t;
+    r.V = V;
+    r.n_chunks = n_chunks;
+    if (threadIdx.x == 0) row = output_row(r.chunks, n_chunks);
+    __syncthreads();
+    r.row = row;
     int drawn = -1;
-    if (isfinite(lse)) { // the same for all threads
-        if (greedy) {
-            drawn = row_best(r, best);
-        } else {
-            Kept kept = {0, 0}; // all
-            Mass mass = 0;
-            const bool few = top_k > 0 && top_k < V;
-            if (few) kept = row_select(r, (unsigned)top_k, 0, &select, &mass);
-            if (top_p < 1) {
-                if (!few) row_select(r, (unsigned)V, 0, &select, &mass); // the mass of all
-                const Mass wanted = (Mass)ceil((double)top_p * (double)mass);
-                kept = row_select(r, 0, wanted > 0 ? wanted : 1, &select, &mass);
-            }
-            drawn = row_draw(r, kept, u[blockIdx.x], &draw);
+    if (isfinite(r.row.lse)) {
+        if (HOW == SAMPLE_GREEDY) drawn = sample_greedy(r, counts);
+        if (HOW == SAMPLE_ALL) drawn = sample_draw(r, u[i], parts, counts);
+        if (HOW == SAMPLE_FILTERED) {
+            SHARED(double, cells, [16 * SAMPLE_THREADS]);
+            SHARED(double, sums, [16]);
+            drawn = sample_draw_filtered(r, u[i], top_k, top_p, cells, sums, parts, counts);
         }
     }
     if (threadIdx.x > 0) return;
-    token[blockIdx.x] = drawn;
-    logprob[blockIdx.x] = drawn < 0 ? NAN : r.logits[drawn] * r.inv_t - lse;
+    token[i] = drawn;
+    logprob[i] = drawn < 0 ? NAN : output_logprob(r.logits[drawn], inv_t, r.row.lse);
 }
 
-static void cuda_sample_rows(int *token, float *logprob, const float *logits, const float *u, float temperature, int top_k, float top_p, int n, int V) {
+void cuda_sample_rows(int *token, float *logprob, const float *logits, const float *u, float temperature, int top_k, float top_p, int n,
+                      int V) {
     if (n == 0) return;
-    LAUNCH(sample_kernel, n, OUTPUT_THREADS, 0, cuda_stream)(token, logprob, logits, u, temperature, top_k, top_p, V);
+    bool greedy = temperature <= 0;
+    float inv_t = 1.0f / (greedy ? 1.0f : temperature);
+    if (top_k >= V) top_k = 0;
+    OutputChunk *chunks = output_chunks(logits, inv_t, n, V);
+    auto kernel = greedy ? sample_rows_kernel<SAMPLE_GREEDY>
+                         : top_k > 0 || top_p < 1 ? sample_rows_kernel<SAMPLE_FILTERED> : sample_rows_kernel<SAMPLE_ALL>;
+    LAUNCH(kernel, (unsigned)n, SAMPLE_THREADS, 0, cuda_stream)(token, logprob, logits, chunks, u, inv_t, top_k, top_p, output_chunks_of(V), V);
     CUDA_CHECK(cudaGetLastError());
 }
 

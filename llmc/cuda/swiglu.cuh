@@ -1,5 +1,5 @@
 /*
-SwiGLU, forward and backward, on gate and up as one product left them: gu[T,2I] = gate, then up. See ops.h.
+SwiGLU and its backward: silu(gate) * up, gate stacked before up. 8 elements of I a thread.
 */
 #ifndef LLMC_CUDA_SWIGLU_CUH
 #define LLMC_CUDA_SWIGLU_CUH
@@ -8,55 +8,67 @@ SwiGLU, forward and backward, on gate and up as one product left them: gu[T,2I] 
 
 #define SWIGLU_THREADS 256
 
-// N columns of a row per thread.
-template <int N>
-__global__ void swiglu_forward_kernel(bf16 *a, bf16 *gu_saved, const float *gu, size_t pieces, int I) {
-    const size_t piece = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (piece >= pieces) return;
-    const size_t t = piece / (I / N), i = piece % (I / N) * N, gate = t * 2 * I + i;
-    const Floats<N> g = *(const Floats<N> *)(gu + gate), u = *(const Floats<N> *)(gu + gate + I);
-    Bf16s<N> out, saved_g, saved_u;
-    for (int k = 0; k < N; k++) {
-        out.x[k] = __float2bfloat16(g.x[k] / (1.0f + expf(-g.x[k])) * u.x[k]);
-        saved_g.x[k] = __float2bfloat16(g.x[k]);
-        saved_u.x[k] = __float2bfloat16(u.x[k]);
-    }
-    *(Bf16s<N> *)(a + t * I + i) = out;
-    if (!gu_saved) return;
-    *(Bf16s<N> *)(gu_saved + gate) = saved_g;
-    *(Bf16s<N> *)(gu_saved + gate + I) = saved_u;
+// Where this thread's pack lies: row t, elements i ... i+7 of its I. False: behind the last.
+__device__ __forceinline__ bool swiglu_at(size_t *t, int *i, int T, int I) {
+    size_t pack = (size_t)blockIdx.x * blockDim.x + threadIdx.x, packs = ((size_t)I + 7) / 8;
+    *t = pack / packs;
+    *i = 8 * (int)(pack % packs);
+    return *t < (size_t)T;
 }
 
-static void cuda_swiglu_forward(act *a, act *gu_saved, const float *gu, int T, int I) {
+template <bool WIDE>
+__global__ void __launch_bounds__(SWIGLU_THREADS) swiglu_forward_kernel(bf16 *a, bf16 *gu_saved, const float *gu, int T, int I) {
+    size_t t;
+    int i;
+    if (!swiglu_at(&t, &i, T, I)) return;
+    float g[8], u[8];
+    size_t at = t * 2 * I + i;
+    load8<WIDE>(g, gu + at, I - i);
+    load8<WIDE>(u, gu + at + I, I - i);
+    if (gu_saved) {
+        store8<WIDE>(gu_saved + at, g, I - i);
+        store8<WIDE>(gu_saved + at + I, u, I - i);
+    }
+    #pragma unroll
+    for (int j = 0; j < 8; j++) g[j] = g[j] / (1.0f + expf(-g[j])) * u[j];
+    store8<WIDE>(a + t * I + i, g, I - i);
+}
+
+template <bool WIDE>
+__global__ void __launch_bounds__(SWIGLU_THREADS) swiglu_backward_kernel(bf16 *dgu, const float *da, const bf16 *gu_saved, int T, int I) {
+    size_t t;
+    int i;
+    if (!swiglu_at(&t, &i, T, I)) return;
+    float g[8], u[8], d[8];
+    size_t at = t * 2 * I + i;
+    load8<WIDE>(g, gu_saved + at, I - i);
+    load8<WIDE>(u, gu_saved + at + I, I - i);
+    load8<WIDE>(d, da + t * I + i, I - i);
+    #pragma unroll
+    for (int j = 0; j < 8; j++) {
+        float sigmoid = 1.0f / (1.0f + expf(-g[j])), dg = d[j] * u[j] * sigmoid * (1.0f + g[j] * (1.0f - sigmoid));
+        u[j] = d[j] * g[j] * sigmoid;
+        g[j] = dg;
+    }
+    store8<WIDE>(dgu + at, g, I - i);
+    store8<WIDE>(dgu + at + I, u, I - i);
+}
+
+void cuda_swiglu_forward(act *a, act *gu_saved, const float *gu, int T, int I) {
     if (T == 0) return;
-    const size_t pieces = (size_t)T * I / (I % 4 == 0 ? 4 : 1);
-    auto kernel = I % 4 == 0 ? swiglu_forward_kernel<4> : swiglu_forward_kernel<1>;
-    LAUNCH(kernel, cuda_blocks(pieces, SWIGLU_THREADS), SWIGLU_THREADS, 0, cuda_stream)((bf16 *)a, (bf16 *)gu_saved, gu, pieces, I);
+    bool wide = I % 8 == 0 && aligned16(a) && aligned16(gu_saved) && aligned16(gu);
+    auto kernel = wide ? swiglu_forward_kernel<true> : swiglu_forward_kernel<false>;
+    LAUNCH(kernel, blocks_for((size_t)T * (((size_t)I + 7) / 8), SWIGLU_THREADS), SWIGLU_THREADS, 0, cuda_stream)
+    ((bf16 *)a, (bf16 *)gu_saved, gu, T, I);
     CUDA_CHECK(cudaGetLastError());
 }
 
-template <int N>
-__global__ void swiglu_backward_kernel(bf16 *dgu, const float *da, const bf16 *gu_saved, size_t pieces, int I) {
-    const size_t piece = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (piece >= pieces) return;
-    const size_t t = piece / (I / N), i = piece % (I / N) * N, gate = t * 2 * I + i;
-    const Bf16s<N> gs = *(const Bf16s<N> *)(gu_saved + gate), us = *(const Bf16s<N> *)(gu_saved + gate + I);
-    const Floats<N> ds = *(const Floats<N> *)(da + t * I + i);
-    Bf16s<N> dg, du;
-    for (int k = 0; k < N; k++) {
-        const float g = __bfloat162float(gs.x[k]), u = __bfloat162float(us.x[k]), d = ds.x[k], sigmoid = 1.0f / (1.0f + expf(-g));
-        dg.x[k] = __float2bfloat16(d * u * sigmoid * (1.0f + g * (1.0f - sigmoid)));
-        du.x[k] = __float2bfloat16(d * g * sigmoid);
-    }
-    *(Bf16s<N> *)(dgu + gate) = dg;
-    *(Bf16s<N> *)(dgu + gate + I) = du;
-}
-
-static void cuda_swiglu_backward(act *dgu, const float *da, const act *gu_saved, int T, int I) {
+void cuda_swiglu_backward(act *dgu, const float *da, const act *gu_saved, int T, int I) {
     if (T == 0) return;
-    const size_t pieces = (size_t)T * I / (I % 4 == 0 ? 4 : 1);
-    auto kernel = I % 4 == 0 ? swiglu_backward_kernel<4> : swiglu_backward_kernel<1>;
-    LAUNCH(kernel, cuda_blocks(pieces, SWIGLU_THREADS), SWIGLU_THREADS, 0, cuda_stream)((bf16 *)dgu, da, (const bf16 *)gu_saved, pieces, I);
+    bool wide = I % 8 == 0 && aligned16(dgu) && aligned16(da) && aligned16(gu_saved);
+    auto kernel = wide ? swiglu_backward_kernel<true> : swiglu_backward_kernel<false>;
+    LAUNCH(kernel, blocks_for((size_t)T * (((size_t)I + 7) / 8), SWIGLU_THREADS), SWIGLU_THREADS, 0, cuda_stream)
+    ((bf16 *)dgu, da, (const bf16 *)gu_saved, T, I);
     CUDA_CHECK(cudaGetLastError());
 }
 

@@ -1,42 +1,54 @@
 /*
-The update of the vectors: the length of their gradient, and AdamW. In double, as on the CPU: a few thousand numbers.
+The update of the vectors, in double as ops_host.h does it: the length of the gradient, and AdamW.
 */
 #ifndef LLMC_CUDA_UPDATE_CUH
 #define LLMC_CUDA_UPDATE_CUH
 
+#include <math.h> // pow, sqrt
+
 #include "llmc/cuda/memory.cuh"
 
-#define NORM_THREADS 1024
+#define UPDATE_THREADS 256
+#define NORM_BLOCKS 64 // a fixed number, so that the order of the sum depends on n alone
 
-__global__ void squares_kernel(double *sum, const float *g, size_t n) {
-    SHARED(double, parts, [32]);
-    double squares = 0;
-    for (size_t i = threadIdx.x; i < n; i += NORM_THREADS) squares += (double)g[i] * g[i];
-    squares = block_sum(squares, parts);
-    if (threadIdx.x == 0) *sum = squares;
+// Block b's part of the sum of squares.
+__global__ void __launch_bounds__(UPDATE_THREADS) squares_kernel(double *part, const float *g, size_t n) {
+    SHARED(double, parts, [UPDATE_THREADS / 32]);
+    double sum = 0;
+    for (size_t i = (size_t)blockIdx.x * UPDATE_THREADS + threadIdx.x; i < n; i += (size_t)NORM_BLOCKS * UPDATE_THREADS) sum += (double)g[i] * g[i];
+    sum = block_reduce<Sum>(sum, parts);
+    if (threadIdx.x == 0) part[blockIdx.x] = sum;
 }
 
-static double cuda_gradient_norm(const float *g, size_t n) {
-    double *there = (double *)cuda_scratch(sizeof(double)), squares;
-    LAUNCH(squares_kernel, 1, NORM_THREADS, 0, cuda_stream)(there, g, n);
+double cuda_gradient_norm(const float *g, size_t n) {
+    double part[NORM_BLOCKS], sum = 0;
+    double *there = (double *)cuda_scratch(&cuda.update, sizeof part);
+    LAUNCH(squares_kernel, NORM_BLOCKS, UPDATE_THREADS, 0, cuda_stream)(there, g, n);
     CUDA_CHECK(cudaGetLastError());
-    cuda_download(&squares, there, sizeof squares);
-    return sqrt(squares);
+    cuda_download(part, there, sizeof part);
+    for (int b = 0; b < NORM_BLOCKS; b++) sum += part[b];
+    return sqrt(sum);
 }
 
-__global__ void adamw_kernel(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, double correction1, double correction2, AdamW a) {
-    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+// Products and sums one by one, as on the host: nvcc would fuse them.
+__device__ __forceinline__ double mul(double a, double b) { return __dmul_rn(a, b); }
+__device__ __forceinline__ double add(double a, double b) { return __dadd_rn(a, b); }
+
+__global__ void __launch_bounds__(UPDATE_THREADS) adamw_kernel(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n,
+                                                               double correction1, double correction2, AdamW a) {
+    size_t i = (size_t)blockIdx.x * UPDATE_THREADS + threadIdx.x;
     if (i >= n) return;
-    const float gi = (float)(g[i] * scale);
-    const float m = (float)(a.beta1 * exp_avg[i] + (1 - a.beta1) * gi), v = (float)(a.beta2 * exp_avg_sq[i] + (1 - a.beta2) * gi * gi);
-    const double denominator = sqrt(v / correction2) + a.epsilon;
-    exp_avg[i] = m;
-    exp_avg_sq[i] = v;
-    x[i] = (float)(x[i] * (1 - a.learning_rate * a.weight_decay) - a.learning_rate * m / correction1 / denominator);
+    float gi = (float)mul(g[i], scale), m, v;
+    m = exp_avg[i] = (float)add(mul(a.beta1, exp_avg[i]), mul(1 - a.beta1, gi));
+    v = exp_avg_sq[i] = (float)add(mul(a.beta2, exp_avg_sq[i]), mul(mul(1 - a.beta2, gi), gi));
+    double denominator = add(sqrt(v / correction2), a.epsilon);
+    x[i] = (float)add(mul(x[i], add(1, -mul(a.learning_rate, a.weight_decay))), -(mul(a.learning_rate, m) / correction1 / denominator));
 }
 
-static void cuda_adamw_update(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step, const AdamW *a) {
-    LAUNCH(adamw_kernel, cuda_blocks(n, 256), 256, 0, cuda_stream)(x, exp_avg, exp_avg_sq, g, scale, n, 1 - pow(a->beta1, step), 1 - pow(a->beta2, step), *a);
+void cuda_adamw_update(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step, const AdamW *a) {
+    if (n == 0) return;
+    LAUNCH(adamw_kernel, blocks_for(n, UPDATE_THREADS), UPDATE_THREADS, 0, cuda_stream)
+    (x, exp_avg, exp_avg_sq, g, scale, n, 1 - pow(a->beta1, step), 1 - pow(a->beta2, step), *a);
     CUDA_CHECK(cudaGetLastError());
 }
 

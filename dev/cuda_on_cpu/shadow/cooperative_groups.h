@@ -35,7 +35,9 @@ template <unsigned n, class Parent = void> struct thread_block_tile {
     template <class T> static __forceinline__ T shfl_up(T value, unsigned delta) { return __shfl_up_sync(mask(), value, delta, n); }
     template <class T> static __forceinline__ T shfl_down(T value, unsigned delta) { return __shfl_down_sync(mask(), value, delta, n); }
     template <class T> static __forceinline__ T shfl_xor(T value, int lanes) { return __shfl_xor_sync(mask(), value, lanes, n); }
-    static __forceinline__ unsigned ballot(int predicate) { return __ballot_sync(mask(), predicate) >> (thread_block::thread_rank() % 32 / n * n); }
+    static __forceinline__ unsigned ballot(int predicate) {
+        return __ballot_sync(mask(), predicate) >> (thread_block::thread_rank() % 32 / n * n);
+    }
     static __forceinline__ int any(int predicate) { return __any_sync(mask(), predicate); }
     static __forceinline__ int all(int predicate) { return __all_sync(mask(), predicate); }
 };

@@ -22,7 +22,8 @@ template <class Use, int m, int n, int k, class T, class Layout = void> struct f
     static_assert(k == 16 && ((m == 16 && n == 16) || (m == 32 && n == 8) || (m == 8 && n == 32)), "bf16 has 16x16x16, 32x8x16, 8x32x16");
     static constexpr bool is_a = std::is_same<Use, matrix_a>::value, is_b = std::is_same<Use, matrix_b>::value;
     static_assert(is_a || is_b ? std::is_same<T, __nv_bfloat16>::value && !std::is_void<Layout>::value
-                               : std::is_same<T, float>::value && std::is_void<Layout>::value, "bf16 times bf16, added up in float, is what there is here");
+                               : std::is_same<T, float>::value && std::is_void<Layout>::value,
+                  "bf16 times bf16, added up in float, is what there is here");
     static constexpr int rows = is_b ? k : m, columns = is_a ? k : n, num_elements = rows * columns / 32;
     static constexpr bool column_major = std::is_same<Layout, col_major>::value;
     T x[num_elements];
@@ -67,7 +68,8 @@ __forceinline__ void store_matrix_sync(float *p, const fragment<accumulator, m, 
 // d = a b + c
 template <int m, int n, int k, class LayoutA, class LayoutB>
 __forceinline__ void mma_sync(fragment<accumulator, m, n, k, float> &d, const fragment<matrix_a, m, n, k, __nv_bfloat16, LayoutA> &a,
-                              const fragment<matrix_b, m, n, k, __nv_bfloat16, LayoutB> &b, const fragment<accumulator, m, n, k, float> &c) {
+                              const fragment<matrix_b, m, n, k, __nv_bfloat16, LayoutB> &b,
+                              const fragment<accumulator, m, n, k, float> &c) {
     cuda_on_cpu::MatrixProduct product = {a.x, b.x, c.x, d.x, m, n, k};
     cuda_on_cpu::warp(cuda_on_cpu::MATRIX_MULTIPLY, ~0u, reinterpret_cast<uintptr_t>(&product), 0, 32);
 }

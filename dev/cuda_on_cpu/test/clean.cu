@@ -97,13 +97,37 @@ template <bool all_fence> __global__ void columns_in_last_block(float *out, floa
     float x = 0;
     for (unsigned i = 0; i < gridDim.x; i++) x += parts[i * blockDim.x + threadIdx.x];
     out[threadIdx.x] = x;
+    if (threadIdx.x == 0) *count = 0; // for the next launch
 }
 __global__ void sum_by_atomics(float *out, const float *in, int n) {
     int i = int(blockIdx.x * blockDim.x + threadIdx.x);
     if (i < n) atomicAdd(out, in[i]);
 }
 
+__global__ void who_comes_when(int *order, int *count) {
+    order[atomicAdd(count, 1)] = int(blockIdx.x * blockDim.x + threadIdx.x);
+    __syncthreads();
+    order[atomicAdd(count, 1)] = int(blockIdx.x * blockDim.x + threadIdx.x);
+}
+
 static const char *const schedules[] = {"forward", "reverse", "random:1", "random:2"};
+
+// Two blocks of 40 threads, each thread before and after a barrier
+static std::vector<int> order_under(const char *schedule) {
+    check(cuda_on_cpu_schedule(schedule), "a schedule has a name");
+    int *order = to_device(std::vector<int>(160));
+    LAUNCH(who_comes_when, 2, 40, 0, 0)(order, to_device(std::vector<int>(1)));
+    return to_host(order, 160);
+}
+static void test_schedules() {
+    std::vector<int> forward = order_under("forward"), reverse = order_under("reverse"), one = order_under("random:1"),
+                     two = order_under("random:2");
+    bool ok = true;
+    for (int i = 0; i < 160; i++) ok &= forward[i] == i / 80 * 40 + i % 40 && reverse[i] == 79 - forward[i];
+    check(ok, "forward and reverse");
+    check(one != forward && one != reverse && one != two && one == order_under("random:1"), "random, and the same again for the same seed");
+    check(!cuda_on_cpu_schedule("backward") && !cuda_on_cpu_schedule("random:x"), "a wrong schedule is refused");
+}
 
 static void test_sums() {
     const int n = 5000, blocks = 7;
@@ -120,14 +144,11 @@ static void test_sums() {
         cudaMemset(out, 0, sizeof *out);
         LAUNCH(sum_by_atomics, (n + 127) / 128, 128, 0, 0)(out, in, n);
         by_atomics.push_back(to_host(out, 1)[0]);
-        cudaMemset(count, 0, sizeof *count);
         std::vector<float> grid(4 * 64);
         LAUNCH(columns_in_last_block<true>, 4, 64, 0, 0)(out, to_device(grid), count);
         columns.push_back(to_host(out, 64)[63]);
-        cudaMemset(count, 0, sizeof *count);
         LAUNCH(columns_in_last_block<false>, 4, 64, 0, 0)(out, to_device(grid), count);
         columns.push_back(to_host(out, 64)[63]);
-        cudaMemset(count, 0, sizeof *count);
     }
     bool fixed_same = true, last_same = true, atomics_same = true;
     for (size_t i = 1; i < fixed.size(); i++) {
@@ -142,7 +163,6 @@ static void test_sums() {
     for (float x : numbers(n)) exact += x, magnitude += fabs(x);
     check(fabs(fixed[0] - exact) <= 1e-6 * magnitude && fabs(last[0] - exact) <= 1e-6 * magnitude, "the sums are right");
     check(columns == std::vector<float>(columns.size(), 63 * 4 + 6), "columns summed up by the last block");
-    check(!cuda_on_cpu_schedule("backward") && !cuda_on_cpu_schedule("random:x"), "a wrong schedule is refused");
 }
 
 // ----------------------------------------------------------------------------
@@ -206,7 +226,8 @@ __global__ void warp_operations(int *ok) {
     mine[5] = __ballot_sync(~0u, lane % 3 == 0) == 0x49249249u;
     mine[6] = __any_sync(half, lane == 20) == (lane >= 16) && __all_sync(half, lane < 16) == (lane < 16);
     mine[7] = __reduce_add_sync(half, lane) == (lane < 16 ? 120u : 376u) && __reduce_add_sync(~0u, -int(lane)) == -496;
-    mine[8] = __reduce_min_sync(~0u, int(lane) - 9) == -9 && __reduce_max_sync(~0u, int(lane) - 40) == -9 && __reduce_max_sync(half, lane) == (lane | 15);
+    mine[8] = __reduce_min_sync(~0u, int(lane) - 9) == -9 && __reduce_max_sync(~0u, int(lane) - 40) == -9 &&
+              __reduce_max_sync(half, lane) == (lane | 15);
     mine[9] = __syncthreads_or(threadIdx.x == 40) && !__syncthreads_and(threadIdx.x != 40) && __syncthreads_count(threadIdx.x < 41) == 41;
     __nv_bfloat162 two = __shfl_xor_sync(~0u, __floats2bfloat162_rn(float(lane), -float(lane)), 1);
     mine[10] = __bfloat162float(two.x) == float(lane ^ 1) && __bfloat162float(two.y) == -float(lane ^ 1);
@@ -247,16 +268,46 @@ __global__ void atomics(int *ok, int *i, unsigned *u, unsigned long long *l, flo
 }
 __global__ void mathematics(int *ok) {
     ok[0] = rsqrtf(4.0f) == 0.5f && __frcp_rn(8.0f) == 0.125f && fabsf(__expf(1.0f) - 2.7182817f) < 1e-6f && exp2f(3.0f) == 8;
-    ok[1] = min(3, 2u) == 2 && max(1, 2.5f) == 2.5f && max(-1, 0) == 0 && min(NAN, 1.0f) == 1 && max(1.0f, NAN) == 1 && min(int64_t(5), size_t(7)) == 5;
-    ok[2] = __popc(0xf0u) == 4 && __clz(1) == 31 && __clz(0) == 32 && __ffs(8) == 4 && __brev(1u) == 0x80000000u && __umulhi(1u << 31, 6u) == 3;
+    ok[1] = min(3, 2u) == 2 && max(1.0, 2.5f) == 2.5 && max(-1, 0) == 0 && min(NAN, 1.0f) == 1 && max(1.0f, NAN) == 1 &&
+            min(int64_t(5), size_t(7)) == 5;
+    ok[2] =
+        __popc(0xf0u) == 4 && __clz(1) == 31 && __clz(0) == 32 && __ffs(8) == 4 && __brev(1u) == 0x80000000u && __umulhi(1u << 31, 6u) == 3;
     ok[3] = __float_as_uint(1.0f) == 0x3f800000u && __uint_as_float(0x40000000u) == 2 && __int_as_float(__float_as_int(-3.5f)) == -3.5f;
     // 1.0078125 squared is 1.01568603515625; minus 1.015625 leaves 2^-14, which a rounded product has lost.
     bf16 a = __float2bfloat16(1.0078125f), c = __float2bfloat16(-1.015625f);
     ok[4] = __bfloat162float(__hfma(a, a, c)) == ldexpf(1, -14) && __bfloat162float(__hadd(__hmul(a, a), c)) == 0;
-    __nv_bfloat162 fused = __hfma2(__nv_bfloat162(a, a), __nv_bfloat162(a, a), __nv_bfloat162(c, c)), two = __float22bfloat162_rn(make_float2(1.5f, -2));
+    __nv_bfloat162 fused = __hfma2(__nv_bfloat162(a, a), __nv_bfloat162(a, a), __nv_bfloat162(c, c)),
+                   two = __float22bfloat162_rn(make_float2(1.5f, -2));
     ok[5] = __bfloat162float(fused.y) == ldexpf(1, -14) && __bfloat1622float2(two).x == 1.5f && __bfloat162float(two.y * two.x) == -3;
     ok[6] = __bfloat162float(__float2bfloat16(1.00390625f)) == 1 && __bfloat162float(__float2bfloat16(1.01171875f)) == 1.015625f; // to even
     ok[7] = __float2int_rn(2.5f) == 2 && __float2int_rn(-1.7f) == -2 && __saturatef(1.5f) == 1 && __saturatef(NAN) == 0;
+}
+// A pipeline of two buffers: the next tile is on its way while this one is added up.
+__global__ void pipeline(float *out, const float *in, int tiles) {
+    SHARED(float4, buffer, [2][32]);
+    const float4 *next = reinterpret_cast<const float4 *>(in) + threadIdx.x;
+    cuda_on_cpu::copy_async(&buffer[0][threadIdx.x], next, 16, true);
+    cuda_on_cpu::copies_commit();
+    float sum = 0;
+    for (int i = 0; i < tiles; i++) {
+        cuda_on_cpu::copy_async(&buffer[(i + 1) % 2][threadIdx.x], next + (i + 1) * 32, 16, i + 1 < tiles);
+        cuda_on_cpu::copies_commit();
+        cuda_on_cpu::copies_wait(1);
+        __syncthreads();
+        sum += buffer[i % 2][31 - threadIdx.x].w;
+        __syncthreads();
+    }
+    out[threadIdx.x] = sum;
+    cuda_on_cpu::copies_wait(0);
+    out[threadIdx.x] += buffer[tiles % 2][threadIdx.x].x; // the zeros of the tile that is not there
+}
+static void test_pipeline() {
+    std::vector<float> in(5 * 128);
+    for (size_t i = 0; i < in.size(); i++) in[i] = float(i);
+    float *out = to_device(std::vector<float>(32));
+    LAUNCH(pipeline, 1, 32, 0, 0)(out, to_device(in), 5);
+    std::vector<float> found = to_host(out, 32);
+    check(found[31] == 5 * 3 + 10 * 128 && found[0] == 5 * 127 + 10 * 128, "asynchronous copies");
 }
 static bool all_ones(const std::vector<int> &x, const char *what) {
     bool ok = true;
@@ -300,112 +351,7 @@ static void test_allowed() {
     check(x[0] == 7 && x[40] == 2 + (40 ^ 5) && x[63] == (63 ^ 5), "__syncwarp of a whole and of half a warp");
 }
 
-// ----------------------------------------------------------------------------
-// Matrix products
-
-// C (m x n) = scale A (m x k) B, a warp a tile
-template <int m, int n, class LayoutA, class LayoutB>
-__global__ void tiles(float *c, const bf16 *a, const bf16 *b, int k, int lda, int ldb, float scale) {
-    wmma::fragment<wmma::matrix_a, m, n, 16, bf16, LayoutA> fa;
-    wmma::fragment<wmma::matrix_b, m, n, 16, bf16, LayoutB> fb;
-    wmma::fragment<wmma::accumulator, m, n, 16, float> sum, out;
-    wmma::fill_fragment(sum, 0.0f);
-    for (int i = 0; i < k; i += 16) {
-        wmma::load_matrix_sync(fa, std::is_same<LayoutA, wmma::row_major>::value ? a + i : a + i * lda, unsigned(lda));
-        wmma::load_matrix_sync(fb, std::is_same<LayoutB, wmma::row_major>::value ? b + i * ldb : b + i, unsigned(ldb));
-        wmma::mma_sync(sum, fa, fb, sum);
-    }
-    for (int i = 0; i < sum.num_elements; i++) sum.x[i] *= scale;
-    // Through shared memory, as an accumulator whose elements get a meaning goes
-    SHARED(float, tile, [m * n]);
-    wmma::store_matrix_sync(tile, sum, m, wmma::mem_col_major);
-    __syncwarp();
-    wmma::load_matrix_sync(out, tile, m, wmma::mem_col_major);
-    wmma::store_matrix_sync(c, out, n, wmma::mem_row_major);
-}
-static std::vector<bf16> small_integers(size_t n, uint32_t seed) { // whose products and sums are exact
-    std::vector<bf16> x(n);
-    for (bf16 &v : x) v = __float2bfloat16(float((seed = seed * 1664525u + 1013904223u) >> 24) / 8 - 16);
-    return x;
-}
-template <int m, int n, class LayoutA, class LayoutB> static bool right_tiles() {
-    const int k = 48, row_a = std::is_same<LayoutA, wmma::row_major>::value, row_b = std::is_same<LayoutB, wmma::row_major>::value;
-    std::vector<bf16> a = small_integers(m * k, 1), b = small_integers(k * n, 2);
-    float *c = to_device(std::vector<float>(m * n));
-    LAUNCH((tiles<m, n, LayoutA, LayoutB>), 1, 32, 0, 0)(c, to_device(a), to_device(b), k, row_a ? k : m, row_b ? n : k, 0.5f);
-    std::vector<float> found = to_host(c, m * n);
-    bool ok = true;
-    for (int i = 0; i < m; i++)
-        for (int j = 0; j < n; j++) {
-            float s = 0;
-            for (int l = 0; l < k; l++) s += __bfloat162float(a[row_a ? i * k + l : l * m + i]) * __bfloat162float(b[row_b ? l * n + j : j * k + l]);
-            ok &= found[i * n + j] == s / 2;
-        }
-    return ok;
-}
-
-// D = alpha op(A) op(B) + beta C + bias, with leading dimensions larger than the matrices
-template <class T> static bool right_product(int m, int n, int k, bool ta, bool tb, bool add_bias, float beta, cudaDataType type) {
-    int lda = (ta ? k : m) + 8, ldb = (tb ? n : k) + 16, ldd = m + 8;
-    float alpha = 0.5f;
-    std::vector<bf16> a = small_integers(lda * (ta ? m : k), 3), b = small_integers(ldb * (tb ? k : n), 4);
-    std::vector<T> c(ldd * n), bias(m);
-    for (size_t i = 0; i < c.size(); i++) c[i] = T(float(int(i * 7 % 31) - 15));
-    for (size_t i = 0; i < bias.size(); i++) bias[i] = T(float(int(i * 5 % 17) - 8));
-    T *dd = to_device(c), *dbias = to_device(bias);
-    void *workspace;
-    const uint64_t workspace_size = 1 << 16;
-    cudaMalloc(&workspace, workspace_size);
-    cublasLtHandle_t lt;
-    cublasLtMatmulDesc_t desc;
-    cublasLtMatrixLayout_t la, lb, ld;
-    cublasLtMatmulPreference_t preference;
-    cublasLtMatmulHeuristicResult_t found;
-    int count = 0;
-    bool ok = cublasLtCreate(&lt) == CUBLAS_STATUS_SUCCESS && cublasLtMatmulDescCreate(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS;
-    int32_t op_a = ta ? CUBLAS_OP_T : CUBLAS_OP_N, op_b = tb ? CUBLAS_OP_T : CUBLAS_OP_N, bias_type = type;
-    uint32_t epilogue = add_bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
-    cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_TRANSA, &op_a, sizeof op_a);
-    cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_TRANSB, &op_b, sizeof op_b);
-    cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
-    cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &dbias, sizeof dbias);
-    cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias_type, sizeof bias_type);
-    cublasLtMatrixLayoutCreate(&la, CUDA_R_16BF, uint64_t(ta ? k : m), uint64_t(ta ? m : k), lda);
-    cublasLtMatrixLayoutCreate(&lb, CUDA_R_16BF, uint64_t(tb ? n : k), uint64_t(tb ? k : n), ldb);
-    cublasLtMatrixLayoutCreate(&ld, type, uint64_t(m), uint64_t(n), ldd);
-    cublasLtMatmulPreferenceCreate(&preference);
-    cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_size, sizeof workspace_size);
-    ok &= cublasLtMatmulAlgoGetHeuristic(lt, desc, la, lb, ld, ld, preference, 1, &found, &count) == CUBLAS_STATUS_SUCCESS && count == 1;
-    ok &= cublasLtMatmul(lt, desc, &alpha, to_device(a), la, to_device(b), lb, &beta, dd, ld, dd, ld, &found.algo, workspace, workspace_size, 0) ==
-          CUBLAS_STATUS_SUCCESS;
-    std::vector<T> d = to_host(dd, c.size());
-    for (int j = 0; j < n; j++)
-        for (int i = 0; i < ldd; i++) {
-            float s = 0;
-            for (int l = 0; l < k && i < m; l++) s += __bfloat162float(a[ta ? i * lda + l : l * lda + i]) * __bfloat162float(b[tb ? l * ldb + j : j * ldb + l]);
-            s = i < m ? alpha * s + beta * float(c[j * ldd + i]) + (add_bias ? float(bias[i]) : 0) : float(c[j * ldd + i]); // what lies between stays
-            ok &= float(d[j * ldd + i]) == float(T(s));
-        }
-    cublasLtMatmulPreferenceDestroy(preference);
-    cublasLtMatrixLayoutDestroy(la);
-    cublasLtMatrixLayoutDestroy(lb);
-    cublasLtMatrixLayoutDestroy(ld);
-    cublasLtMatmulDescDestroy(desc);
-    return ok && cublasLtDestroy(lt) == CUBLAS_STATUS_SUCCESS;
-}
-static void test_products() {
-    check((right_tiles<16, 16, wmma::row_major, wmma::row_major>()), "wmma 16x16x16, rows");
-    check((right_tiles<16, 16, wmma::col_major, wmma::col_major>()), "wmma 16x16x16, columns");
-    check((right_tiles<32, 8, wmma::row_major, wmma::col_major>()), "wmma 32x8x16");
-    check((right_tiles<8, 32, wmma::col_major, wmma::row_major>()), "wmma 8x32x16");
-    for (int t = 0; t < 4; t++) {
-        bool ta = t & 1, tb = t & 2;
-        check(right_product<float>(37, 19, 45, ta, tb, false, 0, CUDA_R_32F), "cublasLtMatmul, fp32 out, odd sizes");
-        check(right_product<float>(300, 5, 64, ta, tb, true, 1, CUDA_R_32F), "cublasLtMatmul, fp32 out, bias, beta");
-        check(right_product<bf16>(1, 1, 16, ta, tb, true, 0.25f, CUDA_R_16BF), "cublasLtMatmul, bf16 out, one element");
-        check(right_product<bf16>(64, 9, 7, ta, tb, true, 0, CUDA_R_16BF), "cublasLtMatmul, bf16 out, bias");
-    }
-}
+#include "clean_products.cuh" // wmma, cublasLtMatmul
 
 // ----------------------------------------------------------------------------
 // Streams, events, graphs, the device
@@ -439,13 +385,26 @@ static void test_streams() {
     }
     cudaEventDestroy(last);
 
+    float pageable = 1; // copies to and from such memory wait, as CUDA says
+    cudaMemcpyAsync(p, &pageable, sizeof pageable, cudaMemcpyHostToDevice, one);
+    pageable = 2;
+    LAUNCH(add, 1, 1, 0, one)(p, p, 10);
+    cudaMemcpyAsync(&pageable, p, sizeof pageable, cudaMemcpyDeviceToHost, one);
+    check(pageable == 11, "asynchronous copies of pageable memory");
+
     cudaStream_t blocking;
     cudaStreamCreate(&blocking);
     LAUNCH(set, 1, 32, 0, blocking)(p, 3);
     LAUNCH(add, 1, 32, 0, 0)(q, p, 1); // the default stream waits for it
     LAUNCH(add, 1, 32, 0, blocking)(p, q, 1);
     cudaStreamSynchronize(blocking);
-    check(to_host(q, 1)[0] == 4 && to_host(p, 1)[0] == 5, "the default stream and one that it waits for");
+    check(to_host(q, 1)[0] == 4 && to_host(p, 1)[0] == 5, "a stream waits for the default stream");
+    LAUNCH(set, 1, 32, 0, blocking)(p, 7);
+    cudaMemcpyAsync(pinned, p, sizeof(float), cudaMemcpyDeviceToHost, 0);
+    cudaEventRecord(first, 0);
+    cudaEventSynchronize(first);
+    check(*pinned == 7, "the default stream waits for it");
+    LAUNCH(add, 1, 32, 0, 0)(p, q, 1); // 5 again
 
     check(cudaStreamBeginCapture(one, cudaStreamCaptureModeThreadLocal) == cudaSuccess, "capture begins");
     LAUNCH(add, 1, 32, 0, one)(p, p, 1);
@@ -480,7 +439,8 @@ static void test_device() {
     void *p = nullptr;
     check(cudaGetDeviceCount(&count) == cudaSuccess && count == 1 && cudaSetDevice(0) == cudaSuccess, "one device");
     check(cudaGetDeviceProperties(&properties, 0) == cudaSuccess && properties.major >= 8 && properties.warpSize == 32, "its properties");
-    check(cudaDeviceGetAttribute(&value, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0) == cudaSuccess && size_t(value) == properties.sharedMemPerBlockOptin,
+    check(cudaDeviceGetAttribute(&value, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0) == cudaSuccess &&
+              size_t(value) == properties.sharedMemPerBlockOptin,
           "its attributes");
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, set, 256, 0) == cudaSuccess && blocks == 8, "occupancy");
     cudaMemGetInfo(&before, &total);
@@ -488,21 +448,26 @@ static void test_device() {
     cudaMemGetInfo(&after, &total);
     check(before - after == 1 << 20 && cudaFree(p) == cudaSuccess, "memory that is left");
     check(cudaMalloc(&p, total + 1) == cudaErrorMemoryAllocation && p == nullptr, "more memory than there is");
-    check(cudaPeekAtLastError() == cudaErrorMemoryAllocation && cudaGetLastError() == cudaErrorMemoryAllocation && cudaGetLastError() == cudaSuccess,
+    check(cudaPeekAtLastError() == cudaErrorMemoryAllocation && cudaGetLastError() == cudaErrorMemoryAllocation &&
+              cudaGetLastError() == cudaSuccess,
           "the last error");
-    check(strcmp(cudaGetErrorName(cudaErrorMemoryAllocation), "cudaErrorMemoryAllocation") == 0 && *cudaGetErrorString(cudaErrorInvalidValue), "its name");
+    check(strcmp(cudaGetErrorName(cudaErrorMemoryAllocation), "cudaErrorMemoryAllocation") == 0 &&
+              *cudaGetErrorString(cudaErrorInvalidValue),
+          "its name");
     check(cudaSetDevice(1) == cudaErrorInvalidDevice && cudaGetLastError() == cudaErrorInvalidDevice, "a device that is not there");
 }
 
 int main() {
     test_operations();
     test_allowed();
+    test_pipeline();
     test_shared();
     test_products();
     test_streams();
     test_table();
     test_device();
-    test_sums(); // sets the schedule
+    test_schedules(); // set the schedule
+    test_sums();
     check(cuda_on_cpu_reports() == 0, "no reports");
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;

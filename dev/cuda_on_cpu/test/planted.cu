@@ -11,7 +11,10 @@ lines that a report must name carry the comment "bug: CASE". A case whose bug sh
 #include <cublasLt.h>
 #include <mma.h>
 
-extern "C" float read_float(const float *p); // host.c, which is C and knows nothing of CUDA
+extern "C" { // host.c, which is C and knows nothing of CUDA
+float read_float(const float *p);
+float copy_floats(float *to, const float *from, size_t n);
+}
 
 typedef __nv_bfloat16 bf16;
 
@@ -37,8 +40,8 @@ static int expect(float found, float expected) {
 
 __global__ void no_barrier(float *out, const float *in) {
     SHARED(float, s, [64]);
-    s[threadIdx.x] = in[threadIdx.x] + 1;           // bug: no_barrier
-    out[threadIdx.x] = s[(threadIdx.x + 32) % 64];  // bug: no_barrier
+    s[threadIdx.x] = in[threadIdx.x] + 1;          // bug: no_barrier
+    out[threadIdx.x] = s[(threadIdx.x + 32) % 64]; // bug: no_barrier
 }
 static int run_no_barrier() {
     float *p = device_floats(64), *q = device_floats(64);
@@ -49,9 +52,9 @@ static int run_no_barrier() {
 __global__ void no_second_barrier(float *out) {
     SHARED(float, s, [64]);
     for (int round = 0; round < 2; round++) {
-        s[threadIdx.x] = float(round * 64 + int(threadIdx.x));  // bug: no_second_barrier
+        s[threadIdx.x] = float(round * 64 + int(threadIdx.x)); // bug: no_second_barrier
         __syncthreads();
-        out[threadIdx.x] = s[63 - threadIdx.x];                 // bug: no_second_barrier
+        out[threadIdx.x] = s[63 - threadIdx.x]; // bug: no_second_barrier
     }
 }
 static int run_no_second_barrier() {
@@ -62,9 +65,9 @@ static int run_no_second_barrier() {
 // A shuffle is no barrier for memory.
 __global__ void no_syncwarp(float *out) {
     SHARED(float, s, [32]);
-    s[threadIdx.x] = 1;                                      // bug: no_syncwarp
+    s[threadIdx.x] = 1; // bug: no_syncwarp
     float x = __shfl_xor_sync(~0u, float(threadIdx.x), 1);
-    out[threadIdx.x] = s[threadIdx.x ^ 1] + x;               // bug: no_syncwarp
+    out[threadIdx.x] = s[threadIdx.x ^ 1] + x; // bug: no_syncwarp
 }
 static int run_no_syncwarp() {
     LAUNCH(no_syncwarp, 1, 32, 0, 0)(device_floats(32));
@@ -74,9 +77,9 @@ static int run_no_syncwarp() {
 // The two halves of the warp synchronise each within itself.
 __global__ void half_syncwarp(float *out) {
     SHARED(float, s, [32]);
-    s[threadIdx.x] = 1;                                      // bug: half_syncwarp
+    s[threadIdx.x] = 1; // bug: half_syncwarp
     __syncwarp(threadIdx.x < 16 ? 0xffffu : 0xffff0000u);
-    out[threadIdx.x] = s[31 - threadIdx.x];                  // bug: half_syncwarp
+    out[threadIdx.x] = s[31 - threadIdx.x]; // bug: half_syncwarp
 }
 static int run_half_syncwarp() {
     LAUNCH(half_syncwarp, 1, 32, 0, 0)(device_floats(32));
@@ -84,7 +87,7 @@ static int run_half_syncwarp() {
 }
 
 __global__ void add_without_atomic(float *sum) {
-    if (threadIdx.x == 0) *sum += float(blockIdx.x + 1);  // bug: add_without_atomic
+    if (threadIdx.x == 0) *sum += float(blockIdx.x + 1); // bug: add_without_atomic
 }
 static int run_add_without_atomic() {
     LAUNCH(add_without_atomic, 4, 32, 0, 0)(device_floats(1));
@@ -92,7 +95,7 @@ static int run_add_without_atomic() {
 }
 
 __global__ void last_one_wins(float *out) {
-    *out = float(threadIdx.x);  // bug: last_one_wins
+    *out = float(threadIdx.x); // bug: last_one_wins
 }
 static int run_last_one_wins() {
     LAUNCH(last_one_wins, 1, 64, 0, 0)(device_floats(1));
@@ -100,8 +103,8 @@ static int run_last_one_wins() {
 }
 
 __global__ void plain_beside_atomic(int *count, int *out) {
-    atomicAdd(count, 1);         // bug: plain_beside_atomic
-    out[threadIdx.x] = *count;   // bug: plain_beside_atomic
+    atomicAdd(count, 1);       // bug: plain_beside_atomic
+    out[threadIdx.x] = *count; // bug: plain_beside_atomic
 }
 static int run_plain_beside_atomic() {
     int *p = reinterpret_cast<int *>(device_floats(65));
@@ -114,12 +117,12 @@ template <bool early> __global__ void no_fence(float *out, float *parts, unsigne
     SHARED(bool, last);
     if (threadIdx.x == 0) {
         if (early) __threadfence();
-        parts[blockIdx.x] = 1;  // bug: no_fence early_fence
+        parts[blockIdx.x] = 1; // bug: no_fence early_fence
         last = atomicInc(count, gridDim.x - 1) == gridDim.x - 1;
     }
     __syncthreads();
     if (last && threadIdx.x == 0)
-        for (unsigned i = 0; i < gridDim.x; i++) *out += parts[i];  // bug: no_fence early_fence
+        for (unsigned i = 0; i < gridDim.x; i++) *out += parts[i]; // bug: no_fence early_fence
 }
 static int run_no_fence() {
     float *p = device_floats(10);
@@ -132,11 +135,40 @@ static int run_early_fence() {
     return 0;
 }
 
+// Reads before the wait for its copies; and other threads' copies without a barrier.
+__global__ void no_wait(float *out, const float *in) {
+    SHARED(float4, s, [32]);
+    s[threadIdx.x] = make_float4(0, 0, 0, 0); // the right result, by chance
+    cuda_on_cpu::copy_async(&s[threadIdx.x], in + 4 * threadIdx.x, 16, true);
+    cuda_on_cpu::copies_commit();
+    cuda_on_cpu::copies_wait(1); // one group too few
+    out[threadIdx.x] = s[threadIdx.x].x;
+}
+static int run_no_wait() {
+    float *p = device_floats(32);
+    LAUNCH(no_wait, 1, 32, 0, 0)(p, device_floats(128));
+    return expect(first_float(p), 0);
+}
+__global__ void overtaken(float *out, const float *in) {
+    SHARED(float4, s, [32]);
+    s[threadIdx.x] = make_float4(0, 0, 0, 0);
+    __syncthreads();
+    cuda_on_cpu::copy_async(&s[threadIdx.x], in + 4 * threadIdx.x, 16, true); // bug: overtaken
+    out[threadIdx.x] = s[31 - threadIdx.x].x;                                 // bug: overtaken
+    __syncthreads();
+    cuda_on_cpu::copies_commit();
+    cuda_on_cpu::copies_wait(0);
+}
+static int run_overtaken() {
+    LAUNCH(overtaken, 1, 32, 0, 0)(device_floats(32), device_floats(128));
+    return 0;
+}
+
 // ----------------------------------------------------------------------------
 // Bounds
 
 __global__ void past_the_end(float *p, int n) {
-    p[n + int(threadIdx.x)] = 1;  // bug: past_the_end past_by_one before_the_begin
+    p[n + int(threadIdx.x)] = 1; // bug: past_the_end past_by_one before_the_begin
 }
 static int run_past_the_end() {
     LAUNCH(past_the_end, 1, 32, 0, 0)(device_floats(1000), 1024);
@@ -152,7 +184,7 @@ static int run_before_the_begin() {
 }
 
 __global__ void after_free(const float *p, float *out) {
-    *out = *p;  // bug: after_free
+    *out = *p; // bug: after_free
 }
 static int run_after_free() {
     float *p = device_floats(4), *q = device_floats(4);
@@ -164,7 +196,7 @@ static int run_after_free() {
 __global__ void past_shared(float *out) {
     SHARED(float, before, [32]);
     SHARED(float, tile, [32]);
-    before[threadIdx.x + 1] = 0;  // bug: past_shared
+    before[threadIdx.x + 1] = 0; // bug: past_shared
     tile[threadIdx.x] = 1;
     __syncthreads();
     out[threadIdx.x] = tile[threadIdx.x] + before[31];
@@ -175,7 +207,7 @@ static int run_past_shared() {
 }
 __global__ void past_dynamic() {
     DYN_SHARED(float, d);
-    d[threadIdx.x] = 1;  // bug: past_dynamic
+    d[threadIdx.x] = 1; // bug: past_dynamic
 }
 static int run_past_dynamic() {
     LAUNCH(past_dynamic, 1, 33, 128, 0)();
@@ -183,17 +215,21 @@ static int run_past_dynamic() {
 }
 
 __global__ void from_the_host(const float *p, float *out) {
-    *out = *p;  // bug: from_the_host
+    *out = *p; // bug: from_the_host
 }
 static int run_from_the_host() {
     static float *on_heap = static_cast<float *>(calloc(1, sizeof(float)));
     LAUNCH(from_the_host, 1, 1, 0, 0)(on_heap, device_floats(1));
     return 0;
 }
+static int run_copied_on_the_host() {
+    float host[100];
+    return copy_floats(host, device_floats(100), 100) != 0;
+}
 static int run_on_the_host() { return read_float(device_floats(1)) == 0; }
 
 __global__ void unaligned(float *p) {
-    reinterpret_cast<float4 *>(p + 1)[threadIdx.x] = make_float4(1, 2, 3, 4);  // bug: unaligned
+    reinterpret_cast<float4 *>(p + 1)[threadIdx.x] = make_float4(1, 2, 3, 4); // bug: unaligned
 }
 static int run_unaligned() {
     LAUNCH(unaligned, 1, 4, 0, 0)(device_floats(64));
@@ -204,7 +240,7 @@ static int run_unaligned() {
 // Memory that nothing has written
 
 __global__ void unwritten_global(float *out, const float *in) {
-    out[threadIdx.x] = in[threadIdx.x];  // bug: unwritten_global
+    out[threadIdx.x] = in[threadIdx.x]; // bug: unwritten_global
 }
 static int run_unwritten_global() {
     float *p = device_floats(32);
@@ -216,7 +252,7 @@ __global__ void unwritten_shared(float *out) {
     SHARED(float, s, [64]);
     if (threadIdx.x < 32) s[threadIdx.x + 32] = 1;
     __syncthreads();
-    out[threadIdx.x] = s[threadIdx.x];  // bug: unwritten_shared
+    out[threadIdx.x] = s[threadIdx.x]; // bug: unwritten_shared
 }
 static int run_unwritten_shared() {
     float *p = device_floats(64);
@@ -228,7 +264,7 @@ static int run_unwritten_shared() {
 // Warps and barriers
 
 __global__ void shuffle_from_outside(float *out) {
-    if (threadIdx.x < 8) out[threadIdx.x] = __shfl_down_sync(0xff, float(threadIdx.x), 4);  // bug: shuffle_from_outside
+    if (threadIdx.x < 8) out[threadIdx.x] = __shfl_down_sync(0xff, float(threadIdx.x), 4); // bug: shuffle_from_outside
 }
 static int run_shuffle_from_outside() {
     LAUNCH(shuffle_from_outside, 1, 32, 0, 0)(device_floats(32));
@@ -236,21 +272,21 @@ static int run_shuffle_from_outside() {
 }
 __global__ void shuffle_from_returned(float *out) {
     if (threadIdx.x >= 16) return;
-    out[threadIdx.x] = __shfl_xor_sync(~0u, float(threadIdx.x), 16);  // bug: shuffle_from_returned
+    out[threadIdx.x] = __shfl_xor_sync(~0u, float(threadIdx.x), 16); // bug: shuffle_from_returned
 }
 static int run_shuffle_from_returned() {
     LAUNCH(shuffle_from_returned, 1, 32, 0, 0)(device_floats(32));
     return 0;
 }
 __global__ void not_in_own_mask(float *out) {
-    out[threadIdx.x] = __shfl_sync(0xffff, 1.0f, 0);  // bug: not_in_own_mask
+    out[threadIdx.x] = __shfl_sync(0xffff, 1.0f, 0); // bug: not_in_own_mask
 }
 static int run_not_in_own_mask() {
     LAUNCH(not_in_own_mask, 1, 32, 0, 0)(device_floats(32));
     return 0;
 }
 __global__ void different_operations(int *out) {
-    out[threadIdx.x] = threadIdx.x < 16 ? __any_sync(~0u, 1) : int(__reduce_max_sync(~0u, 1u));  // bug: different_operations
+    out[threadIdx.x] = threadIdx.x < 16 ? __any_sync(~0u, 1) : int(__reduce_max_sync(~0u, 1u)); // bug: different_operations
 }
 static int run_different_operations() {
     LAUNCH(different_operations, 1, 32, 0, 0)(reinterpret_cast<int *>(device_floats(32)));
@@ -269,7 +305,7 @@ static int run_two_barriers() {
 }
 __global__ void early_return(float *out, int n) {
     if (int(threadIdx.x) >= n) return;
-    __syncthreads();  // bug: early_return
+    __syncthreads(); // bug: early_return
     out[threadIdx.x] = 1;
 }
 static int run_early_return() {
@@ -277,8 +313,8 @@ static int run_early_return() {
     return 0;
 }
 __global__ void deadlock(float *out) {
-    if (threadIdx.x < 7) __syncwarp();  // bug: deadlock
-    __syncthreads();                    // bug: deadlock
+    if (threadIdx.x < 7) __syncwarp(); // bug: deadlock
+    __syncthreads();                   // bug: deadlock
     out[threadIdx.x] = 1;
 }
 static int run_deadlock() {
@@ -287,7 +323,7 @@ static int run_deadlock() {
 }
 
 __global__ void endless(volatile float *p) {
-    while (*p == 0) {}  // bug: endless
+    while (*p == 0) {} // bug: endless
 }
 static int run_endless() {
     LAUNCH(endless, 2, 32, 0, 0)(device_floats(1));
@@ -295,9 +331,8 @@ static int run_endless() {
 }
 __global__ void endless_wait(int *flag) {
     if (threadIdx.x == 0)
-        while (atomicAdd(flag, 0) == 0) {}  // bug: endless_wait
-    else
-        atomicExch(flag, 1);
+        while (atomicAdd(flag, 0) == 0) {} // bug: endless_wait
+    else atomicExch(flag, 1);
 }
 static int run_endless_wait() {
     LAUNCH(endless_wait, 1, 32, 0, 0)(reinterpret_cast<int *>(device_floats(1)));
@@ -313,7 +348,7 @@ static int run_deep() {
     return 0;
 }
 __global__ void trapped(const float *p) {
-    if (*p == 0) __trap();  // bug: trapped
+    if (*p == 0) __trap(); // bug: trapped
 }
 static int run_trapped() {
     LAUNCH(trapped, 1, 1, 0, 0)(device_floats(1));
@@ -325,7 +360,7 @@ static int run_trapped() {
 
 __global__ void unaligned_fragment(const bf16 *p) {
     nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, bf16, nvcuda::wmma::row_major> a;
-    nvcuda::wmma::load_matrix_sync(a, p + 8, 16);  // bug: unaligned_fragment
+    nvcuda::wmma::load_matrix_sync(a, p + 8, 16); // bug: unaligned_fragment
 }
 static int run_unaligned_fragment() {
     LAUNCH(unaligned_fragment, 1, 32, 0, 0)(reinterpret_cast<bf16 *>(device_floats(256)));
@@ -333,7 +368,7 @@ static int run_unaligned_fragment() {
 }
 __global__ void odd_fragment(const bf16 *p) {
     nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, bf16, nvcuda::wmma::row_major> a;
-    nvcuda::wmma::load_matrix_sync(a, p, 20);  // bug: odd_fragment
+    nvcuda::wmma::load_matrix_sync(a, p, 20); // bug: odd_fragment
 }
 static int run_odd_fragment() {
     LAUNCH(odd_fragment, 1, 32, 0, 0)(reinterpret_cast<bf16 *>(device_floats(256)));
@@ -342,7 +377,7 @@ static int run_odd_fragment() {
 // A tile of 16 x 16 where only 16 x 15 are.
 __global__ void large_fragment(const bf16 *p) {
     nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, bf16, nvcuda::wmma::row_major> a;
-    nvcuda::wmma::load_matrix_sync(a, p, 16);  // bug: large_fragment
+    nvcuda::wmma::load_matrix_sync(a, p, 16); // bug: large_fragment
 }
 static int run_large_fragment() {
     LAUNCH(large_fragment, 1, 32, 0, 0)(reinterpret_cast<bf16 *>(device_floats(120)));
@@ -354,19 +389,19 @@ static int run_large_fragment() {
 
 __global__ void nothing() {}
 static int run_too_many_threads() {
-    LAUNCH(nothing, 1, dim3(64, 32), 0, 0)();  // bug: too_many_threads
+    LAUNCH(nothing, 1, dim3(64, 32), 0, 0)(); // bug: too_many_threads
     return cudaGetLastError() != cudaErrorInvalidConfiguration;
 }
 static int run_empty_grid() {
-    LAUNCH(nothing, 0, 32, 0, 0)();  // bug: empty_grid
+    LAUNCH(nothing, 0, 32, 0, 0)(); // bug: empty_grid
     return 0;
 }
 static int run_shared_not_asked_for() {
-    LAUNCH(nothing, 1, 32, 64 << 10, 0)();  // bug: shared_not_asked_for
+    LAUNCH(nothing, 1, 32, 64 << 10, 0)(); // bug: shared_not_asked_for
     return 0;
 }
 __global__ void large_static() {
-    SHARED(float, large, [12289]);  // bug: large_static
+    SHARED(float, large, [12289]); // bug: large_static
     large[threadIdx.x] = 0;
 }
 static int run_large_static() {
@@ -374,8 +409,17 @@ static int run_large_static() {
     return 0;
 }
 __global__ void no_dynamic() {
-    DYN_SHARED(float, d);  // bug: no_dynamic
+    DYN_SHARED(float, d); // bug: no_dynamic
     if (d == nullptr) __trap();
+}
+__global__ void too_much_shared() {
+    SHARED(float, s, [12000]); // bug: too_much_shared
+    s[threadIdx.x] = 0;
+}
+static int run_too_much_shared() {
+    cudaFuncSetAttribute(too_much_shared, cudaFuncAttributeMaxDynamicSharedMemorySize, 160 << 10);
+    LAUNCH(too_much_shared, 1, 32, 160 << 10, 0)();
+    return 0;
 }
 static int run_no_dynamic() {
     LAUNCH(no_dynamic, 1, 32, 0, 0)();
@@ -387,153 +431,92 @@ static int run_no_dynamic() {
 
 static int run_copy_too_much() {
     float host[64] = {}, *p = device_floats(32);
-    cudaMemcpy(p, host, sizeof host, cudaMemcpyHostToDevice);  // bug: copy_too_much
+    cudaMemcpy(p, host, sizeof host, cudaMemcpyHostToDevice); // bug: copy_too_much
     return 0;
 }
 static int run_wrong_direction() {
     float host[32] = {}, *p = device_floats(32);
-    cudaMemcpy(p, host, sizeof host, cudaMemcpyDeviceToHost);  // bug: wrong_direction
+    cudaMemcpy(p, host, sizeof host, cudaMemcpyDeviceToHost); // bug: wrong_direction
     return 0;
 }
 static int run_free_twice() {
     float *p = device_floats(32);
     cudaFree(p);
-    cudaFree(p);  // bug: free_twice
+    cudaFree(p); // bug: free_twice
     return 0;
 }
 
 // ----------------------------------------------------------------------------
-// Streams: wrong results where work runs as late as it may
 
-__global__ void set(float *p, float value) { p[threadIdx.x] = value; }
-__global__ void add(float *out, const float *in, float value) { out[threadIdx.x] = in[threadIdx.x] + value; }
+#include "planted_host.cuh" // streams, captures, cuBLASLt
 
-static int run_no_synchronize() {
-    float *pinned, *p = device_floats(32);
-    cudaStream_t stream;
-    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-    cudaMallocHost(&pinned, sizeof *pinned);
-    LAUNCH(set, 1, 32, 0, stream)(p, 5);
-    cudaMemcpyAsync(pinned, p, sizeof *pinned, cudaMemcpyDeviceToHost, stream);
-    return expect(*pinned, 5); // no cudaStreamSynchronize
-}
-static int run_buffer_reused() {
-    float *pinned, *p = device_floats(1);
-    cudaStream_t stream;
-    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-    cudaMallocHost(&pinned, sizeof *pinned);
-    *pinned = 1;
-    cudaMemcpyAsync(p, pinned, sizeof *pinned, cudaMemcpyHostToDevice, stream);
-    *pinned = 2; // before the copy is over
-    cudaStreamSynchronize(stream);
-    return expect(first_float(p), 1);
-}
-static int run_no_event() {
-    float *p = device_floats(32);
-    cudaStream_t one, two;
-    cudaStreamCreateWithFlags(&one, cudaStreamNonBlocking);
-    cudaStreamCreateWithFlags(&two, cudaStreamNonBlocking);
-    LAUNCH(set, 1, 32, 0, one)(p, 5);
-    LAUNCH(add, 1, 32, 0, two)(p, p, 1); // no cudaStreamWaitEvent
-    cudaStreamSynchronize(two);
-    cudaStreamSynchronize(one);
-    return expect(first_float(p), 6);
-}
-
-static cudaStream_t capturing() {
-    cudaStream_t stream;
-    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-    cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal);
-    return stream;
-}
-static int run_malloc_in_capture() {
-    float *p;
-    capturing();
-    cudaMalloc(&p, 4);  // bug: malloc_in_capture
-    return 0;
-}
-static int run_wait_in_capture() {
-    cudaStreamSynchronize(capturing());  // bug: wait_in_capture
-    return 0;
-}
-static int run_default_stream_in_capture() {
-    float *p = device_floats(32);
-    capturing();
-    LAUNCH(set, 1, 32, 0, 0)(p, 1);  // bug: default_stream_in_capture
-    return 0;
-}
-static int run_unjoined() {
-    float *p = device_floats(32);
-    cudaStream_t one = capturing(), two;
-    cudaEvent_t fork, join;
-    cudaGraph_t graph;
-    cudaStreamCreateWithFlags(&two, cudaStreamNonBlocking);
-    cudaEventCreate(&fork);
-    cudaEventCreate(&join);
-    cudaEventRecord(fork, one);
-    cudaStreamWaitEvent(two, fork, 0);
-    cudaEventRecord(join, two);
-    LAUNCH(set, 1, 32, 0, two)(p, 1); // after the event that the first stream waits for
-    cudaStreamWaitEvent(one, join, 0);
-    return cudaStreamEndCapture(one, &graph) == cudaSuccess;  // bug: unjoined
-}
-
-// ----------------------------------------------------------------------------
-// cuBLASLt: D (16 x 8) = A (16 x 32) B (32 x 8), one thing wrong at a time
-
-struct Product {
-    int rows_b = 32, ld_a = 16;
-    size_t d_floats = 16 * 8, d_offset = 0, workspace_size = 0;
-    uint64_t heuristic_workspace = 0;
-    bool in_place = false, unwritten = false;
-    cublasStatus_t run() const {
-        float one = 1, zero = 0, *a = device_floats(16 * 32), *d = device_floats(int(d_floats));
-        bf16 *b = reinterpret_cast<bf16 *>(device_floats(32 * 8 / 2, !unwritten));
-        cublasLtHandle_t lt;
-        cublasLtMatmulDesc_t desc;
-        cublasLtMatrixLayout_t la, lb, ld;
-        cublasLtMatmulPreference_t preference;
-        cublasLtMatmulHeuristicResult_t found;
-        int n;
-        cublasLtCreate(&lt);
-        cublasLtMatmulDescCreate(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F);
-        cublasLtMatrixLayoutCreate(&la, CUDA_R_16BF, 16, 32, 16);
-        cublasLtMatrixLayoutCreate(&lb, CUDA_R_16BF, 32, 8, 32);
-        cublasLtMatrixLayoutCreate(&ld, CUDA_R_32F, 16, 8, 16);
-        cublasLtMatmulPreferenceCreate(&preference);
-        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &heuristic_workspace, sizeof heuristic_workspace);
-        cublasLtMatmulAlgoGetHeuristic(lt, desc, la, lb, ld, ld, preference, 1, &found, &n);
-        cublasLtMatrixLayoutCreate(&la, CUDA_R_16BF, 16, 32, ld_a);
-        cublasLtMatrixLayoutCreate(&lb, CUDA_R_16BF, uint64_t(rows_b), 8, rows_b);
-        float *out = in_place ? a : d + d_offset;
-        return cublasLtMatmul(lt, desc, &one, a, la, b, lb, &zero, out, ld, out, ld, &found.algo, nullptr, workspace_size, 0);  // bug: matmul
-    }
-};
-static int run_matmul_ld() { return Product{32, 8}.run() == CUBLAS_STATUS_SUCCESS; }
-static int run_matmul_k() { return Product{31}.run() == CUBLAS_STATUS_SUCCESS; }
-static int run_matmul_small_d() { return Product{32, 16, 16 * 8 - 1}.run() != CUBLAS_STATUS_SUCCESS; }
-static int run_matmul_unaligned() { return Product{32, 16, 16 * 8 + 1, 1}.run() == CUBLAS_STATUS_SUCCESS; }
-static int run_matmul_null_workspace() { return Product{32, 16, 128, 0, 1 << 20}.run() == CUBLAS_STATUS_SUCCESS; }
-static int run_matmul_small_workspace() { return Product{32, 16, 128, 0, 0, 1 << 20}.run() == CUBLAS_STATUS_SUCCESS; }
-static int run_matmul_in_place() { return Product{32, 16, 128, 0, 0, 0, true}.run() != CUBLAS_STATUS_SUCCESS; }
-static int run_matmul_unwritten() { return Product{32, 16, 128, 0, 0, 0, false, true}.run() != CUBLAS_STATUS_SUCCESS; }
-
-// ----------------------------------------------------------------------------
-
-#define CASE(name) {#name, run_##name}
+#define CASE(name)                                                                                                                         \
+    { #name, run_##name }
 static const struct {
     const char *name;
     int (*run)();
 } cases[] = {
-    CASE(no_barrier), CASE(no_second_barrier), CASE(no_syncwarp), CASE(half_syncwarp), CASE(add_without_atomic), CASE(last_one_wins), CASE(plain_beside_atomic),
-    CASE(no_fence), CASE(early_fence), CASE(past_the_end), CASE(past_by_one), CASE(before_the_begin), CASE(after_free), CASE(past_shared), CASE(past_dynamic),
-    CASE(from_the_host), CASE(on_the_host), CASE(unaligned), CASE(unwritten_global), CASE(unwritten_shared), CASE(shuffle_from_outside),
-    CASE(shuffle_from_returned), CASE(not_in_own_mask), CASE(different_operations), CASE(two_barriers), CASE(early_return), CASE(deadlock),
-    CASE(endless), CASE(endless_wait), CASE(deep), CASE(trapped), CASE(unaligned_fragment), CASE(odd_fragment), CASE(large_fragment),
-    CASE(too_many_threads), CASE(empty_grid), CASE(shared_not_asked_for), CASE(large_static), CASE(no_dynamic), CASE(copy_too_much),
-    CASE(wrong_direction), CASE(free_twice), CASE(no_synchronize), CASE(buffer_reused), CASE(no_event), CASE(malloc_in_capture),
-    CASE(wait_in_capture), CASE(default_stream_in_capture), CASE(unjoined), CASE(matmul_ld), CASE(matmul_k), CASE(matmul_small_d),
-    CASE(matmul_unaligned), CASE(matmul_null_workspace), CASE(matmul_small_workspace), CASE(matmul_in_place), CASE(matmul_unwritten),
+    CASE(no_barrier),
+    CASE(no_second_barrier),
+    CASE(no_syncwarp),
+    CASE(half_syncwarp),
+    CASE(add_without_atomic),
+    CASE(last_one_wins),
+    CASE(plain_beside_atomic),
+    CASE(no_wait),
+    CASE(overtaken),
+    CASE(no_fence),
+    CASE(early_fence),
+    CASE(past_the_end),
+    CASE(past_by_one),
+    CASE(before_the_begin),
+    CASE(after_free),
+    CASE(past_shared),
+    CASE(past_dynamic),
+    CASE(from_the_host),
+    CASE(on_the_host),
+    CASE(copied_on_the_host),
+    CASE(unaligned),
+    CASE(unwritten_global),
+    CASE(unwritten_shared),
+    CASE(shuffle_from_outside),
+    CASE(shuffle_from_returned),
+    CASE(not_in_own_mask),
+    CASE(different_operations),
+    CASE(two_barriers),
+    CASE(early_return),
+    CASE(deadlock),
+    CASE(endless),
+    CASE(endless_wait),
+    CASE(deep),
+    CASE(trapped),
+    CASE(unaligned_fragment),
+    CASE(odd_fragment),
+    CASE(large_fragment),
+    CASE(too_many_threads),
+    CASE(empty_grid),
+    CASE(shared_not_asked_for),
+    CASE(large_static),
+    CASE(no_dynamic),
+    CASE(too_much_shared),
+    CASE(copy_too_much),
+    CASE(wrong_direction),
+    CASE(free_twice),
+    CASE(no_synchronize),
+    CASE(buffer_reused),
+    CASE(no_event),
+    CASE(malloc_in_capture),
+    CASE(wait_in_capture),
+    CASE(default_stream_in_capture),
+    CASE(unjoined),
+    CASE(matmul_ld),
+    CASE(matmul_k),
+    CASE(matmul_small_d),
+    CASE(matmul_unaligned),
+    CASE(matmul_null_workspace),
+    CASE(matmul_small_workspace),
+    CASE(matmul_in_place),
+    CASE(matmul_unwritten),
 };
 
 extern "C" int run_case(const char *name) {

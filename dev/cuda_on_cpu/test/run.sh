@@ -5,10 +5,9 @@
 cd "$(dirname "$0")/../../.." || exit 1
 here=dev/cuda_on_cpu/test build=build/cuda_on_cpu passed=0 failed=0
 
-nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
-cuda=${CUDA_HOME:-$(dirname "$(dirname "$(readlink -f "$nvcc")")")}
+cuda=${CUDA_HOME:-$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")}
 if [ ! -f "$cuda/include/cuda_runtime.h" ]; then
-    echo "skipped: no CUDA headers in $cuda/include; set CUDA_HOME"
+    echo "skipped: no $cuda/include/cuda_runtime.h; put nvcc into PATH, or set CUDA_HOME to the CUDA toolkit"
     echo "0 passed, 0 failed"
     exit 0
 fi
@@ -59,11 +58,11 @@ report() {
         *) grep -qE "cuda_on_cpu: $2: kernel $3, block \([0-9]+,[0-9]+,[0-9]+\), thread \([0-9]+,[0-9]+,[0-9]+\)" <<<"$found" ||
             ok+="no report '$2' of kernel $3 with its block and thread; " ;;
         esac
-        for line in $(cd $here && grep -nE "bug:.* ${5:-$4}( |\$)" planted.cu host.c | cut -d: -f1,2); do
+        for line in $(cd $here && grep -nE "bug:.* ${5:-$4}( |\$)" planted*.cu* host.c | cut -d: -f1,2); do
             grep -qE "$here/$line( |\$)" <<<"$found" || ok+="line $line is not named; "
         done
         grep -qF "${also:-}" <<<"$found" || ok+="nothing of '$also'; "
-        grep -qE "bug:.* ${5:-$4}( |\$)" $here/planted.cu $here/host.c || ok+="no line is marked; "
+        grep -qE "bug:.* ${5:-$4}( |\$)" $here/planted*.cu* $here/host.c || ok+="no line is marked; "
         [ -z "$ok" ] || echo "$found"
         result "$([ -z "$ok" ]; echo $?)" "$4, $name: $ok"
     done
@@ -88,7 +87,7 @@ right() {
 # refused WHAT CODE MESSAGE: must not compile.
 refused() {
     local found
-    if found=$(printf '#include "llmc/cuda/launch.cuh"\n%s\n' "$2" | "$cxx" "${common[@]}" -O1 -x c++ -S -o /dev/null - 2>&1); then found=; fi
+    found=$(printf '#include "llmc/cuda/launch.cuh"\n%s\n' "$2" | "$cxx" "${common[@]}" -O1 -x c++ -S -o /dev/null - 2>&1) && found=
     result "$(grep -q "$3" <<<"$found"; echo $?)" "$1 is not refused"
 }
 
@@ -109,6 +108,8 @@ report checked race last_one_wins last_one_wins
 report checked race plain_beside_atomic plain_beside_atomic
 report checked race 'no_fence<false>' no_fence
 report checked race 'no_fence<true>' early_fence
+report checked race overtaken overtaken
+wrong "$both" no_wait
 wrong fast no_barrier CUDA_ON_CPU_SCHEDULE=forward
 report "$both" 'out of bounds' past_the_end past_the_end
 also='0 bytes past the end of the 4000 bytes' report checked 'out of bounds' past_the_end past_by_one
@@ -118,6 +119,7 @@ also='128 bytes past the beginning of before' report checked 'shared out of boun
 report checked 'shared out of bounds' past_dynamic past_dynamic
 report checked 'host pointer' from_the_host from_the_host
 report "$both" 'device pointer on host' 'host code' on_the_host
+report "$both" 'device pointer on host' 'host code' copied_on_the_host
 report "$both" 'misaligned access' unaligned unaligned
 report checked 'uninitialised read' unwritten_global unwritten_global
 report checked 'uninitialised read' unwritten_shared unwritten_shared
@@ -144,6 +146,7 @@ report "$both" 'bad launch' 'host code' empty_grid
 report "$both" 'bad launch' 'host code' shared_not_asked_for
 report "$both" 'bad launch' large_static large_static
 report "$both" 'bad launch' no_dynamic no_dynamic
+report "$both" 'bad launch' too_much_shared too_much_shared
 report "$both" 'out of bounds' 'host code' copy_too_much
 report "$both" 'host pointer' 'host code' wrong_direction
 report "$both" 'bad pointer' 'host code' free_twice
