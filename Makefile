@@ -121,7 +121,7 @@ build/test_checked: test_steer.c build/backend_checked.o build/cuda_on_cpu.o bui
 
 # The tests once more with all code for particular CPUs left out: what a CPU that nobody knew of runs.
 build/test_portable: test_steer.c build/flags
-	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(STEER_FLAGS) -DLLMC_PORTABLE -MMD -MP -MF $@.d -MT $@ -x c $< -o $@ $(LDFLAGS) $(LIBS)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(filter-out -DLLMC_CUDA,$(STEER_FLAGS)) -DLLMC_PORTABLE -MMD -MP -MF $@.d -MT $@ -x c $< -o $@ $(LDFLAGS) $(LIBS)
 
 # Changes only when the compiler or a flag does; then everything is rebuilt. The build stops here if a library is missing.
 build/flags: export FLAGS = $(shell $(CC) --version | head -n 1) $(CC) $(CPPFLAGS) $(CFLAGS) $(STEER_FLAGS) $(LDFLAGS) $(BACKEND) $(if $(BACKEND),$(GPU_ARCH) $(CUDA_HOME))
@@ -139,8 +139,13 @@ test demo:
 	@CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' LDFLAGS='$(LDFLAGS)' scripts/setup.sh
 	@$(MAKE) --no-print-directory SETUP_RAN=1 $@
 else
+ifeq ($(CUDA),emulate)
+test: $(PROGRAMS) build/test_portable build/test_checked
+	@CXX='$(CXX)' CUDA_HOME='$(CUDA_HOME)' dev/test/emulated.sh
+else
 test: $(PROGRAMS) build/test_portable ## prove everything: no network, no GPU, no Python; ends in `N passed, N failed`
 	@OMP_WAIT_POLICY=passive ./test_steer
+endif
 
 demo: train_steer eval_steer ## evaluate the tiny model, train its vectors, evaluate again, draw both
 	@DEVICE='$(DEVICE)' scripts/demo.sh

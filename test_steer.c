@@ -15,6 +15,7 @@ PyTorch records and finite differences -> sampling, bit by bit -> the programs a
 #include "dev/test/test_model_files.h" // config.json, safetensors, checkpoints: good and broken
 #include "dev/test/test_matmul.h"      // vector instructions and matrix products
 #include "dev/test/test_ops.h"         // every other operation
+#include "dev/test/test_cuda.h"        // all of them on cuda
 #include "dev/test/test_model.h"       // the whole model against PyTorch
 #include "dev/test/test_rollout.h"     // sampling, groups, losses
 #include "dev/test/test_programs.h"    // ./train_steer and ./eval_steer
@@ -22,7 +23,7 @@ PyTorch records and finite differences -> sampling, bit by bit -> the programs a
 int main(int argc, char **argv) {
     const struct { const char *name; void (*run)(void); } tests[] = {
         {"options", test_options}, {"logger", test_logger}, {"tokenizer", test_tokenizer}, {"text", test_text}, {"answer", test_answer},
-        {"model_files", test_model_files}, {"matmul", test_matmul}, {"ops", test_ops}, {"model", test_model},
+        {"model_files", test_model_files}, {"matmul", test_matmul}, {"ops", test_ops}, {"cuda", test_cuda}, {"model", test_model},
         {"rollout", test_rollout}, {"programs", test_programs},
     };
     const int n = (int)(sizeof tests / sizeof tests[0]);

@@ -282,9 +282,15 @@ __forceinline__ float __fadd_rn(float x, float y) { return x + y; }
 __forceinline__ float __fsub_rn(float x, float y) { return x - y; }
 __forceinline__ float __fmul_rn(float x, float y) { return x * y; }
 __forceinline__ float __fdiv_rn(float x, float y) { return x / y; }
-__forceinline__ double __dadd_rn(double x, double y) { return x + y; }
-__forceinline__ double __dmul_rn(double x, double y) { return x * y; }
 __forceinline__ float __fmaf_rn(float x, float y, float z) { return fmaf(x, y, z); }
+__forceinline__ double __dadd_rn(double x, double y) { return x + y; }
+__forceinline__ double __dsub_rn(double x, double y) { return x - y; }
+__forceinline__ double __dmul_rn(double x, double y) { return x * y; }
+__forceinline__ double __ddiv_rn(double x, double y) { return x / y; }
+__forceinline__ double __dsqrt_rn(double x) { return sqrt(x); }
+__forceinline__ double __drcp_rn(double x) { return 1.0 / x; }
+__forceinline__ double __fma_rn(double x, double y, double z) { return fma(x, y, z); }
+__forceinline__ double rsqrt(double x) { return 1.0 / sqrt(x); }
 __forceinline__ float __fdividef(float x, float y) { return x / y; }
 __forceinline__ float __expf(float x) { return expf(x); }
 __forceinline__ float __logf(float x) { return logf(x); }
@@ -304,6 +310,10 @@ __forceinline__ int __float2int_rn(float x) { return int(nearbyintf(x)); }
 __forceinline__ int __float2int_rd(float x) { return int(floorf(x)); }
 __forceinline__ int __float2int_ru(float x) { return int(ceilf(x)); }
 __forceinline__ int __float2int_rz(float x) { return int(x); }
+__forceinline__ unsigned __float2uint_rn(float x) { return unsigned(nearbyintf(x)); }
+__forceinline__ float __double2float_rn(double x) { return float(x); }
+__forceinline__ long long __double_as_longlong(double x) { return cuda_on_cpu::value_of<long long>(cuda_on_cpu::bits_of(x)); }
+__forceinline__ double __longlong_as_double(long long x) { return cuda_on_cpu::value_of<double>(cuda_on_cpu::bits_of(x)); }
 __forceinline__ float __int2float_rn(int x) { return float(x); }
 __forceinline__ float __uint2float_rn(unsigned x) { return float(x); }
 __forceinline__ int __popc(unsigned x) { return __builtin_popcount(x); }

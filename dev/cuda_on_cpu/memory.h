@@ -14,6 +14,7 @@ static std::deque<Allocation> allocations; // by address
 static uint32_t *page_owner;               // for each page of the range: number of its allocation + 1
 static std::map<uintptr_t, size_t> pinned; // cudaMallocHost
 static Allocation *open_allocations;
+static void races_forget(uintptr_t first, size_t bytes); // races.h
 
 static void *reserve(size_t n, int protection) {
     void *p = mmap(nullptr, n, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -99,6 +100,7 @@ static bool device_free(void *p, uintptr_t pc) {
     protect(*a, PROT_NONE);
     uintptr_t first = a->begin / PAGE * PAGE;
     madvise(reinterpret_cast<void *>(first), (a->end - first + PAGE - 1) / PAGE * PAGE, MADV_DONTNEED);
+    races_forget(first, (a->end - first + PAGE - 1) / PAGE * PAGE);
     return true;
 }
 

@@ -59,6 +59,10 @@ static void races_init() {
     device_cells = static_cast<Cell *>(reserve(DEVICE_RANGE / 2 * sizeof(Cell), PROT_READ | PROT_WRITE));
     shared_cells = static_cast<Cell *>(reserve(SHARED_ARENA / 2 * sizeof(Cell), PROT_READ | PROT_WRITE));
 }
+// What whole pages remember goes back to the system: they are not given out again. Cells of a page fill 12 pages.
+static void races_forget(uintptr_t first, size_t bytes) {
+    if (device_cells) madvise(device_cells + (first - device_base) / 2, bytes / 2 * sizeof(Cell), MADV_DONTNEED);
+}
 // Segment numbers have 32 bits. Long before they run out, all that was written is marked as written by the host.
 static void renumber_segments() {
     for (const Allocation &a : allocations)

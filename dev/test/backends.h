@@ -5,14 +5,13 @@ emulated. And the memory of a backend, for tests that hold their values on the h
 #ifndef DEV_TEST_BACKENDS_H
 #define DEV_TEST_BACKENDS_H
 
-#include "dev/test/host_ops.h" // host_ops
-#include "dev/test/test.h"     // CHECK, SKIP
-#include "llmc/device.h"       // ops_for_device, cpu_levels, cpu_ops_for
+#include "dev/test/test.h" // CHECK, SKIP
+#include "llmc/device.h"   // ops_for_device, cpu_levels, cpu_ops_for
 
 #define TEST_BACKENDS (CPU_LEVELS + 1)
 
-// list[n] = the fastest of cpu first, cuda last. host_pointers: cuda wrapped so that it takes the host's memory (host_ops.h).
-int test_backends(const Ops *list[TEST_BACKENDS], bool host_pointers) {
+// list[n] = the levels of cpu, the fastest first.
+int test_cpu_backends(const Ops *list[CPU_LEVELS]) {
     const char *levels[CPU_LEVELS];
     int n_levels = cpu_levels(levels), n = 0;
     Error err = {0, ""};
@@ -20,13 +19,26 @@ int test_backends(const Ops *list[TEST_BACKENDS], bool host_pointers) {
         const Ops *ops = cpu_ops_for(levels[i], &err);
         if (CHECK(ops && !strcmp(ops->isa, levels[i]), "%s: %s", levels[i], err.text)) list[n++] = ops;
     }
+    return n;
+}
+
+// The table of cuda; NULL where this program has none or there is no GPU, which it says.
+const Ops *test_cuda_ops(void) {
 #ifdef LLMC_CUDA
-    const Ops *cuda = ops_for_device("cuda", &err);
-    if (cuda) list[n++] = host_pointers ? host_ops(cuda) : cuda;
-    else SKIP("%s", err.text);
+    Error err = {0, ""};
+    const Ops *ops = ops_for_device("cuda", &err);
+    if (!ops) SKIP("%s", err.text);
+    return ops;
 #else
-    (void)host_pointers;
+    return NULL;
 #endif
+}
+
+// list[n] = the levels of cpu and then cuda, each over its own memory.
+int test_backends(const Ops *list[TEST_BACKENDS]) {
+    int n = test_cpu_backends(list);
+    const Ops *cuda = test_cuda_ops();
+    if (cuda) list[n++] = cuda;
     return n;
 }
 

@@ -446,29 +446,32 @@ void test_matmul_amx(void) {
     if (!amx) printf("matmul: no AMX on this machine, its tile code ran emulated\n");
 }
 
+// Every product of one backend; what it takes is the host's memory.
+void test_matmul_on(const Ops *ops) {
+    if (!test_same_in_any_batch(ops)) SKIP("%s products: the bits of a row in another batch, which cuBLASLt does not promise", ops->isa);
+    const int T[8] = {1, 2, 5, 6, 7, 13, 64, 65}, N[6] = {1, 16, 63, 64, 65, 1152}, K[4] = {2, 30, 96, 896};
+    for (int t = 0; t < 8; t++)
+        for (int a = 0; a < 6; a++)
+            for (int k = 0; k < 4; k++) {
+                bool large = N[a] == 1152 && K[k] == 896; // fewer of these, the largest only by its bits: to save time
+                if (large && T[t] != 1 && T[t] != 7 && T[t] != 65) continue;
+                test_matmul_shape(ops, T[t], N[a], K[k], T[t] < 64 || N[a] < 1152);
+            }
+    test_matmul_shape(ops, 3, 65, 31, true);     // sums of odd length, both ways
+    test_matmul_shape(ops, 9, 2500, 130, true);  // several blocks of the sum, backward
+    test_matmul_shape(ops, 9, 130, 2500, true);  // and forward
+    test_matmul_shape(ops, 1000, 70, 64, false); // several chunks of rows
+    test_matmul_caught(ops);
+    test_matmul_load(ops);
+    test_matmul_memory(ops);
+}
+
 void test_matmul(void) {
-    const char *levels[CPU_LEVELS];
-    const Ops *backends[TEST_BACKENDS];
-    int n_levels = cpu_levels(levels), n = test_backends(backends, true);
-    for (int i = 0; i < n_levels; i++) if (strcmp(levels[i], "amx") != 0) test_simd(levels[i]); // amx takes avx512's vectors
+    const Ops *backends[CPU_LEVELS];
+    const int n = test_cpu_backends(backends);
     for (int i = 0; i < n; i++) {
-        const Ops *ops = backends[i];
-        if (!test_same_in_any_batch(ops)) SKIP("%s products: the bits of a row in another batch, which cuBLASLt does not promise", ops->isa);
-        const int T[8] = {1, 2, 5, 6, 7, 13, 64, 65}, N[6] = {1, 16, 63, 64, 65, 1152}, K[4] = {2, 30, 96, 896};
-        for (int t = 0; t < 8; t++)
-            for (int a = 0; a < 6; a++)
-                for (int k = 0; k < 4; k++) {
-                    bool large = N[a] == 1152 && K[k] == 896; // fewer of these, the largest only by its bits: to save time
-                    if (large && T[t] != 1 && T[t] != 7 && T[t] != 65) continue;
-                    test_matmul_shape(ops, T[t], N[a], K[k], T[t] < 64 || N[a] < 1152);
-                }
-        test_matmul_shape(ops, 3, 65, 31, true);     // sums of odd length, both ways
-        test_matmul_shape(ops, 9, 2500, 130, true);  // several blocks of the sum, backward
-        test_matmul_shape(ops, 9, 130, 2500, true);  // and forward
-        test_matmul_shape(ops, 1000, 70, 64, false); // several chunks of rows
-        test_matmul_caught(ops);
-        test_matmul_load(ops);
-        test_matmul_memory(ops);
+        if (strcmp(backends[i]->isa, "amx") != 0) test_simd(backends[i]->isa); // amx takes avx512's vectors
+        test_matmul_on(backends[i]);
     }
     test_matmul_amx();
     Error err = {0, ""};

@@ -364,7 +364,7 @@ void test_model_records(void) {
     compare_outputs("ref against PyTorch", &ref, &recorded, TOLERANCE_REF, TOLERANCE_REF);
     model_outputs(&rounded, rounded_ops());
     const Ops *backends[TEST_BACKENDS];
-    int n = test_backends(backends, false);
+    int n = test_backends(backends);
     for (int k = 0; k < n; k++) {
         char what[96];
         const BackendName name = backend_name(backends[k]);
@@ -491,7 +491,7 @@ void test_model_golden(const char *backend, const Ops *ops, double margin) {
 void test_model(void) {
     const Ops *ref = ops_ref_init();
     const Ops *backends[TEST_BACKENDS];
-    const int n = test_backends(backends, false);
+    const int n = test_backends(backends);
     test_model_records();
     test_model_finite_differences();
     test_model_accumulation("ref", ref);

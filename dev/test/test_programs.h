@@ -9,6 +9,7 @@ batch sizes that must not change a bit.
 #include <dirent.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include "dev/test/backends.h" // test_cuda_ops
 #include "dev/test/test.h"
 #include "llmc/json.h"
 #include "llmc/safetensors.h"
@@ -114,6 +115,13 @@ void test_programs_calls(void) {
     expect_command(2, "layers", "./train_steer --config " TINY_RECIPE " --setup steering_layer --layers 99 --output_dir %s", test_path("never"));
 #ifndef LLMC_CUDA
     expect_command(2, "cuda", "./train_steer --config " TINY_RECIPE " --device cuda");
+#else
+    if (!test_cuda_ops()) {
+        expect_command(1, "GPU", "./train_steer --config " TINY_RECIPE " --device cuda");
+    } else { // a run begun on one device goes on with another
+        expect_command(0, "step    1/1", "./train_steer --config " TINY_RECIPE " --device cuda --max_steps 1 --prompts_per_step 2 --output_dir %s", test_path("devices"));
+        expect_command(0, "step    2/2", "./train_steer --config " TINY_RECIPE " --device cpu --max_steps 2 --prompts_per_step 2 --resume auto --output_dir %s", test_path("devices"));
+    }
 #endif
     expect_command(2, "LLMC_ISA", "LLMC_ISA=mmx ./train_steer --config " TINY_RECIPE);
     expect_command(1, "nosuchdir", "./eval_steer generate --model nosuchdir --prompt hi");

@@ -274,7 +274,7 @@ void test_rollout(void) {
     test_group_arithmetic();
     test_rollout_invariance("ref", ops_ref_init());
     const Ops *backends[TEST_BACKENDS];
-    const int n = test_backends(backends, false);
+    const int n = test_backends(backends);
     for (int i = 0; i < n; i++) {
         if (backends[i]->host_memory) test_rollout_invariance(backend_name(backends[i]).text, backends[i]);
         else test_rollout_like(backends[0], backends[i]); // cuBLASLt chooses its kernel by shape: no promise about bits

@@ -304,6 +304,7 @@ attention_forward_kernel(bf16 *out, float *lse, Attention a) {
         // keys and values make room for the output
         float *stage = (float *)keys + warp * 16 * S::STRIDE;
         write_output<HDP>(out, lse, O, stage, m, l, mine, mine ? vector_at(a, kv_head, vector) : 0, column0, a.HD);
+        copies_wait<0>(); // of queries whose rows are no segment's
         __syncthreads();
     }
 }
@@ -314,17 +315,24 @@ attention_forward_kernel(bf16 *out, float *lse, Attention a) {
 #include "llmc/cuda/attention_decode.cuh" // attention_decode
 
 template <int HDP> void attention_forward(bf16 *out, float *lse, const Attention &a) {
-    auto kernel = attention_forward_kernel<HDP>;
     constexpr size_t bytes = attention_forward_bytes<HDP>();
-    CUDA_CHECK(cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
-    LAUNCH(kernel, 4 * cuda_multiprocessors(), AttentionShape<HDP>::THREADS, bytes, cuda_stream)(out, lse, a);
+    CUDA_CHECK(cudaFuncSetAttribute((const void *)attention_forward_kernel<HDP>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
+    LAUNCH(attention_forward_kernel<HDP>, 4 * cuda_multiprocessors(), AttentionShape<HDP>::THREADS, bytes, cuda_stream)(out, lse, a);
     CUDA_CHECK(cudaGetLastError());
     if constexpr (HDP <= 128) attention_decode<HDP>(out, lse, a);
+}
+
+static void attention_check(const KVCache *kv) {
+    if (kv->HD <= ATTENTION_MAX_HD) return;
+    fprintf(stderr, "error: attention on the GPU: the model's heads have %d columns (head_dim), at most %d are supported\n"
+            "  -> use --device cpu\n", kv->HD, ATTENTION_MAX_HD);
+    exit(EXIT_FAILURE);
 }
 
 void cuda_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments,
                             int NH) {
     if (n_segments == 0) return;
+    attention_check(kv);
     Attention a = {(const bf16 *)q, (const bf16 *)kv->k, (const bf16 *)kv->v, segments, n_segments, kv->n_pages, NH, kv->NKV, kv->HD, layer};
     auto forward = kv->HD <= 32 ? attention_forward<32> : kv->HD <= 64 ? attention_forward<64> : kv->HD <= 128 ? attention_forward<128> : attention_forward<256>;
     forward((bf16 *)out, lse, a);

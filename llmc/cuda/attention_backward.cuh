@@ -57,11 +57,12 @@ __global__ void attention_prepare_kernel(float *dq, float *dk, float *dv, int *r
     size_t at = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) / 32;
     int lane = threadIdx.x % 32, row = (int)(at / a.NH), head = (int)(at % a.NH);
     if (row >= T) return;
-    int segment = segment_of_row(a.segments, a.n_segments, row);
-    bool none = row < a.segments[segment].row0 || row >= a.segments[segment].row0 + a.segments[segment].T;
-    if (head == 0 && lane == 0) row_segment[row] = none ? -1 : segment;
-    if (none && head < a.NKV) {
-        for (int d = lane; d < a.HD; d += 32) dk[((size_t)row * a.NKV + head) * a.HD + d] = dv[((size_t)row * a.NKV + head) * a.HD + d] = 0;
+    if (head < a.NKV) {
+        int segment = segment_of_row(a.segments, a.n_segments, row);
+        bool none = row < a.segments[segment].row0 || row >= a.segments[segment].row0 + a.segments[segment].T;
+        size_t key = ((size_t)row * a.NKV + head) * a.HD;
+        if (head == 0 && lane == 0) row_segment[row] = none ? -1 : segment;
+        for (int d = lane; none && d < a.HD; d += 32) dk[key + d] = dv[key + d] = 0;
     }
     float *slot = dq + at * a.HD, D = 0;
     for (int d = 2 * lane; d < a.HD; d += 64) {
@@ -70,7 +71,7 @@ __global__ void attention_prepare_kernel(float *dq, float *dk, float *dv, int *r
         *(__nv_bfloat162 *)((bf16 *)slot + d) = rounded;
         D += __bfloat162float(rounded.x) * __bfloat162float(o.x) + __bfloat162float(rounded.y) * __bfloat162float(o.y);
     }
-    for (int i = 16; i > 0; i /= 2) D += __shfl_xor_sync(~0u, D, i);
+    D = warp_reduce<Sum>(D);
     if (lane == 0) slot[a.HD / 2] = D;
 }
 
@@ -92,7 +93,7 @@ __global__ void __launch_bounds__(PLAN_THREADS) attention_plan_kernel(BackwardSc
             }
             more = __all_sync(~0u, same);
         }
-        for (int i = 16; i > 0; i /= 2) reach = max(reach, __shfl_xor_sync(~0u, reach, i));
+        reach = warp_reduce<Largest>(reach);
         if (lane == 0) scratch.reach[s] = reach;
     }
     __syncthreads();
@@ -244,9 +245,12 @@ attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_seg
                 __syncwarp();
                 float ds[S::STREAM / 2];
                 #pragma unroll
-                for (int i = 0; i < S::STREAM / 2; i++) {
-                    int j = i / 4 * 8 + 4 * half + i % 4;
-                    ds[i] = key + j < sees ? exp2f(s_row[j] * (scale * LOG2_E) - lse2) * (dp_row[j] - D) : 0.0f;
+                for (int i = 0; i < S::STREAM / 2; i += 4) {
+                    int j = 2 * i + 4 * half;
+                    float x[4], y[4];
+                    *(float4 *)x = *(const float4 *)(s_row + j);
+                    *(float4 *)y = *(const float4 *)(dp_row + j);
+                    for (int k = 0; k < 4; k++) ds[i + k] = key + j + k < sees ? exp2f(x[k] * (scale * LOG2_E) - lse2) * (y[k] - D) : 0.0f;
                 }
                 __syncwarp(); // both lanes of a row have read
                 #pragma unroll
@@ -267,7 +271,7 @@ attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_seg
 // dk and dv
 
 // What decides which keys a query vector sees: positions below pos0 are rows `prefix` + position, others `own` + position.
-struct StreamVector { float lse2, D; int pos, pos0, prefix, own; };
+struct alignas(16) StreamVector { int pos, pos0, prefix, own; float lse2, D; };
 
 // Block (piece of work, key/value head and part of the columns).
 template <int HDP>
@@ -314,12 +318,12 @@ attention_dkv_kernel(float *dk, float *dv, const float *dq, const float *lse, At
             load_vectors<HDP, S::STREAM>(qs + S::STREAM * S::STRIDE, (const bf16 *)dq, 2 * a.HD, a, kv_head, next, end);
             copies_commit();
             if (thread < S::STREAM) {
-                StreamVector info = {0, 0, -1, 0, 0, 0};
+                StreamVector info = {-1, 0, 0, 0, 0, 0};
                 int query_row = (next + thread) / G, query_segment = next + thread < end ? scratch.row_segment[query_row] : -1;
                 if (query_segment >= 0) {
                     const Segment g = a.segments[query_segment];
                     size_t at = vector_at(a, kv_head, next + thread);
-                    info = {lse[at] * LOG2_E, dq[at * a.HD + a.HD / 2], g.pos0 + query_row - g.row0, g.pos0, g.prefix_row0, g.row0 - g.pos0};
+                    info = {g.pos0 + query_row - g.row0, g.pos0, g.prefix_row0, g.row0 - g.pos0, lse[at] * LOG2_E, dq[at * a.HD + a.HD / 2]};
                 }
                 infos[buffer][thread] = info;
             }
@@ -331,12 +335,17 @@ attention_dkv_kernel(float *dk, float *dv, const float *dq, const float *lse, At
         __syncwarp();
         float p[S::STREAM / 2], ds[S::STREAM / 2];
         #pragma unroll
-        for (int i = 0; i < S::STREAM / 2; i++) {
-            int j = i / 4 * 8 + 4 * half + i % 4;
-            const StreamVector info = infos[1 - buffer][j];
-            bool visible = position <= info.pos && (position < info.pos0 ? info.prefix : info.own) == row - position;
-            p[i] = visible ? exp2f(s_row[j] * (scale * LOG2_E) - info.lse2) : 0.0f;
-            ds[i] = visible ? p[i] * (dp_row[j] - info.D) : 0.0f;
+        for (int i = 0; i < S::STREAM / 2; i += 4) {
+            int j = 2 * i + 4 * half;
+            float x[4], y[4];
+            *(float4 *)x = *(const float4 *)(s_row + j);
+            *(float4 *)y = *(const float4 *)(dp_row + j);
+            for (int k = 0; k < 4; k++) {
+                const StreamVector info = infos[1 - buffer][j + k];
+                bool visible = position <= info.pos && (position < info.pos0 ? info.prefix : info.own) == row - position;
+                p[i + k] = visible ? exp2f(x[k] * (scale * LOG2_E) - info.lse2) : 0.0f;
+                ds[i + k] = visible ? p[i + k] * (y[k] - info.D) : 0.0f;
+            }
         }
         __syncwarp(); // both lanes of a row have read
         #pragma unroll
@@ -406,21 +415,20 @@ void attention_backward(float *dq, float *dk, float *dv, const float *dout, cons
     CUDA_CHECK(cudaGetLastError());
     LAUNCH(attention_plan_kernel, 1, PLAN_THREADS, 0, cuda_stream)(scratch, a, T, S::VECTORS);
     CUDA_CHECK(cudaGetLastError());
-    auto dkv = attention_dkv_kernel<HDP>;
-    CUDA_CHECK(cudaFuncSetAttribute((const void *)dkv, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)S::BYTES));
-    LAUNCH(dkv, dim3(2 * tiles, a.NKV * S::PARTS), S::THREADS, S::BYTES, cuda_stream)(dk, dv, dq, lse, a, scratch, T);
+    CUDA_CHECK(cudaFuncSetAttribute((const void *)attention_dkv_kernel<HDP>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)S::BYTES));
+    LAUNCH(attention_dkv_kernel<HDP>, dim3(2 * tiles, a.NKV * S::PARTS), S::THREADS, S::BYTES, cuda_stream)(dk, dv, dq, lse, a, scratch, T);
     CUDA_CHECK(cudaGetLastError());
     LAUNCH(attention_add_kernel, dim3(2 * tiles, a.NKV), 256, 0, cuda_stream)(dk, dv, a, scratch, T, S::VECTORS);
     CUDA_CHECK(cudaGetLastError());
-    auto dq_kernel = attention_dq_kernel<HDP>;
-    CUDA_CHECK(cudaFuncSetAttribute((const void *)dq_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)S::BYTES));
-    LAUNCH(dq_kernel, blocks_for((size_t)T * (a.NH / a.NKV), S::VECTORS) * a.NKV, S::THREADS, S::BYTES, cuda_stream)(dq, lse, a, scratch.row_segment, T);
+    CUDA_CHECK(cudaFuncSetAttribute((const void *)attention_dq_kernel<HDP>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)S::BYTES));
+    LAUNCH(attention_dq_kernel<HDP>, blocks_for((size_t)T * (a.NH / a.NKV), S::VECTORS) * a.NKV, S::THREADS, S::BYTES, cuda_stream)(dq, lse, a, scratch.row_segment, T);
     CUDA_CHECK(cudaGetLastError());
 }
 
 void cuda_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse, const act *q,
                              const KVCache *kv, int layer, const Segment *segments, int n_segments, int T, int NH) {
     if (T == 0 || n_segments == 0) return;
+    attention_check(kv);
     Attention a = {(const bf16 *)q, (const bf16 *)kv->k, (const bf16 *)kv->v, segments, n_segments, kv->n_pages, NH, kv->NKV, kv->HD, layer};
     auto backward = kv->HD <= 32 ? attention_backward<32> : kv->HD <= 64 ? attention_backward<64> : kv->HD <= 128 ? attention_backward<128> : attention_backward<256>;
     backward(dq, dk, dv, dout, (const bf16 *)out, lse, a, T);

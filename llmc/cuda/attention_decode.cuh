@@ -157,10 +157,9 @@ template <int HDP> void attention_decode(bf16 *out, float *lse, const Attention 
         partials.values = (float *)cuda_scratch(&scratch, DECODE_PARTIAL_BYTES);
         partials.stats = (float2 *)(partials.values + pairs * partials.chunks * 16 * HDP);
     }
-    auto kernel = attention_decode_kernel<HDP>;
     constexpr size_t bytes = attention_decode_bytes<HDP>();
-    CUDA_CHECK(cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
-    LAUNCH(kernel, (unsigned)(pairs * partials.splits), S::THREADS, bytes, cuda_stream)(out, lse, a, partials);
+    CUDA_CHECK(cudaFuncSetAttribute((const void *)attention_decode_kernel<HDP>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
+    LAUNCH(attention_decode_kernel<HDP>, (unsigned)(pairs * partials.splits), S::THREADS, bytes, cuda_stream)(out, lse, a, partials);
     CUDA_CHECK(cudaGetLastError());
     if (partials.splits == 1) return;
     LAUNCH(attention_fold_kernel<HDP>, dim3((unsigned)pairs, 16), HDP, 0, cuda_stream)(out, lse, a, partials);

@@ -124,8 +124,8 @@ void cuda_rope_kv_write(act *q, KVCache *kv, int layer, const float *qkv, const 
     bool wide = kv->HD % 16 == 0;
     size_t n = ((size_t)T * NH + (size_t)n_writes * kv->NKV) * (wide ? kv->HD / 16 : kv->HD / 2);
     if (n == 0) return;
-    auto kernel = wide ? rope_kv_write_kernel<true> : rope_kv_write_kernel<false>;
-    LAUNCH(kernel, rope_blocks(n), ROPE_THREADS, 0, cuda_stream)
+    auto rope_kv_write = wide ? rope_kv_write_kernel<true> : rope_kv_write_kernel<false>;
+    LAUNCH(rope_kv_write, rope_blocks(n), ROPE_THREADS, 0, cuda_stream)
     ((bf16 *)q, (bf16 *)kv->k, (bf16 *)kv->v, qkv, rope, pos, write_row, write_slot, n_writes, T, NH, kv->NKV, kv->HD, layer, kv->n_pages);
     CUDA_CHECK(cudaGetLastError());
 }
@@ -135,8 +135,8 @@ void cuda_rope_backward(act *dqkv, const float *dq, const float *dk, const float
     bool wide = HD % 16 == 0;
     size_t n = (size_t)T * (NH + 2 * NKV) * (wide ? HD / 16 : HD / 2);
     if (n == 0) return;
-    auto kernel = wide ? rope_backward_kernel<true> : rope_backward_kernel<false>;
-    LAUNCH(kernel, rope_blocks(n), ROPE_THREADS, 0, cuda_stream)((bf16 *)dqkv, dq, dk, dv, rope, pos, T, NH, NKV, HD);
+    auto rope_backward = wide ? rope_backward_kernel<true> : rope_backward_kernel<false>;
+    LAUNCH(rope_backward, rope_blocks(n), ROPE_THREADS, 0, cuda_stream)((bf16 *)dqkv, dq, dk, dv, rope, pos, T, NH, NKV, HD);
     CUDA_CHECK(cudaGetLastError());
 }
 

@@ -273,6 +273,9 @@ __global__ void mathematics(int *ok) {
     ok[2] =
         __popc(0xf0u) == 4 && __clz(1) == 31 && __clz(0) == 32 && __ffs(8) == 4 && __brev(1u) == 0x80000000u && __umulhi(1u << 31, 6u) == 3;
     ok[3] = __float_as_uint(1.0f) == 0x3f800000u && __uint_as_float(0x40000000u) == 2 && __int_as_float(__float_as_int(-3.5f)) == -3.5f;
+    ok[8] = __dadd_rn(1, __dmul_rn(2, 3)) == 7 && __fma_rn(2, 3, 1) == 7 && __ddiv_rn(1, 4) == 0.25 && __dsqrt_rn(9) == 3 &&
+            rsqrt(4.0) == 0.5 && __longlong_as_double(__double_as_longlong(-2.5)) == -2.5 && __double2float_rn(0.1) == 0.1f &&
+            __float2uint_rn(2.5f) == 2;
     // 1.0078125 squared is 1.01568603515625; minus 1.015625 leaves 2^-14, which a rounded product has lost.
     bf16 a = __float2bfloat16(1.0078125f), c = __float2bfloat16(-1.015625f);
     ok[4] = __bfloat162float(__hfma(a, a, c)) == ldexpf(1, -14) && __bfloat162float(__hadd(__hmul(a, a), c)) == 0;
@@ -326,7 +329,7 @@ static void test_operations() {
     LAUNCH(atomics, 1, 64, 0, 0)(ok, i, u, to_device(std::vector<unsigned long long>(1)), to_device(std::vector<float>(1)));
     check(all_ones(to_host(ok, 4), "atomic"), "atomics");
     LAUNCH(mathematics, 1, 1, 0, 0)(ok);
-    check(all_ones(to_host(ok, 8), "function"), "mathematics");
+    check(all_ones(to_host(ok, 9), "function"), "mathematics");
 }
 
 // All write the same; lanes are ordered by __syncwarp.
