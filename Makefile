@@ -31,8 +31,8 @@ endif
 ifneq ($(filter-out 0 1 emulate,$(CUDA)),)
 $(error CUDA=$(CUDA): expected 1 (for a GPU, with nvcc), emulate (the same kernels on the CPU) or 0)
 endif
-ifneq ($(filter-out 0,$(MPI)),)
-$(error MPI=$(MPI): this version trains in one process only; plain `make` builds that)
+ifneq ($(filter-out 0 1,$(MPI)),)
+$(error MPI=$(MPI): expected 1 (train_steer in several processes), 0 (in one), or nothing (1 where mpicc is found and works))
 endif
 
 comma := ,
@@ -71,6 +71,20 @@ openmp = $(shell echo 'int main(void) { return !omp_get_max_threads(); }' | \
     $1 -fopenmp -include omp.h $(CPPFLAGS) -x c - -o /dev/null $(LDFLAGS) >/dev/null 2>&1 && echo -fopenmp || echo $(ONE_THREAD))
 THREADS := $(if $(filter 0,$(OPENMP)),$(ONE_THREAD),$(call openmp,$(CC)))
 STEER_FLAGS := $(BASE_FLAGS) $(THREADS) $(if $(BACKEND),-DLLMC_CUDA)
+
+# MPI, for train_steer alone: what the compiler must be told, from Open MPI's mpicc or MPICH's, then a try.
+MPICC := $(if $(filter 0,$(MPI)),,$(call find,mpicc))
+MPI_FLAGS := $(if $(MPICC),$(patsubst -I%,-isystem %,$(shell $(MPICC) --showme:compile 2>/dev/null || $(MPICC) -compile-info 2>/dev/null | cut -d ' ' -f 2-)))
+MPI_LIBS := $(if $(MPICC),$(shell $(MPICC) --showme:link 2>/dev/null || $(MPICC) -link-info 2>/dev/null | cut -d ' ' -f 2-))
+MPI_WORKS := $(if $(MPICC),$(shell echo 'int main(void) { return MPI_Init(NULL, NULL); }' | \
+    $(CC) $(MPI_FLAGS) -include mpi.h -x c - -o /dev/null $(LDFLAGS) $(MPI_LIBS) >/dev/null 2>&1 && echo yes))
+ifeq ($(MPI)$(MPI_WORKS),1)
+$(error MPI=1: $(if $(MPICC),a program with what $(MPICC) names does not compile with $(CC),mpicc was not found): `scripts/setup.sh --mpi` installs Open MPI)
+endif
+ifneq ($(MPI_WORKS),)
+train_steer: private STEER_FLAGS += -DLLMC_MPI $(MPI_FLAGS)
+train_steer: private LIBS += $(MPI_LIBS)
+endif
 endif
 
 ifneq ($(filter all test demo,$(GOALS)),)
@@ -79,7 +93,7 @@ $(info $(if $(filter compiler,$(MISSING)),✗ compiler $(CC) not found,✓ compi
 $(info $(if $(filter -fopenmp,$(THREADS)),✓ OpenMP   all cores are used,✗ OpenMP   $(if $(filter 0,$(OPENMP)),switched off by OPENMP=0,$(CC) cannot link -fopenmp (clang needs libomp-dev)): the programs use one thread))
 $(foreach l,$(LIBRARIES),$(info $(if $(filter $l,$(MISSING)),✗ $l not found: scripts/setup.sh installs it,✓ $l)))
 $(info $(if $(filter 1,$(CUDA)),✓ CUDA     $(NVCC)$(comma) for compute capability $(GPU_ARCH),$(if $(filter emulate,$(CUDA)),✓ CUDA     the kernels run on the CPU (dev/cuda_on_cpu),→ CUDA     $(if $(NVCC),nvcc found$(comma) $(if $(GPU),switched off,no GPU here: `make CUDA=1` builds for one$(comma) `make CUDA=emulate` runs the kernels on the CPU),nvcc not found: building for the CPU))))
-$(info → MPI      $(if $(call find,mpicc),found; not used: this version trains in one process,not found; not needed: this version trains in one process))
+$(info $(if $(MPI_WORKS),✓ MPI      $(MPICC): mpirun starts train_steer on several machines,→ MPI      $(if $(filter 0,$(MPI)),switched off by MPI=0,$(if $(MPICC),$(MPICC) found$(comma) but $(CC) cannot use it,mpicc not found (`scripts/setup.sh --mpi` installs it))): train_steer runs in one process))
 $(info $(if $(call find,python3),✓ python3  for pictures only,✗ python3  not found: `make demo` will draw no pictures))
 endif
 endif
@@ -124,7 +138,7 @@ build/test_portable: test_steer.c build/flags
 	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(filter-out -DLLMC_CUDA,$(STEER_FLAGS)) -DLLMC_PORTABLE -MMD -MP -MF $@.d -MT $@ -x c $< -o $@ $(LDFLAGS) $(LIBS)
 
 # Changes only when the compiler or a flag does; then everything is rebuilt. The build stops here if a library is missing.
-build/flags: export FLAGS = $(shell $(CC) --version | head -n 1) $(CC) $(CPPFLAGS) $(CFLAGS) $(STEER_FLAGS) $(LDFLAGS) $(BACKEND) $(if $(BACKEND),$(GPU_ARCH) $(CUDA_HOME))
+build/flags: export FLAGS = $(shell $(CC) --version | head -n 1) $(CC) $(CPPFLAGS) $(CFLAGS) $(STEER_FLAGS) $(LDFLAGS) $(BACKEND) $(if $(BACKEND),$(GPU_ARCH) $(CUDA_HOME)) $(MPI_WORKS) $(MPI_FLAGS) $(MPI_LIBS)
 build/flags: FORCE
 	@test -z '$(MISSING)' || { echo 'error: not found: $(MISSING)'; \
 	    echo '  -> run scripts/setup.sh, or set CPPFLAGS=-I... and LDFLAGS=-L... to where they are'; exit 1; } >&2
@@ -153,18 +167,20 @@ endif
 
 # Slower, for those who change the code. A tool that is not here is named and skipped.
 have = command -v $1 >/dev/null || { echo 'skipped: $1 not found'; exit 0; }
-check: $(PROGRAMS) ## tests under ASan and UBSan; clang and g++ -std=c++17 builds; cppcheck, shellcheck; a minute of fuzzing
+check: $(PROGRAMS) ## tests under ASan and UBSan; clang and g++ -std=c++17 builds; cppcheck, shellcheck; a minute of fuzzing; two hosts
 	$(CC) $(CPPFLAGS) $(CFLAGS) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -std=gnu11 $(STEER_FLAGS) -x c test_steer.c -o build/test_sanitized $(LDFLAGS) $(LIBS)
 	OMP_WAIT_POLICY=passive build/test_sanitized
 	@$(call have,clang); set -ex; for f in $(SOURCES); do \
 	    clang $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(BASE_FLAGS) $(call openmp,clang) -x c $$f -o build/clang_$${f%.*} $(LDFLAGS) $(LIBS); done
 	@$(call have,$(CXX)); set -ex; for f in $(SOURCES); do \
 	    $(CXX) $(CPPFLAGS) $(CFLAGS) -std=c++17 $(BASE_FLAGS) $(call openmp,$(CXX)) -Wno-missing-field-initializers -x c++ $$f -o build/cxx_$${f%.*} $(LDFLAGS) $(LIBS); done
+	$(if $(MPI_WORKS),$(CXX) $(CPPFLAGS) $(CFLAGS) -std=c++17 $(BASE_FLAGS) $(call openmp,$(CXX)) -Wno-missing-field-initializers -DLLMC_MPI $(MPI_FLAGS) -x c++ train_steer.cu -o build/cxx_train_steer $(LDFLAGS) $(LIBS) $(MPI_LIBS))
 	@$(call have,cppcheck); set -ex; \
 	    cppcheck --quiet --error-exitcode=1 --std=c11 --language=c --enable=warning,portability --suppressions-list=dev/cppcheck.txt \
 	    --include=dev/cppcheck.h -I. $(SOURCES)
-	@$(call have,shellcheck); set -ex; shellcheck .ci/run scripts/*.sh dev/bench/*.sh dev/test/*.sh
+	@$(call have,shellcheck); set -ex; shellcheck .ci/run scripts/*.sh scripts/multi_node/*.sh dev/bench/*.sh dev/test/*.sh
 	@$(call have,clang); dev/test/fuzz.sh 60
+	dev/test/two_hosts.sh
 
 bench: eval_steer ## measure speed and how it changes with batch, lengths and threads; MODEL=DIR, PEERS=DIR compares with other programs
 	@scripts/bench.sh $(or $(MODEL),data/tiny/model) $(PEERS)

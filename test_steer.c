@@ -19,12 +19,13 @@ PyTorch records and finite differences -> sampling, bit by bit -> the programs a
 #include "dev/test/test_model.h"       // the whole model against PyTorch
 #include "dev/test/test_rollout.h"     // sampling, groups, losses
 #include "dev/test/test_programs.h"    // ./train_steer and ./eval_steer
+#include "dev/test/test_dist.h"        // several processes
 
 int main(int argc, char **argv) {
     const struct { const char *name; void (*run)(void); } tests[] = {
         {"options", test_options}, {"logger", test_logger}, {"tokenizer", test_tokenizer}, {"text", test_text}, {"answer", test_answer},
         {"model_files", test_model_files}, {"matmul", test_matmul}, {"ops", test_ops}, {"cuda", test_cuda}, {"model", test_model},
-        {"rollout", test_rollout}, {"programs", test_programs},
+        {"rollout", test_rollout}, {"programs", test_programs}, {"dist", test_dist},
     };
     const int n = (int)(sizeof tests / sizeof tests[0]);
     for (int i = 0; i < n; i++) {

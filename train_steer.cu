@@ -4,9 +4,14 @@ whose answer can be checked. Read it top to bottom; `main`, at the end, is the t
 
     options -> model -> [ rollout -> reward -> advantage -> forward and backward -> AdamW -> log -> checkpoint ]
 
+Under mpirun each rank does its share of the sampling and of the passes; in between all ranks exchange what they have found
+(llmc/dist.h) and do the same arithmetic on the same numbers, so that any number of ranks gives the same bits.
+
     make train_steer && ./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml
 */
+#include "llmc/dist.h"       // dist, dist_agree, dist_share
 #include "llmc/evaluate.h"   // evaluate
+#include "llmc/exchange.h"   // exchange_groups, assign_groups, my_samples, exchange_logprobs
 #include "llmc/grpo.h"       // group_advantages, policy_pass
 #include "llmc/logger.h"     // logger_number, progress_update, stop_requested
 #include "llmc/options.h"    // options_parse, options_help
@@ -38,7 +43,7 @@ bool rollout_progress(int done, int total, void *context) {
     return !stop_requested;
 }
 
-// Appends n groups: draws problems, samples their completions. On failure no group has been added.
+// Appends n groups: draws problems, samples the completions of this rank's share of them.
 bool sample_groups(Trainer *t, int n, Error *err) {
     const Options *o = &t->options;
     int G = o->num_generations;
@@ -48,7 +53,9 @@ bool sample_groups(Trainer *t, int n, Error *err) {
     RolloutPrompt *asked = (RolloutPrompt *)xcalloc((size_t)n, sizeof(RolloutPrompt));
     for (int i = 0; i < n; i++) {
         Group *g = &fresh[i];
+        g->sampled_by = 0;
         g->problem = draw_problem(t, &g->key);
+        while (i >= dist_share(n, g->sampled_by + 1)) g->sampled_by++;
         g->completions = (Completion *)xcalloc((size_t)G, sizeof(Completion));
         g->reward = (float *)xcalloc((size_t)G, sizeof(float));
         g->advantage = (float *)xcalloc((size_t)G, sizeof(float));
@@ -59,7 +66,8 @@ bool sample_groups(Trainer *t, int n, Error *err) {
     }
     t->n_groups += n;
     Sampling how = {(float)o->temperature, (float)o->top_p, o->top_k, o->max_completion_length, false, (uint32_t)o->seed, (uint32_t)t->state.step};
-    bool ok = rollout(&t->rollout, &t->model, t->steering, asked, n, G, &how, rollout_progress, t, err);
+    const int first = dist_share(n, dist.rank), last = dist_share(n, dist.rank + 1);
+    bool ok = rollout(&t->rollout, &t->model, t->steering, asked + first, last - first, G, &how, rollout_progress, t, err);
     free(asked);
     t->rollout_s += now_s() - start;
     return ok;
@@ -68,23 +76,32 @@ bool sample_groups(Trainer *t, int n, Error *err) {
 // ----------------------------------------------------------------------------
 // reward and advantage
 
+// The rewards of the groups from `first` on that this rank has sampled.
 void grade_groups(Trainer *t, int first) {
     const Options *o = &t->options;
     double start = now_s();
     Str text = {0};
     for (int i = first; i < t->n_groups; i++) {
         Group *g = &t->groups[i];
-        for (int k = 0; k < o->num_generations; k++) {
+        for (int k = 0; k < o->num_generations && g->sampled_by == dist.rank; k++) {
             text.n = 0;
             tokenizer_decode(t->tokenizer, &text, g->completions[k].ids, g->completions[k].n, true);
             RewardKey key = {(uint32_t)o->seed, (uint32_t)t->state.step, g->key, (uint32_t)k};
             g->reward[k] = completion_reward(o->reward, &t->train.items[g->problem], text.s ? text.s : "", text.n, key);
         }
-        group_advantages(g->advantage, g->reward, o->num_generations, o->advantage);
-        g->equal = group_is_equal(g->reward, o->num_generations);
     }
     str_free(&text);
     t->reward_s += now_s() - start;
+}
+
+// What the rewards of the groups from `first` on mean.
+void judge_groups(Trainer *t, int first) {
+    int G = t->options.num_generations;
+    for (int i = first; i < t->n_groups; i++) {
+        Group *g = &t->groups[i];
+        group_advantages(g->advantage, g->reward, G, t->options.advantage);
+        g->equal = group_is_equal(g->reward, G);
+    }
 }
 
 void free_groups(Trainer *t) {
@@ -108,8 +125,10 @@ bool collect_groups(Trainer *t, Error *err) {
     rollout_reset(&t->rollout);
     for (int round = 0; missing > 0 && round < (o->dynamic_sampling ? o->dynamic_sampling_max_rounds : 1); round++) {
         int first = t->n_groups;
-        if (!sample_groups(t, missing, err)) return false;
+        if (!dist_agree(sample_groups(t, missing, err), err)) return false;
         grade_groups(t, first);
+        exchange_groups(t, first);
+        judge_groups(t, first);
         for (int i = first; i < t->n_groups; i++) missing -= !t->groups[i].equal;
     }
     return true;
@@ -139,11 +158,13 @@ int list_samples(const Trainer *t, PolicySample *samples, long long *weighted_to
             s->prompt = t->prompts[g->problem].v;
             s->P = t->prompts[g->problem].n;
             s->group = o->share_prompts ? i : n - 1;
+            s->part = i;
             s->completion = c;
             s->advantage = g->advantage[k];
             s->old_logprob = c->logprob;
             s->logprob = (float *)xmalloc(3 * (size_t)c->n * sizeof(float)); // log-prob, entropy, reference log-prob
             s->entropy = s->logprob + c->n;
+            if (o->beta > 0) s->ref_logprob = s->logprob + 2 * c->n;
         }
     }
     for (int i = 0; i < n; i++) {
@@ -167,7 +188,8 @@ double learning_rate_at(const Options *o, int u, int total) {
 }
 
 typedef struct {
-    PolicyStats pass;         // of the first iteration; times of all
+    PolicyStats pass;         // times of all iterations
+    PolicyLoss loss;          // loss of the first; KL and clipping of all
     double grad_norm, learning_rate, entropy;
     double gap_mean, gap_max; // |log-prob of the sampler - of the trainer|
     int trained_samples;
@@ -196,7 +218,6 @@ bool reference_logprobs(Trainer *t, PolicySample *samples, int n, const LossConf
     for (int i = 0; i < n; i++) {
         base[i].logprob = samples[i].logprob + 2 * samples[i].completion->n;
         base[i].entropy = NULL;
-        samples[i].ref_logprob = base[i].logprob;
     }
     bool ok = policy_pass(&t->policy, &t->model, NULL, base, n, how, NULL, NULL, stats, err);
     free(base);
@@ -214,16 +235,23 @@ bool update_vectors(Trainer *t, UpdateStats *u, Error *err) {
     long long weighted_tokens;
     int n = list_samples(t, samples, &weighted_tokens);
     u->trained_samples = n;
+    assign_groups(t, samples, n);
+    int n_mine;
+    PolicySample *mine = my_samples(t, samples, n, &n_mine);
     LossConfig how = {(float)o->epsilon, (float)o->epsilon_high, (float)o->beta, (float)o->temperature};
     bool ok = true;
 
-    if (o->beta > 0 && n > 0) ok = reference_logprobs(t, samples, n, &how, &u->pass, err);
+    if (o->beta > 0) ok = dist_agree(reference_logprobs(t, mine, n_mine, &how, &u->pass, err), err);
     for (int iteration = 0; iteration < o->num_iterations && ok; iteration++) {
         PolicyStats pass;
         memset(&pass, 0, sizeof pass);
-        t->ops->zero(t->dsteering, size * sizeof(float));
-        ok = n == 0 || policy_pass(&t->policy, &t->model, t->steering, samples, n, &how, t->dsteering, t->trained, &pass, err);
+        grad_tree_zero(&t->tree, dist.rank);
+        ok = policy_pass(&t->policy, &t->model, t->steering, mine, n_mine, &how, t->tree.parts, t->trained, &pass, err);
+        ok = dist_agree(ok, err);
         if (!ok) break;
+        exchange_logprobs(t, samples, n, &pass.rows);
+        grad_tree_sum(&t->tree, t->dsteering);
+        PolicyLoss loss = policy_loss(samples, n, &how);
         double start = now_s(), norm = t->ops->gradient_norm(t->dsteering, size);
         if (!isfinite(norm)) { ok = fail(err, EXIT_RUN, "step %d: the gradient's norm is %g\n  -> lower learning_rate and resume from the last checkpoint", t->state.step + 1, norm); break; }
         AdamW adamw = {learning_rate_at(o, t->state.updates, t->max_steps * o->num_iterations), o->adam_beta1, o->adam_beta2, o->adam_epsilon, o->weight_decay};
@@ -239,17 +267,19 @@ bool update_vectors(Trainer *t, UpdateStats *u, Error *err) {
             u->learning_rate = adamw.learning_rate;
             measure_gap(u, samples, n);
             u->pass = pass;
+            u->loss = loss;
         } else {
-            u->pass.clipped_low += pass.clipped_low;
-            u->pass.clipped_high += pass.clipped_high;
-            u->pass.tokens += pass.tokens;
-            u->pass.kl += pass.kl;
+            u->loss.clipped_low += loss.clipped_low;
+            u->loss.clipped_high += loss.clipped_high;
+            u->loss.tokens += loss.tokens;
+            u->loss.kl += loss.kl;
             u->pass.forward_s = pass.forward_s;
             u->pass.backward_s = pass.backward_s;
         }
     }
     for (int i = 0; i < n; i++) free(samples[i].logprob);
     free(samples);
+    free(mine);
     return ok;
 }
 
@@ -301,10 +331,11 @@ RolloutStats rollout_stats(const Trainer *t) {
 bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, const Evaluation *validation, Error *err) {
     Logger *log = &t->log;
     const PolicyStats *p = &u->pass;
-    double seconds = now_s() - t->step_start, tokens = p->tokens > 0 ? (double)p->tokens : 1;
+    const PolicyLoss *loss = &u->loss;
+    double seconds = now_s() - t->step_start, tokens = loss->tokens > 0 ? (double)loss->tokens : 1;
     logger_number(log, "step", t->state.step);
     logger_number(log, "epoch", (double)t->state.next_problem / t->train.n);
-    logger_number(log, "loss", p->loss);
+    logger_number(log, "loss", loss->loss);
     logger_number(log, "grad_norm", u->grad_norm);
     logger_number(log, "learning_rate", u->learning_rate);
     logger_number(log, "reward", r->reward);
@@ -320,10 +351,10 @@ bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, const Eva
     logger_number(log, "num_trained_completions", u->trained_samples);
     logger_number(log, "num_tokens", (double)t->state.tokens_total);
     logger_number(log, "entropy", u->entropy);
-    if (t->options.beta > 0) logger_number(log, "kl", p->kl / tokens);
-    logger_number(log, "clip_ratio/low_mean", p->clipped_low / tokens);
-    logger_number(log, "clip_ratio/high_mean", p->clipped_high / tokens);
-    logger_number(log, "clip_ratio/region_mean", (p->clipped_low + p->clipped_high) / tokens);
+    if (t->options.beta > 0) logger_number(log, "kl", loss->kl / tokens);
+    logger_number(log, "clip_ratio/low_mean", loss->clipped_low / tokens);
+    logger_number(log, "clip_ratio/high_mean", loss->clipped_high / tokens);
+    logger_number(log, "clip_ratio/region_mean", (loss->clipped_low + loss->clipped_high) / tokens);
     logger_number(log, "sampling/sampling_logp_difference/mean", u->gap_mean);
     logger_number(log, "sampling/sampling_logp_difference/max", u->gap_max);
     logger_number(log, "steering/norm", t->ops->gradient_norm(t->steering, (size_t)t->model.config.L * t->model.config.C));
@@ -340,6 +371,7 @@ bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, const Eva
     logger_number(log, "time/forward", p->forward_s);
     logger_number(log, "time/backward", p->backward_s);
     logger_number(log, "time/update", t->update_s);
+    logger_number(log, "time/communication", dist.seconds);
     logger_number(log, "step_time", seconds);
     logger_number(log, "tokens_per_s", r->tokens / (t->rollout_s > 0 ? t->rollout_s : 1));
     logger_number(log, "train_rows_per_s", p->rows / (p->forward_s + p->backward_s > 0 ? p->forward_s + p->backward_s : 1));
@@ -350,7 +382,7 @@ bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, const Eva
     snprintf(t->note, sizeof t->note, "reward %+.3f", r->reward);
     printf("step %4d/%d  reward %+.3f (%4.1f %% right)  signal %d/%d  length %.0f (%.0f %% cut)  loss %+.4f  norm %.3f  gap %.3g  %.1f s "
            "(rollout %.1f, forward %.1f, backward %.1f)  %.0f tok/s\n",
-           t->state.step, t->max_steps, r->reward, 100 * r->right, r->with_gradient, t->n_groups, r->mean_length, 100 * r->clipped_ratio, p->loss,
+           t->state.step, t->max_steps, r->reward, 100 * r->right, r->with_gradient, t->n_groups, r->mean_length, 100 * r->clipped_ratio, loss->loss,
            u->grad_norm, u->gap_max, seconds, t->rollout_s, p->forward_s, p->backward_s, r->tokens / (t->rollout_s > 0 ? t->rollout_s : 1));
     if (validation) printf("           validation %.1f %% [%.1f, %.1f], boxed %.1f %%, cut %.1f %%\n", validation->accuracy, validation->low, validation->high,
                            validation->format_rate, validation->truncation_rate);
@@ -400,12 +432,13 @@ bool validate(Trainer *t, Evaluation *e, Error *err) {
     return evaluate(e, NULL, &t->rollout, &t->model, t->steering, t->tokenizer, &t->validation, t->validation_prompts, 1, &how, err);
 }
 
-// Rollout, reward, advantage, gradient, update, log. On failure the vectors are those of the last finished step.
+// Rollout, reward, advantage, gradient, update, log (by rank 0, whose failures are not yet agreed on). On failure the vectors are
+// those of the last finished step.
 bool train_step(Trainer *t, Error *err) {
     const Options *o = &t->options;
     UpdateStats update;
     Evaluation validation;
-    t->rollout_s = t->reward_s = t->update_s = 0;
+    t->rollout_s = t->reward_s = t->update_s = dist.seconds = 0;
     t->step_start = now_s();
     TrainerState before = t->state;
     if (!collect_groups(t, err) || !update_vectors(t, &update, err)) {
@@ -419,9 +452,11 @@ bool train_step(Trainer *t, Error *err) {
     t->state.seconds_total += now_s() - t->step_start;
     bool validating = o->validation_steps > 0 && t->validation.n > 0 && (t->state.step % o->validation_steps == 0 || t->state.step == t->max_steps);
     if (validating && !validate(t, &validation, err)) {
-        if (!stop_requested) return false;
+        if (!dist.stop) return false;
         validating = false; // interrupted: the step itself is done
+        err->code = 0;
     }
+    if (dist.rank > 0) return true;
     return log_step(t, &stats, &update, validating ? &validation : NULL, err) && (!o->log_completions || log_completions(t, err));
 }
 
@@ -430,22 +465,25 @@ bool train(Trainer *t, Error *err) {
     int saved = t->state.step > 0 ? t->state.step : -1;
     bool ok = true;
     progress_begin(&t->progress, "step", t->state.step, t->max_steps);
-    while (ok && t->state.step < t->max_steps && !stop_requested) {
+    while (ok && t->state.step < t->max_steps && !dist.stop) {
+        const int step = t->state.step;
         ok = train_step(t, err);
         free_groups(t);
-        bool due = o->save_steps > 0 && t->state.step % o->save_steps == 0;
-        if (ok && (due || t->state.step == t->max_steps)) {
-            ok = save_checkpoint(t, err);
+        const bool done = t->state.step > step; // where that is not so, the failure is agreed on
+        const bool due = o->save_steps > 0 && t->state.step % o->save_steps == 0;
+        if (done && ok && (due || t->state.step == t->max_steps)) {
+            ok = dist.rank > 0 || save_checkpoint(t, err);
             saved = t->state.step;
         }
+        if (done) ok = dist_agree(ok, err);
     }
     progress_clear(&t->progress);
-    if (stop_requested && t->state.step != saved) { // an interrupted step leaves the state of the one before
+    if (dist.stop && t->state.step != saved) { // an interrupted step leaves the state of the one before
         Error inner = {0, ""};
-        if (!save_checkpoint(t, &inner)) die(&inner);
+        if (!dist_agree(dist.rank > 0 || save_checkpoint(t, &inner), &inner)) { *err = inner; return false; }
     }
-    if (stop_requested) err->code = 0; // whatever was interrupted, this is why
-    if (stop_requested) return fail(err, 128 + stop_requested, "stopped by signal %d after step %d\n  -> run again with --resume auto", (int)stop_requested, t->state.step);
+    if (dist.stop) err->code = 0; // whatever was interrupted, this is why
+    if (dist.stop) return fail(err, 128 + dist.stop, "stopped by signal %d after step %d\n  -> run again with --resume auto", dist.stop, t->state.step);
     return ok;
 }
 
@@ -455,14 +493,15 @@ int main(int argc, char **argv) {
     Trainer t;
     Error err = {0, ""};
     memset(&t, 0, sizeof t);
-    if (options_wants_help(argc, argv)) { options_help(stdout, CMD_TRAIN, usage); return 0; }
-    if (!options_parse(&t.options, CMD_TRAIN, argc, argv, &err)) die(&err);
-    if (!trainer_init(&t, &err)) die(&err);
+    if (!dist_init(&argc, &argv, &err)) die(&err);
+    if (options_wants_help(argc, argv)) { options_help(stdout, CMD_TRAIN, usage); dist_finalize(); return 0; }
+    if (!dist_agree(options_parse(&t.options, CMD_TRAIN, argc, argv, &err) && trainer_init(&t, &err), &err)) dist_die(&err);
     run_fingerprint(&t, t.state.fingerprint, sizeof t.state.fingerprint);
     print_header(&t);
-    if (!start_or_resume(&t, &err)) die(&err);
+    if (!start_or_resume(&t, &err)) dist_die(&err);
     install_signal_handlers();
-    if (!train(&t, &err)) die(&err);
+    if (!train(&t, &err)) dist_die(&err);
+    dist_finalize();
     trainer_free(&t);
     return 0;
 }

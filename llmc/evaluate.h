@@ -8,6 +8,7 @@ cut, how long they are. Used by `eval_steer eval` and by the trainer's validatio
 #include "answer.h"    // answer_correct
 #include "chat.h"      // chat_format
 #include "dataset.h"   // Dataset, Problem
+#include "dist.h"      // dist_share, dist_gather, dist_agree
 #include "json.h"      // json_add_string
 #include "logger.h"    // Progress, stop_requested
 #include "rollout.h"   // rollout, Sampling
@@ -97,8 +98,30 @@ void completion_line(Str *line, const Problem *p, int sample, const Completion *
     str_printf(line, "}\n");
 }
 
+// Whole numbers, counted by each rank over its share of n problems, become those of all: right[n] is put together, the others
+// are added.
+void evaluation_share(int *right, int n, long long *boxed, long long *cut, long long *tokens) {
+    size_t *start = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
+    long long mine[3] = {*boxed, *cut, *tokens};
+    Str all = {0};
+    const int first = dist_share(n, dist.rank), last = dist_share(n, dist.rank + 1);
+    dist_gather(&all, start, right + first, (size_t)(last - first) * sizeof(int));
+    memcpy(right, all.s, (size_t)n * sizeof(int));
+    dist_gather(&all, start, mine, sizeof mine);
+    *boxed = *cut = *tokens = 0;
+    for (int r = 0; r < dist.size; r++) {
+        memcpy(mine, all.s + start[r], sizeof mine);
+        *boxed += mine[0];
+        *cut += mine[1];
+        *tokens += mine[2];
+    }
+    str_free(&all);
+    free(start);
+}
+
 // Answers every problem G times under `steering` and grades the answers. lines (may be NULL) gets one JSON line per
 // completion. The random numbers depend on how->seed and the problem's place, so two models meet the same draws.
+// Where there are several ranks, each answers its share of the problems (and has the lines of these); the figures are of all.
 bool evaluate(Evaluation *e, Str *lines, Rollout *r, const Qwen2 *m, const float *steering, const Tokenizer *tokenizer,
               const Dataset *d, const IntVec *prompts, int G, const Sampling *how, Error *err) {
     memset(e, 0, sizeof *e);
@@ -116,13 +139,13 @@ bool evaluate(Evaluation *e, Str *lines, Rollout *r, const Qwen2 *m, const float
     Progress progress;
     progress_begin(&progress, "answer", 0, (int64_t)d->n * G);
     double start = now_s();
-    bool ok = rollout(r, m, steering, asked, d->n, G, how, evaluation_progress, &progress, err);
+    const int first = dist_share(d->n, dist.rank), last = dist_share(d->n, dist.rank + 1);
+    bool ok = dist_agree(rollout(r, m, steering, asked + first, last - first, G, how, evaluation_progress, &progress, err), err);
     progress_clear(&progress);
-    e->seconds = now_s() - start;
 
     long long boxed_count = 0, cut = 0, solved = 0;
     Str text = {0}, extracted = {0};
-    for (int i = 0; i < d->n && ok; i++) {
+    for (int i = first; i < last && ok; i++) {
         for (int g = 0; g < G; g++) {
             const Completion *c = &asked[i].completions[g];
             text.n = extracted.n = 0;
@@ -135,9 +158,11 @@ bool evaluate(Evaluation *e, Str *lines, Rollout *r, const Qwen2 *m, const float
             e->tokens += c->n;
             if (lines) completion_line(lines, &d->items[i], g, c, &text, &extracted, boxed, correct);
         }
-        solved += right[i] > 0;
     }
     if (ok) {
+        evaluation_share(right, d->n, &boxed_count, &cut, &e->tokens);
+        for (int i = 0; i < d->n; i++) solved += right[i] > 0;
+        e->seconds = now_s() - start;
         double all = (double)d->n * G;
         evaluation_interval(e, right);
         e->format_rate = 100 * boxed_count / all;

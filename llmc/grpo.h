@@ -74,10 +74,11 @@ TokenLoss token_loss(float logprob, float old, float ref, float advantage, const
 // ----------------------------------------------------------------------------
 // one pass over given completions
 
-// A completion to be scored or trained on. Neighbours with the same `group` have the same prompt, which is run once.
+// A completion to be scored or trained on. Neighbours with the same `group` have the same prompt, which is run once; neighbours
+// with the same `part` (whole groups) add to the same part of the gradient.
 typedef struct {
     const int *prompt;
-    int P, group;
+    int P, group, part;
     const Completion *completion;
     float advantage, weight;                // of each of its tokens (training only)
     const float *old_logprob, *ref_logprob; // [n] (training only; ref only with beta > 0)
@@ -99,14 +100,34 @@ typedef struct {
     float *values;        // [3, head_rows] logprob, entropy, dlogprob of a chunk, in the host's memory
     const Kept *kept;     // NULL, or what the rollout has kept of these completions under the same vectors
     IntVec kept_rows;
+    RowRange *ranges;     // the parts of the batch
+    int n_ranges, cap_ranges;
 } PolicyPass;
 
 typedef struct {
-    double loss, kl;                        // kl: sum over tokens
-    long long tokens, clipped_low, clipped_high;
-    long long rows;                         // rows run, prompts included
+    long long tokens, rows; // rows run, prompts included
     double forward_s, backward_s;
 } PolicyStats;
+
+// The loss of completions whose log-probs are known, tokens in order.
+typedef struct {
+    double loss, kl;        // kl: sum over tokens
+    long long tokens, clipped_low, clipped_high;
+} PolicyLoss;
+
+PolicyLoss policy_loss(const PolicySample *samples, int n, const LossConfig *how) {
+    PolicyLoss sum = {0, 0, 0, 0, 0};
+    for (const PolicySample *s = samples; s < samples + n; s++) {
+        for (int t = 0; t < s->completion->n; t++, sum.tokens++) {
+            TokenLoss l = token_loss(s->logprob[t], s->old_logprob[t], s->ref_logprob ? s->ref_logprob[t] : 0, s->advantage, how);
+            sum.loss += (double)s->weight * l.loss;
+            sum.kl += l.kl;
+            sum.clipped_low += l.clipped < 0;
+            sum.clipped_high += l.clipped > 0;
+        }
+    }
+    return sum;
+}
 
 #define HEAD_ROWS 256 // rows of logits at a time: [256, V] floats, never tokens x vocabulary
 
@@ -142,33 +163,47 @@ void policy_free(PolicyPass *p, const Qwen2 *m) {
     ints_free(&p->kept_rows);
     m->ops->release(p->out);
     free(p->values);
+    free(p->ranges);
     memset(p, 0, sizeof *p);
 }
 
-// How many of the n samples fit into one batch; at least 1. *pages = the cache pages they need.
+// How many of the n samples go into the next batch; at least 1. *pages = the cache pages they need. A part is not cut, so that
+// its gradient is one sum over the same rows whatever its neighbours are; one that exceeds a batch is alone from its own start.
 int policy_fit(const PolicyPass *p, const PolicySample *samples, int n, int *pages) {
-    int rows = 0, k = 0;
-    *pages = 0;
-    for (; k < n; k++) {
+    int rows = 0, k = 0, all_pages = 0, whole = 0; // whole: samples up to the end of a part
+    for (*pages = 0; k < n; k++) {
         const PolicySample *s = &samples[k];
         int more = s->completion->n - 1, more_pages = pages_for(s->P + more) - s->P / KV_PAGE;
         if (k == 0 || s->group != samples[k - 1].group) { more += s->P; more_pages += pages_for(s->P); }
         if (k > 0 && rows + more > p->rows) break;
         rows += more;
-        *pages += more_pages;
+        all_pages += more_pages;
+        if (k + 1 < n && samples[k + 1].part == s->part) continue;
+        whole = k + 1;
+        *pages = all_pages;
     }
-    return k;
+    if (whole == 0) *pages = all_pages;
+    return whole ? whole : k;
 }
 
 void policy_pack(PolicyPass *p, const PolicySample *samples, int n) {
     const Completion **same = (const Completion **)xmalloc((size_t)n * sizeof *same);
     int next_page = 0;
     packed_reset(&p->packed);
-    p->head_rows.n = p->targets.n = 0;
+    p->head_rows.n = p->targets.n = p->n_ranges = 0;
     for (int i = 0; i < n;) {
-        int k = 0;
+        int k = 0, row0 = p->packed.ids.n;
         while (i + k < n && samples[i + k].group == samples[i].group) { same[k] = samples[i + k].completion; k++; }
         packed_add_group(&p->packed, samples[i].prompt, samples[i].P, same, k, samples[i].group, &next_page, &p->head_rows, &p->targets);
+        if (i == 0 || samples[i].part != samples[i - 1].part) {
+            if (p->n_ranges == p->cap_ranges) {
+                p->cap_ranges = p->cap_ranges ? 2 * p->cap_ranges : 16;
+                p->ranges = (RowRange *)xrealloc(p->ranges, (size_t)p->cap_ranges * sizeof(RowRange));
+            }
+            RowRange fresh = {row0, 0, samples[i].part};
+            p->ranges[p->n_ranges++] = fresh;
+        }
+        p->ranges[p->n_ranges - 1].T += p->packed.ids.n - row0;
         i += k;
     }
     free((void *)same);
@@ -195,8 +230,9 @@ bool policy_recall(PolicyPass *p, const Qwen2 *m, const PolicySample *samples, i
 }
 
 // Log-probs (and entropies) of every token of the samples under `steering` (NULL = base model). With dsteering != NULL
-// (then the pass was planned with backward) also dsteering[L,C] += d loss / d steering for the trained layers.
-// How samples fall into batches changes no log-prob in any bit. Fails on a log-prob that is not finite.
+// (then the pass was planned with backward) also dsteering[part,L,C] += d loss / d steering for the trained layers.
+// How samples fall into batches changes no log-prob in any bit, and no part of the gradient that fits into one batch. Fails on
+// a log-prob that is not finite.
 bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *steering, PolicySample *samples, int n, const LossConfig *how,
                  float *dsteering, const bool *trained, PolicyStats *stats, Error *err) {
     int V = m->config.V, C = m->config.C;
@@ -242,10 +278,6 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *steering, PolicySam
                 if (!dsteering) continue;
                 TokenLoss l = token_loss(logprob[i], s->old_logprob[t], s->ref_logprob ? s->ref_logprob[t] : 0, s->advantage, how);
                 dlogprob[i] = s->weight * l.dlogprob;
-                stats->loss += (double)s->weight * l.loss;
-                stats->kl += l.kl;
-                stats->clipped_low += l.clipped < 0;
-                stats->clipped_high += l.clipped > 0;
             }
             if (!dsteering) continue;
             double t1 = now_s();
@@ -255,7 +287,7 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *steering, PolicySam
             head_backward_s += now_s() - t1;
         }
         double t2 = now_s();
-        if (dsteering) qwen2_backward(m, &p->scratch, &p->acts, kv, b, dsteering, trained);
+        if (dsteering) qwen2_backward(m, &p->scratch, &p->acts, kv, b, dsteering, p->ranges, p->n_ranges, trained);
         stats->forward_s += t2 - t0 - head_backward_s;
         stats->backward_s += now_s() - t2 + head_backward_s;
         stats->rows += b->T;

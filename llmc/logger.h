@@ -184,7 +184,8 @@ void logger_on_signal(int signal_number) {
     errno = keep;
 }
 
-// From here on SIGINT and SIGTERM set stop_requested; the second one ends the program. Reads and writes go on.
+// From here on SIGINT, SIGTERM and SIGUSR1 (which mpirun passes on, and Slurm sends before the time is up) set stop_requested; the
+// second one ends the program. Reads and writes go on.
 void install_signal_handlers(void) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -194,6 +195,7 @@ void install_signal_handlers(void) {
     stop_requested = 0;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
 }
 
 #endif

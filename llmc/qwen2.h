@@ -6,7 +6,7 @@ position (equal to a bias on the MLP's down_proj):
 
     h <- h + attention(rmsnorm(h));   h <- h + mlp(rmsnorm(h)) + s_l
 
-and its whole gradient is one column sum, ds_l = sum over rows of dL/dh after layer l. No weight has a gradient, so
+and its whole gradient is one column sum, ds_l = sum over rows of dL/dh after layer l, taken group by group. No weight has a gradient, so
 the backward pass is one product per matrix (dx = dy W), and keeps no matmul inputs.
 
 Three things are kept apart: what is frozen (FrozenWeights, model.h), what is trained (`steering`, owned by the
@@ -290,10 +290,14 @@ void qwen2_head_backward(const Qwen2 *m, Scratch *s, const int *rows, int n) {
     m->ops->scatter_add_rows(s->dh, s->head_dh, rows, n, c->C);
 }
 
-// dsteering[l,C] += gradient of each trained layer's vector (trained[l] != 0), given s->dh[T,C] = dL/dh after the
-// last layer. Stops below the lowest trained layer. s->dh is used up. b and acts as in the forward pass.
+// Rows row0 ... row0+T-1 of a batch: what they add to the gradient goes to its part number `part`.
+typedef struct { int row0, T, part; } RowRange;
+
+// dsteering[part,l,C] += gradient of each trained layer's vector (trained[l] != 0) from each range of rows, given s->dh[T,C] =
+// dL/dh after the last layer. Stops below the lowest trained layer. s->dh is used up. b and acts as in the forward pass. A part
+// has the same bits whatever else is in the batch, as long as its own rows are (see grad_tree.h).
 void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const KVCache *kv, const Batch *b,
-                    float *dsteering, const bool *trained) {
+                    float *dsteering, const RowRange *ranges, int n_ranges, const bool *trained) {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
     int T = b->T, lowest = 0;
@@ -304,7 +308,8 @@ void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const K
         const Layer *w = &m->weights.layers[l];
         const LayerActivations *keep = &acts->layers[l];
         // h_out = h_mid + mlp + s_l: the vector sees dh of every row
-        if (trained[l]) ops->column_sum(dsteering + (size_t)l * c->C, s->dh, T, c->C);
+        for (int i = 0; i < n_ranges && trained[l]; i++)
+            ops->column_sum(dsteering + ((size_t)ranges[i].part * c->L + l) * c->C, s->dh + (size_t)ranges[i].row0 * c->C, ranges[i].T, c->C);
         if (l == lowest) break;
 
         // feed-forward

@@ -8,7 +8,9 @@ step by step is train_steer.cu.
 #include <sys/file.h>   // flock
 #include "checkpoint.h" // Checkpoint, TrainerState, checkpoint_save, checkpoint_load
 #include "device.h"     // ops_for_device
+#include "dist.h"       // dist: which rank of how many this is
 #include "evaluate.h"   // prompts_encode
+#include "grad_tree.h"  // GradTree
 #include "grpo.h"       // PolicyPass
 #include "logger.h"     // Logger, Progress
 #include "options.h"    // Options
@@ -21,6 +23,7 @@ typedef struct {
     Completion *completions; // [G]
     float *reward, *advantage; // [G]
     bool equal;              // no answer is better than another: no gradient
+    int sampled_by;          // rank
 } Group;
 
 typedef struct {
@@ -41,6 +44,7 @@ typedef struct {
     Rollout rollout;
     Kept kept;                // activations of the rollout, if kept_memory
     PolicyPass policy;
+    GradTree tree;            // the groups' parts of the gradient, and which rank computes which
     char *run_dir, *model_name, *dataset_name;
     Logger log;
     Progress progress;
@@ -151,6 +155,7 @@ bool trainer_init(Trainer *t, Error *err) {
     rollout_alloc(&t->rollout, &t->model, o->rollout_batch_size, held, longest, o->max_completion_length);
     if (held) kept_alloc(&t->kept, &t->model, o->kept_memory * (1 << 30), lowest + 1);
     t->kept.kv = &t->rollout.kv;
+    grad_tree_init(&t->tree, t->ops, n);
     policy_alloc(&t->policy, &t->model, o->activation_memory * (1 << 30), longest + o->max_completion_length, lowest, true);
 
     t->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);
@@ -168,6 +173,7 @@ void trainer_free(Trainer *t) {
         rollout_free(&t->rollout, &t->model);
         kept_free(&t->kept, &t->model);
         policy_free(&t->policy, &t->model);
+        grad_tree_free(&t->tree);
         float *there[4] = {t->steering, t->dsteering, t->exp_avg, t->exp_avg_sq};
         for (int i = 0; i < 4; i++) if (there[i]) t->ops->release(there[i]);
         qwen2_free(&t->model);
@@ -188,6 +194,7 @@ void print_header(const Trainer *t) {
     for (int l = 0; l < c->L; l++) layers += t->trained[l];
     options_print(stdout, &t->options, CMD_TRAIN);
     printf("%-28s %s\n", "kernels", t->ops->isa);
+    if (dist.size > 1) printf("%-28s %d, rank 0 on %s\n", "processes", dist.size, dist.host);
     printf("%-28s %d layers, hidden %d, %d heads (%d kv), vocabulary %d\n", "architecture", c->L, c->C, c->NH, c->NKV, c->V);
     printf("%-28s %d in %d vectors\n", "trained numbers", layers * c->C, layers);
     printf("%-28s %d (%d for validation)\n", "training problems", t->train.n, t->validation.n);
@@ -202,11 +209,17 @@ void print_header(const Trainer *t) {
 // ----------------------------------------------------------------------------
 // checkpoints
 
+// FNV-1a, continued from `hash`.
+uint64_t hash_bytes(uint64_t hash, const void *data, size_t n) {
+    const unsigned char *c = (const unsigned char *)data;
+    for (size_t i = 0; i < n; i++) hash = (hash ^ c[i]) * 1099511628211u;
+    return hash;
+}
+
 // What must not change between a run and its continuation: the problems, their order, and how they are drawn.
 void run_fingerprint(const Trainer *t, char *out, size_t n) {
-    uint64_t hash = 14695981039346656037u; // FNV-1a over the ids
-    for (int i = 0; i < t->train.n; i++)
-        for (const char *c = t->train.items[i].id; *c; c++) hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+    uint64_t hash = 14695981039346656037u;
+    for (int i = 0; i < t->train.n; i++) hash = hash_bytes(hash, t->train.items[i].id, strlen(t->train.items[i].id));
     snprintf(out, n, "%d problems %016llx, seed %d, %s", t->train.n, (unsigned long long)hash, t->options.seed, t->options.setup);
 }
 
@@ -249,8 +262,8 @@ bool lock_run_dir(const char *dir, Error *err) {
     return fail(err, EXIT_RUN, "cannot lock %s: %s", dir, strerror(errno));
 }
 
-// Starts fresh or continues, and opens metrics.jsonl. A fresh run refuses a folder that holds an earlier one.
-bool start_or_resume(Trainer *t, Error *err) {
+// Starts fresh or continues, and opens metrics.jsonl. A fresh run refuses a folder that holds an earlier one. Rank 0 only.
+bool start_or_resume_here(Trainer *t, Error *err) {
     if (!make_dirs(t->run_dir, err) || !lock_run_dir(t->run_dir, err)) return false;
     const char *resume = t->options.resume;
     char *latest = strcmp(resume, "auto") == 0 || strcmp(resume, "none") == 0 ? checkpoint_find_latest(t->run_dir, t->model.config.L, t->model.config.C) : xstrdup(resume);
@@ -268,7 +281,6 @@ bool start_or_resume(Trainer *t, Error *err) {
             ok = fail(err, EXIT_RUN, "cannot resume from %s: it was trained on \"%s\", this call means \"%s\"\n  -> the same data, filters and seed as before", latest, c.state.fingerprint, mine);
         if (ok) {
             t->state = c.state;
-            trainer_upload(t);
             printf("resumed from %s\n\n", latest);
         }
     }
@@ -276,6 +288,51 @@ bool start_or_resume(Trainer *t, Error *err) {
     free(latest);
     str_free(&metrics);
     return ok;
+}
+
+// What all ranks must have alike for their sums to mean anything: options, problems as tokens, the model's norms, and kernels
+// that round alike.
+bool check_ranks(Trainer *t, Error *err) {
+    struct { char kernels[32]; uint64_t options, tokens, weights; } mine, *others;
+    const uint64_t offset = 14695981039346656037u;
+    const size_t norm_bytes = (size_t)t->model.config.C * sizeof(float);
+    memset(&mine, 0, sizeof mine);
+    snprintf(mine.kernels, sizeof mine.kernels, "%s", t->ops->isa);
+    Str text = {0}, all = {0};
+    bool ok = options_write_yaml(&t->options, CMD_TRAIN, &text);
+    mine.options = hash_bytes(offset, text.s, text.n);
+    mine.tokens = mine.weights = offset;
+    for (int i = 0; i < t->train.n; i++) mine.tokens = hash_bytes(mine.tokens, t->prompts[i].v, (size_t)t->prompts[i].n * sizeof(int));
+    for (int i = 0; i < t->validation.n; i++)
+        mine.tokens = hash_bytes(mine.tokens, t->validation_prompts[i].v, (size_t)t->validation_prompts[i].n * sizeof(int));
+    float *norm = (float *)xmalloc(norm_bytes);
+    for (int l = 0; l <= t->model.config.L; l++) {
+        t->ops->download(norm, l == t->model.config.L ? t->model.weights.final_norm : t->model.weights.layers[l].input_norm, norm_bytes);
+        mine.weights = hash_bytes(mine.weights, norm, norm_bytes);
+    }
+    free(norm);
+    size_t *start = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
+    dist_gather(&all, start, &mine, sizeof mine);
+    others = (__typeof__(others))(void *)all.s; // rank 0's
+    const char *differs = strcmp(mine.kernels, others->kernels) != 0 ? "computes with other kernels (LLMC_ISA=avx2 or another that all have, see the header)"
+                          : mine.options != others->options          ? "has other options"
+                          : mine.tokens != others->tokens            ? "has other problems or another tokenizer"
+                          : mine.weights != others->weights          ? "has another model"
+                                                                     : NULL;
+    if (differs) ok = fail(err, EXIT_RUN, "this rank %s than rank 0\n  -> the same program, files and call on every machine", differs);
+    str_free(&text);
+    str_free(&all);
+    free(start);
+    return dist_agree(ok, err);
+}
+
+// Starts fresh or continues. Rank 0 alone reads and writes the run's folder; the others get what it read.
+bool start_or_resume(Trainer *t, Error *err) {
+    if (!check_ranks(t, err) || !dist_agree(dist.rank > 0 || start_or_resume_here(t, err), err)) return false;
+    dist_broadcast(&t->state, sizeof t->state);
+    for (int i = 0; i < 3; i++) dist_broadcast(t->host[i], (size_t)t->model.config.L * t->model.config.C * sizeof(float));
+    trainer_upload(t);
+    return true;
 }
 
 #endif

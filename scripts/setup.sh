@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what building steer.c needs: a C compiler, make, cJSON, GMP, PCRE2, utf8proc and libyaml. Debian and Ubuntu; elsewhere
-# it says what to install. Does nothing where everything is present. `--missing` only prints the names of what is not.
+# it says what to install. Does nothing where everything is present. `--mpi`: also Open MPI, for training on several machines.
+# `--missing` only prints the names of what is not there.
 # shellcheck disable=SC2086 # CC, CPPFLAGS, LDFLAGS and the packages are lists of words
 CC=${CC:-gcc}
 
@@ -18,13 +19,17 @@ missing() {
     links -lpcre2-8 pcre2.h 'pcre2_config(PCRE2_CONFIG_JIT, NULL) < 0' || echo PCRE2
     links -lutf8proc utf8proc.h 'utf8proc_version() == NULL' || echo utf8proc
     links -lyaml yaml.h 'yaml_get_version_string() == NULL' || echo libyaml
+    [ -z "$mpi" ] || { command -v mpicc && command -v mpirun; } >/dev/null || echo MPI
 }
 
+mpi=
+[ "$1" != --mpi ] || mpi='openmpi-bin libopenmpi-dev'
 list=$(missing | paste -sd ' ')
 if [ "$1" = --missing ]; then echo "$list"; exit 0; fi
 if [ -z "$list" ]; then exit 0; fi
 echo "not found: $list"
 packages='gcc libc6-dev make libcjson-dev libgmp-dev libpcre2-dev libutf8proc-dev libyaml-dev'
+packages="$packages${mpi:+ $mpi}"
 as_root=
 [ "$(id -u)" = 0 ] || as_root=sudo
 if ! command -v apt-get >/dev/null; then

@@ -185,7 +185,7 @@ double records_pass(Records *r, PolicyPass *pass, const float *steering, const L
     CHECK(policy_pass(pass, &r->model, s, r->samples, r->n, how, ds, trained, &stats, &err), "%s", err.text);
     from_backend(r->model.ops, gradient, ds, LC);
     from_backend(r->model.ops, NULL, s, LC);
-    return stats.loss;
+    return policy_loss(r->samples, r->n, how).loss;
 }
 
 // Everything that is compared, in one list: name, values.

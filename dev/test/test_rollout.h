@@ -157,7 +157,7 @@ void test_shared_prompts(const char *backend, const Ops *ops) {
         memset(&stats, 0, sizeof stats);
         for (int i = 0; i < c.n; i++)
             for (int g = 0; g < c.G; g++, n++) {
-                PolicySample s = {c.prompt[i], c.length[i], separate ? n : i, &c.completions[i][g], g % 2 ? -1.0f : 0.7f, 0.01f,
+                PolicySample s = {c.prompt[i], c.length[i], separate ? n : i, 0, &c.completions[i][g], g % 2 ? -1.0f : 0.7f, 0.01f,
                                   c.completions[i][g].logprob, NULL, logprob[separate][n], NULL};
                 samples[n] = s;
             }

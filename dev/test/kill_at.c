@@ -1,0 +1,32 @@
+/*
+Ends its process by SIGKILL in the middle of something, at the same place every time. Loaded by LD_PRELOAD:
+
+    KILL_AT=fsync:13:0      rank 0 at its 13th fsync, which is inside the second checkpoint
+    KILL_AT=nanosleep:20:1  rank 1 the 20th time that it waits for the others, which is inside an exchange
+*/
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static void called(const char *function) {
+    static int calls;
+    char wanted[32];
+    int at, rank;
+    const char *mine = getenv("OMPI_COMM_WORLD_RANK"), *where = getenv("KILL_AT");
+    if (!mine || !where || sscanf(where, "%31[^:]:%d:%d", wanted, &at, &rank) != 3) return;
+    if (strcmp(wanted, function) == 0 && atoi(mine) == rank && ++calls == at) raise(SIGKILL);
+}
+
+int fsync(int fd) {
+    called("fsync");
+    return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
+}
+
+int nanosleep(const struct timespec *time, struct timespec *left) {
+    called("nanosleep");
+    return ((int (*)(const struct timespec *, struct timespec *))dlsym(RTLD_NEXT, "nanosleep"))(time, left);
+}

@@ -1,0 +1,197 @@
+/*
+Several processes ("ranks") that train one model: started by mpirun or srun, each with all the weights. They exchange bytes
+here and nowhere else, always all of them together and in the same order. A program built without MPI, or started alone, is
+rank 0 of 1 and none of this costs anything.
+
+No rank may leave on its own, or the others would wait for it for ever. So what can fail on one rank alone is followed by
+
+    ok = dist_agree(ok, err);    the first failure, with its rank, becomes the failure of all; signals are shared too
+
+and what ends a process otherwise (out of memory, a crash) ends all of them: by MPI_Abort on the way out, or by mpirun.
+*/
+#ifndef LLMC_DIST_H
+#define LLMC_DIST_H
+
+#include "logger.h" // stop_requested; by way of it utils.h: Error, fail, Str
+
+#ifdef LLMC_MPI // set by `make MPI=1`, and by `make` where mpicc is found
+#define OMPI_SKIP_MPICXX 1 // the C interface, also in C++
+#define MPICH_SKIP_MPICXX 1
+#include <mpi.h>
+#endif
+
+typedef struct {
+    int rank, size;
+    int stop;            // 0, or the signal that all ranks know of: as of the last dist_agree
+    double seconds;      // spent exchanging and waiting for the others, since somebody set it to 0
+    bool started;        // by a launcher: MPI is running
+    char host[64];       // this machine's name
+} Dist;
+
+Dist dist = {0, 1, 0, 0, false, ""};
+
+// ----------------------------------------------------------------------------
+// start and end
+
+// A number that the launcher (Open MPI, MPICH and Intel MPI, Slurm's PMIx) left in the environment; -1: none.
+int dist_launched(const char *const *names) {
+    for (; *names; names++) if (getenv(*names)) return atoi(getenv(*names));
+    return -1;
+}
+
+#ifdef LLMC_MPI
+// Whatever ends this process before dist_finalize ends the others, too.
+void dist_at_exit(void) {
+    if (!dist.started) return;
+    fprintf(stderr, "error: rank %d of %d (%s) ends the run\n", dist.rank, dist.size, dist.host);
+    MPI_Abort(MPI_COMM_WORLD, EXIT_RUN);
+}
+#endif
+
+// Finds out which rank this is. Ranks other than 0 print nothing but errors from here on. Call first in main.
+bool dist_init(int *argc, char ***argv, Error *err) {
+    static const char *const sizes[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", NULL};
+    static const char *const ranks[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", NULL};
+    gethostname(dist.host, sizeof dist.host - 1);
+#ifdef LLMC_MPI
+    if (dist_launched(ranks) < 0) return true;
+    int level;
+    if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level) != MPI_SUCCESS) return fail(err, EXIT_RUN, "MPI cannot start on %s", dist.host);
+    MPI_Comm_rank(MPI_COMM_WORLD, &dist.rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &dist.size);
+    dist.started = true;
+    atexit(dist_at_exit);
+    if (dist.size == 1 && dist_launched(sizes) > 1)
+        return fail(err, EXIT_RUN, "the launcher started %d processes, MPI says that each is alone\n  -> use the mpirun of the MPI this was built with", dist_launched(sizes));
+    if (dist.rank > 0) {
+        warnings_off = true;
+        if (!freopen("/dev/null", "w", stdout)) return fail(err, EXIT_RUN, "cannot open /dev/null: %s", strerror(errno));
+    }
+    return true;
+#else
+    (void)argc;
+    (void)argv;
+    if (dist_launched(sizes) <= 1) return true;
+    return fail(err, EXIT_USAGE, "started as process %d of %d, but built without MPI\n  -> scripts/setup.sh --mpi && make MPI=1, or start it without mpirun",
+                dist_launched(ranks), dist_launched(sizes));
+#endif
+}
+
+// All ranks together, at the end of main: on success, or after a failure that was agreed on.
+void dist_finalize(void) {
+#ifdef LLMC_MPI
+    if (dist.started) MPI_Finalize();
+#endif
+    dist.started = false;
+}
+
+// Ends all ranks with an error that dist_agree has made known to all; rank 0 prints it.
+__attribute__((noreturn))
+void dist_die(const Error *err) {
+    fflush(stdout);
+    if (dist.rank == 0) fprintf(stderr, "error: %s\n", err->text);
+    fflush(stderr);
+    dist_finalize();
+    exit(err->code ? err->code : EXIT_RUN);
+}
+
+// ----------------------------------------------------------------------------
+// exchanges: every rank calls the same one
+
+#ifdef LLMC_MPI
+// Waits without using up a core, which the slower ranks may need.
+void dist_wait(MPI_Request request, double start) {
+    const struct timespec pause = {0, 100000};
+    for (int done = 0;;) {
+        MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+        if (done) break;
+        nanosleep(&pause, NULL);
+    }
+    dist.seconds += now_s() - start;
+}
+#endif
+
+// *all = the bytes of every rank, one behind the other; those of rank r are start[r] ... start[r+1]-1 (start[size+1]).
+// bytes: a multiple of 4, another one on each rank if need be; 8 GiB in all.
+void dist_gather(Str *all, size_t *start, const void *mine, size_t bytes) {
+    all->n = 0;
+    start[0] = 0;
+    start[dist.size] = bytes;
+#ifdef LLMC_MPI
+    if (dist.size > 1) {
+        const double t0 = now_s();
+        const int size = dist.size;
+        int *count = (int *)xmalloc(2 * (size_t)size * sizeof(int)), *first = count + size, words = (int)(bytes / 4);
+        MPI_Request request;
+        MPI_Iallgather(&words, 1, MPI_INT, count, 1, MPI_INT, MPI_COMM_WORLD, &request);
+        dist_wait(request, t0);
+        for (int r = 0; r < size; r++) start[r + 1] = start[r] + 4 * (size_t)count[r];
+        if (start[size] / 4 > INT_MAX) {
+            fprintf(stderr, "error: the ranks want to exchange %.1f GiB at once, 8 are possible\n  -> lower prompts_per_step or num_generations\n", (double)start[size] / (1 << 30));
+            exit(EXIT_RUN);
+        }
+        for (int r = 0; r < size; r++) first[r] = (int)(start[r] / 4);
+        str_reserve(all, start[size]);
+        const double t1 = now_s();
+        MPI_Iallgatherv(mine, words, MPI_INT32_T, all->s, count, first, MPI_INT32_T, MPI_COMM_WORLD, &request);
+        dist_wait(request, t1);
+        free(count);
+        all->n = start[size];
+        return;
+    }
+#endif
+    str_add(all, (const char *)mine, bytes);
+}
+
+// p[bytes] of rank 0 becomes that of all.
+void dist_broadcast(void *p, size_t bytes) {
+#ifdef LLMC_MPI
+    for (size_t at = 0; dist.size > 1 && at < bytes;) {
+        const size_t piece = bytes - at < 1 << 30 ? bytes - at : 1 << 30;
+        const double start = now_s();
+        MPI_Request request;
+        MPI_Ibcast((char *)p + at, (int)piece, MPI_BYTE, 0, MPI_COMM_WORLD, &request);
+        dist_wait(request, start);
+        at += piece;
+    }
+#else
+    (void)p;
+    (void)bytes;
+#endif
+}
+
+// True if it went well (ok) on every rank. Otherwise err of each rank becomes that of the lowest one that failed, named in its
+// text. A signal that any rank has got becomes dist.stop of all.
+bool dist_agree(bool ok, Error *err) {
+    if (dist.size == 1) {
+        dist.stop = stop_requested;
+        return ok;
+    }
+    struct { int failed, signal; } mine = {!ok, stop_requested}, *one;
+    Str all = {0};
+    size_t *start = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
+    int first = -1, stop = 0, failed = 0;
+    dist_gather(&all, start, &mine, sizeof mine);
+    for (int r = dist.size - 1; r >= 0; r--) {
+        one = (__typeof__(one))(void *)(all.s + start[r]);
+        if (one->failed) first = r;
+        failed += one->failed;
+        if (one->signal > stop) stop = one->signal;
+    }
+    dist.stop = stop;
+    if (first >= 0) {
+        Error theirs = *err;
+        if (dist.rank == first && failed < dist.size) // if all have failed, all for the same reason
+            snprintf(theirs.text, sizeof theirs.text, "rank %d of %d (%s): %.1900s", dist.rank, dist.size, dist.host, err->text);
+        dist_gather(&all, start, &theirs, dist.rank == first ? sizeof theirs : 0);
+        memcpy(err, all.s, sizeof *err);
+    }
+    str_free(&all);
+    free(start);
+    return first < 0;
+}
+
+// The first of n things that are rank r's when they are shared out in order; r = size: n.
+int dist_share(int n, int r) { return (int)((long long)n * r / dist.size); }
+
+#endif

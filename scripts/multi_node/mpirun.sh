@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# CONFIG_PATH=RECIPE.yml HOSTFILE=hosts.txt scripts/multi_node/mpirun.sh [--option value ...]   one process on each machine of the file
+# CONFIG_PATH=RECIPE.yml RANKS=2            scripts/multi_node/mpirun.sh [--option value ...]   several on this machine
+#
+# For Open MPI. hosts.txt has a line "name slots=1" for each machine; each is reached by ssh without a password (or what MPIRUN_FLAGS says)
+# and has this folder, built, at the same path. Only the first machine's output_dir is written to. Ctrl-C saves, then ends.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+: "${CONFIG_PATH:?"set it to a recipe, for example CONFIG_PATH=scripts/train/rl/tiny/arithmetic/steering.yml"}"
+if ! command -v mpirun >/dev/null; then
+    echo "error: mpirun was not found" >&2
+    echo "  -> scripts/setup.sh --mpi, then make" >&2
+    exit 1
+fi
+make -s MPI=1 train_steer
+
+# A machine that is gone is noticed by probes of its silent connection: after 5 s, then every 2 s, three times.
+flags=(--bind-to none --mca oob_tcp_keepalive_time 5 --mca oob_tcp_keepalive_intvl 2 --mca oob_tcp_keepalive_probes 3)
+if [ "$(id -u)" = 0 ]; then flags+=(--allow-run-as-root); fi
+for name in OMP_NUM_THREADS OMP_WAIT_POLICY LLMC_ISA; do
+    if [ -n "${!name:-}" ]; then flags+=(-x "$name"); fi
+done
+if [ -n "${HOSTFILE:-}" ]; then
+    flags+=(--hostfile "$HOSTFILE")
+else
+    ranks=${RANKS:-2}
+    threads=$(($(nproc) / ranks))
+    if [ -z "${OMP_NUM_THREADS:-}" ]; then flags+=(-x "OMP_NUM_THREADS=$((threads > 0 ? threads : 1))"); fi
+    flags+=(--oversubscribe -np "$ranks")
+fi
+# shellcheck disable=SC2206 # a list of words
+flags+=(${MPIRUN_FLAGS:-})
+
+# mpirun leaves its processes one second to end when it is itself interrupted. So it is not: it passes SIGUSR1 on, at which they save.
+setsid mpirun "${flags[@]}" ./train_steer --config "$CONFIG_PATH" "$@" </dev/null &
+mpirun=$!
+trap 'kill -USR1 $mpirun 2>/dev/null' INT TERM
+status=0
+while wait "$mpirun" || status=$?; kill -0 "$mpirun" 2>/dev/null; do status=0; done
+exit "$status"
