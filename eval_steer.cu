@@ -7,74 +7,25 @@ steer.c, everything that runs a model without training it:
     tokenize   text <-> token ids
     grade      verdicts on given answers, no model needed
     bench      how fast each phase runs here, against this machine's limits
+    experiment one of the papers' experiments, by name
+    export     the vectors for transformers, vLLM, PEFT or llama.cpp
 
 Each command is one function below; `main`, at the end, lists them. --json: one object a line on stdout.
 */
 #include "llmc/bench.h"      // bench_run
-#include "llmc/device.h"     // ops_for_device
-#include "llmc/evaluate.h"   // evaluate, prompts_encode
+#include "llmc/benchmark.h"  // Benchmarks, benchmarks_answer
+#include "llmc/experiments/experiments.h" // experiments_find
+#include "llmc/export.h"     // export_run
 #include "llmc/grade.h"      // grade_file
 #include "llmc/grpo.h"       // policy_pass: log-probs of given completions
 #include "llmc/options.h"    // Options, options_parse
-#include "llmc/select.h"     // dataset_truncate, dataset_stem
-
-// A model, its tokenizer and the vectors that were asked for.
-typedef struct {
-    Options options;
-    Tokenizer *tokenizer;
-    Qwen2 model;
-    float *steering; // [L,C] in the backend's memory, NULL = base model
-    char *model_name;
-} Session;
-
-bool session_tokenizer(Session *s, Error *err) {
-    s->tokenizer = tokenizer_load(s->options.model, err);
-    return s->tokenizer != NULL;
-}
-
-// Loads the model for sequences of up to `positions` tokens, and the vectors of --steering or --checkpoint.
-bool session_model(Session *s, int positions, Error *err) {
-    const Options *o = &s->options;
-    const Ops *ops = ops_for_device(o->device, err);
-    if (!ops || !qwen2_load(&s->model, o->model, positions, ops, err)) return false;
-    const ModelConfig *c = &s->model.config;
-    if (s->tokenizer && tokenizer_size(s->tokenizer) > c->V)
-        return fail(err, EXIT_RUN, "%s: tokenizer.json has ids up to %d, the model's vocab_size is %d", o->model, tokenizer_size(s->tokenizer) - 1, c->V);
-    const char *vectors = *o->steering ? o->steering : o->checkpoint;
-    if (*vectors) {
-        s->steering = steering_load_there(c, vectors, ops, err);
-        if (!s->steering) return false;
-    }
-    s->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);
-    return true;
-}
-
-void session_free(Session *s) {
-    if (s->tokenizer) tokenizer_free(s->tokenizer);
-    if (s->steering) s->model.ops->release(s->steering);
-    if (s->model.ops) qwen2_free(&s->model);
-    free(s->model_name);
-    options_free(&s->options);
-}
-
-// The sampler's settings, from the options that every sampling command has.
-Sampling session_sampling(const Options *o) {
-    Sampling how = {(float)o->temperature, (float)o->top_p, o->top_k, o->max_completion_length, false, (uint32_t)o->seed, 0};
-    return how;
-}
+#include "llmc/session.h"    // Session
 
 // ----------------------------------------------------------------------------
 // eval
 
-// One benchmark: a file of problems.
-typedef struct {
-    char *path, *name;
-    Dataset problems;
-    IntVec *prompts;
-} Benchmark;
-
-// results/eval/<stem>/temp_1.0_top_p_1.0/eval_seed-0; the stem is the checkpoint's last five folders
-// (<Model>/<dataset>/<setup>/seed-<s>/checkpoint-<n>), <Model>/<file> for --steering, <Model>/base for the base model.
+// results/eval/<stem>: the stem is the checkpoint's last five folders (<Model>/<dataset>/<setup>/seed-<s>/checkpoint-<n>),
+// <Model>/<file> for --steering, <Model>/base for the base model.
 char *eval_results_dir(const Session *s) {
     const Options *o = &s->options;
     Str dir = {0};
@@ -93,115 +44,25 @@ char *eval_results_dir(const Session *s) {
     } else {
         str_printf(&dir, "%s/base", s->model_name);
     }
-    char temperature[32], top_p[32];
-    number_text(temperature, o->temperature);
-    number_text(top_p, o->top_p);
-    str_printf(&dir, "/temp_%s%s_top_p_%s%s/eval_seed-%d", temperature, strpbrk(temperature, ".e") ? "" : ".0", top_p, strpbrk(top_p, ".e") ? "" : ".0", o->seed);
     return dir.s;
 }
 
-void eval_json(Str *out, const char *benchmark, const Evaluation *e) {
-    str_printf(out, "{\"benchmark\": ");
-    json_add_string(out, benchmark, strlen(benchmark));
-    str_printf(out, ", \"accuracy\": %.6g, \"ci_low\": %.6g, \"ci_high\": %.6g, \"format_rate\": %.6g, \"truncation_rate\": %.6g, \"mean_length\": %.6g, "
-                    "\"pass@%d\": %.6g, \"n\": %d, \"num_generations\": %d, \"tokens\": %lld, \"seconds\": %.1f}",
-               e->accuracy, e->low, e->high, e->format_rate, e->truncation_rate, e->mean_length, e->G, e->pass_at_k, e->n, e->G, e->tokens, e->seconds);
-}
-
-bool eval_load_benchmarks(Session *s, Benchmark **benchmarks, int *n, int *longest, Error *err) {
-    const Options *o = &s->options;
-    char *paths = xstrdup(o->data), *rest = paths;
-    bool ok = true;
-    *n = *longest = 0;
-    *benchmarks = NULL;
-    for (char *path; ok && (path = strsep(&rest, ",")) != NULL;) {
-        *benchmarks = (Benchmark *)xrealloc(*benchmarks, (size_t)(*n + 1) * sizeof(Benchmark));
-        Benchmark *b = &(*benchmarks)[(*n)++];
-        memset(b, 0, sizeof *b);
-        b->path = xstrdup(path);
-        b->name = dataset_stem(path);
-        ok = dataset_load(&b->problems, path, err);
-        if (!ok) break;
-        if (o->limit > 0) dataset_truncate(&b->problems, o->limit);
-        int most = 0;
-        ok = prompts_encode(&b->prompts, &most, s->tokenizer, &b->problems, o->prompt_template, o->system, err);
-        if (most > *longest) *longest = most;
-    }
-    free(paths);
-    return ok;
-}
-
-bool eval_one(Session *s, Rollout *r, const Benchmark *b, const char *dir, Str *all, Error *err) {
-    const Options *o = &s->options;
-    Evaluation e;
-    Str lines = {0}, path = {0}, summary = {0};
-    Sampling how = session_sampling(o);
-    bool ok = evaluate(&e, &lines, r, &s->model, s->steering, s->tokenizer, &b->problems, b->prompts, o->num_generations, &how, err);
-    str_printf(&path, "%s/%s.jsonl", dir, b->name);
-    ok = ok && write_file(path.s, lines.s, lines.n, err);
-    if (ok) {
-        eval_json(&summary, b->name, &e);
-        if (o->json) printf("%s\n", summary.s);
-        else printf("%-16s %5.1f %%  [%.1f, %.1f]   boxed %5.1f %%   cut %5.1f %%   length %6.1f   %d problems x %d   %.0f tok/s\n", b->name, e.accuracy,
-                    e.low, e.high, e.format_rate, e.truncation_rate, e.mean_length, e.n, e.G, e.tokens / e.seconds);
-        fflush(stdout);
-        str_printf(all, "%s  %s", all->n ? ",\n" : "[\n", summary.s);
-    }
-    str_free(&lines);
-    str_free(&path);
-    str_free(&summary);
-    return ok;
-}
-
-// Appends what metrics.json at `path` says of benchmarks other than these, so that one evaluated later does not drop it.
-void eval_keep_others(Str *all, const char *path, const Benchmark *benchmarks, int n) {
-    char *text = path_exists(path) ? read_file(path, NULL, NULL) : NULL;
-    cJSON *old = text ? cJSON_Parse(text) : NULL; // not JSON: it is replaced
-    for (const cJSON *item = cJSON_IsArray(old) ? old->child : NULL; item; item = item->next) {
-        const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "benchmark"));
-        bool again = name == NULL;
-        for (int i = 0; i < n && !again; i++) again = strcmp(benchmarks[i].name, name) == 0;
-        char *line = again ? NULL : cJSON_PrintUnformatted(item);
-        if (line) str_printf(all, ",\n  %s", line);
-        cJSON_free(line);
-    }
-    cJSON_Delete(old);
-    free(text);
-}
-
 bool command_eval(Session *s, Error *err) {
-    const Options *o = &s->options;
-    Benchmark *benchmarks;
-    int n, longest;
-    if (!session_tokenizer(s, err) || !eval_load_benchmarks(s, &benchmarks, &n, &longest, err) || !session_model(s, longest + o->max_completion_length, err)) return false;
+    Benchmarks b;
+    if (!session_tokenizer(s, err) || !benchmarks_load(&b, s, err) || !session_model(s, b.longest + b.max_new, err)) return false;
     char *dir = eval_results_dir(s);
-    if (!make_dirs(dir, err)) return false;
     install_signal_handlers();
-    Rollout r;
-    Str all = {0}, path = {0};
-    bool ok = true;
-    rollout_alloc(&r, &s->model, o->rollout_batch_size, 0, longest, o->max_completion_length);
-    for (int i = 0; i < n && ok; i++) ok = eval_one(s, &r, &benchmarks[i], dir, &all, err);
-    if (ok) {
-        str_printf(&path, "%s/metrics.json", dir);
-        eval_keep_others(&all, path.s, benchmarks, n);
-        str_printf(&all, "\n]\n");
-        ok = write_file(path.s, all.s, all.n, err);
-        if (ok && !o->json) printf("saved %s\n", dir);
-    }
-    for (int i = 0; i < n; i++) {
-        free(benchmarks[i].path);
-        free(benchmarks[i].name);
-        prompts_free(benchmarks[i].prompts, benchmarks[i].problems.n);
-        dataset_free(&benchmarks[i].problems);
-    }
-    free(benchmarks);
+    bool ok = benchmarks_answer(s, &b, s->steering, dir, "", err);
+    if (ok && !s->options.json) printf("saved %s\n", dir);
+    benchmarks_free(&b);
     free(dir);
-    str_free(&all);
-    str_free(&path);
-    rollout_free(&r, &s->model);
     return ok;
 }
+
+// ----------------------------------------------------------------------------
+// experiment
+
+bool command_experiment(Session *s, Error *err) { return s->experiment->run(s, err); }
 
 // ----------------------------------------------------------------------------
 // generate
@@ -454,7 +315,9 @@ bool command_tokenize(Session *s, Error *err) {
 }
 
 // ----------------------------------------------------------------------------
-// grade, bench
+// export, grade, bench
+
+bool command_export(Session *s, Error *err) { return export_run(&s->options, err); }
 
 bool command_grade(Session *s, Error *err) { return grade_stdin(s->options.json, err); }
 
@@ -477,6 +340,9 @@ int main(int argc, char **argv) {
          "usage: ./eval_steer grade [--json] < LINES\nEach line {\"gold\": \"1/2\", \"pred\": \"0.5\"} or {\"gold\": \"1/2\", \"completion\": \"...\"}, perhaps with a label \"equal\",\n"
          "or a line that eval wrote. Prints a table and each verdict that is not the label. Of problems, {\"problem\": \"...\", \"answer\": \"1/2\"}, it says\n"
          "whether each answer equals itself and its boxed form, and how many are read as mathematics.\n"},
+        {"experiment", CMD_EXPERIMENT, command_experiment, ""},
+        {"export", CMD_EXPORT, command_export,
+         "usage: ./eval_steer export --format hf|peft|gguf|safetensors --model DIR --checkpoint DIR --out DIR\nWrites the vectors for transformers and vLLM (hf), PEFT or llama.cpp.\n"},
         {"bench", CMD_BENCH, command_bench, "usage: ./eval_steer bench --model DIR [--batch 1,32,64] [--option value ...]\nTokens per second of each phase, against this machine's limits.\n"},
     };
     const int n = (int)(sizeof commands / sizeof commands[0]);
@@ -494,9 +360,16 @@ int main(int argc, char **argv) {
     }
     argc--;
     argv++;
-    if (options_wants_help(argc, argv)) { options_help(stdout, commands[chosen].command, commands[chosen].usage); return 0; }
     Session s;
     memset(&s, 0, sizeof s);
+    Str usage = {0};
+    str_printf(&usage, "%s", commands[chosen].usage);
+    if (commands[chosen].command == CMD_EXPERIMENT) { // the next word is its name
+        if (!experiments_find(&s.experiment, &usage, argc > 1 ? argv[1] : "", &err)) die(&err);
+        if (s.experiment) { argc--; argv++; }
+    }
+    if (options_wants_help(argc, argv)) { options_help(stdout, commands[chosen].command, usage.s); return 0; }
+    str_free(&usage);
     if (!options_parse(&s.options, commands[chosen].command, argc, argv, &err)) die(&err);
     if (!commands[chosen].run(&s, &err)) die(&err);
     if (fflush(stdout) != 0) { fail(&err, EXIT_RUN, "cannot write to standard output: %s", strerror(errno)); die(&err); }

@@ -47,8 +47,10 @@ typedef struct {
     int n, G;                      // problems, completions of each
     double accuracy, low, high;    // percent; 95 % interval of the mean over problems
     double format_rate, truncation_rate; // percent of completions with a box, cut by the length limit
+    double formed_rate, accuracy_formed; // percent that have a box and ended in time; of those, percent right: form and reasoning apart
     double mean_length;            // tokens
-    double pass_at_k;              // percent of problems with at least one right answer among the G
+    int n_pass;                    // pass@k for k = 1, 2, 4 ... below G, and G
+    struct { int k; double percent; } pass[20];
     double seconds;
     long long tokens;
 } Evaluation;
@@ -76,6 +78,23 @@ void evaluation_interval(Evaluation *e, const int *right) {
     e->high = 100 * (p < 1 && centre + half < 1 ? centre + half : 1);
 }
 
+// pass@k in percent for k = 1, 2, 4 ... and G: the chance that k of the G answers to a problem hold a right one, without bias: 1 - C(G - c, k) / C(G, k)
+// for c right ones (Chen et al. 2021, arXiv 2107.03374).
+void evaluation_pass(Evaluation *e, const int *right) {
+    e->n_pass = 0;
+    for (int k = 1;; k = 2 * k < e->G ? 2 * k : e->G) {
+        double sum = 0;
+        for (int i = 0; i < e->n; i++) {
+            double all_wrong = 1;
+            for (int j = 0; j < k; j++) all_wrong *= (double)(e->G - right[i] - j > 0 ? e->G - right[i] - j : 0) / (e->G - j);
+            sum += 1 - all_wrong;
+        }
+        e->pass[e->n_pass].k = k;
+        e->pass[e->n_pass++].percent = 100 * sum / e->n;
+        if (k == e->G) return;
+    }
+}
+
 bool evaluation_progress(int done, int total, void *context) {
     (void)total;
     progress_update((Progress *)context, done, "");
@@ -100,29 +119,28 @@ void completion_line(Str *line, const Problem *p, int sample, const Completion *
 
 // Whole numbers, counted by each rank over its share of n problems, become those of all: right[n] is put together, the others
 // are added.
-void evaluation_share(int *right, int n, long long *boxed, long long *cut, long long *tokens) {
+void evaluation_share(int *right, int n, long long counts[5]) {
     size_t *start = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
-    long long mine[3] = {*boxed, *cut, *tokens};
+    long long mine[5];
     Str all = {0};
     const int first = dist_share(n, dist.rank), last = dist_share(n, dist.rank + 1);
     dist_gather(&all, start, right + first, (size_t)(last - first) * sizeof(int));
     memcpy(right, all.s, (size_t)n * sizeof(int));
-    dist_gather(&all, start, mine, sizeof mine);
-    *boxed = *cut = *tokens = 0;
+    dist_gather(&all, start, counts, sizeof mine);
+    memset(counts, 0, sizeof mine);
     for (int r = 0; r < dist.size; r++) {
         memcpy(mine, all.s + start[r], sizeof mine);
-        *boxed += mine[0];
-        *cut += mine[1];
-        *tokens += mine[2];
+        for (int i = 0; i < 5; i++) counts[i] += mine[i];
     }
     str_free(&all);
     free(start);
 }
 
 // Answers every problem G times under `steering` and grades the answers. lines (may be NULL) gets one JSON line per
-// completion. The random numbers depend on how->seed and the problem's place, so two models meet the same draws.
-// Where there are several ranks, each answers its share of the problems (and has the lines of these); the figures are of all.
-bool evaluate(Evaluation *e, Str *lines, Rollout *r, const Qwen2 *m, const float *steering, const Tokenizer *tokenizer,
+// completion; *kept (kept may be NULL) the completions [n * G] themselves, the caller frees each and the array. The random numbers depend
+// on how->seed and the problem's place, so two models meet the same draws. Where there are several ranks, each answers its share of the
+// problems (and has the lines of these); the figures are of all.
+bool evaluate(Evaluation *e, Str *lines, Completion **kept, Rollout *r, const Qwen2 *m, const float *steering, const Tokenizer *tokenizer,
               const Dataset *d, const IntVec *prompts, int G, const Sampling *how, Error *err) {
     memset(e, 0, sizeof *e);
     e->n = d->n;
@@ -143,7 +161,7 @@ bool evaluate(Evaluation *e, Str *lines, Rollout *r, const Qwen2 *m, const float
     bool ok = dist_agree(rollout(r, m, steering, asked + first, last - first, G, how, evaluation_progress, &progress, err), err);
     progress_clear(&progress);
 
-    long long boxed_count = 0, cut = 0, solved = 0;
+    long long counts[5] = {0}, *boxed_count = &counts[0], *cut = &counts[1], *formed = &counts[2], *formed_right = &counts[3], *tokens = &counts[4];
     Str text = {0}, extracted = {0};
     for (int i = first; i < last && ok; i++) {
         for (int g = 0; g < G; g++) {
@@ -153,27 +171,35 @@ bool evaluate(Evaluation *e, Str *lines, Rollout *r, const Qwen2 *m, const float
             bool boxed = text.n > 0 && answer_extract(&extracted, text.s, text.n);
             bool correct = boxed && answer_correct(&d->items[i], text.s, text.n, NULL);
             right[i] += correct;
-            boxed_count += boxed;
-            cut += !c->finished;
-            e->tokens += c->n;
+            *boxed_count += boxed;
+            *cut += !c->finished;
+            *formed += boxed && c->finished;
+            *formed_right += correct && c->finished;
+            *tokens += c->n;
             if (lines) completion_line(lines, &d->items[i], g, c, &text, &extracted, boxed, correct);
         }
     }
     if (ok) {
-        evaluation_share(right, d->n, &boxed_count, &cut, &e->tokens);
-        for (int i = 0; i < d->n; i++) solved += right[i] > 0;
+        evaluation_share(right, d->n, counts);
+        e->tokens = *tokens;
         e->seconds = now_s() - start;
         double all = (double)d->n * G;
         evaluation_interval(e, right);
-        e->format_rate = 100 * boxed_count / all;
-        e->truncation_rate = 100 * cut / all;
+        e->format_rate = 100 * *boxed_count / all;
+        e->truncation_rate = 100 * *cut / all;
         e->mean_length = e->tokens / all;
-        e->pass_at_k = 100.0 * solved / d->n;
+        e->formed_rate = 100 * *formed / all;
+        e->accuracy_formed = *formed > 0 ? 100.0 * *formed_right / *formed : 0;
+        evaluation_pass(e, right);
     }
-    for (int i = 0; i < d->n * G; i++) completion_free(&completions[i]);
+    if (kept && ok) {
+        *kept = completions;
+    } else {
+        for (int i = 0; i < d->n * G; i++) completion_free(&completions[i]);
+        free(completions);
+    }
     str_free(&text);
     str_free(&extracted);
-    free(completions);
     free(asked);
     free(right);
     return ok;

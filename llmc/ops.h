@@ -155,6 +155,16 @@ typedef struct Ops {
     void (*swiglu_forward)(act *a, act *gu_saved, const float *gu, int T, int I);
     void (*swiglu_backward)(act *dgu, const float *da, const act *gu_saved, int T, int I);
 
+    // -- interventions (intervene.h) ---------------------------------------------------------------------
+    // x[T,blocks,n]: block j of every row becomes other's where take[j] != 0 (heads of qkv or of an attention's output)
+    void (*mix_blocks)(float *x, const float *other, const unsigned char *take, int T, int blocks, int n);
+    // x[T,C] += s[C], rounded to act
+    void (*act_add_row)(act *x, const float *s, int T, int C);
+    // h[t,C] = v[C] in the rows with pos[t] == at
+    void (*put_rows)(float *h, const float *v, const int *pos, int at, int T, int C);
+    // y[T,C] += (x[T,K] . a[K]) b[C]: a LoRA of rank one
+    void (*rank_one_add)(float *y, const act *x, const float *a, const float *b, int T, int K, int C);
+
     // -- output ------------------------------------------------------------------------------------------
     // For each row: logprob[n] = logits[target]/temperature - lse[n], lse = log sum exp(logits/temperature),
     // entropy[n] of that distribution in nats (may be NULL). temperature > 0.

@@ -219,6 +219,8 @@ void cpu_weight_free(Weight *w) {
 #undef SIMD
 #undef SIMD_LEVEL
 
+#include "ops_cpu_intervene.h" // the same at every level
+
 // ----------------------------------------------------------------------------
 // the table
 
@@ -247,6 +249,10 @@ void cpu_weight_free(Weight *w) {
         (ops)->to_act = to_act_##level;                        \
         (ops)->swiglu_forward = swiglu_forward_##level;        \
         (ops)->swiglu_backward = swiglu_backward_##level;      \
+        (ops)->mix_blocks = cpu_mix_blocks;                    \
+        (ops)->act_add_row = cpu_act_add_row;                  \
+        (ops)->put_rows = cpu_put_rows;                        \
+        (ops)->rank_one_add = cpu_rank_one_add;                \
         (ops)->logprob_rows = logprob_rows_##level;            \
         (ops)->dlogits_rows = dlogits_rows_##level;            \
         (ops)->sample_rows = sample_rows_##level;              \

@@ -304,6 +304,36 @@ void ref_swiglu_backward(act *dgu, const float *da, const act *gu_saved, int T, 
 }
 
 // ----------------------------------------------------------------------------
+// interventions
+
+void ref_mix_blocks(float *x, const float *other, const unsigned char *take, int T, int blocks, int n) {
+    for (int t = 0; t < T; t++) {
+        for (int j = 0; j < blocks; j++) {
+            size_t at = ((size_t)t * blocks + j) * n;
+            if (take[j]) memcpy(x + at, other + at, (size_t)n * sizeof(float));
+        }
+    }
+}
+
+void ref_act_add_row(act *x, const float *s, int T, int C) {
+    for (int t = 0; t < T; t++)
+        for (int c = 0; c < C; c++) ((float *)x)[(size_t)t * C + c] += s[c];
+}
+
+void ref_put_rows(float *h, const float *v, const int *pos, int at, int T, int C) {
+    for (int t = 0; t < T; t++) if (pos[t] == at) memcpy(h + (size_t)t * C, v, (size_t)C * sizeof(float));
+}
+
+void ref_rank_one_add(float *y, const act *x, const float *a, const float *b, int T, int K, int C) {
+    #pragma omp parallel for
+    for (int t = 0; t < T; t++) {
+        float dot = 0;
+        for (int k = 0; k < K; k++) dot += ((const float *)x)[(size_t)t * K + k] * a[k];
+        for (int c = 0; c < C; c++) y[(size_t)t * C + c] += dot * b[c];
+    }
+}
+
+// ----------------------------------------------------------------------------
 // output
 
 // The sum over a vocabulary is kept in double: 151,936 fp32 additions in one chain would lose three digits.
@@ -421,6 +451,10 @@ const Ops *ops_ref_init(void) {
     ops.to_act = ref_to_act;
     ops.swiglu_forward = ref_swiglu_forward;
     ops.swiglu_backward = ref_swiglu_backward;
+    ops.mix_blocks = ref_mix_blocks;
+    ops.act_add_row = ref_act_add_row;
+    ops.put_rows = ref_put_rows;
+    ops.rank_one_add = ref_rank_one_add;
     ops.logprob_rows = ref_logprob_rows;
     ops.dlogits_rows = ref_dlogits_rows;
     ops.sample_rows = ref_sample_rows;

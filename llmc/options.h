@@ -118,12 +118,12 @@ bool options_check(const Options *o, Command cmd, Error *err) {
             return fail(err, EXIT_USAGE, "validation_steps %d, but there is nothing to validate on\n  -> --validation_size 100, or --validation_data FILE.jsonl",
                         o->validation_steps);
     }
-    if ((cmd == CMD_EVAL || cmd == CMD_GENERATE) && o->temperature == 0 && o->num_generations > 1)
+    if ((cmd & (CMD_ANSWERS | CMD_GENERATE)) && o->temperature == 0 && o->num_generations > 1)
         return fail(err, EXIT_USAGE, "num_generations %d with temperature 0: greedy completions are all equal\n  -> --num_generations 1, or --temperature 1",
                     o->num_generations);
     if (cmd == CMD_SCORE && !(o->temperature > 0))
         return fail(err, EXIT_USAGE, "temperature %g in score: every log-prob would be 0 or -inf\n  -> --temperature 1", o->temperature);
-    if ((cmd & (CMD_EVAL | CMD_GENERATE | CMD_SCORE)) && *o->steering && *o->checkpoint)
+    if ((cmd & (CMD_ANSWERS | CMD_GENERATE | CMD_SCORE | CMD_EXPORT)) && *o->steering && *o->checkpoint)
         return fail(err, EXIT_USAGE, "steering %s and checkpoint %s both name vectors\n  -> leave one of them out", o->steering, o->checkpoint);
     if (cmd == CMD_GENERATE && *o->prompt && *o->prompts)
         return fail(err, EXIT_USAGE, "prompt and prompts are both set\n  -> leave one of them out");

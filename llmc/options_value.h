@@ -15,8 +15,10 @@ options_table.h as types, and one value at a time: text -> field, checked agains
 
 typedef enum {
     CMD_TRAIN = 1, CMD_EVAL = 2, CMD_GENERATE = 4, CMD_SCORE = 8, CMD_TOKENIZE = 16, CMD_BENCH = 32, CMD_GRADE = 64,
-    CMD_SAMPLING = CMD_TRAIN | CMD_EVAL | CMD_GENERATE,
-    CMD_ALL = 127,
+    CMD_EXPERIMENT = 128, CMD_EXPORT = 256,
+    CMD_ANSWERS = CMD_EVAL | CMD_EXPERIMENT, // those that answer benchmarks
+    CMD_SAMPLING = CMD_TRAIN | CMD_ANSWERS | CMD_GENERATE,
+    CMD_ALL = 511,
     CMD_MODEL = CMD_ALL & ~CMD_GRADE // those that need a model
 } Command;
 
@@ -69,7 +71,7 @@ const OptionPreset options_presets[] = {
 };
 #define OPTIONS_PRESETS ((int)(sizeof options_presets / sizeof options_presets[0]))
 
-const char *const options_commands[] = {"train", "eval", "generate", "score", "tokenize", "bench", "grade"}; // bit i
+const char *const options_commands[] = {"train", "eval", "generate", "score", "tokenize", "bench", "grade", "experiment", "export"}; // bit i
 
 // The default of a row for one command; NULL if it must be given there.
 const char *options_preset(const OptionRow *row, Command cmd) {
@@ -81,7 +83,7 @@ const char *options_preset(const OptionRow *row, Command cmd) {
 // "train, eval": the commands in a bit mask, appended.
 void options_command_names(Str *out, int commands) {
     const char *sep = "";
-    for (int i = 0; i < 7; i++)
+    for (int i = 0; i < 9; i++)
         if (commands >> i & 1) { str_printf(out, "%s%s", sep, options_commands[i]); sep = ", "; }
 }
 

@@ -15,8 +15,9 @@ caller), and scratch (Scratch, Activations).
 #ifndef LLMC_QWEN2_H
 #define LLMC_QWEN2_H
 
-#include "model.h" // ModelConfig, FrozenWeights
-#include "ops.h"   // Ops, Segment, KVCache
+#include "intervene.h" // Intervention
+#include "model.h"     // ModelConfig, FrozenWeights
+#include "ops.h"       // Ops, Segment, KVCache
 
 // ----------------------------------------------------------------------------
 // the model
@@ -27,6 +28,7 @@ typedef struct {
     const Ops *ops;
     float *rope;          // [rope_positions, HD/2, 2] cos and sin
     int rope_positions;
+    const Intervention *intervention; // what an experiment changes in the forward pass; NULL: nothing
 } Qwen2;
 
 int qwen2_qkv_size(const ModelConfig *c) { return (c->NH + 2 * c->NKV) * c->HD; }
@@ -80,6 +82,10 @@ typedef struct {
     act *q, *att;         // [T,NH*HD]
     float *gu;            // [MLP_ROWS,2I]
     act *a;               // [MLP_ROWS,I]
+    // a layer that an intervention patches: its steered half (NULL without one)
+    float *patch_h, *patch_y; // [T,C]
+    float *patch_qkv;     // [T,QKV]
+    act *patch_att;       // [T,NH*HD]
     // output layer
     float *head_h;        // [head_rows,C] gathered residual
     act *head_x;          // [head_rows,C]
@@ -111,6 +117,8 @@ typedef struct {
     LayerActivations *layers; // [L]
 } Activations;
 
+bool qwen2_is_patched(const Qwen2 *m) { return m->intervention && m->intervention->vector; }
+
 void scratch_alloc(Scratch *s, const Qwen2 *m, int T, int head_rows, bool backward) {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
@@ -128,6 +136,12 @@ void scratch_alloc(Scratch *s, const Qwen2 *m, int T, int head_rows, bool backwa
     s->att = ops->alloc(t * QD * ops->act_bytes);
     s->gu = (float *)ops->alloc(mlp * 2 * I * f);
     s->a = ops->alloc(mlp * I * ops->act_bytes);
+    if (qwen2_is_patched(m)) {
+        s->patch_h = (float *)ops->alloc(t * C * f);
+        s->patch_y = (float *)ops->alloc(t * C * f);
+        s->patch_qkv = (float *)ops->alloc(t * QKV * f);
+        s->patch_att = ops->alloc(t * QD * ops->act_bytes);
+    }
     s->head_h = (float *)ops->alloc(r * C * f);
     s->head_x = ops->alloc(r * C * ops->act_bytes);
     s->head_rstd = (float *)ops->alloc(r * f);
@@ -149,8 +163,8 @@ void scratch_alloc(Scratch *s, const Qwen2 *m, int T, int head_rows, bool backwa
 }
 
 void scratch_free(Scratch *s, const Ops *ops) {
-    void *all[] = {s->h, s->y, s->x, s->qkv, s->q, s->att, s->gu, s->a, s->head_h, s->head_x, s->head_rstd, s->logits, s->dh, s->dx,
-                   s->dy, s->da, s->dgu, s->dq, s->datt, s->dk, s->dv, s->dqkv, s->dlogits, s->head_dx, s->head_dh};
+    void *all[] = {s->h, s->y, s->x, s->qkv, s->q, s->att, s->gu, s->a, s->patch_h, s->patch_y, s->patch_qkv, s->patch_att, s->head_h, s->head_x,
+                   s->head_rstd, s->logits, s->dh, s->dx, s->dy, s->da, s->dgu, s->dq, s->datt, s->dk, s->dv, s->dqkv, s->dlogits, s->head_dx, s->head_dh};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) if (all[i]) ops->release(all[i]);
     memset(s, 0, sizeof *s);
 }
@@ -194,11 +208,11 @@ void activations_free(Activations *a, const Qwen2 *m) {
 
 void kv_cache_alloc(KVCache *kv, const Qwen2 *m, int n_pages) {
     const ModelConfig *c = &m->config;
-    kv->L = c->L;
+    kv->L = c->L + (qwen2_is_patched(m) ? 2 : 0); // see intervene.h
     kv->NKV = c->NKV;
     kv->HD = c->HD;
     kv->n_pages = n_pages;
-    size_t bytes = (size_t)c->L * n_pages * c->NKV * KV_PAGE * c->HD * m->ops->act_bytes;
+    size_t bytes = (size_t)kv->L * n_pages * c->NKV * KV_PAGE * c->HD * m->ops->act_bytes;
     kv->k = m->ops->alloc(bytes);
     kv->v = m->ops->alloc(bytes);
 }
@@ -224,48 +238,104 @@ typedef struct {
     int n_segments;
 } Batch;
 
+// att = attention of the rows whose projections are qkv; their keys and values go to `layer` of the cache.
+void qwen2_attention(const Qwen2 *m, act *q, act *att, float *lse, const float *qkv, KVCache *kv, int layer, const Batch *b) {
+    const Ops *ops = m->ops;
+    ops->rope_kv_write(q, kv, layer, qkv, m->rope, b->pos, b->write_row, b->write_slot, b->n_writes, b->T, m->config.NH);
+    ops->attention_forward(att, lse, q, kv, layer, b->segments, b->n_segments, m->config.NH);
+}
+
+// The attention half of a patched layer (intervene.h, 2). s->h: the residual stream without the vector, s->x its norm. Out: s->h, the
+// residual stream behind the attention; s->x, the input of the feed-forward.
+void qwen2_patched_attention(const Qwen2 *m, Scratch *s, KVCache *kv, const Batch *b) {
+    const ModelConfig *c = &m->config;
+    const Ops *ops = m->ops;
+    const Intervention *how = m->intervention;
+    const Layer *w = &m->weights.layers[how->layer];
+    const int T = b->T, head_floats = c->HD * (int)ops->act_bytes / (int)sizeof(float); // pairs of bf16 are moved as one float
+    const float eps = c->rms_norm_eps;
+
+    ops->matmul_forward(s->qkv, s->x, &w->qkv, w->qkv_bias, T); // plain
+    qwen2_attention(m, s->q, s->att, NULL, s->qkv, kv, c->L, b);
+    ops->add_rmsnorm_forward(s->patch_h, s->x, NULL, s->h, NULL, how->vector, w->input_norm, eps, T, c->C); // steered
+    ops->matmul_forward(s->patch_qkv, s->x, &w->qkv, w->qkv_bias, T);
+    if (how->path != PATH_BOTH) {
+        qwen2_attention(m, s->q, s->patch_att, NULL, s->patch_qkv, kv, c->L + 1, b);
+        ops->matmul_forward(s->patch_y, s->patch_att, &w->o, NULL, T);
+    }
+    ops->mix_blocks(s->patch_qkv, s->qkv, how->plain_qkv, T, c->NH + 2 * c->NKV, c->HD); // patched
+    qwen2_attention(m, s->q, s->patch_att, NULL, s->patch_qkv, kv, how->layer, b);
+    ops->mix_blocks((float *)s->patch_att, (const float *)s->att, how->plain_heads, T, c->NH, head_floats);
+    ops->matmul_forward(s->y, s->patch_att, &w->o, NULL, T);
+
+    const float *to_mlp = how->path == PATH_RESIDUAL ? s->patch_y : s->y, *to_residual = how->path == PATH_MLP ? s->patch_y : s->y;
+    const float *h = how->skip_layer ? s->h : s->patch_h;
+    ops->add_rmsnorm_forward(s->h, s->x, NULL, h, to_mlp, NULL, w->post_norm, eps, T, c->C);
+    if (how->path != PATH_BOTH) ops->add_rmsnorm_forward(s->h, NULL, NULL, s->patch_h, to_residual, NULL, NULL, eps, T, c->C);
+}
+
 // s->h[T,C] = the residual stream after the last layer, vectors included. steering [L,C] may be NULL (the base
-// model). acts != NULL keeps what qwen2_backward needs.
+// model). acts != NULL keeps what qwen2_backward needs (a patched layer keeps nothing). m->intervention is honoured.
 void qwen2_forward(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, const Batch *b, const float *steering) {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
     int T = b->T;
-    float *h = s->h;
-    const float *y = NULL, *s_below = NULL;  // the block output and the vector not yet added to h
+    const float *h = s->h, *y = NULL, *s_below = NULL; // the block output and the vector are not yet added to h
+    const float eps = c->rms_norm_eps;
+    Intervention none;
+    memset(&none, 0, sizeof none);
+    const Intervention *how = m->intervention ? m->intervention : &none;
 
-    ops->embed(h, b->ids, &m->weights.wte, T, c->C);
+    ops->embed(s->h, b->ids, &m->weights.wte, T, c->C);
     for (int l = 0; l < c->L; l++) {
         const Layer *w = &m->weights.layers[l];
-        LayerActivations *keep = acts && l >= acts->first ? &acts->layers[l] : NULL;
+        const float *s_l = steering ? steering + (size_t)l * c->C : NULL;
+        const bool patched = how->vector && how->layer == l;
+        LayerActivations *keep = acts && l >= acts->first && !patched ? &acts->layers[l] : NULL;
         float *h_in = keep ? keep->h_in : s->h, *h_mid = keep ? keep->h_mid : s->h;
         act *q = keep ? keep->q : s->q, *att = keep ? keep->att : s->att;
 
         // attention
-        ops->add_rmsnorm_forward(h_in, s->x, keep ? keep->rstd_in : NULL, h, y, s_below, w->input_norm, c->rms_norm_eps, T, c->C);
-        ops->matmul_forward(s->qkv, s->x, &w->qkv, w->qkv_bias, T);
-        ops->rope_kv_write(q, kv, l, s->qkv, m->rope, b->pos, b->write_row, b->write_slot, b->n_writes, T, c->NH);
-        ops->attention_forward(att, keep ? keep->lse : NULL, q, kv, l, b->segments, b->n_segments, c->NH);
-        ops->matmul_forward(s->y, att, &w->o, NULL, T);
+        ops->add_rmsnorm_forward(h_in, s->x, keep ? keep->rstd_in : NULL, h, y, s_below, w->input_norm, eps, T, c->C);
+        if (patched) {
+            qwen2_patched_attention(m, s, kv, b);
+        } else {
+            if (s_l && how->place == PLACE_INPUT_NORM) ops->act_add_row(s->x, s_l, T, c->C);
+            ops->matmul_forward(s->qkv, s->x, &w->qkv, w->qkv_bias, T);
+            qwen2_attention(m, q, att, keep ? keep->lse : NULL, s->qkv, kv, l, b);
+            ops->matmul_forward(s->y, att, &w->o, NULL, T);
+            const float *behind = how->place == PLACE_SELF_ATTN ? s_l : NULL;
+            ops->add_rmsnorm_forward(h_mid, s->x, keep ? keep->rstd_mid : NULL, h_in, s->y, behind, w->post_norm, eps, T, c->C);
+            if (s_l && how->place == PLACE_POST_NORM) ops->act_add_row(s->x, s_l, T, c->C);
+        }
 
         // feed-forward
-        ops->add_rmsnorm_forward(h_mid, s->x, keep ? keep->rstd_mid : NULL, h_in, s->y, NULL, w->post_norm, c->rms_norm_eps, T, c->C);
         for (int t = 0; t < T; t += MLP_ROWS) {
             int rows = T - t < MLP_ROWS ? T - t : MLP_ROWS;
             size_t skip_x = (size_t)t * c->C * ops->act_bytes, skip_gu = (size_t)t * 2 * c->I * ops->act_bytes;
             act *x = (char *)s->x + skip_x, *gu_saved = keep ? (char *)keep->gu + skip_gu : NULL;
+            float *out = s->y + (size_t)t * c->C;
             if (ops->matmul_swiglu_forward) {
                 ops->matmul_swiglu_forward(s->a, gu_saved, s->gu, x, &w->gu, rows);
             } else {
                 ops->matmul_forward(s->gu, x, &w->gu, NULL, rows);
                 ops->swiglu_forward(s->a, gu_saved, s->gu, rows, c->I);
             }
-            ops->matmul_forward(s->y + (size_t)t * c->C, s->a, &w->down, NULL, rows);
+            ops->matmul_forward(out, s->a, &w->down, NULL, rows);
+            if (how->lora_a) ops->rank_one_add(out, s->a, how->lora_a + (size_t)l * c->I, how->lora_b + (size_t)l * c->C, rows, c->I, c->C);
         }
         h = h_mid;
         y = s->y;
-        s_below = steering ? steering + (size_t)l * c->C : NULL;
+        s_below = how->place == PLACE_MLP ? s_l : NULL;
+        if ((patched && how->skip_layer) || (how->put && how->put_layer == l)) { // the stream is wanted now
+            ops->add_rmsnorm_forward(s->h, NULL, NULL, h, y, s_below, NULL, eps, T, c->C);
+            if (patched && how->skip_layer) ops->add_rmsnorm_forward(s->h, NULL, NULL, s->h, NULL, how->vector, NULL, eps, T, c->C);
+            if (how->put && how->put_layer == l) ops->put_rows(s->h, how->put, b->pos, how->put_pos, T, c->C);
+            h = s->h;
+            y = s_below = NULL;
+        }
     }
-    ops->add_rmsnorm_forward(s->h, NULL, NULL, h, y, s_below, NULL, c->rms_norm_eps, T, c->C);
+    ops->add_rmsnorm_forward(s->h, NULL, NULL, h, y, s_below, NULL, eps, T, c->C);
 }
 
 // s->logits[n,V] for rows rows[n] of h[.,C] (rows NULL: the first n); n <= head_rows. Final norm, then the output matrix.

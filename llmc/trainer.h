@@ -160,7 +160,11 @@ bool trainer_init(Trainer *t, Error *err) {
 
     t->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);
     t->dataset_name = *o->dataset_name ? xstrdup(o->dataset_name) : dataset_stem(o->data);
-    t->run_dir = checkpoint_run_dir(o->output_dir, t->model_name, t->dataset_name, o->setup, o->seed);
+    Str setup = {0}; // runs over different layers must not meet in one folder: steering_layer_3_12
+    str_printf(&setup, "%s", o->setup);
+    for (int i = 0; i < o->layers.n; i++) str_printf(&setup, "_%d", o->layers.v[i]);
+    t->run_dir = checkpoint_run_dir(o->output_dir, t->model_name, t->dataset_name, setup.s, o->seed);
+    str_free(&setup);
     t->order = (int *)xmalloc((size_t)t->train.n * sizeof(int));
     t->order_epoch = -1;
     t->max_steps = o->max_steps > 0 ? o->max_steps : (int)ceil(o->num_train_epochs * t->train.n / o->prompts_per_step);

@@ -142,6 +142,7 @@ void test_cuda(void) {
     test_cuda_update(host_ops(ops));
     test_matmul_on(host_ops(ops));
     test_ops_on(host_ops(ops));
+    test_ops_interventions(ops);
     printf("cuda (%s): all outputs' bits %016llx\n", ops->isa, (unsigned long long)hosted_bits); // the same under every schedule: emulated.sh
 }
 

@@ -38,6 +38,10 @@ const OpTolerance op_tolerances[] = {
     {"attention_backward", 1e-5f, 1e-5f, 0, "fp32 sums over keys and queries in another order, exp(s - lse) from both"},
     {"attention out, bf16 p", BF16_ROUNDING, 1e-5f, 0x1p-8f, "cuda rounds probabilities to 8 bits: a mean of values of up to 2 moves by 2^-9 of 2"},
     {"attention_backward, bf16 p", 0, 0x1p-5f, 0, "cuda rounds probabilities and dS to 8 bits: off by 2^-9 of the sum of absolute terms, here below 16 rms"},
+    {"mix_blocks", 0, 0, 0, "a copy"},
+    {"put_rows", 0, 0, 0, "a copy"},
+    {"act_add_row", BF16_ROUNDING, 0, 0, "act"},
+    {"rank_one_add", 0, 4e-6f, 0, "a dot product of up to 896 terms in another order"},
     {"logprob", 0, 0, 0x1p-17f, "z and lse reach 35, where fp32 rounds by 2^-19: two roundings in each backend"},
     {"lse", 0, 0, 0x1p-18f, "the same, one rounding in each"},
     {"entropy", 1e-5f, 0, 0x1p-18f, "ref takes it from the rounded lse, cpu from sums of the vocabulary in fp32"},
@@ -438,6 +442,7 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
 // ----------------------------------------------------------------------------
 
 #include "dev/test/test_ops_gradient.h" // test_ops_gradient
+#include "dev/test/test_ops_intervene.h" // test_ops_intervene
 #include "dev/test/test_ops_output.h"   // test_ops_output
 
 // Every operation of one backend but its products; what it takes is the host's memory.
@@ -459,7 +464,10 @@ void test_ops(void) {
     const int n = test_cpu_backends(backends);
     test_ops_gradient(ops_ref_init(), 2e-3);
     test_ops_output_exact(ops_ref_init());
-    for (int i = 0; i < n; i++) test_ops_on(backends[i]);
+    for (int i = 0; i < n; i++) {
+        test_ops_on(backends[i]);
+        test_ops_interventions(backends[i]);
+    }
 }
 
 #endif

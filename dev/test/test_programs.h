@@ -11,6 +11,7 @@ batch sizes that must not change a bit.
 #include <sys/wait.h>
 #include "dev/test/backends.h" // test_cuda_ops
 #include "dev/test/test.h"
+#include "llmc/experiments/experiments.h" // experiments
 #include "llmc/json.h"
 #include "llmc/safetensors.h"
 
@@ -101,9 +102,9 @@ void check_same_metrics(const char *run_a, const char *run_b) {
 }
 
 void test_programs_calls(void) {
-    const char *commands[5] = {"eval", "generate", "score", "tokenize", "bench"};
+    const char *commands[6] = {"eval", "generate", "score", "tokenize", "bench", "export"};
     expect_command(0, "--learning_rate", "./train_steer --help");
-    for (int i = 0; i < 5; i++) expect_command(0, "--model", "./eval_steer %s --help", commands[i]);
+    for (int i = 0; i < 6; i++) expect_command(0, "--model", "./eval_steer %s --help", commands[i]);
     expect_command(0, "commands:", "./eval_steer --help");
     expect_command(2, "commands:", "./eval_steer");
     expect_command(2, "nosuch", "./eval_steer nosuch");
@@ -329,7 +330,13 @@ void test_programs_recipes(void) {
     run_command(&files, "find scripts/train scripts/eval -name '*.yml' | sort");
     int n = 0;
     for (char *rest = files.s, *file; (file = strsep(&rest, "\n")) != NULL && *file; n++) {
-        const char *program = strncmp(file, "scripts/eval", 12) == 0 ? "./eval_steer eval" : "./train_steer";
+        char program[64];
+        snprintf(program, sizeof program, "%s", strncmp(file, "scripts/eval", 12) == 0 ? "./eval_steer eval" : "./train_steer");
+        for (int i = 0; i < EXPERIMENTS; i++) { // a recipe for evaluation that has an experiment's name is for that
+            const char *name = strrchr(file, '/') + 1;
+            const size_t length = strlen(experiments[i].name);
+            if (strncmp(name, experiments[i].name, length) == 0 && strcmp(name + length, ".yml") == 0) snprintf(program, sizeof program, "./eval_steer experiment %s", experiments[i].name);
+        }
         expect_command(1, "nosuchmodel", "%s --config %s --model nosuchmodel --data data/tiny/test.jsonl --limit 3%s", program, file,
                        strstr(program, "eval") ? "" : " --exclude= --validation_size 0 --validation_steps 0");
     }

@@ -280,7 +280,8 @@ void test_rollout(void) {
         else test_rollout_like(backends[0], backends[i]); // cuBLASLt chooses its kernel by shape: no promise about bits
     }
     test_shared_prompts("ref", ops_ref_init());
-    test_shared_prompts("cpu", backends[0]);
+    Error err = {0, ""};
+    test_shared_prompts("cpu", ops_cpu_init(&err));
 }
 
 #endif

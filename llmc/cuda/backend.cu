@@ -11,6 +11,7 @@ Everything is queued in one stream; only download and gradient_norm wait. No ker
 block, so no bit of a kernel's result depends on the order in which the GPU runs its threads.
 */
 #include "llmc/cuda/attention_backward.cuh" // rope.cuh, attention.cuh, attention_decode.cuh
+#include "llmc/cuda/intervene.cuh"          // what experiments change in the forward pass
 #include "llmc/cuda/matmul.cuh"             // memory.cuh, rows.cuh
 #include "llmc/cuda/sample.cuh"             // output.cuh
 #include "llmc/cuda/swiglu.cuh"
@@ -75,6 +76,10 @@ extern "C" const Ops *ops_cuda_init(char *why, size_t why_size) {
     ops.to_act = cuda_to_act;
     ops.swiglu_forward = cuda_swiglu_forward;
     ops.swiglu_backward = cuda_swiglu_backward;
+    ops.mix_blocks = cuda_mix_blocks;
+    ops.act_add_row = cuda_act_add_row;
+    ops.put_rows = cuda_put_rows;
+    ops.rank_one_add = cuda_rank_one_add;
     ops.logprob_rows = cuda_logprob_rows;
     ops.dlogits_rows = cuda_dlogits_rows;
     ops.sample_rows = cuda_sample_rows;

@@ -1,0 +1,41 @@
+/*
+add_place_steering: the vector of the last layer at its usual place (P, --steering) against a vector trained behind another part of it
+(Q, --place_steering at --place), token by token; completions sampled from P.
+*/
+#ifndef LLMC_EXPERIMENTS_ADD_PLACE_STEERING_H
+#define LLMC_EXPERIMENTS_ADD_PLACE_STEERING_H
+
+#include "add_place.h"
+#include "last_layer_steering.h"
+
+bool experiment_add_place_steering(Session *s, Error *err) {
+    Benchmarks b;
+    if (!*s->options.place_steering) return fail(err, EXIT_USAGE, "place_steering is missing: the vectors trained at --place\n  -> --place_steering FILE");
+    if (!experiment_begin(s, &b, true, err)) return false;
+    const int L = s->model.config.L, C = s->model.config.C;
+    IntVec layers = {0};
+    float *usual = NULL, *placed = (float *)xmalloc((size_t)L * C * sizeof(float));
+    char *dir = NULL;
+    Intervention v;
+    Str what = {0};
+    memset(&v, 0, sizeof v);
+    v.place = place_by_name(s->options.place);
+    if (s->options.layers.n == 0) ints_push(&layers, L - 1);
+    bool ok = (layers.n || experiment_layers(&layers, s, err)) && (usual = effect_rows(s->vectors, &layers, L, C, err)) != NULL &&
+              steering_load(placed, &s->model.config, s->options.place_steering, err) && (dir = experiment_dir(s, "add_place_steering", err)) != NULL;
+    const size_t LC = (size_t)L * C;
+    Condition P = {ok ? intervention_floats(s->model.ops, usual, LC) : NULL, NULL}, Q = {ok ? intervention_floats(s->model.ops, placed, LC) : NULL, &v};
+    str_printf(&what, "\"P\": \"mlp\", \"Q\": \"%s\"", s->options.place);
+    ok = ok && effect_compare(s, &b, dir, what.s, P, P, Q, err);
+    if (P.steering) s->model.ops->release((void *)P.steering);
+    if (Q.steering) s->model.ops->release((void *)Q.steering);
+    free(usual);
+    free(placed);
+    free(dir);
+    str_free(&what);
+    ints_free(&layers);
+    benchmarks_free(&b);
+    return ok;
+}
+
+#endif

@@ -1,0 +1,136 @@
+/*
+self_explain: what does the model itself say a vector means? In
+
+    What is the meaning of the word "X"?
+
+the residual stream at X is replaced, behind layer l, by a s_l / |s_l|, for each layer of --layers and each a of --magnitudes, and the answer
+is decoded greedily. Beside it: the cosine of s_l with the state behind the last layer at the end of the prompt, and the entropy of the next
+token. "residual_norm" is how long the replaced state was.
+
+    results/experiments/self_explain/<Model>/<dataset>/self_explain.json
+*/
+#ifndef LLMC_EXPERIMENTS_SELF_EXPLAIN_H
+#define LLMC_EXPERIMENTS_SELF_EXPLAIN_H
+
+#include "last_layer_steering.h" // effect_rows
+#include "lens.h"
+#include "teacher.h"
+#include "variants.h"
+
+#define SELF_EXPLAIN_PROBLEM "What is the meaning of the word \"X\"?"
+
+// *prompt = the question as ids, *at = the position of the token that holds its X.
+bool self_explain_prompt(IntVec *prompt, int *at, Session *s, Error *err) {
+    Str text = {0}, piece = {0};
+    bool ok = chat_format(&text, s->options.prompt_template, s->options.system, SELF_EXPLAIN_PROBLEM, err) && tokenizer_encode(s->tokenizer, prompt, text.s, text.n, err);
+    const char *question = ok ? strstr(text.s, SELF_EXPLAIN_PROBLEM) : NULL;
+    size_t wanted = question ? (size_t)(strstr(question, "\"X\"") + 1 - text.s) : 0;
+    *at = -1;
+    for (int i = 0; ok && i < prompt->n && *at < 0; i++) {
+        tokenizer_decode(s->tokenizer, &piece, prompt->v + i, 1, false);
+        if (piece.n > wanted) *at = i;
+    }
+    if (ok && *at < 0) ok = fail(err, EXIT_RUN, "the question's X is in no token of its prompt\n  -> choose another prompt_template");
+    str_free(&text);
+    str_free(&piece);
+    return ok;
+}
+
+// One (l, a): an object appended to out.
+bool self_explain_one(Session *s, Teacher *t, Rollout *r, const IntVec *prompt, int at, int layer, double alpha, double residual_norm, Str *out, Error *err) {
+    Qwen2 *m = &s->model;
+    const int C = m->config.C, V = m->config.V;
+    const float *v = s->vectors + (size_t)layer * C;
+    const double size = lens_norm(v, (size_t)C);
+    float *put = (float *)xmalloc((size_t)C * sizeof(float)), *state = (float *)xmalloc((size_t)C * sizeof(float)), *logits = (float *)xmalloc((size_t)V * sizeof(float));
+    double *p = (double *)xmalloc((size_t)V * sizeof(double));
+    for (int c = 0; c < C; c++) put[c] = (float)(alpha * v[c] / size);
+    Intervention how;
+    memset(&how, 0, sizeof how);
+    how.put = intervention_floats(m->ops, put, (size_t)C);
+    how.put_layer = layer;
+    how.put_pos = at;
+    Condition changed = {NULL, &how};
+
+    const int last = teacher_run(t, m, prompt, NULL, changed) - 1;
+    qwen2_head_forward(m, &t->scratch, t->scratch.h + (size_t)last * C, NULL, 1);
+    m->ops->download(state, t->scratch.h + (size_t)last * C, (size_t)C * sizeof(float));
+    m->ops->download(logits, t->scratch.logits, (size_t)V * sizeof(float));
+    const double entropy = distribution(p, logits, V);
+
+    Completion c;
+    RolloutPrompt asked = {prompt->v, prompt->n, 0, &c};
+    Sampling greedy = {0, 1, 0, s->options.max_completion_length, false, 0, 0};
+    m->intervention = &how;
+    bool ok = rollout(r, m, NULL, &asked, 1, 1, &greedy, NULL, NULL, err);
+    m->intervention = NULL;
+    Str text = {0};
+    if (ok) {
+        tokenizer_decode(s->tokenizer, &text, c.ids, c.n, true);
+        str_printf(out, "{\"layer\": %d, \"alpha\": %.6g, \"residual_norm\": %.6g, \"cosine\": ", layer, alpha, residual_norm);
+        lens_json_number(out, alpha < 0 ? -lens_cosine(v, state, (size_t)C) : lens_cosine(v, state, (size_t)C));
+        str_printf(out, ", \"entropy\": %.6g, \"text\": ", entropy);
+        json_add_string(out, text.s ? text.s : "", text.n);
+        str_printf(out, "}");
+        completion_free(&c);
+    }
+    intervention_free(&how, m->ops);
+    str_free(&text);
+    free(put);
+    free(state);
+    free(logits);
+    free(p);
+    return ok;
+}
+
+bool experiment_self_explain(Session *s, Error *err) {
+    double *alphas = NULL;
+    int n_alphas, at;
+    IntVec prompt = {0}, layers = {0};
+    if (!experiment_numbers(&alphas, &n_alphas, s->options.magnitudes, "magnitudes", err) || !session_tokenizer(s, err) || !self_explain_prompt(&prompt, &at, s, err) ||
+        !session_model(s, prompt.n + s->options.max_completion_length, err) || !experiment_needs_vectors(s, err) || !experiment_layers(&layers, s, err)) return false;
+    install_signal_handlers();
+    Qwen2 *m = &s->model;
+    const int C = m->config.C;
+    char *dir = experiment_dir(s, "self_explain", err);
+    bool ok = dir != NULL;
+    Teacher t;
+    Rollout r;
+    Str out = {0};
+    float *residual = (float *)xmalloc((size_t)prompt.n * C * sizeof(float));
+    teacher_alloc(&t, m, prompt.n, NULL, true);
+    rollout_alloc(&r, m, 1, 0, prompt.n, s->options.max_completion_length);
+    str_printf(&out, "{\"question\": ");
+    json_add_string(&out, SELF_EXPLAIN_PROBLEM, strlen(SELF_EXPLAIN_PROBLEM));
+    str_printf(&out, ", \"position\": %d, \"answers\": [\n", at);
+    for (int i = 0; i < layers.n && ok; i++) {
+        const int l = layers.v[i];
+        Condition base = {NULL, NULL};
+        IntVec only = {&layers.v[i], 1, 1};
+        float *row = effect_rows(s->vectors, &only, m->config.L, C, err); // an error if it is zero
+        ok = row != NULL;
+        free(row);
+        teacher_residual(residual, &t, m, l, teacher_run(&t, m, &prompt, NULL, base));
+        const double before = lens_norm(residual + (size_t)at * C, (size_t)C);
+        for (int k = 0; k < n_alphas && ok; k++) {
+            ok = !stop_requested || fail(err, EXIT_RUN, "stopped at layer %d", l);
+            str_printf(&out, "%s  ", i || k ? ",\n" : "");
+            ok = ok && self_explain_one(s, &t, &r, &prompt, at, l, alphas[k], before, &out, err);
+        }
+        if (ok && !s->options.json) printf("layer %2d: %d answers (the residual stream at X is %.3g long)\n", l, n_alphas, before);
+    }
+    str_printf(&out, "\n]}\n");
+    ok = ok && experiment_write(dir, "self_explain.json", &out, err);
+    if (ok && !s->options.json) printf("saved %s\n", dir);
+    teacher_free(&t, m);
+    rollout_free(&r, m);
+    free(residual);
+    free(alphas);
+    free(dir);
+    str_free(&out);
+    ints_free(&prompt);
+    ints_free(&layers);
+    return ok;
+}
+
+#endif

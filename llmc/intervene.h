@@ -1,0 +1,107 @@
+/*
+Interventions: everything the experiments change inside the forward pass, as data. The one forward pass of qwen2.h reads
+them (Qwen2.intervention, NULL in training); no experiment has a forward pass of its own.
+
+The simplest interventions need no entry here: other vectors are another `steering` array [L,C] (base: NULL; a magnitude:
+the array times f; a pair: two rows of it; an exchange: another file). The others:
+
+1. `place`: where in its layer the vector of `steering` is added. `mlp` is where vectors are trained: behind the feed-forward.
+2. A patched layer: one vector reaches some parts of one layer only. The vector is added to the input of `layer`, which runs
+   twice as far as needed: `plain` without the vector, `steered` with it. Of each query, key and value head the attention sees
+   either form (before RoPE), and the output of each head is taken from that attention or from the wholly plain one. The
+   residual stream keeps the vector, the feed-forward reads it (Skip-Layer: neither; it is added behind the layer). `path`
+   hands the patched attention to the residual stream or to the feed-forward alone; the other gets the steered one.
+3. `put`: the residual stream after layer `put_layer` is replaced at one position.
+4. A rank-one LoRA on every down_proj: y <- y + (a . x) b, with x the input of down_proj and its row of lora_a, lora_b.
+
+A patched layer keeps the keys and values of its plain and of its wholly steered attention in two more layers of the cache,
+L and L + 1, so an intervention must be in place before the cache and the scratch memory are made. The backward pass knows none of this.
+*/
+#ifndef LLMC_INTERVENE_H
+#define LLMC_INTERVENE_H
+
+#include <string.h> // memset, strcmp
+#include "ops.h"    // Ops
+
+typedef enum { PLACE_MLP, PLACE_SELF_ATTN, PLACE_POST_NORM, PLACE_INPUT_NORM } Place;
+typedef enum { PATH_BOTH, PATH_RESIDUAL, PATH_MLP } PatchPath;
+
+// Zero-initialised it changes nothing. The pointers are the backend's memory; intervention_free gives them back.
+typedef struct Intervention {
+    Place place;
+    // a patched layer
+    float *vector;              // [C]; NULL: no layer is patched
+    int layer;
+    unsigned char *plain_qkv;   // [NH + 2 NKV] 1: the attention sees this query, key or value head without the vector
+    unsigned char *plain_heads; // [NH] 1: this head's output is that of the plain attention
+    bool skip_layer;            // residual and feed-forward are plain, the vector is added behind the layer
+    PatchPath path;
+    // one position replaced
+    float *put;                 // [C]; NULL: none
+    int put_layer, put_pos;
+    // LoRA of rank one
+    float *lora_a, *lora_b;     // [L,I], [L,C]; NULL: none
+} Intervention;
+
+// n floats of the host in the backend's memory; release with ops->release.
+float *intervention_floats(const Ops *ops, const float *from, size_t n) {
+    float *x = (float *)ops->alloc(n * sizeof(float));
+    ops->upload(x, from, n * sizeof(float));
+    return x;
+}
+
+void intervention_free(Intervention *v, const Ops *ops) {
+    void *all[] = {v->vector, v->plain_qkv, v->plain_heads, v->put, v->lora_a, v->lora_b};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) if (all[i]) ops->release(all[i]);
+    memset(v, 0, sizeof *v);
+}
+
+// ----------------------------------------------------------------------------
+// a patched layer by the name of its variant
+
+/*
+    no_patch      steered throughout              base          no vector at all
+    skip_attn     the attention is plain          skip_layer    attention and feed-forward are plain
+    skip_head_N   only head N's output is plain   steer_head_N  only head N's output is steered
+    skip_q_N, skip_k_N, skip_v_N, skip_kv_N       only these heads of q, k, v are plain (k and v: by key/value head)
+    steer_q_N, ...                                only these are steered
+    skip_all_v, steer_all_v                       all value heads at once
+*/
+
+// How many heads the variant `name` counts (its _N runs from 0); 0 if it has no N, -1 if there is no such variant.
+int variant_heads(const char *name, int NH, int NKV) {
+    const struct { const char *name; int heads; } all[] = {
+        {"no_patch", 0}, {"base", 0}, {"skip_attn", 0}, {"skip_layer", 0}, {"skip_all_v", 0}, {"steer_all_v", 0}, {"skip_head", NH}, {"steer_head", NH},
+        {"skip_q", NH}, {"steer_q", NH}, {"skip_k", NKV}, {"steer_k", NKV}, {"skip_v", NKV}, {"steer_v", NKV}, {"skip_kv", NKV}, {"steer_kv", NKV}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) if (strcmp(all[i].name, name) == 0) return all[i].heads;
+    return -1;
+}
+
+// *v = the variant of that name, without _N, and head N; vector[C] (on the host) enters layer `layer`. The name is a known one. Free with intervention_free.
+void intervention_patch(Intervention *v, const Ops *ops, const char *name, int head, const float *vector, int layer, PatchPath path, int NH, int NKV, int C) {
+    memset(v, 0, sizeof *v);
+    if (strcmp(name, "base") == 0) return;
+    unsigned char chosen_qkv[4096] = {0}, chosen_heads[1024] = {0}; // what is plain
+    const char *what = strchr(name, '_') + 1; // behind skip_, steer_, no_
+    const bool only_these_steered = strncmp(name, "steer", 5) == 0;
+    if (strcmp(what, "head") == 0) chosen_heads[head] = 1;
+    if (strcmp(what, "attn") == 0 || strcmp(what, "layer") == 0) memset(chosen_heads, 1, (size_t)NH);
+    if (strcmp(what, "q") == 0) chosen_qkv[head] = 1;
+    if (strcmp(what, "k") == 0 || strcmp(what, "kv") == 0) chosen_qkv[NH + head] = 1;
+    if (strcmp(what, "v") == 0 || strcmp(what, "kv") == 0) chosen_qkv[NH + NKV + head] = 1;
+    if (strcmp(what, "all_v") == 0) memset(chosen_qkv + NH + NKV, 1, (size_t)NKV);
+    if (only_these_steered) { // what is plain is all the others, of what this variant is about
+        unsigned char *of = strcmp(what, "head") == 0 ? chosen_heads : chosen_qkv;
+        for (int i = 0; i < (of == chosen_heads ? NH : NH + 2 * NKV); i++) of[i] = !of[i];
+    }
+    v->plain_qkv = (unsigned char *)ops->alloc((size_t)(NH + 2 * NKV));
+    v->plain_heads = (unsigned char *)ops->alloc((size_t)NH);
+    ops->upload(v->plain_qkv, chosen_qkv, (size_t)(NH + 2 * NKV));
+    ops->upload(v->plain_heads, chosen_heads, (size_t)NH);
+    v->vector = intervention_floats(ops, vector, (size_t)C);
+    v->layer = layer;
+    v->skip_layer = strcmp(what, "layer") == 0;
+    v->path = v->skip_layer ? PATH_BOTH : path; // there the wholly steered attention has nothing to go to
+}
+
+#endif

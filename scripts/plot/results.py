@@ -1,0 +1,118 @@
+"""Reading results/: evaluations, variants of experiments, vectors. Needs nothing but Python. Not a script."""
+import json
+import struct
+import sys
+from array import array
+from pathlib import Path
+
+
+def fail(text, advice=""):
+    sys.exit(f"error: {text}" + (f"\n  -> {advice}" if advice else ""))
+
+
+def load_json(path):
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        fail(f"cannot read {path}: {error.strerror}")
+    except ValueError as error:
+        fail(f"{path}: not JSON: {error}")
+
+
+def load_lines(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [json.loads(line) for line in file if line.strip()]
+    except OSError as error:
+        fail(f"cannot read {path}: {error.strerror}")
+    except ValueError as error:
+        fail(f"{path}: not JSON lines: {error}")
+
+
+def evaluation(folder):
+    """{seed: {benchmark: metrics}} of the eval_seed-* folders anywhere below a folder."""
+    seeds = {}
+    for path in sorted(Path(folder).rglob("eval_seed-*/metrics.json")):
+        seed = int(path.parent.name.rpartition("-")[2])
+        if seed in seeds:
+            fail(f"{folder} holds seed {seed} twice", "name a folder with the results of one decoding (temp_..._top_p_...)")
+        seeds[seed] = {row["benchmark"]: row for row in load_json(path)}
+    return seeds
+
+
+def accuracy(seeds, benchmark=None):
+    """(mean, low, high) in percent: mean over benchmarks (or of one) and seeds; +- one population std over seeds, or, where there is
+    one seed and one benchmark, its 95 % interval. None without results."""
+    values = []
+    for metrics in seeds.values():
+        rows = [row for name, row in metrics.items() if benchmark in (None, name)]
+        if rows:
+            values.append(sum(row["accuracy"] for row in rows) / len(rows))
+    if not values:
+        return None
+    mean = sum(values) / len(values)
+    if len(values) > 1:
+        std = (sum((v - mean) ** 2 for v in values) / len(values)) ** 0.5
+        return mean, mean - std, mean + std
+    rows = [row for metrics in seeds.values() for name, row in metrics.items() if benchmark in (None, name)]
+    return (mean, rows[0]["ci_low"], rows[0]["ci_high"]) if len(rows) == 1 else (mean, mean, mean)
+
+
+def spread(seeds):
+    """What the error bars of `accuracy` are, for captions."""
+    return f"± std over {len(seeds)} evaluation seeds" if len(seeds) > 1 else "95 % interval"
+
+
+def problems(seeds):
+    """"100 problems" of the first seed, for captions."""
+    rows = list(next(iter(seeds.values())).values()) if seeds else []
+    return " + ".join(f"{row['n']}" + (f"×{row['num_generations']}" if row["num_generations"] > 1 else "") for row in rows) + " problems"
+
+
+def variants(folder):
+    """[(variant.json, {seed: metrics})] of an experiment's folder, those with results."""
+    found = [(load_json(path), evaluation(path.parent)) for path in sorted(Path(folder).glob("*/variant.json"))]
+    found = [(variant, seeds) for variant, seeds in found if seeds]
+    if not found:
+        fail(f"{folder} holds no answered variant (*/variant.json)", "run the experiment first: ./eval_steer experiment NAME --config FILE.yml")
+    return found
+
+
+def load_vectors(path):
+    """Rows of the tensor `steering` of a safetensors file (fp32, as steer.c writes it)."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        fail(f"cannot read {path}: {error.strerror}")
+    try:
+        size = struct.unpack("<Q", data[:8])[0]
+        entry = json.loads(data[8:8 + size])["steering"]
+        if entry["dtype"] != "F32":
+            fail(f"{path}: tensor steering is {entry['dtype']}, expected F32")
+        rows, columns = entry["shape"]
+        values = array("f", data[8 + size + entry["data_offsets"][0]:8 + size + entry["data_offsets"][1]])
+    except (struct.error, ValueError, KeyError) as error:
+        fail(f"{path} is no safetensors file with a tensor steering: {error!r}")
+    return [values[i * columns:(i + 1) * columns] for i in range(rows)]
+
+
+def cosine(a, b):
+    """NaN where one is zero."""
+    size = (sum(x * x for x in a) * sum(x * x for x in b)) ** 0.5
+    return sum(x * y for x, y in zip(a, b)) / size if size > 0 else float("nan")
+
+
+def visible(token):
+    """A token's text with blanks and line breaks to be seen."""
+    return token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥").replace("\ufffd", "?") or "(empty)"
+
+
+def token_line(tokens, width):
+    """"token +0.12   token +0.11 ...": as many of the tokens as fit into `width` characters."""
+    line = ""
+    for t in tokens:
+        more = f"{visible(t['token'])} {t['cosine']:+.2f}"
+        if line and len(line) + 3 + len(more) > width:
+            break
+        line += ("   " if line else "") + more
+    return line
