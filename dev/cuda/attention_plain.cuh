@@ -29,7 +29,7 @@ __device__ int plain_segment(const PlainAttention &a, int row) {
 
 // Where the key and the value of a position lie.
 __device__ size_t plain_key_at(const PlainAttention &a, const Segment &g, int position, int kv_head) {
-    return kv_page_at(a.layer, g.pages[position / KV_PAGE], kv_head, a.n_pages, a.NKV, a.HD) + (size_t)(position % KV_PAGE) * a.HD;
+    return kv_page_at(a.layer, g.pages[position / KV_PAGE], kv_head, a.n_pages, a.NKV, a.HD) + position % KV_PAGE * a.HD;
 }
 
 __device__ float plain_dot(const bf16 *x, const bf16 *y, int n) {
@@ -55,7 +55,8 @@ __global__ void plain_attention_forward_kernel(bf16 *out, float *lse, const bf16
         const Segment g = a.segments[s];
         float max = -INFINITY, sum = 0;
         int keys = g.pos0 + row - g.row0 + 1;
-        for (int j = 0; j < keys; j++) max = fmaxf(max, plain_dot(q + at * a.HD, a.k + plain_key_at(a, g, j, kv_head), a.HD) * scale);
+        for (int j = 0; j < keys; j++)
+            max = fmaxf(max, plain_dot(q + at * a.HD, a.k + plain_key_at(a, g, j, kv_head), a.HD) * scale);
         for (int d = 0; d < a.HD; d++) sum_v[d] = 0;
         for (int j = 0; j < keys; j++) {
             size_t key = plain_key_at(a, g, j, kv_head);
@@ -87,8 +88,8 @@ __global__ void plain_attention_dq_kernel(float *dq, const float *dout, const bf
 }
 
 // dk, dv: one thread per row and key/value head, which looks for all queries that see its key.
-__global__ void plain_attention_dkv_kernel(float *dk, float *dv, const float *dout, const bf16 *out, const float *lse, const bf16 *q,
-                                           PlainAttention a, int T) {
+__global__ void plain_attention_dkv_kernel(float *dk, float *dv, const float *dout, const bf16 *out, const float *lse,
+                                           const bf16 *q, PlainAttention a, int T) {
     size_t key_at = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (key_at >= (size_t)T * a.NKV) return;
     int key_row = (int)(key_at / a.NKV), kv_head = (int)(key_at % a.NKV), G = a.NH / a.NKV, own = plain_segment(a, key_row);
@@ -114,8 +115,8 @@ __global__ void plain_attention_dkv_kernel(float *dk, float *dv, const float *do
     }
 }
 
-void plain_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments,
-                             int NH) {
+void plain_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments,
+                             int n_segments, int NH) {
     PlainAttention a = {(const bf16 *)kv->k, (const bf16 *)kv->v, segments, n_segments, kv->n_pages, NH, kv->NKV, kv->HD, layer};
     LAUNCH(plain_attention_forward_kernel, 256, PLAIN_THREADS, 0, cuda_stream)((bf16 *)out, lse, (const bf16 *)q, a);
     CUDA_CHECK(cudaGetLastError());
@@ -126,7 +127,8 @@ void plain_attention_backward(float *dq, float *dk, float *dv, const float *dout
     PlainAttention a = {(const bf16 *)kv->k, (const bf16 *)kv->v, segments, n_segments, kv->n_pages, NH, kv->NKV, kv->HD, layer};
     unsigned queries = (unsigned)(((size_t)T * NH + PLAIN_THREADS - 1) / PLAIN_THREADS);
     unsigned keys = (unsigned)(((size_t)T * kv->NKV + PLAIN_THREADS - 1) / PLAIN_THREADS);
-    LAUNCH(plain_attention_dq_kernel, queries, PLAIN_THREADS, 0, cuda_stream)(dq, dout, (const bf16 *)out, lse, (const bf16 *)q, a, T);
+    LAUNCH(plain_attention_dq_kernel, queries, PLAIN_THREADS, 0, cuda_stream)
+    (dq, dout, (const bf16 *)out, lse, (const bf16 *)q, a, T);
     CUDA_CHECK(cudaGetLastError());
     LAUNCH(plain_attention_dkv_kernel, keys, PLAIN_THREADS, 0, cuda_stream)
     (dk, dv, dout, (const bf16 *)out, lse, (const bf16 *)q, a, T);

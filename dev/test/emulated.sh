@@ -7,14 +7,16 @@ cd "$(dirname "$0")/../.." || exit
 export OMP_WAIT_POLICY=passive
 passed=0 failed=0 bits=''
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+checked=$(mktemp)
+trap 'rm -f "$log" "$checked"' EXIT
 
 # run WHAT COMMAND...: counts what it printed last; a command that did not end well is a failure more.
 run() {
     echo "== $1"
     shift
     local rc=0 line
-    "$@" 2>&1 | tee "$log" || rc=$?
+    "$@" > "$log" 2>&1 || rc=$?
+    cat "$log"
     line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
     read -r p _ f _ <<< "${line:-0 passed, 0 failed}"
     passed=$((passed + p)) failed=$((failed + f))
@@ -25,7 +27,8 @@ run() {
 }
 
 run 'the emulator: planted bugs are named, clean kernels are not' dev/cuda_on_cpu/test/run.sh
-run 'every operation, all accesses checked' build/test_checked cuda
+build/test_checked cuda > "$checked" 2>&1 & # takes one core as long as the three schedules take another
+pid=$!
 for schedule in forward reverse random:1; do
     export CUDA_ON_CPU_SCHEDULE=$schedule CUDA_ON_CPU_LAZY=1
     run "every operation, schedule $schedule, work done only when waited for" ./test_steer cuda
@@ -38,6 +41,8 @@ else
     echo "FAILED: the outputs depend on the schedule:$bits"
     failed=$((failed + 1))
 fi
+ended() { wait "$pid"; local rc=$?; cat "$checked"; return $rc; }
+run 'every operation, all accesses checked' ended
 run 'the model, sampling, the programs' ./test_steer model rollout programs
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -452,8 +452,11 @@ void test_ops_on(const Ops *ops) {
     static const int heads[][3] = {{14, 2, 64}, {3, 1, 16}, {2, 2, 128}, {1, 1, 2}, {5, 1, 24}, {2, 1, 256}};
     static const int prompts[] = {0, 1, 15, 16, 17, 130};
     for (int t = 0; t < 3; t++) for (int c = 0; c < 3; c++) test_ops_rows(ops, ref, rows[t], columns[c]);
-    for (int h = 0; h < 6; h++) for (int p = 0; p < 6; p++)
+    for (int h = 0; h < 6; h++) for (int p = 0; p < 6; p++) {
+        const bool kept = h == 1 || prompts[p] == 17 || (h == 2 && prompts[p] == 130); // of all shapes, those that the emulator has time for
+        if (strstr(ops->isa, "emulated") && !kept) continue;
         test_ops_attention(ops, ref, heads[h][0], heads[h][1], heads[h][2], prompts[p]);
+    }
     test_ops_gradient(ops, 3e-2);
     test_ops_output_exact(ops);
     test_ops_output(ops, ref);

@@ -42,8 +42,8 @@ template <int HDP> struct AttentionShape {
     static constexpr int COLUMNS = HDP <= 128 ? HDP : 64, PARTS = HDP / COLUMNS; // a block's accumulators have room for so many
     static constexpr int TILES = COLUMNS / 16;
     static constexpr int BLOCKS = HDP <= 64 ? 3 : HDP <= 128 ? 2 : 1; // that registers should leave room for
-    static constexpr int STRIDE = HDP + 8;                         // bf16 between two rows: 16 bytes more, so that rows lie in other banks
-    static constexpr size_t ROW = STRIDE * sizeof(bf16);           // bytes
+    static constexpr int STRIDE = HDP + 8; // bf16 between two rows: 16 bytes more, so that rows lie in other banks
+    static constexpr size_t ROW = STRIDE * sizeof(bf16); // bytes
     static constexpr size_t SCORE_BYTES = 16 * ATTENTION_SCORES * sizeof(float); // of one warp
 };
 
@@ -61,18 +61,23 @@ __device__ __forceinline__ void load_piece(bf16 *to, const bf16 *row, int piece,
     }
 }
 
+// Where a key and its value lie in the cache.
+__device__ __forceinline__ size_t key_at(const Attention &a, const int *pages, int position, int kv_head) {
+    int page = __ldg(pages + position / KV_PAGE);
+    return kv_page_at(a.layer, page, kv_head, a.n_pages, a.NKV, a.HD) + position % KV_PAGE * a.HD;
+}
+
 // Keys (or values) first ... first+ROWS-1 of a segment from `cache` to to[ROWS][STRIDE], zeros from position `end` on.
 // By thread `thread` of n_threads.
 template <int HDP, int ROWS>
-__device__ __forceinline__ void load_keys(bf16 *to, const bf16 *cache, const Attention &a, const int *pages, int kv_head, int first,
-                                          int end, int thread, int n_threads) {
+__device__ __forceinline__ void load_keys(bf16 *to, const bf16 *cache, const Attention &a, const int *pages, int kv_head,
+                                          int first, int end, int thread, int n_threads) {
     constexpr int PIECES = HDP / 8;
     #pragma unroll 2
     for (int i = thread; i < ROWS * PIECES; i += n_threads) {
         int key = i / PIECES, position = first + key;
         bool valid = position < end;
-        const bf16 *from = cache;
-        if (valid) from += kv_page_at(a.layer, __ldg(pages + position / KV_PAGE), kv_head, a.n_pages, a.NKV, a.HD) + position % KV_PAGE * a.HD;
+        const bf16 *from = valid ? cache + key_at(a, pages, position, kv_head) : cache;
         load_piece(to + key * AttentionShape<HDP>::STRIDE, from, i % PIECES, a.HD, valid);
     }
 }
@@ -85,7 +90,8 @@ __device__ __forceinline__ size_t vector_at(const Attention &a, int kv_head, int
 
 // Query vectors first ... first+ROWS-1 of from[rows, NH][stride] to to[ROWS][STRIDE], zeros from vector `end` on.
 template <int HDP, int ROWS>
-__device__ __forceinline__ void load_vectors(bf16 *to, const bf16 *from, int stride, const Attention &a, int kv_head, int first, int end) {
+__device__ __forceinline__ void load_vectors(bf16 *to, const bf16 *from, int stride, const Attention &a, int kv_head, int first,
+                                             int end) {
     constexpr int PIECES = HDP / 8;
     for (int i = (int)threadIdx.x; i < ROWS * PIECES; i += AttentionShape<HDP>::THREADS) {
         int vector = first + i / PIECES;
@@ -116,7 +122,7 @@ template <int HDP> __device__ __forceinline__ bool is_decoded(const Segment &g, 
 template <int HDP> __device__ __forceinline__ void chunk_scores(float *s, const bf16 *q, const bf16 *keys) {
     constexpr int STRIDE = AttentionShape<HDP>::STRIDE;
     Tile sum[4];
-    for (int j = 0; j < 4; j++) nvcuda::wmma::fill_fragment(sum[j], 0.0f);
+    for (int j = 0; j < 4; j++) wmma::fill_fragment(sum[j], 0.0f);
     #pragma unroll 2
     for (int d = 0; d < HDP; d += 16) {
         TileA x;
@@ -125,11 +131,11 @@ template <int HDP> __device__ __forceinline__ void chunk_scores(float *s, const 
         for (int j = 0; j < 4; j++) {
             TileBT y;
             load_tile(y, keys + 16 * j * STRIDE + d, STRIDE);
-            nvcuda::wmma::mma_sync(sum[j], x, y, sum[j]);
+            wmma::mma_sync(sum[j], x, y, sum[j]);
         }
     }
     #pragma unroll
-    for (int j = 0; j < 4; j++) nvcuda::wmma::store_matrix_sync(s + 16 * j, sum[j], ATTENTION_SCORES, nvcuda::wmma::mem_row_major);
+    for (int j = 0; j < 4; j++) wmma::store_matrix_sync(s + 16 * j, sum[j], ATTENTION_SCORES, wmma::mem_row_major);
 }
 
 // Turns a row of scores into bf16 probabilities [64], in its place: p_j = 2^(s_j scale - top), 0 from key `visible` on. Both
@@ -166,12 +172,12 @@ __device__ __forceinline__ void chunk_probabilities(float *row, int visible, flo
 // 16 columns of probabilities[16][64] values[64][STRIDE]
 template <int HDP> __device__ __forceinline__ Tile chunk_value(const TileA *p, const bf16 *values) {
     Tile sum;
-    nvcuda::wmma::fill_fragment(sum, 0.0f);
+    wmma::fill_fragment(sum, 0.0f);
     #pragma unroll
     for (int j = 0; j < 4; j++) {
         TileB y;
         load_tile(y, values + 16 * j * AttentionShape<HDP>::STRIDE, AttentionShape<HDP>::STRIDE);
-        nvcuda::wmma::mma_sync(sum, p[j], y, sum);
+        wmma::mma_sync(sum, p[j], y, sum);
     }
     return sum;
 }
@@ -185,7 +191,9 @@ __device__ __forceinline__ void fold_factors(float *m, float *l, float *keep, fl
     *m = together;
 }
 
-__device__ __forceinline__ float fold(float O, float value, float keep, float add) { return __fmaf_rn(value, add, __fmul_rn(O, keep)); }
+__device__ __forceinline__ float fold(float O, float value, float keep, float add) {
+    return __fmaf_rn(value, add, __fmul_rn(O, keep));
+}
 
 // + 0 turns -0 into 0, the one trace that keys of probability 0 could leave
 __device__ __forceinline__ float fold_finish(float O, float one_by_l) { return __fadd_rn(__fmul_rn(O, one_by_l), 0.0f); }
@@ -197,13 +205,13 @@ __device__ __forceinline__ float fold_lse(float m, float l) { return __fmaf_rn(m
 // out[at] = O / l for the 16 vectors of a warp, `at` being the lane's; none where not `mine`. O has the columns from column0 on.
 // stage[16][STRIDE] is this warp's.
 template <int HDP>
-__device__ __forceinline__ void write_output(bf16 *out, float *lse, const Tile *O, float *stage, float m, float l, bool mine, size_t at,
-                                             int column0, int HD) {
+__device__ __forceinline__ void write_output(bf16 *out, float *lse, const Tile *O, float *stage, float m, float l, bool mine,
+                                             size_t at, int column0, int HD) {
     constexpr int STRIDE = AttentionShape<HDP>::STRIDE;
     int row = threadIdx.x % 32 / 2, half = threadIdx.x % 2;
     #pragma unroll
     for (int d = 0; d < AttentionShape<HDP>::TILES; d++)
-        nvcuda::wmma::store_matrix_sync(stage + 16 * d, O[d], STRIDE, nvcuda::wmma::mem_row_major);
+        wmma::store_matrix_sync(stage + 16 * d, O[d], STRIDE, wmma::mem_row_major);
     __syncwarp();
     if (!mine) return;
     float one_by_l = __fdiv_rn(1.0f, l);
@@ -222,8 +230,8 @@ template <int HDP> constexpr size_t attention_forward_bytes() {
     return (S::VECTORS + 2 * ATTENTION_CHUNK) * S::ROW + S::WARPS * S::SCORE_BYTES;
 }
 
-// Blocks take (tile of query vectors, key/value head, part of the columns) in turns. While scores of a chunk are computed its values are on their
-// way, and the next keys while its values are added.
+// Blocks take (tile of query vectors, key/value head, part of the columns) in turns. While scores of a chunk are computed its
+// values are on their way, and the next keys while its values are added.
 template <int HDP>
 __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, AttentionShape<HDP>::BLOCKS)
 attention_forward_kernel(bf16 *out, float *lse, Attention a) {
@@ -231,7 +239,8 @@ attention_forward_kernel(bf16 *out, float *lse, Attention a) {
     DYN_SHARED(unsigned char, memory);
     bf16 *qs = (bf16 *)memory, *keys = qs + S::VECTORS * S::STRIDE, *values = keys + ATTENTION_CHUNK * S::STRIDE;
     int thread = (int)threadIdx.x, warp = thread / 32, lane = thread % 32, G = a.NH / a.NKV;
-    float *s = (float *)(values + ATTENTION_CHUNK * S::STRIDE) + warp * 16 * ATTENTION_SCORES, *row = s + lane / 2 * ATTENTION_SCORES;
+    float *s = (float *)(values + ATTENTION_CHUNK * S::STRIDE) + warp * 16 * ATTENTION_SCORES;
+    float *row = s + lane / 2 * ATTENTION_SCORES;
     float scale = 1.44269504f / sqrtf((float)a.HD);
     const Segment end = a.segments[a.n_segments - 1];
     int n = (end.row0 + end.T) * G, tasks = (n + S::VECTORS - 1) / S::VECTORS * a.NKV * S::PARTS;
@@ -240,7 +249,8 @@ attention_forward_kernel(bf16 *out, float *lse, Attention a) {
         int kv_head = task / S::PARTS % a.NKV, column0 = task % S::PARTS * S::COLUMNS, first_row = first / G, last_row = last / G;
         int segment0 = segment_of_row(a.segments, a.n_segments, first_row), segment1 = segment0;
         bool any = false;
-        for (; segment1 < a.n_segments && a.segments[segment1].row0 <= last_row; segment1++) any |= !is_decoded<HDP>(a.segments[segment1], G);
+        for (; segment1 < a.n_segments && a.segments[segment1].row0 <= last_row; segment1++)
+            any |= !is_decoded<HDP>(a.segments[segment1], G);
         if (!any) continue;
 
         load_vectors<HDP, S::VECTORS>(qs, a.q, a.HD, a, kv_head, first, last + 1);
@@ -249,7 +259,7 @@ attention_forward_kernel(bf16 *out, float *lse, Attention a) {
         float m = -INFINITY, l = 0;
         bool mine = false;
         Tile O[S::TILES];
-        for (int d = 0; d < S::TILES; d++) nvcuda::wmma::fill_fragment(O[d], 0.0f);
+        for (int d = 0; d < S::TILES; d++) wmma::fill_fragment(O[d], 0.0f);
 
         for (int segment = segment0; segment < segment1; segment++) {
             const Segment g = a.segments[segment];
@@ -270,7 +280,8 @@ attention_forward_kernel(bf16 *out, float *lse, Attention a) {
                 __syncthreads(); // keys (and queries) are there
                 if (visible) chunk_scores<HDP>(s, qs + 16 * warp * S::STRIDE, keys);
                 __syncthreads(); // keys are done with
-                if (next < n_keys) load_keys<HDP, ATTENTION_CHUNK>(keys, a.k, a, g.pages, kv_head, next, n_keys, thread, S::THREADS);
+                if (next < n_keys)
+                    load_keys<HDP, ATTENTION_CHUNK>(keys, a.k, a, g.pages, kv_head, next, n_keys, thread, S::THREADS);
                 copies_commit();
                 if (visible) {
                     float top, sum, keep, add;
@@ -284,11 +295,11 @@ attention_forward_kernel(bf16 *out, float *lse, Attention a) {
                 if (visible) {
                     TileA p[4];
                     Tile factor; // each row 16 times the same
-                    nvcuda::wmma::load_matrix_sync(factor, s + 40, ATTENTION_SCORES, nvcuda::wmma::mem_row_major);
+                    wmma::load_matrix_sync(factor, s + 40, ATTENTION_SCORES, wmma::mem_row_major);
                     #pragma unroll
                     for (int d = 0; d < S::TILES; d++)
                         for (int i = 0; i < factor.num_elements; i++) O[d].x[i] = __fmul_rn(O[d].x[i], factor.x[i]);
-                    nvcuda::wmma::load_matrix_sync(factor, s + 56, ATTENTION_SCORES, nvcuda::wmma::mem_row_major);
+                    wmma::load_matrix_sync(factor, s + 56, ATTENTION_SCORES, wmma::mem_row_major);
                     for (int j = 0; j < 4; j++) load_tile(p[j], (const bf16 *)s + 16 * j, 2 * ATTENTION_SCORES);
                     #pragma unroll
                     for (int d = 0; d < S::TILES; d++) {
@@ -297,7 +308,8 @@ attention_forward_kernel(bf16 *out, float *lse, Attention a) {
                     }
                 }
                 __syncthreads(); // values are done with
-                if (next < n_keys) load_keys<HDP, ATTENTION_CHUNK>(values, a.v, a, g.pages, kv_head, next, n_keys, thread, S::THREADS);
+                if (next < n_keys)
+                    load_keys<HDP, ATTENTION_CHUNK>(values, a.v, a, g.pages, kv_head, next, n_keys, thread, S::THREADS);
                 copies_commit();
             }
         }
@@ -312,29 +324,39 @@ attention_forward_kernel(bf16 *out, float *lse, Attention a) {
 // ----------------------------------------------------------------------------
 // launchers
 
+// Asks for more than the 48 KB of shared memory that a kernel has unasked.
+template <class Kernel> static void allow_shared(Kernel *kernel, size_t bytes) {
+    CUDA_CHECK(cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
+}
+
 #include "llmc/cuda/attention_decode.cuh" // attention_decode
 
 template <int HDP> void attention_forward(bf16 *out, float *lse, const Attention &a) {
     constexpr size_t bytes = attention_forward_bytes<HDP>();
-    CUDA_CHECK(cudaFuncSetAttribute((const void *)attention_forward_kernel<HDP>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
-    LAUNCH(attention_forward_kernel<HDP>, 4 * cuda_multiprocessors(), AttentionShape<HDP>::THREADS, bytes, cuda_stream)(out, lse, a);
+    allow_shared(attention_forward_kernel<HDP>, bytes);
+    LAUNCH(attention_forward_kernel<HDP>, 4 * cuda_multiprocessors(), AttentionShape<HDP>::THREADS, bytes, cuda_stream)
+    (out, lse, a);
     CUDA_CHECK(cudaGetLastError());
     if constexpr (HDP <= 128) attention_decode<HDP>(out, lse, a);
 }
 
-static void attention_check(const KVCache *kv) {
-    if (kv->HD <= ATTENTION_MAX_HD) return;
-    fprintf(stderr, "error: attention on the GPU: the model's heads have %d columns (head_dim), at most %d are supported\n"
-            "  -> use --device cpu\n", kv->HD, ATTENTION_MAX_HD);
-    exit(EXIT_FAILURE);
+// Ends the program if heads are larger than the kernels can take.
+static Attention attention_of(const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments, int NH) {
+    if (kv->HD > ATTENTION_MAX_HD) {
+        fprintf(stderr, "error: attention on the GPU: the model's heads have %d columns (head_dim), at most %d are supported\n"
+                "  -> use --device cpu\n", kv->HD, ATTENTION_MAX_HD);
+        exit(EXIT_FAILURE);
+    }
+    return {(const bf16 *)q, (const bf16 *)kv->k, (const bf16 *)kv->v, segments, n_segments, kv->n_pages, NH, kv->NKV, kv->HD,
+            layer};
 }
 
-void cuda_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments,
-                            int NH) {
+void cuda_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments,
+                            int n_segments, int NH) {
     if (n_segments == 0) return;
-    attention_check(kv);
-    Attention a = {(const bf16 *)q, (const bf16 *)kv->k, (const bf16 *)kv->v, segments, n_segments, kv->n_pages, NH, kv->NKV, kv->HD, layer};
-    auto forward = kv->HD <= 32 ? attention_forward<32> : kv->HD <= 64 ? attention_forward<64> : kv->HD <= 128 ? attention_forward<128> : attention_forward<256>;
+    Attention a = attention_of(q, kv, layer, segments, n_segments, NH);
+    auto forward = kv->HD <= 32 ? attention_forward<32> : kv->HD <= 64 ? attention_forward<64>
+                 : kv->HD <= 128 ? attention_forward<128> : attention_forward<256>;
     forward((bf16 *)out, lse, a);
 }
 

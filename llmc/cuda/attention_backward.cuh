@@ -22,7 +22,7 @@ HD bf16 of dout, then D as a float, where a head's HD floats will be.
 #include "llmc/cuda/attention.cuh" // Attention, AttentionShape, load_keys, load_vectors
 
 #define BACKWARD_PIECE_ROWS 512 // rows of queries that a block of dkv takes at least, where more are to come
-#define PLAN_THREADS 1024
+#define PLAN_THREADS 512
 #define LOG2_E 1.44269504f
 
 // Sizes on top of AttentionShape: STREAM keys or query vectors come by at a time.
@@ -77,7 +77,8 @@ __global__ void attention_prepare_kernel(float *dq, float *dk, float *dv, int *r
 
 // One block. Cuts the work of dkv into pieces of equally many rows, of BACKWARD_PIECE_ROWS or as many more as it takes for the
 // slots to suffice.
-__global__ void __launch_bounds__(PLAN_THREADS) attention_plan_kernel(BackwardScratch scratch, Attention a, int T, int tile_rows) {
+__global__ void __launch_bounds__(PLAN_THREADS, 1)
+attention_plan_kernel(BackwardScratch scratch, Attention a, int T, int tile_rows) {
     SHARED(int, sums, [32]);
     int thread = (int)threadIdx.x, warp = thread / 32, lane = thread % 32, tiles = (T + tile_rows - 1) / tile_rows;
     for (int s = warp; s < a.n_segments; s += PLAN_THREADS / 32) { // a warp looks for those that share a segment's keys
@@ -89,7 +90,8 @@ __global__ void __launch_bounds__(PLAN_THREADS) attention_plan_kernel(BackwardSc
             bool same = i < a.n_segments && a.segments[i].group == own.group;
             if (same) {
                 const Segment g = a.segments[i];
-                if (g.pos0 > 0 && g.prefix_row0 < own.row0 + own.T && g.prefix_row0 + g.pos0 > own.row0) reach = max(reach, g.row0 + g.T);
+                bool shares = g.pos0 > 0 && g.prefix_row0 < own.row0 + own.T && g.prefix_row0 + g.pos0 > own.row0;
+                if (shares) reach = max(reach, g.row0 + g.T);
             }
             more = __all_sync(~0u, same);
         }
@@ -121,7 +123,8 @@ __global__ void __launch_bounds__(PLAN_THREADS) attention_plan_kernel(BackwardSc
     for (int tile0 = 0; tile0 < tiles; tile0 += PLAN_THREADS) {
         int tile = tile0 + thread, rows = tile < tiles ? scratch.tile_reach[tile] - tile * tile_rows : 0;
         int n = (rows + piece_rows - 1) / piece_rows, new_pieces, new_slots;
-        int first_piece = pieces + block_sum_before(n, &new_pieces, sums), first_slot = slots + block_sum_before(n > 1 ? n : 0, &new_slots, sums);
+        int first_piece = pieces + block_sum_before(n, &new_pieces, sums);
+        int first_slot = slots + block_sum_before(n > 1 ? n : 0, &new_slots, sums);
         for (int i = 0; i < n; i++) { // all but the last of equally many rows
             int row0 = tile * tile_rows + i * piece_rows, row1 = min(row0 + piece_rows, tile * tile_rows + rows);
             scratch.pieces[first_piece + i] = {tile, row0, row1, i, n, first_slot + i, {0, 0}};
@@ -139,7 +142,7 @@ __global__ void __launch_bounds__(PLAN_THREADS) attention_plan_kernel(BackwardSc
 template <int HDP> __device__ __forceinline__ void stream_scores(float *s, const bf16 *x, const bf16 *y) {
     typedef BackwardShape<HDP> S;
     Tile sum[S::STREAM / 16];
-    for (int j = 0; j < S::STREAM / 16; j++) nvcuda::wmma::fill_fragment(sum[j], 0.0f);
+    for (int j = 0; j < S::STREAM / 16; j++) wmma::fill_fragment(sum[j], 0.0f);
     #pragma unroll 2
     for (int d = 0; d < HDP; d += 16) {
         TileA x_tile;
@@ -148,11 +151,11 @@ template <int HDP> __device__ __forceinline__ void stream_scores(float *s, const
         for (int j = 0; j < S::STREAM / 16; j++) {
             TileBT y_tile;
             load_tile(y_tile, y + 16 * j * S::STRIDE + d, S::STRIDE);
-            nvcuda::wmma::mma_sync(sum[j], x_tile, y_tile, sum[j]);
+            wmma::mma_sync(sum[j], x_tile, y_tile, sum[j]);
         }
     }
     #pragma unroll
-    for (int j = 0; j < S::STREAM / 16; j++) nvcuda::wmma::store_matrix_sync(s + 16 * j, sum[j], S::LD, nvcuda::wmma::mem_row_major);
+    for (int j = 0; j < S::STREAM / 16; j++) wmma::store_matrix_sync(s + 16 * j, sum[j], S::LD, wmma::mem_row_major);
 }
 
 // sum[16][COLUMNS] += p[16][STREAM] y[STREAM][STRIDE], p in bf16, 2 LD apart
@@ -166,19 +169,20 @@ template <int HDP> __device__ __forceinline__ void stream_add(Tile *sum, const f
         for (int j = 0; j < S::STREAM / 16; j++) {
             TileB y_tile;
             load_tile(y_tile, y + 16 * j * S::STRIDE + 16 * d, S::STRIDE);
-            nvcuda::wmma::mma_sync(sum[d], p_tile[j], y_tile, sum[d]);
+            wmma::mma_sync(sum[d], p_tile[j], y_tile, sum[d]);
         }
     }
 }
 
 // Columns column0 ... of to[row] = factor * sum, for the lane's row of 16 if `valid`. stage[16][STRIDE] is this warp's.
 template <int HDP>
-__device__ __forceinline__ void write_sums(float *to, const Tile *sum, float *stage, float factor, bool valid, int column0, int HD) {
+__device__ __forceinline__ void write_sums(float *to, const Tile *sum, float *stage, float factor, bool valid, int column0,
+                                           int HD) {
     typedef AttentionShape<HDP> S;
     int row = threadIdx.x % 32 / 2, half = threadIdx.x % 2;
     __syncwarp();
     #pragma unroll
-    for (int d = 0; d < S::TILES; d++) nvcuda::wmma::store_matrix_sync(stage + 16 * d, sum[d], S::STRIDE, nvcuda::wmma::mem_row_major);
+    for (int d = 0; d < S::TILES; d++) wmma::store_matrix_sync(stage + 16 * d, sum[d], S::STRIDE, wmma::mem_row_major);
     __syncwarp();
     if (!valid) return;
     for (int i = 4 * half; i < S::COLUMNS && column0 + i < HD; i += 8) {
@@ -195,7 +199,8 @@ __device__ __forceinline__ void write_sums(float *to, const Tile *sum, float *st
 // ----------------------------------------------------------------------------
 // dq
 
-// Block (tile of query vectors, key/value head). Where a block's accumulators have no room for all columns, the keys stream by twice.
+// Block (tile of query vectors, key/value head). Where a block's accumulators have no room for all columns, the keys stream by
+// several times.
 template <int HDP>
 __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, AttentionShape<HDP>::BLOCKS)
 attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_segment, int T) {
@@ -206,7 +211,8 @@ attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_seg
     float *s = (float *)(memory + S::TILE_BYTES + 2 * S::STREAM_BYTES) + warp * 2 * 16 * S::LD, *dp = s + 16 * S::LD;
     float *s_row = s + lane / 2 * S::LD, *dp_row = dp + lane / 2 * S::LD;
     float scale = 1.0f / sqrtf((float)a.HD);
-    int kv_head = (int)(blockIdx.x % a.NKV), first = (int)(blockIdx.x / a.NKV) * S::VECTORS, last = min(first + S::VECTORS, n) - 1;
+    int kv_head = (int)(blockIdx.x % a.NKV);
+    int first = (int)(blockIdx.x / a.NKV) * S::VECTORS, last = min(first + S::VECTORS, n) - 1;
     int first_row = first / G, last_row = last / G;
     load_vectors<HDP, S::VECTORS>(qs, a.q, a.HD, a, kv_head, first, last + 1);
     load_vectors<HDP, S::VECTORS>(douts, (const bf16 *)dq, 2 * a.HD, a, kv_head, first, last + 1);
@@ -221,21 +227,22 @@ attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_seg
 
     for (int part = 0; part < S::PARTS; part++) {
         Tile sum[S::TILES];
-        for (int d = 0; d < S::TILES; d++) nvcuda::wmma::fill_fragment(sum[d], 0.0f);
+        for (int d = 0; d < S::TILES; d++) wmma::fill_fragment(sum[d], 0.0f);
         for (int segment = segment0; segment < a.n_segments; segment++) {
             const Segment g = a.segments[segment];
             if (g.row0 > last_row) break;
             if (first_row >= g.row0 + g.T) continue;
-            int n_keys = g.pos0 + min(last_row, g.row0 + g.T - 1) - g.row0 + 1, sees = own == segment ? g.pos0 + row - g.row0 + 1 : 0;
+            int n_keys = g.pos0 + min(last_row, g.row0 + g.T - 1) - g.row0 + 1;
+            int sees = own == segment ? g.pos0 + row - g.row0 + 1 : 0;
             int warp_sees = g.pos0 + min(warp_last_row, g.row0 + g.T - 1) - g.row0 + 1;
             for (int key = -S::STREAM; key < n_keys; key += S::STREAM) { // computes with one buffer while the other is filled
                 int next = key + S::STREAM, buffer = next / S::STREAM % 2;
                 copies_wait<0>();
                 __syncthreads();
                 if (next < n_keys) {
-                    bf16 *keys = stream + buffer * 2 * S::STREAM * S::STRIDE;
+                    bf16 *keys = stream + buffer * 2 * S::STREAM * S::STRIDE, *values = keys + S::STREAM * S::STRIDE;
                     load_keys<HDP, S::STREAM>(keys, a.k, a, g.pages, kv_head, next, n_keys, thread, S::THREADS);
-                    load_keys<HDP, S::STREAM>(keys + S::STREAM * S::STRIDE, a.v, a, g.pages, kv_head, next, n_keys, thread, S::THREADS);
+                    load_keys<HDP, S::STREAM>(values, a.v, a, g.pages, kv_head, next, n_keys, thread, S::THREADS);
                     copies_commit();
                 }
                 if (key < 0 || key >= warp_sees) continue;
@@ -250,7 +257,8 @@ attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_seg
                     float x[4], y[4];
                     *(float4 *)x = *(const float4 *)(s_row + j);
                     *(float4 *)y = *(const float4 *)(dp_row + j);
-                    for (int k = 0; k < 4; k++) ds[i + k] = key + j + k < sees ? exp2f(x[k] * (scale * LOG2_E) - lse2) * (y[k] - D) : 0.0f;
+                    for (int k = 0; k < 4; k++)
+                        ds[i + k] = key + j + k < sees ? exp2f(x[k] * (scale * LOG2_E) - lse2) * (y[k] - D) : 0.0f;
                 }
                 __syncwarp(); // both lanes of a row have read
                 #pragma unroll
@@ -293,22 +301,23 @@ attention_dkv_kernel(float *dk, float *dv, const float *dq, const float *lse, At
         int key = i / (HDP / 8), row = piece.tile * S::VECTORS + key, segment = row < T ? scratch.row_segment[row] : -1;
         size_t from = 0;
         if (segment >= 0) {
-            int position = a.segments[segment].pos0 + row - a.segments[segment].row0;
-            from = kv_page_at(a.layer, __ldg(a.segments[segment].pages + position / KV_PAGE), kv_head, a.n_pages, a.NKV, a.HD) + position % KV_PAGE * a.HD;
+            const Segment &g = a.segments[segment];
+            from = key_at(a, g.pages, g.pos0 + row - g.row0, kv_head);
         }
         load_piece(keys + key * S::STRIDE, a.k + from, i % (HDP / 8), a.HD, segment >= 0);
         load_piece(values + key * S::STRIDE, a.v + from, i % (HDP / 8), a.HD, segment >= 0);
     }
-    int row = piece.tile * S::VECTORS + 16 * warp + lane / 2, segment = row < T ? scratch.row_segment[row] : -1; // of the lane's key
+    int row = piece.tile * S::VECTORS + 16 * warp + lane / 2; // of the lane's key
+    int segment = row < T ? scratch.row_segment[row] : -1;
     int position = segment < 0 ? INT_MAX : a.segments[segment].pos0 + row - a.segments[segment].row0;
     Tile dk_sum[S::TILES], dv_sum[S::TILES];
     for (int d = 0; d < S::TILES; d++) {
-        nvcuda::wmma::fill_fragment(dk_sum[d], 0.0f);
-        nvcuda::wmma::fill_fragment(dv_sum[d], 0.0f);
+        wmma::fill_fragment(dk_sum[d], 0.0f);
+        wmma::fill_fragment(dv_sum[d], 0.0f);
     }
 
     int first = piece.row0 * G, end = piece.row1 * G;
-    for (int vector = first - S::STREAM; vector < end; vector += S::STREAM) { // computes with one buffer while the other is filled
+    for (int vector = first - S::STREAM; vector < end; vector += S::STREAM) { // computes with one buffer, the other being filled
         int next = vector + S::STREAM, buffer = (next - first) / S::STREAM % 2;
         copies_wait<0>();
         __syncthreads();
@@ -323,7 +332,8 @@ attention_dkv_kernel(float *dk, float *dv, const float *dq, const float *lse, At
                 if (query_segment >= 0) {
                     const Segment g = a.segments[query_segment];
                     size_t at = vector_at(a, kv_head, next + thread);
-                    info = {g.pos0 + query_row - g.row0, g.pos0, g.prefix_row0, g.row0 - g.pos0, lse[at] * LOG2_E, dq[at * a.HD + a.HD / 2]};
+                    info = {g.pos0 + query_row - g.row0, g.pos0, g.prefix_row0, g.row0 - g.pos0, lse[at] * LOG2_E,
+                            dq[at * a.HD + a.HD / 2]};
                 }
                 infos[buffer][thread] = info;
             }
@@ -402,11 +412,13 @@ static BackwardScratch backward_scratch(int T, int n_segments, int tiles, size_t
         total += (bytes[i] + 255) / 256 * 256;
     }
     char *p = (char *)cuda_scratch(&scratch, total);
-    return {(int *)(p + at[0]), (int *)(p + at[1]), (int *)(p + at[2]), (int *)(p + at[3]), (Piece *)(p + at[4]), (float *)(p + at[5])};
+    return {(int *)(p + at[0]), (int *)(p + at[1]), (int *)(p + at[2]), (int *)(p + at[3]), (Piece *)(p + at[4]),
+            (float *)(p + at[5])};
 }
 
 template <int HDP>
-void attention_backward(float *dq, float *dk, float *dv, const float *dout, const bf16 *out, const float *lse, const Attention &a, int T) {
+void attention_backward(float *dq, float *dk, float *dv, const float *dout, const bf16 *out, const float *lse, const Attention &a,
+                        int T) {
     typedef BackwardShape<HDP> S;
     int tiles = (int)blocks_for((size_t)T, S::VECTORS);
     BackwardScratch scratch = backward_scratch(T, a.n_segments, tiles, (size_t)2 * a.NKV * S::VECTORS * a.HD);
@@ -415,22 +427,25 @@ void attention_backward(float *dq, float *dk, float *dv, const float *dout, cons
     CUDA_CHECK(cudaGetLastError());
     LAUNCH(attention_plan_kernel, 1, PLAN_THREADS, 0, cuda_stream)(scratch, a, T, S::VECTORS);
     CUDA_CHECK(cudaGetLastError());
-    CUDA_CHECK(cudaFuncSetAttribute((const void *)attention_dkv_kernel<HDP>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)S::BYTES));
-    LAUNCH(attention_dkv_kernel<HDP>, dim3(2 * tiles, a.NKV * S::PARTS), S::THREADS, S::BYTES, cuda_stream)(dk, dv, dq, lse, a, scratch, T);
+    allow_shared(attention_dkv_kernel<HDP>, S::BYTES);
+    LAUNCH(attention_dkv_kernel<HDP>, dim3(2 * tiles, a.NKV * S::PARTS), S::THREADS, S::BYTES, cuda_stream)
+    (dk, dv, dq, lse, a, scratch, T);
     CUDA_CHECK(cudaGetLastError());
     LAUNCH(attention_add_kernel, dim3(2 * tiles, a.NKV), 256, 0, cuda_stream)(dk, dv, a, scratch, T, S::VECTORS);
     CUDA_CHECK(cudaGetLastError());
-    CUDA_CHECK(cudaFuncSetAttribute((const void *)attention_dq_kernel<HDP>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)S::BYTES));
-    LAUNCH(attention_dq_kernel<HDP>, blocks_for((size_t)T * (a.NH / a.NKV), S::VECTORS) * a.NKV, S::THREADS, S::BYTES, cuda_stream)(dq, lse, a, scratch.row_segment, T);
+    allow_shared(attention_dq_kernel<HDP>, S::BYTES);
+    unsigned query_tiles = blocks_for((size_t)T * (a.NH / a.NKV), S::VECTORS);
+    LAUNCH(attention_dq_kernel<HDP>, query_tiles * a.NKV, S::THREADS, S::BYTES, cuda_stream)
+    (dq, lse, a, scratch.row_segment, T);
     CUDA_CHECK(cudaGetLastError());
 }
 
 void cuda_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse, const act *q,
                              const KVCache *kv, int layer, const Segment *segments, int n_segments, int T, int NH) {
     if (T == 0 || n_segments == 0) return;
-    attention_check(kv);
-    Attention a = {(const bf16 *)q, (const bf16 *)kv->k, (const bf16 *)kv->v, segments, n_segments, kv->n_pages, NH, kv->NKV, kv->HD, layer};
-    auto backward = kv->HD <= 32 ? attention_backward<32> : kv->HD <= 64 ? attention_backward<64> : kv->HD <= 128 ? attention_backward<128> : attention_backward<256>;
+    Attention a = attention_of(q, kv, layer, segments, n_segments, NH);
+    auto backward = kv->HD <= 32 ? attention_backward<32> : kv->HD <= 64 ? attention_backward<64>
+                  : kv->HD <= 128 ? attention_backward<128> : attention_backward<256>;
     backward(dq, dk, dv, dout, (const bf16 *)out, lse, a, T);
 }
 

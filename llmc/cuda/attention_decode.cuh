@@ -29,7 +29,8 @@ attention_decode_kernel(bf16 *out, float *lse, Attention a, DecodePartials parti
     SHARED(float2, stats, [S::WARPS][16]);   // top, sum of the chunks in work
     SHARED(float2, factors, [S::WARPS][16]); // what O and they are multiplied by
     SHARED(float, one_by_l, [16]);
-    int split = (int)(blockIdx.x % partials.splits), pair = (int)(blockIdx.x / partials.splits), kv_head = pair % a.NKV, G = a.NH / a.NKV;
+    int split = (int)(blockIdx.x % partials.splits), pair = (int)(blockIdx.x / partials.splits);
+    int kv_head = pair % a.NKV, G = a.NH / a.NKV;
     const Segment g = a.segments[pair / a.NKV];
     int n = g.T * G, n_keys = g.pos0 + g.T, n_chunks = (n_keys + ATTENTION_CHUNK - 1) / ATTENTION_CHUNK;
     bool leave = partials.splits > 1 && n_chunks <= partials.chunks;
@@ -74,7 +75,7 @@ attention_decode_kernel(bf16 *out, float *lse, Attention a, DecodePartials parti
             __syncwarp(); // values are done with
             #pragma unroll
             for (int d = 0; d < S::TILES; d++)
-                nvcuda::wmma::store_matrix_sync((float *)keys + 16 * d, value[d], S::STRIDE, nvcuda::wmma::mem_row_major);
+                wmma::store_matrix_sync((float *)keys + 16 * d, value[d], S::STRIDE, wmma::mem_row_major);
         }
         __syncthreads();
         int n_here = min(S::WARPS, chunk1 - chunk);
@@ -124,7 +125,8 @@ attention_decode_kernel(bf16 *out, float *lse, Attention a, DecodePartials parti
 }
 
 // Block ((segment, head), vector), thread d: folds what the blocks of a pair have left.
-template <int HDP> __global__ void __launch_bounds__(HDP) attention_fold_kernel(bf16 *out, float *lse, Attention a, DecodePartials partials) {
+template <int HDP>
+__global__ void __launch_bounds__(HDP) attention_fold_kernel(bf16 *out, float *lse, Attention a, DecodePartials partials) {
     int pair = (int)blockIdx.x, vector = (int)blockIdx.y, kv_head = pair % a.NKV, G = a.NH / a.NKV, d = threadIdx.x;
     const Segment g = a.segments[pair / a.NKV];
     int n_chunks = (g.pos0 + g.T + ATTENTION_CHUNK - 1) / ATTENTION_CHUNK;
@@ -158,8 +160,9 @@ template <int HDP> void attention_decode(bf16 *out, float *lse, const Attention 
         partials.stats = (float2 *)(partials.values + pairs * partials.chunks * 16 * HDP);
     }
     constexpr size_t bytes = attention_decode_bytes<HDP>();
-    CUDA_CHECK(cudaFuncSetAttribute((const void *)attention_decode_kernel<HDP>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
-    LAUNCH(attention_decode_kernel<HDP>, (unsigned)(pairs * partials.splits), S::THREADS, bytes, cuda_stream)(out, lse, a, partials);
+    allow_shared(attention_decode_kernel<HDP>, bytes);
+    LAUNCH(attention_decode_kernel<HDP>, (unsigned)(pairs * partials.splits), S::THREADS, bytes, cuda_stream)
+    (out, lse, a, partials);
     CUDA_CHECK(cudaGetLastError());
     if (partials.splits == 1) return;
     LAUNCH(attention_fold_kernel<HDP>, dim3((unsigned)pairs, 16), HDP, 0, cuda_stream)(out, lse, a, partials);

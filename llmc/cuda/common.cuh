@@ -82,16 +82,41 @@ static inline int cuda_multiprocessors() { return cuda.device.multiProcessorCoun
 // Blocks that cover n items, `each` in a block. A grid has 2^31 - 1 blocks in x, more than any array here fills.
 static inline unsigned blocks_for(size_t n, size_t each) { return (unsigned)((n + each - 1) / each); }
 
+// kernel<true> where `wide` (128-bit accesses), else kernel<false>; a second template argument stands behind in LAUNCH_WIDE2. Both
+// are named, so that a report of dev/cuda_on_cpu says which one it was.
+#define LAUNCH_WIDE(wide, kernel, grid, block, arguments)                                                              \
+    do {                                                                                                               \
+        if (wide) LAUNCH(kernel<true>, grid, block, 0, cuda_stream) arguments;                                         \
+        else LAUNCH(kernel<false>, grid, block, 0, cuda_stream) arguments;                                             \
+        CUDA_CHECK(cudaGetLastError());                                                                                \
+    } while (0)
+#define LAUNCH_WIDE2(wide, kernel, second, grid, block, arguments)                                                     \
+    do {                                                                                                               \
+        if (wide) LAUNCH((kernel<true, second>), grid, block, 0, cuda_stream) arguments;                               \
+        else LAUNCH((kernel<false, second>), grid, block, 0, cuda_stream) arguments;                                   \
+        CUDA_CHECK(cudaGetLastError());                                                                                \
+    } while (0)
+
 static inline bool aligned16(const void *p) { return (uintptr_t)p % 16 == 0; } // true for NULL
 
 // ----------------------------------------------------------------------------
 // packs: numbers that one thread moves with 128-bit accesses
 
-struct alignas(8) Bf16x4 { __nv_bfloat162 x, y; };
-struct alignas(16) Bf16x8 { Bf16x4 x, y; };
+// 4 and 8 bf16. As vectors of integers, since of structs of bf16 nvcc makes several smaller accesses.
+typedef uint2 Bf16x4;
+typedef uint4 Bf16x8;
 
-__device__ __forceinline__ Bf16x4 round4(float a, float b, float c, float d) { return {__floats2bfloat162_rn(a, b), __floats2bfloat162_rn(c, d)}; }
-__device__ __forceinline__ Bf16x8 round8(const float *x) { return {round4(x[0], x[1], x[2], x[3]), round4(x[4], x[5], x[6], x[7])}; }
+__device__ __forceinline__ uint32_t round2(float a, float b) {
+    __nv_bfloat162 x = __floats2bfloat162_rn(a, b);
+    return *(const uint32_t *)&x;
+}
+__device__ __forceinline__ Bf16x4 round4(float a, float b, float c, float d) { return make_uint2(round2(a, b), round2(c, d)); }
+__device__ __forceinline__ Bf16x8 round8(float4 a, float4 b) {
+    return make_uint4(round2(a.x, a.y), round2(a.z, a.w), round2(b.x, b.y), round2(b.z, b.w));
+}
+__device__ __forceinline__ Bf16x8 round8(const float *x) {
+    return make_uint4(round2(x[0], x[1]), round2(x[2], x[3]), round2(x[4], x[5]), round2(x[6], x[7]));
+}
 
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
@@ -111,17 +136,17 @@ template <bool WIDE> __device__ __forceinline__ void load8(float *out, const flo
     }
 }
 
-struct alignas(16) Halves8 { uint32_t two[4]; };
 __device__ __forceinline__ void from_bits(bf16 *x, unsigned short bits) { *x = __ushort_as_bfloat16(bits); }
 __device__ __forceinline__ void from_bits(__half *x, unsigned short bits) { *x = __ushort_as_half(bits); }
 
 template <bool WIDE, class Half> __device__ __forceinline__ void load8(float *out, const Half *p, int n) { // bf16 or __half
     if (WIDE) {
-        Halves8 v = *(const Halves8 *)p;
+        const uint4 v = *(const uint4 *)p;
+        const uint32_t two[4] = {v.x, v.y, v.z, v.w};
         #pragma unroll
         for (int i = 0; i < 8; i++) {
             Half x;
-            from_bits(&x, (unsigned short)(v.two[i / 2] >> 16 * (i % 2)));
+            from_bits(&x, (unsigned short)(two[i / 2] >> 16 * (i % 2)));
             out[i] = to_float(x);
         }
     } else {

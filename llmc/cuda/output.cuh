@@ -64,9 +64,8 @@ __global__ void __launch_bounds__(OUTPUT_THREADS) output_chunks_kernel(OutputChu
 static OutputChunk *output_chunks(const float *logits, float inv_t, int n, int V) {
     int n_chunks = output_chunks_of(V);
     OutputChunk *chunks = (OutputChunk *)cuda_scratch(&cuda.output, (size_t)n * n_chunks * sizeof *chunks);
-    auto kernel = V % 4 == 0 && aligned16(logits) ? output_chunks_kernel<true> : output_chunks_kernel<false>;
-    LAUNCH(kernel, (unsigned)((size_t)n * n_chunks), OUTPUT_THREADS, 0, cuda_stream)(chunks, logits, inv_t, n_chunks, V);
-    CUDA_CHECK(cudaGetLastError());
+    bool wide = V % 4 == 0 && aligned16(logits);
+    LAUNCH_WIDE(wide, output_chunks_kernel, (unsigned)((size_t)n * n_chunks), OUTPUT_THREADS, (chunks, logits, inv_t, n_chunks, V));
     return chunks;
 }
 
@@ -135,10 +134,9 @@ void cuda_dlogits_rows(act *dlogits, const float *logits, const float *lse, cons
                        int n, int V) {
     if (n == 0) return;
     int row_blocks = (int)blocks_for((size_t)V, 8 * 256);
-    auto kernel = V % 8 == 0 && aligned16(dlogits) && aligned16(logits) ? dlogits_rows_kernel<true> : dlogits_rows_kernel<false>;
-    LAUNCH(kernel, (unsigned)((size_t)n * row_blocks), 256, 0, cuda_stream)
-    ((bf16 *)dlogits, logits, lse, target, dlogprob, 1.0f / temperature, row_blocks, V);
-    CUDA_CHECK(cudaGetLastError());
+    bool wide = V % 8 == 0 && aligned16(dlogits) && aligned16(logits);
+    LAUNCH_WIDE(wide, dlogits_rows_kernel, (unsigned)((size_t)n * row_blocks), 256,
+                ((bf16 *)dlogits, logits, lse, target, dlogprob, 1.0f / temperature, row_blocks, V));
 }
 
 #endif

@@ -44,13 +44,14 @@ __device__ __forceinline__ void rotate8(bf16 *out, const float *in, const float 
 __device__ __forceinline__ void round16(bf16 *out, const float *in) {
     for (int j = 0; j < 16; j += 8) {
         float4 a = *(const float4 *)(in + j), b = *(const float4 *)(in + j + 4);
-        *(Bf16x8 *)(out + j) = {round4(a.x, a.y, a.z, a.w), round4(b.x, b.y, b.z, b.w)};
+        *(Bf16x8 *)(out + j) = round8(a, b);
     }
 }
 
 // Piece `piece` of a head (of HD / 16, or HD / 2 where a piece is one pair).
 template <bool WIDE>
-__device__ __forceinline__ void rotate_piece(bf16 *out, const float *in, const float *cos_sin, int piece, int HD, float direction) {
+__device__ __forceinline__ void rotate_piece(bf16 *out, const float *in, const float *cos_sin, int piece, int HD,
+                                             float direction) {
     if (WIDE) rotate8(out + 8 * piece, in + 8 * piece, cos_sin + 16 * piece, HD / 2, direction);
     else {
         float c = cos_sin[2 * piece], s = direction * cos_sin[2 * piece + 1], a = in[piece], b = in[piece + HD / 2];
@@ -74,7 +75,8 @@ __global__ void rope_kv_write_kernel(bf16 *q, bf16 *k_cache, bf16 *v_cache, cons
     if (i < of_q) {
         int piece = (int)(i % pieces), head = (int)(i / pieces % NH);
         size_t t = i / pieces / NH;
-        rotate_piece<WIDE>(q + (t * NH + head) * HD, qkv + t * QKV + (size_t)head * HD, rope + (size_t)pos[t] * HD, piece, HD, 1.0f);
+        const float *from = qkv + t * QKV + (size_t)head * HD;
+        rotate_piece<WIDE>(q + (t * NH + head) * HD, from, rope + (size_t)pos[t] * HD, piece, HD, 1.0f);
         return;
     }
     i -= of_q;
@@ -116,17 +118,15 @@ __global__ void kv_copy_page_kernel(uint4 *k, uint4 *v, size_t page, size_t laye
 
 #define ROPE_THREADS 256
 
-// Blocks that cover n threads. n / 256 stays below the 2^31 - 1 that a grid has in x for every T that fits a GPU's memory.
-static inline unsigned rope_blocks(size_t n) { return (unsigned)((n + ROPE_THREADS - 1) / ROPE_THREADS); }
-
 void cuda_rope_kv_write(act *q, KVCache *kv, int layer, const float *qkv, const float *rope, const int *pos,
                         const int *write_row, const int *write_slot, int n_writes, int T, int NH) {
     bool wide = kv->HD % 16 == 0;
     size_t n = ((size_t)T * NH + (size_t)n_writes * kv->NKV) * (wide ? kv->HD / 16 : kv->HD / 2);
     if (n == 0) return;
     auto rope_kv_write = wide ? rope_kv_write_kernel<true> : rope_kv_write_kernel<false>;
-    LAUNCH(rope_kv_write, rope_blocks(n), ROPE_THREADS, 0, cuda_stream)
-    ((bf16 *)q, (bf16 *)kv->k, (bf16 *)kv->v, qkv, rope, pos, write_row, write_slot, n_writes, T, NH, kv->NKV, kv->HD, layer, kv->n_pages);
+    LAUNCH(rope_kv_write, blocks_for(n, ROPE_THREADS), ROPE_THREADS, 0, cuda_stream)
+    ((bf16 *)q, (bf16 *)kv->k, (bf16 *)kv->v, qkv, rope, pos, write_row, write_slot, n_writes, T, NH, kv->NKV, kv->HD, layer,
+     kv->n_pages);
     CUDA_CHECK(cudaGetLastError());
 }
 
@@ -136,14 +136,15 @@ void cuda_rope_backward(act *dqkv, const float *dq, const float *dk, const float
     size_t n = (size_t)T * (NH + 2 * NKV) * (wide ? HD / 16 : HD / 2);
     if (n == 0) return;
     auto rope_backward = wide ? rope_backward_kernel<true> : rope_backward_kernel<false>;
-    LAUNCH(rope_backward, rope_blocks(n), ROPE_THREADS, 0, cuda_stream)((bf16 *)dqkv, dq, dk, dv, rope, pos, T, NH, NKV, HD);
+    LAUNCH(rope_backward, blocks_for(n, ROPE_THREADS), ROPE_THREADS, 0, cuda_stream)
+    ((bf16 *)dqkv, dq, dk, dv, rope, pos, T, NH, NKV, HD);
     CUDA_CHECK(cudaGetLastError());
 }
 
 void cuda_kv_copy_page(KVCache *kv, int to_page, int from_page) {
     if (to_page == from_page) return;
     size_t page = (size_t)kv->NKV * KV_PAGE * kv->HD * sizeof(bf16) / sizeof(uint4), n = page * kv->L;
-    LAUNCH(kv_copy_page_kernel, dim3(rope_blocks(n), 2), ROPE_THREADS, 0, cuda_stream)
+    LAUNCH(kv_copy_page_kernel, dim3(blocks_for(n, ROPE_THREADS), 2), ROPE_THREADS, 0, cuda_stream)
     ((uint4 *)kv->k, (uint4 *)kv->v, page, page * kv->n_pages, kv->L, to_page, from_page);
     CUDA_CHECK(cudaGetLastError());
 }

@@ -30,9 +30,8 @@ __global__ void copy_rows_kernel(float *out, const Type *x, const int *rows, int
 
 template <class Type> static void copy_rows(float *out, const void *x, const int *rows, int n, int C) {
     if (n == 0) return;
-    auto kernel = C % 8 == 0 && aligned16(out) && aligned16(x) ? copy_rows_kernel<true, Type> : copy_rows_kernel<false, Type>;
-    LAUNCH(kernel, (unsigned)n, row_threads(C), 0, cuda_stream)(out, (const Type *)x, rows, C);
-    CUDA_CHECK(cudaGetLastError());
+    bool wide = C % 8 == 0 && aligned16(out) && aligned16(x);
+    LAUNCH_WIDE2(wide, copy_rows_kernel, Type, (unsigned)n, row_threads(C), (out, (const Type *)x, rows, C));
 }
 
 void cuda_gather_rows(float *out, const float *x, const int *rows, int n, int C) { copy_rows<float>(out, x, rows, n, C); }
@@ -64,17 +63,21 @@ __global__ void scatter_add_rows_kernel(float *x, const float *in, const int *ro
 
 void cuda_scatter_add_rows(float *x, const float *in, const int *rows, int n, int C) {
     if (n == 0) return;
-    auto kernel = C % 8 == 0 && aligned16(x) && aligned16(in) ? scatter_add_rows_kernel<true> : scatter_add_rows_kernel<false>;
-    LAUNCH(kernel, (unsigned)n, row_threads(C), 0, cuda_stream)(x, in, rows, n, C);
-    CUDA_CHECK(cudaGetLastError());
+    bool wide = C % 8 == 0 && aligned16(x) && aligned16(in);
+    LAUNCH_WIDE(wide, scatter_add_rows_kernel, (unsigned)n, row_threads(C), (x, in, rows, n, C));
 }
 
 // ----------------------------------------------------------------------------
 // residual + steering vector + RMSNorm, and backward: one block a row, of which each thread keeps PACKS packs in registers
 // between the two passes. PACKS 0: rows too long for that are read again.
 
-#define ROW_PACKS(kernel, WIDE, C)                                                                                     \
-    ((C) <= 8 * 256 ? kernel<WIDE, 1> : (C) <= 2 * 8 * 256 ? kernel<WIDE, 2> : (C) <= 4 * 8 * 256 ? kernel<WIDE, 4> : kernel<WIDE, 0>)
+#define LAUNCH_PACKS(wide, kernel, T, C, arguments)                                                                    \
+    do {                                                                                                               \
+        if ((C) <= 8 * 256) LAUNCH_WIDE2(wide, kernel, 1, (unsigned)(T), row_threads(C), arguments);                   \
+        else if ((C) <= 2 * 8 * 256) LAUNCH_WIDE2(wide, kernel, 2, (unsigned)(T), row_threads(C), arguments);          \
+        else if ((C) <= 4 * 8 * 256) LAUNCH_WIDE2(wide, kernel, 4, (unsigned)(T), row_threads(C), arguments);          \
+        else LAUNCH_WIDE2(wide, kernel, 0, (unsigned)(T), row_threads(C), arguments);                                  \
+    } while (0)
 
 template <bool WIDE>
 __device__ __forceinline__ void residual8(float *sum, const float *h, const float *y, const float *s, size_t at, int c, int C) {
@@ -154,9 +157,7 @@ void cuda_add_rmsnorm_forward(float *h_out, act *x, float *rstd, const float *h,
                               float eps, int T, int C) {
     if (T == 0) return;
     bool wide = C % 8 == 0 && aligned16(h_out) && aligned16(x) && aligned16(h) && aligned16(y) && aligned16(s) && aligned16(w);
-    auto kernel = wide ? ROW_PACKS(add_rmsnorm_kernel, true, C) : ROW_PACKS(add_rmsnorm_kernel, false, C);
-    LAUNCH(kernel, (unsigned)T, row_threads(C), 0, cuda_stream)(h_out, (bf16 *)x, rstd, h, y, s, w, eps, C);
-    CUDA_CHECK(cudaGetLastError());
+    LAUNCH_PACKS(wide, add_rmsnorm_kernel, T, C, (h_out, (bf16 *)x, rstd, h, y, s, w, eps, C));
 }
 
 // wdx[8] = w dx, h8[8] = h; returns their dot product
@@ -218,9 +219,7 @@ __global__ void __launch_bounds__(256) rmsnorm_backward_kernel(float *dh, bf16 *
 void cuda_rmsnorm_backward(float *dh, act *dy, const float *dx, const float *h, const float *rstd, const float *w, int T, int C) {
     if (T == 0) return;
     bool wide = C % 8 == 0 && aligned16(dh) && aligned16(dy) && aligned16(dx) && aligned16(h) && aligned16(w);
-    auto kernel = wide ? ROW_PACKS(rmsnorm_backward_kernel, true, C) : ROW_PACKS(rmsnorm_backward_kernel, false, C);
-    LAUNCH(kernel, (unsigned)T, row_threads(C), 0, cuda_stream)(dh, (bf16 *)dy, dx, h, rstd, w, C);
-    CUDA_CHECK(cudaGetLastError());
+    LAUNCH_PACKS(wide, rmsnorm_backward_kernel, T, C, (dh, (bf16 *)dy, dx, h, rstd, w, C));
 }
 
 // ----------------------------------------------------------------------------
@@ -273,9 +272,8 @@ __global__ void __launch_bounds__(COLUMN_SUM_THREADS) column_sum_kernel(float *d
 
 void cuda_column_sum(float *ds, const float *dh, int T, int C) {
     if (T == 0) return;
-    auto kernel = C % 4 == 0 && aligned16(dh) ? column_sum_kernel<true> : column_sum_kernel<false>;
-    LAUNCH(kernel, blocks_for((size_t)C, COLUMN_SUM_COLUMNS), COLUMN_SUM_THREADS, 0, cuda_stream)(ds, dh, T, C);
-    CUDA_CHECK(cudaGetLastError());
+    bool wide = C % 4 == 0 && aligned16(dh);
+    LAUNCH_WIDE(wide, column_sum_kernel, blocks_for((size_t)C, COLUMN_SUM_COLUMNS), COLUMN_SUM_THREADS, (ds, dh, T, C));
 }
 
 // ----------------------------------------------------------------------------
@@ -298,9 +296,7 @@ template <bool WIDE, class Type> __global__ void to_act_kernel(bf16 *out, const 
 // Rounds to nearest, ties to even.
 template <class Type> static void convert_to_bf16(bf16 *out, const Type *in, size_t n) {
     if (n == 0) return;
-    auto kernel = aligned16(out) && aligned16(in) ? to_act_kernel<true, Type> : to_act_kernel<false, Type>;
-    LAUNCH(kernel, blocks_for(n, 8 * 256), 256, 0, cuda_stream)(out, in, n);
-    CUDA_CHECK(cudaGetLastError());
+    LAUNCH_WIDE2(aligned16(out) && aligned16(in), to_act_kernel, Type, blocks_for(n, 8 * 256), 256, (out, in, n));
 }
 
 void cuda_to_act(act *out, const float *in, size_t n) { convert_to_bf16((bf16 *)out, in, n); }

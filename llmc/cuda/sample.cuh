@@ -87,7 +87,8 @@ template <bool COUNT> __device__ __forceinline__ uint32_t sample_find_key(const 
 }
 
 // The bound of top_k (0: off), then of top_p on what that leaves (1: off); *mass = sum of p of all that is kept.
-__device__ __forceinline__ SampleBound sample_bound(const SampleRow &r, int top_k, float top_p, double *mass, double *cells, double *sums, double *parts, int *counts) {
+__device__ __forceinline__ SampleBound sample_bound(const SampleRow &r, int top_k, float top_p, double *mass, double *cells,
+                                                    double *sums, double *parts, int *counts) {
     SampleBound bound = {0, 0};
     *mass = r.row.total;
     if (top_k > 0) {
@@ -207,7 +208,7 @@ __device__ __forceinline__ int sample_greedy(const SampleRow &r, int *counts) {
 enum { SAMPLE_GREEDY, SAMPLE_ALL, SAMPLE_FILTERED };
 
 template <int HOW>
-__global__ void __launch_bounds__(SAMPLE_THREADS) sample_rows_kernel(int *token, float *logprob, const float *logits, const OutputChunk *chunks,
+__global__ void __launch_bounds__(SAMPLE_THREADS, 2) sample_rows_kernel(int *token, float *logprob, const float *logits, const OutputChunk *chunks,
                                                                      const float *u, float inv_t, int top_k, float top_p, int n_chunks, int V) {
     SHARED(OutputRow, row);
     SHARED(double, parts, [SAMPLE_WARPS]);
@@ -244,9 +245,14 @@ void cuda_sample_rows(int *token, float *logprob, const float *logits, const flo
     float inv_t = 1.0f / (greedy ? 1.0f : temperature);
     if (top_k >= V) top_k = 0;
     OutputChunk *chunks = output_chunks(logits, inv_t, n, V);
-    auto kernel = greedy ? sample_rows_kernel<SAMPLE_GREEDY>
-                         : top_k > 0 || top_p < 1 ? sample_rows_kernel<SAMPLE_FILTERED> : sample_rows_kernel<SAMPLE_ALL>;
-    LAUNCH(kernel, (unsigned)n, SAMPLE_THREADS, 0, cuda_stream)(token, logprob, logits, chunks, u, inv_t, top_k, top_p, output_chunks_of(V), V);
+    int n_chunks = output_chunks_of(V);
+#define SAMPLE(how)                                                                                                    \
+    LAUNCH(sample_rows_kernel<how>, (unsigned)n, SAMPLE_THREADS, 0, cuda_stream)                                       \
+    (token, logprob, logits, chunks, u, inv_t, top_k, top_p, n_chunks, V)
+    if (greedy) SAMPLE(SAMPLE_GREEDY);
+    else if (top_k > 0 || top_p < 1) SAMPLE(SAMPLE_FILTERED);
+    else SAMPLE(SAMPLE_ALL);
+#undef SAMPLE
     CUDA_CHECK(cudaGetLastError());
 }
 

@@ -57,19 +57,15 @@ __global__ void __launch_bounds__(SWIGLU_THREADS) swiglu_backward_kernel(bf16 *d
 void cuda_swiglu_forward(act *a, act *gu_saved, const float *gu, int T, int I) {
     if (T == 0) return;
     bool wide = I % 8 == 0 && aligned16(a) && aligned16(gu_saved) && aligned16(gu);
-    auto kernel = wide ? swiglu_forward_kernel<true> : swiglu_forward_kernel<false>;
-    LAUNCH(kernel, blocks_for((size_t)T * (((size_t)I + 7) / 8), SWIGLU_THREADS), SWIGLU_THREADS, 0, cuda_stream)
-    ((bf16 *)a, (bf16 *)gu_saved, gu, T, I);
-    CUDA_CHECK(cudaGetLastError());
+    unsigned blocks = blocks_for((size_t)T * (((size_t)I + 7) / 8), SWIGLU_THREADS);
+    LAUNCH_WIDE(wide, swiglu_forward_kernel, blocks, SWIGLU_THREADS, ((bf16 *)a, (bf16 *)gu_saved, gu, T, I));
 }
 
 void cuda_swiglu_backward(act *dgu, const float *da, const act *gu_saved, int T, int I) {
     if (T == 0) return;
     bool wide = I % 8 == 0 && aligned16(dgu) && aligned16(da) && aligned16(gu_saved);
-    auto kernel = wide ? swiglu_backward_kernel<true> : swiglu_backward_kernel<false>;
-    LAUNCH(kernel, blocks_for((size_t)T * (((size_t)I + 7) / 8), SWIGLU_THREADS), SWIGLU_THREADS, 0, cuda_stream)
-    ((bf16 *)dgu, da, (const bf16 *)gu_saved, T, I);
-    CUDA_CHECK(cudaGetLastError());
+    unsigned blocks = blocks_for((size_t)T * (((size_t)I + 7) / 8), SWIGLU_THREADS);
+    LAUNCH_WIDE(wide, swiglu_backward_kernel, blocks, SWIGLU_THREADS, ((bf16 *)dgu, da, (const bf16 *)gu_saved, T, I));
 }
 
 #endif

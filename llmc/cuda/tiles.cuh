@@ -12,21 +12,23 @@ it makes four generic loads and two transpositions of each, where one LDSM.x4 do
 
 #include "llmc/cuda/common.cuh"
 
-typedef nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float> Tile;
-typedef nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, bf16, nvcuda::wmma::row_major> TileA;
-typedef nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, 16, 16, 16, bf16, nvcuda::wmma::row_major> TileB;
-typedef nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, 16, 16, 16, bf16, nvcuda::wmma::col_major> TileBT; // of a transposed matrix
+namespace wmma = nvcuda::wmma;
+typedef wmma::fragment<wmma::accumulator, 16, 16, 16, float> Tile;
+typedef wmma::fragment<wmma::matrix_a, 16, 16, 16, bf16, wmma::row_major> TileA;
+typedef wmma::fragment<wmma::matrix_b, 16, 16, 16, bf16, wmma::row_major> TileB;
+typedef wmma::fragment<wmma::matrix_b, 16, 16, 16, bf16, wmma::col_major> TileBT; // of a transposed matrix
 
 // f = the tile at p, in shared memory, whose rows lie ld elements apart.
 #ifdef CUDA_ON_CPU
-template <class F> __forceinline__ void load_tile(F &f, const bf16 *p, unsigned ld) { nvcuda::wmma::load_matrix_sync(f, p, ld); }
+template <class F> __forceinline__ void load_tile(F &f, const bf16 *p, unsigned ld) { wmma::load_matrix_sync(f, p, ld); }
 #else
 #define LOAD_TILE(F, operand, order) \
     __device__ __forceinline__ void load_tile(F &f, const bf16 *p, unsigned ld) { \
         unsigned x[4]; \
         static_assert(sizeof x == sizeof f, "a tile is four registers"); \
         asm volatile("wmma.load." operand ".sync.aligned." order ".m16n16k16.shared.bf16 {%0, %1, %2, %3}, [%4], %5;" \
-                     : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) : "r"((unsigned)__cvta_generic_to_shared(p)), "r"(ld) : "memory"); \
+                     : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) \
+                     : "r"((unsigned)__cvta_generic_to_shared(p)), "r"(ld) : "memory"); \
         memcpy(&f, x, sizeof x); \
     }
 LOAD_TILE(TileA, "a", "row")
