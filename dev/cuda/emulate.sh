@@ -3,7 +3,7 @@
 # no report), and print the same bits under every schedule. Ends in `N passed, N failed`.
 # Usage: dev/cuda/emulate.sh [NAME...], anywhere: all files, or those named. CXX and CUDA_HOME choose the compiler and the toolkit.
 cd "$(dirname "$0")/../.." || exit 1
-build=build/lab passed=0 failed=0
+build=build/cuda_lab passed=0 failed=0
 
 nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
 cuda=${CUDA_HOME:-$(dirname "$(dirname "$(readlink -f "$nvcc")")")}

@@ -5,13 +5,10 @@ the papers' setting needs. Computed, not measured.
     dev/cuda/roofline.py             prints the tables
     dev/cuda/roofline.py --check     fails if ROOFLINE.md holds other ones
     dev/cuda/roofline.py --write     puts them into ROOFLINE.md
-    dev/cuda/roofline.py --ptxas LOG fails if registers are not what nvcc -Xptxas -v said for sm_90
 """
 import math
 import os
 import re
-import shutil
-import subprocess
 import sys
 
 # ----------------------------------------------------------------------------
@@ -50,41 +47,12 @@ MODELS = [Model("0.5B", 24, 896, 4864, 14, 2, 64, 151936, True),
 MLP_ROWS, HEAD_ROWS, KV_PAGE = 512, 256, 16  # llmc/qwen2.h, llmc/grpo.h, llmc/ops.h
 
 # ----------------------------------------------------------------------------
-# Occupancy. RESOURCES: kernel -> registers of a thread and static shared memory of a block, for sm_90, from
-#     nvcc -std=c++17 -O3 -I. -gencode arch=compute_90,code=sm_90 -Xptxas -v -cubin -o build/backend.cubin llmc/cuda/backend.cu
-# of CUDA 13.0; --ptxas compares. Where dev/cuda/resources.txt is there, it is read instead.
-
-RESOURCES = {
-    "add_rmsnorm_kernel<true, 1>": (32, 32),
-    "add_rmsnorm_kernel<true, 2>": (40, 32),
-    "add_rmsnorm_kernel<true, 4>": (56, 32),
-    "rmsnorm_backward_kernel<true, 1>": (40, 32),
-    "rmsnorm_backward_kernel<true, 2>": (62, 32),
-    "rmsnorm_backward_kernel<true, 4>": (95, 32),
-    "column_sum_kernel<true>": (37, 16384),
-    "swiglu_forward_kernel<true>": (32, 0),
-    "swiglu_backward_kernel<true>": (38, 0),
-    "rope_kv_write_kernel<true>": (48, 0),
-    "rope_backward_kernel<true>": (38, 0),
-    "attention_forward_kernel<64>": (151, 0),
-    "attention_forward_kernel<128>": (242, 0),
-    "attention_decode_kernel<64>": (154, 1088),
-    "attention_decode_kernel<128>": (238, 1088),
-    "attention_prepare_kernel": (32, 0),
-    "attention_dq_kernel<64>": (113, 0),
-    "attention_dq_kernel<128>": (160, 0),
-    "attention_dkv_kernel<64>": (162, 2048),
-    "attention_dkv_kernel<128>": (240, 2048),
-    "output_chunks_kernel<true>": (32, 32),
-    "dlogits_rows_kernel<true>": (30, 0),
-    "sample_rows_kernel<0>": (31, 64),
-}
+# Occupancy, from registers of a thread and static shared memory of a block on sm_90: dev/cuda/resources.txt, which resources.sh holds
+# against what nvcc says.
 
 
 def resources():
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "resources.txt")
-    if not os.path.exists(path):
-        return RESOURCES
     with open(path, encoding="utf-8") as f: # kernel, architecture, registers, static shared memory, stack, spills
         rows = [line.rsplit(None, 5) for line in f if not line.startswith("#")]
     return {row[0]: (int(row[2]), int(row[3])) for row in rows if row[1] == "sm_90"}
@@ -469,26 +437,6 @@ def put(page):
     return re.sub(r"<!-- table (\w+) -->\n.*?<!-- end -->", made, page, flags=re.S)
 
 
-def check_ptxas(log):
-    """Compares what the tables count on with what ptxas said for sm_90; returns the number of differences."""
-    if not shutil.which("c++filt"):
-        raise SystemExit("error: c++filt was not found\n  -> install binutils")
-    said = re.findall(r"Compiling entry function '(\w+)' for 'sm_90'\n.*?Used (\d+) registers([^\n]*)", log, re.S)
-    mangled = "\n".join(name for name, _, _ in said)
-    names = subprocess.run(["c++filt"], input=mangled, capture_output=True, text=True, check=True).stdout.split("\n")
-    found = {}
-    for (_, registers, rest), name in zip(said, names):
-        shared = re.search(r"(\d+) bytes smem", rest)
-        found[re.sub(r"^void ", "", name).split("(")[0]] = (int(registers), int(shared[1]) if shared else 0)
-    wrong = 0
-    for kernel, here in RESOURCES.items():
-        here = resources().get(kernel)
-        if here is None or found.get(kernel) != here:
-            print(f"{kernel}: registers and static shared memory: found {found.get(kernel, 'nothing')}, the tables have {here}")
-            wrong += 1
-    return wrong
-
-
 def main(arguments):
     page = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ROOFLINE.md")
     if not arguments:
@@ -508,9 +456,6 @@ def main(arguments):
                     print("  -> dev/cuda/roofline.py --write", file=sys.stderr)
                     break
             return 1
-    elif len(arguments) == 2 and arguments[0] == "--ptxas":
-        with open(arguments[1], encoding="utf-8") as f:
-            return 1 if check_ptxas(f.read()) else 0
     else:
         print(__doc__, file=sys.stderr)
         return 2
