@@ -109,14 +109,7 @@ void completion_free(Completion *c) {
     memset(c, 0, sizeof *c);
 }
 
-// Rows that a prompt of P tokens and k completions need, and the pages. The last token of a completion predicts
-// nothing, so it is not run.
-int group_rows(int P, const Completion *const *c, int k) {
-    int rows = P;
-    for (int i = 0; i < k; i++) rows += c[i]->n - 1;
-    return rows;
-}
-
+// Pages that a prompt of P tokens and k completions need. The last token of a completion predicts nothing, so it is not run.
 int group_pages(int P, const Completion *const *c, int k) {
     int pages = pages_for(P);
     for (int i = 0; i < k; i++) pages += pages_for(P + c[i]->n - 1) - P / KV_PAGE;
