@@ -84,7 +84,7 @@ def main():
         if validated:
             steps, values, lows, highs = zip(*((r[x], *(to_reward(r[f"validation/{k}"]) for k in ("accuracy", "low", "high"))) for r in validated))
             errors = [[v - l for v, l in zip(values, lows)], [h - v for v, h in zip(values, highs)]]
-            label = f"{name or path}: validation" if len(args.runs) > 1 else "validation accuracy"
+            label = None if len(args.runs) > 1 else "validation accuracy"
             top.errorbar(steps, values, errors, fmt="o", color=colour, markeredgecolor="white", markersize=6, elinewidth=1, capsize=3, label=label)
     top.set_ylabel("mean reward")
     accuracy = top.secondary_yaxis("right", functions=(to_accuracy, to_reward))
@@ -96,11 +96,12 @@ def main():
     for axis in (top, bottom):
         axis.grid(axis="y", color="#dddddd", linewidth=0.6)
         axis.set_axisbelow(True)
-    if len(top.get_legend_handles_labels()[1]) > 1:
-        top.legend(frameon=False, loc="best")
-    if len(args.runs) > 1:
-        top.set_title(f"Learning curves (thick: mean of {args.window} steps)", loc="left")
+    if len(args.runs) > 1:  # below, where several names hide no curve
+        bottom.legend(*top.get_legend_handles_labels(), frameon=False, loc="upper left", bbox_to_anchor=(0, -0.35))
+        top.set_title(f"Learning curves (thick: mean of {args.window} steps; dots: validation)", loc="left")
     else:
+        if len(top.get_legend_handles_labels()[1]) > 1:
+            top.legend(frameon=False, loc="best")
         top.set_title(f"{name or path.removesuffix('/metrics.jsonl')} (thick: mean of {args.window} steps)", loc="left", fontsize=10)
     figure.align_ylabels((top, bottom))
     figure.savefig(args.out, dpi=160, bbox_inches="tight")
