@@ -24,6 +24,14 @@ void packed_reset(Packed *p) {
     p->n_segments = 0;
 }
 
+// Room, where the backend reads, for batches of up to so many rows, writes, pages in all lists together and segments: the arrays stay
+// where they are.
+void packed_reserve(Packed *p, const Ops *ops, int rows, int writes, int pages, int segments) {
+    const int n[5] = {rows, rows, writes, writes, pages};
+    for (int i = 0; i < 5; i++) mirror_reserve(&p->mirrors[i], ops, (size_t)n[i] * sizeof(int));
+    mirror_reserve(&p->mirrors[5], ops, (size_t)segments * sizeof(Segment));
+}
+
 void packed_free(Packed *p, const Ops *ops) {
     for (int i = 0; i < 6; i++) mirror_free(&p->mirrors[i], ops);
     ints_free(&p->ids);

@@ -150,6 +150,18 @@ void policy_alloc(PolicyPass *p, const Qwen2 *m, double bytes, int longest, int 
     p->values = (float *)xmalloc(3 * HEAD_ROWS * sizeof(float));
 }
 
+// Room for what depends on the completions, of which at most `samples` in `groups` come in one call of policy_pass: then nothing is
+// allocated while it runs (but where a batch has more completions than rows, because most are of a single token). longest as in
+// policy_alloc.
+void policy_reserve(PolicyPass *p, const Qwen2 *m, long long samples, long long groups, int longest) {
+    const int k = samples < p->rows ? (int)samples : p->rows, prompts = groups < k ? (int)groups : k, segments = k + prompts;
+    // A prompt may begin a page that it does not fill; a completion, too, and it has a copy of the prompt's last page.
+    kv_cache_alloc(&p->kv, m, p->rows / KV_PAGE + 2 * k + prompts);
+    packed_reserve(&p->packed, m->ops, p->rows, p->rows + (KV_PAGE - 1) * k, segments * pages_for(longest), segments);
+    Mirror *mirrors[3] = {&p->head_rows_there, &p->targets_there, &p->kept_rows_there};
+    for (int i = 0; i < 3; i++) mirror_reserve(mirrors[i], m->ops, (size_t)(p->rows + k) * sizeof(int)); // the last token is no row
+}
+
 void policy_free(PolicyPass *p, const Qwen2 *m) {
     if (!p->out) return;
     scratch_free(&p->scratch, m->ops);

@@ -433,6 +433,17 @@ void weights_free(FrozenWeights *w, const Ops *ops) {
     memset(w, 0, sizeof *w);
 }
 
+// Bytes that the weights take of the backend's memory; a file's pages, where it computes from them, are not counted.
+size_t weights_bytes(const FrozenWeights *w, const ModelConfig *c, const Ops *ops) {
+    size_t bytes = w->head.bytes + (size_t)c->C * sizeof(float);
+    if (!ops->host_memory) bytes += (size_t)c->V * c->C * dtype_bytes(w->wte.dtype);
+    for (int l = 0; l < w->L; l++) {
+        const Layer *y = &w->layers[l];
+        bytes += y->qkv.bytes + y->o.bytes + y->gu.bytes + y->down.bytes + ((size_t)y->qkv.N + 2 * (size_t)c->C) * sizeof(float);
+    }
+    return bytes;
+}
+
 // The pages of the files that were read may go; they come back from the file when touched again.
 void weights_drop_pages(FrozenWeights *w) {
     for (int i = 0; i < w->n_files; i++) madvise(w->files[i].map, w->files[i].map_bytes, MADV_DONTNEED);

@@ -46,6 +46,7 @@ typedef struct {
 typedef struct {
     int N, K;
     void *data;          // backend's own form; NULL where the backend computes from raw
+    size_t bytes;        // of data; 0 where it is another tensor's, too
     RawTensor raw[3];    // what it was made from, in order of rows
     int n_raw;
 } Weight;
@@ -72,6 +73,9 @@ typedef struct {
 // AdamW's settings (Loshchilov & Hutter 2019, decoupled weight decay).
 typedef struct { double learning_rate, beta1, beta2, epsilon, weight_decay; } AdamW;
 
+// The largest that operations will be asked for: rows and segments of a batch, rows of logits.
+typedef struct { int T, n_segments, head_rows, NH, NKV, HD, V; bool backward; } LargestPass;
+
 typedef struct Ops {
     const char *name;    // "ref", "cpu" or "cuda"
     const char *isa;     // what the kernels use: "avx512", "avx2", "portable", ...; "plain loops" for ref
@@ -84,6 +88,18 @@ typedef struct Ops {
     void (*zero)(void *p, size_t bytes);
     void (*upload)(void *p, const void *host, size_t bytes);   // the host's memory may be reused at once
     void (*download)(void *host, const void *p, size_t bytes); // waits for what came before
+
+    // Bytes of the device's memory that this program has taken; *available: those that are free. NULL: the host's memory, not counted.
+    size_t (*memory)(size_t *available);
+    // Bytes that the operations take for themselves, beside what alloc gives, once they have been asked for the largest.
+    size_t (*own_bytes)(const LargestPass *most);
+
+    // Operations that come again: between graph_begin, if it returns true, and graph_end they are called as ever; if it returns false
+    // it has done them, and they and graph_end are not called. key: all that the host tells them (every size and address), so that
+    // rounds with the same key differ in nothing but what the backend's memory holds. No copy, alloc or release in between.
+    // NULL: the backend has no use for it.
+    bool (*graph_begin)(const void *key, size_t bytes);
+    void (*graph_end)(void);
 
     // The embedding matrix as `embed` wants it: `file` itself, or a copy in the backend's memory, same type and shape.
     RawTensor (*embedding_load)(const RawTensor *file);
@@ -192,14 +208,18 @@ typedef struct Ops {
 // A copy in the backend's memory of an array of the host that changes from call to call. Zero-initialise; free with mirror_free.
 typedef struct { void *p; size_t cap; } Mirror;
 
+// Room for `bytes`, so that the copy stays where it is. What was there is lost if it has to grow.
+static inline void mirror_reserve(Mirror *m, const Ops *ops, size_t bytes) {
+    if (ops->host_memory || bytes <= m->cap) return;
+    if (m->p) ops->release(m->p);
+    m->cap = bytes;
+    m->p = ops->alloc(bytes);
+}
+
 // host[bytes] where an operation can read it: itself, or the copy.
 static inline const void *mirror(Mirror *m, const Ops *ops, const void *host, size_t bytes) {
     if (ops->host_memory || bytes == 0) return host;
-    if (bytes > m->cap) {
-        if (m->p) ops->release(m->p);
-        m->cap = 2 * bytes;
-        m->p = ops->alloc(m->cap);
-    }
+    if (bytes > m->cap) mirror_reserve(m, ops, 2 * bytes);
     ops->upload(m->p, host, bytes);
     return m->p;
 }

@@ -111,7 +111,8 @@ void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, void
         w->N += (int)raw[i].shape[0];
     }
     const int K = w->K, k2 = (K + 1) / 2, n_strips = (w->N + 63) / 64 * (64 / strip);
-    bf16_t *data = (bf16_t *)cpu_alloc((size_t)n_strips * strip * k2 * 2 * sizeof *data);
+    w->bytes = (size_t)n_strips * strip * k2 * 2 * sizeof(bf16_t);
+    bf16_t *data = (bf16_t *)cpu_alloc(w->bytes);
 #pragma omp parallel for schedule(static)
     for (int s = 0; s < n_strips; s++) {
         bf16_t x[64 * 32], turned[64 * 32]; // 32 columns of all rows at a time: it all stays in the L1 cache

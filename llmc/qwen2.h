@@ -119,15 +119,30 @@ typedef struct {
 
 bool qwen2_is_patched(const Qwen2 *m) { return m->intervention && m->intervention->vector; }
 
+// Zero-initialise s; the output layer's part of scratch_alloc.
+void scratch_alloc_head(Scratch *s, const Qwen2 *m, int head_rows, bool backward) {
+    const Ops *ops = m->ops;
+    size_t f = sizeof(float), r = (size_t)head_rows, C = (size_t)m->config.C, V = (size_t)m->config.V;
+    s->head_rows = head_rows;
+    s->head_h = (float *)ops->alloc(r * C * f);
+    s->head_x = ops->alloc(r * C * ops->act_bytes);
+    s->head_rstd = (float *)ops->alloc(r * f);
+    s->logits = (float *)ops->alloc(r * V * f);
+    if (!backward) return;
+    s->dlogits = ops->alloc(r * V * ops->act_bytes);
+    s->head_dx = (float *)ops->alloc(r * C * f);
+    s->head_dh = (float *)ops->alloc(r * C * f);
+}
+
 void scratch_alloc(Scratch *s, const Qwen2 *m, int T, int head_rows, bool backward) {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
-    size_t f = sizeof(float), t = (size_t)T, r = (size_t)head_rows, C = (size_t)c->C, I = (size_t)c->I, V = (size_t)c->V;
+    size_t f = sizeof(float), t = (size_t)T, C = (size_t)c->C, I = (size_t)c->I;
     size_t QKV = (size_t)qwen2_qkv_size(c), QD = (size_t)c->NH * c->HD, KD = (size_t)c->NKV * c->HD;
     size_t mlp = t < MLP_ROWS ? t : MLP_ROWS;
     memset(s, 0, sizeof *s);
     s->T = T;
-    s->head_rows = head_rows;
+    scratch_alloc_head(s, m, head_rows, backward);
     s->h = (float *)ops->alloc(t * C * f);
     s->y = (float *)ops->alloc(t * C * f);
     s->x = ops->alloc(t * C * ops->act_bytes);
@@ -142,10 +157,6 @@ void scratch_alloc(Scratch *s, const Qwen2 *m, int T, int head_rows, bool backwa
         s->patch_qkv = (float *)ops->alloc(t * QKV * f);
         s->patch_att = ops->alloc(t * QD * ops->act_bytes);
     }
-    s->head_h = (float *)ops->alloc(r * C * f);
-    s->head_x = ops->alloc(r * C * ops->act_bytes);
-    s->head_rstd = (float *)ops->alloc(r * f);
-    s->logits = (float *)ops->alloc(r * V * f);
     if (!backward) return;
     s->dh = (float *)ops->alloc(t * C * f);
     s->dx = (float *)ops->alloc(t * C * f);
@@ -157,9 +168,6 @@ void scratch_alloc(Scratch *s, const Qwen2 *m, int T, int head_rows, bool backwa
     s->dk = (float *)ops->alloc(t * KD * f);
     s->dv = (float *)ops->alloc(t * KD * f);
     s->dqkv = ops->alloc(t * QKV * ops->act_bytes);
-    s->dlogits = ops->alloc(r * V * ops->act_bytes);
-    s->head_dx = (float *)ops->alloc(r * C * f);
-    s->head_dh = (float *)ops->alloc(r * C * f);
 }
 
 void scratch_free(Scratch *s, const Ops *ops) {
@@ -274,9 +282,8 @@ void qwen2_patched_attention(const Qwen2 *m, Scratch *s, KVCache *kv, const Batc
     if (how->path != PATH_BOTH) ops->add_rmsnorm_forward(s->h, NULL, NULL, s->patch_h, to_residual, NULL, NULL, eps, T, c->C);
 }
 
-// s->h[T,C] = the residual stream after the last layer, vectors included. steering [L,C] may be NULL (the base
-// model). acts != NULL keeps what qwen2_backward needs (a patched layer keeps nothing). m->intervention is honoured.
-void qwen2_forward(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, const Batch *b, const float *steering) {
+// The operations of qwen2_forward.
+void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, const Batch *b, const float *steering) {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
     int T = b->T;
@@ -336,6 +343,39 @@ void qwen2_forward(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, c
         }
     }
     ops->add_rmsnorm_forward(s->h, NULL, NULL, h, y, s_below, NULL, eps, T, c->C);
+}
+
+// Everything that a decode step's launches are made of, by value: they are a function of qwen2_forward's arguments. Only two things
+// lie behind pointers of the host's: the layers' weights, which stay as they are until memory is released (that ends all recordings),
+// and an intervention, with which nothing is recorded. What lies behind the others is read when the operations run: how long a
+// sequence is and where its pages are stands in the batch's segments, and no grid depends on it. (T alone could be left out: a decode
+// step has a segment a row.)
+typedef struct {
+    Qwen2 model;
+    Scratch scratch;
+    KVCache kv;
+    Batch batch;
+    const float *steering;
+} DecodeStep;
+
+// s->h[T,C] = the residual stream after the last layer, vectors included. steering [L,C] may be NULL (the base
+// model). acts != NULL keeps what qwen2_backward needs (a patched layer keeps nothing). m->intervention is honoured.
+// A decode step, one row of each sequence, is recorded and replayed where the backend can: other batches seldom come twice.
+void qwen2_forward(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, const Batch *b, const float *steering) {
+    const Ops *ops = m->ops;
+    const bool comes_again = ops->graph_begin && !acts && !m->intervention && b->n_segments == b->T;
+    if (comes_again) {
+        DecodeStep step;
+        memset(&step, 0, sizeof step); // the padding, too, is compared
+        memcpy(&step.model, m, sizeof *m);
+        memcpy(&step.scratch, s, sizeof *s);
+        memcpy(&step.kv, kv, sizeof *kv);
+        memcpy(&step.batch, b, sizeof *b);
+        step.steering = steering;
+        if (!ops->graph_begin(&step, sizeof step)) return;
+    }
+    qwen2_layers(m, s, acts, kv, b, steering);
+    if (comes_again) ops->graph_end();
 }
 
 // s->logits[n,V] for rows rows[n] of h[.,C] (rows NULL: the first n); n <= head_rows. Final norm, then the output matrix.

@@ -57,6 +57,8 @@ void rollout_alloc(Rollout *r, const Qwen2 *m, int slots, int held, int max_prom
     scratch_alloc(&r->scratch, m, r->prefill_rows > slots ? r->prefill_rows : slots, slots, false);
     // a sequence's own pages, one more for the copied tail of its prompt, and a prompt that waits for slots
     kv_cache_alloc(&r->kv, m, (held > slots ? held : slots) * (pages_for(max_prompt + max_new) + 1) + pages_for(max_prompt) + 1);
+    packed_reserve(&r->packed, m->ops, r->scratch.T, r->scratch.T, slots * pages_for(max_prompt + max_new), slots);
+    mirror_reserve(&r->rows_there, m->ops, (size_t)slots * sizeof(int));
     r->h = (float *)m->ops->alloc((size_t)slots * m->config.C * sizeof(float));
     r->h_waiting = (float *)m->ops->alloc((size_t)m->config.C * sizeof(float));
     r->drawn_logprob = (float *)m->ops->alloc((size_t)slots * sizeof(float));

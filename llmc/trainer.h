@@ -13,6 +13,7 @@ step by step is train_steer.cu.
 #include "grad_tree.h"  // GradTree
 #include "grpo.h"       // PolicyPass
 #include "logger.h"     // Logger, Progress
+#include "memory.h"     // MemoryPlan
 #include "options.h"    // Options
 #include "select.h"     // dataset_split, dataset_keep_short, dataset_stem
 
@@ -48,6 +49,8 @@ typedef struct {
     char *run_dir, *model_name, *dataset_name;
     Logger log;
     Progress progress;
+    MemoryPlan memory;
+    int longest;             // tokens of the longest prompt
     int max_steps;
     int *order;              // the problems of epoch `order_epoch` in the order they are drawn
     long long order_epoch;
@@ -118,10 +121,93 @@ bool choose_layers(Trainer *t, Error *err) {
     return true;
 }
 
+// The most groups of a step: one round of prompts, or with dynamic_sampling several.
+int step_groups(const Options *o) { return o->prompts_per_step * (o->dynamic_sampling ? o->dynamic_sampling_max_rounds : 1); }
+
 // What is trained and AdamW's moments: from the host's copies.
 void trainer_upload(Trainer *t) {
     float *there[3] = {t->steering, t->exp_avg, t->exp_avg_sq};
     for (int i = 0; i < 3; i++) t->ops->upload(there[i], t->host[i], (size_t)t->model.config.L * t->model.config.C * sizeof(float));
+}
+
+void trainer_alloc_vectors(Trainer *t) {
+    const Options *o = &t->options;
+    const size_t n = (size_t)t->model.config.L * t->model.config.C;
+    float **all[4] = {&t->steering, &t->exp_avg, &t->exp_avg_sq, &t->dsteering};
+    for (int i = 0; i < 4; i++) *all[i] = (float *)t->ops->alloc(n * sizeof(float));
+    grad_tree_init(&t->tree, t->ops, n);
+    grad_tree_reserve(&t->tree, step_groups(o));
+}
+
+void trainer_alloc_passes(Trainer *t) {
+    const Options *o = &t->options;
+    const int groups = step_groups(o), longest = t->longest + o->max_completion_length;
+    const long long samples = (long long)groups * o->num_generations;
+    int lowest = 0;
+    while (!t->trained[lowest]) lowest++;
+    rollout_alloc(&t->rollout, &t->model, o->rollout_batch_size, o->kept_memory > 0 ? (int)samples : 0, t->longest, o->max_completion_length);
+    if (o->kept_memory > 0) {
+        kept_alloc(&t->kept, &t->model, o->kept_memory * (1 << 30), lowest + 1);
+        mirror_reserve(&t->kept.rows_there, t->ops, (size_t)t->rollout.scratch.T * sizeof(int));
+    }
+    t->kept.kv = &t->rollout.kv;
+    policy_alloc(&t->policy, &t->model, o->activation_memory * (1 << 30), longest, lowest, true);
+    policy_reserve(&t->policy, &t->model, samples, groups, longest);
+}
+
+// What the two above have allocated.
+void trainer_release(Trainer *t) {
+    rollout_free(&t->rollout, &t->model);
+    kept_free(&t->kept, &t->model);
+    policy_free(&t->policy, &t->model);
+    grad_tree_free(&t->tree);
+    float *there[4] = {t->steering, t->dsteering, t->exp_avg, t->exp_avg_sq};
+    for (int i = 0; i < 4; i++) if (there[i]) t->ops->release(there[i]);
+}
+
+// t->memory = what the run will take, weights included, which are loaded. False if that is more than there is.
+bool trainer_plan_memory(Trainer *t, Error *err) {
+    Trainer dry = *t; // has allocated nothing yet
+    const Ops counting = memory_counting(t->ops);
+    size_t *part = t->memory.part, taken, available;
+    dry.ops = dry.model.ops = &counting;
+    trainer_alloc_vectors(&dry);
+    part[MEMORY_VECTORS] = memory_counted();
+    trainer_alloc_passes(&dry);
+    const size_t passes = memory_counted();
+
+    // of which: the same functions once more
+    const PolicyPass *p = &dry.policy;
+    KVCache kv;
+    Scratch head;
+    Activations acts;
+    Kept kept;
+    kv_cache_alloc(&kv, &dry.model, dry.rollout.kv.n_pages);
+    part[MEMORY_CACHE] = memory_counted();
+    kv_cache_alloc(&kv, &dry.model, p->kv.n_pages);
+    part[MEMORY_PASS_CACHE] = memory_counted();
+    scratch_alloc_head(&head, &dry.model, dry.rollout.scratch.head_rows, false);
+    scratch_alloc_head(&head, &dry.model, p->scratch.head_rows, true);
+    part[MEMORY_HEAD] = memory_counted();
+    activations_alloc(&acts, &dry.model, p->rows, p->first_layer);
+    activations_free(&acts, &dry.model);
+    part[MEMORY_ACTIVATIONS] = memory_counted();
+    if (dry.kept.h) {
+        kept_alloc(&kept, &dry.model, t->options.kept_memory * (1 << 30), dry.kept.acts.first);
+        kept_free(&kept, &dry.model);
+    }
+    part[MEMORY_KEPT] = memory_counted();
+    part[MEMORY_SCRATCH] = passes - part[MEMORY_CACHE] - part[MEMORY_PASS_CACHE] - part[MEMORY_HEAD] - part[MEMORY_ACTIVATIONS] - part[MEMORY_KEPT];
+
+    const ModelConfig *c = &t->model.config;
+    const int head_rows = p->scratch.head_rows > dry.rollout.slots ? p->scratch.head_rows : dry.rollout.slots;
+    const LargestPass most = {p->rows, 2 * p->rows, head_rows, c->NH, c->NKV, c->HD, c->V, true};
+    part[MEMORY_WEIGHTS] = weights_bytes(&t->model.weights, c, t->ops) + (size_t)t->model.rope_positions * c->HD * sizeof(float);
+    part[MEMORY_OWN] = t->ops->own_bytes ? t->ops->own_bytes(&most) : 0;
+    trainer_release(&dry);
+    if (!t->ops->memory) return true;
+    taken = t->ops->memory(&available);
+    return memory_fits(&t->memory, t->ops->name, taken, available, err);
 }
 
 bool trainer_init(Trainer *t, Error *err) {
@@ -141,22 +227,13 @@ bool trainer_init(Trainer *t, Error *err) {
         return fail(err, EXIT_RUN, "%s: tokenizer.json has ids up to %d, the model's vocab_size is %d", o->model, tokenizer_size(t->tokenizer) - 1, c->V);
     if (!choose_layers(t, err)) return false;
 
-    const size_t n = (size_t)c->L * c->C;
-    float **all[4] = {&t->steering, &t->exp_avg, &t->exp_avg_sq, &t->dsteering};
-    for (int i = 0; i < 4; i++) *all[i] = (float *)t->ops->alloc(n * sizeof(float));
-    for (int i = 0; i < 3; i++) t->host[i] = (float *)xcalloc(n, sizeof(float));
+    t->longest = longest;
+    if (!trainer_plan_memory(t, err)) return false;
+    trainer_alloc_vectors(t);
+    trainer_alloc_passes(t);
+    for (int i = 0; i < 3; i++) t->host[i] = (float *)xcalloc((size_t)c->L * c->C, sizeof(float));
     if (*o->init_steering && !steering_load(t->host[0], c, o->init_steering, err)) return false;
     trainer_upload(t);
-
-    int lowest = 0;
-    while (!t->trained[lowest]) lowest++;
-    const int rounds = o->dynamic_sampling ? o->dynamic_sampling_max_rounds : 1;
-    const int held = o->kept_memory > 0 ? rounds * o->prompts_per_step * o->num_generations : 0;
-    rollout_alloc(&t->rollout, &t->model, o->rollout_batch_size, held, longest, o->max_completion_length);
-    if (held) kept_alloc(&t->kept, &t->model, o->kept_memory * (1 << 30), lowest + 1);
-    t->kept.kv = &t->rollout.kv;
-    grad_tree_init(&t->tree, t->ops, n);
-    policy_alloc(&t->policy, &t->model, o->activation_memory * (1 << 30), longest + o->max_completion_length, lowest, true);
 
     t->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);
     t->dataset_name = *o->dataset_name ? xstrdup(o->dataset_name) : dataset_stem(o->data);
@@ -174,12 +251,7 @@ bool trainer_init(Trainer *t, Error *err) {
 void trainer_free(Trainer *t) {
     logger_close(&t->log);
     if (t->ops && t->model.ops) {
-        rollout_free(&t->rollout, &t->model);
-        kept_free(&t->kept, &t->model);
-        policy_free(&t->policy, &t->model);
-        grad_tree_free(&t->tree);
-        float *there[4] = {t->steering, t->dsteering, t->exp_avg, t->exp_avg_sq};
-        for (int i = 0; i < 4; i++) if (there[i]) t->ops->release(there[i]);
+        trainer_release(t);
         qwen2_free(&t->model);
     }
     prompts_free(t->prompts, t->train.n);
@@ -202,10 +274,9 @@ void print_header(const Trainer *t) {
     printf("%-28s %d layers, hidden %d, %d heads (%d kv), vocabulary %d\n", "architecture", c->L, c->C, c->NH, c->NKV, c->V);
     printf("%-28s %d in %d vectors\n", "trained numbers", layers * c->C, layers);
     printf("%-28s %d (%d for validation)\n", "training problems", t->train.n, t->validation.n);
-    printf("%-28s %d rows a pass, %.2f GiB; cache of the rollout %.2f GiB\n", "activations", t->policy.rows,
-           (double)t->policy.rows * activation_bytes_per_row(&t->model) * (c->L - t->policy.first_layer) / (1 << 30),
-           (double)t->rollout.kv.n_pages * kv_page_bytes(&t->model) / (1 << 30));
+    printf("%-28s %d rows a pass\n", "activations", t->policy.rows);
     if (t->kept.cap) printf("%-28s up to %d rows a step\n", "kept from the rollout", t->kept.cap);
+    memory_print(stdout, &t->memory, t->ops->name);
     printf("%-28s %s\n\n", "output", t->run_dir);
     fflush(stdout);
 }

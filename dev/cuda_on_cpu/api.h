@@ -207,6 +207,7 @@ cudaError_t cudaGetLastError(void) { return std::exchange(last_error, cudaSucces
     _(cudaErrorIllegalState, "the operation cannot be performed in the present state") \
     _(cudaErrorNotReady, "device not ready") \
     _(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing") \
+    _(cudaErrorStreamCaptureInvalidated, "operation failed due to a previous error during capture") \
     _(cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work")
 const char *cudaGetErrorString(cudaError_t error) {
     switch (error) {

@@ -14,6 +14,7 @@ struct Op {
 struct CUgraph_st {
     std::vector<std::function<void()>> ops; // in the order of the calls, which no dependency contradicts
     std::vector<cudaStream_t> streams;      // that take part in the capture; the first began it
+    bool invalid;                           // a call came that a capture forbids
 };
 struct CUgraphExec_st {
     std::vector<std::function<void()>> ops;
@@ -48,13 +49,15 @@ static CUstream_st *stream_of(cudaStream_t s, const char *function, uintptr_t pc
     report("bad stream", nullptr, pc, "%s: %p is no stream, or was destroyed", function, static_cast<void *>(s));
     return nullptr;
 }
-// True after a report: function may not be called while a stream records a graph.
+// True after a report: function may not be called while a stream records a graph. As on a GPU the call fails, and what was being
+// recorded is lost: cudaStreamEndCapture fails, too.
 static bool illegal_in_capture(const char *function, uintptr_t pc) {
     if (captures.empty()) return false;
     report("illegal in capture", nullptr, pc,
            "%s while a stream records a graph\n    -> call it before cudaStreamBeginCapture or after "
            "cudaStreamEndCapture",
            function);
+    for (CUgraph_st *graph : captures) graph->invalid = true;
     failed(cudaErrorStreamCaptureUnsupported);
     return true;
 }
@@ -244,7 +247,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
                           : "the default stream cannot record\n    -> make a stream with cudaStreamCreateWithFlags");
         return failed(cudaErrorStreamCaptureUnsupported);
     }
-    s->capture = new CUgraph_st{{}, {s}};
+    s->capture = new CUgraph_st{{}, {s}, false};
     captures.push_back(s->capture);
     return cudaSuccess;
 }
@@ -258,6 +261,10 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
     for (CUstream_st *each : g->streams) {
         unjoined |= each != s && each->captured > each->joined;
         each->capture = nullptr;
+    }
+    if (g->invalid) {
+        delete g;
+        return failed(cudaErrorStreamCaptureInvalidated);
     }
     if (unjoined) {
         report("illegal in capture", nullptr, CALLER,

@@ -3,11 +3,12 @@
 #ifndef DEV_TEST_TEST_CUDA_H
 #define DEV_TEST_TEST_CUDA_H
 
-#include "dev/test/backends.h"    // test_cuda_ops; CHECK
-#include "dev/test/host_ops.h"    // host_ops, hosted_bits
-#include "dev/test/test_matmul.h" // test_matmul_on
-#include "dev/test/test_ops.h"    // test_ops_on
-#include "llmc/rng.h"          // rng_uniform
+#include "dev/test/backends.h"        // test_cuda_ops; CHECK
+#include "dev/test/host_ops.h"        // host_ops, hosted_bits
+#include "dev/test/test_cuda_graph.h" // test_cuda_graph
+#include "dev/test/test_matmul.h"     // test_matmul_on
+#include "dev/test/test_ops.h"        // test_ops_on
+#include "llmc/rng.h"                 // rng_uniform
 
 // Sizes around the pieces of 8 MiB in which copies go; the host's memory is overwritten as soon as upload returns.
 void test_cuda_copies(const Ops *ops) {
@@ -138,6 +139,7 @@ void test_cuda(void) {
     if (!ops) return;
     test_cuda_copies(ops);
     test_cuda_tied(ops);
+    test_cuda_graph(ops);
     test_cuda_column_sum(host_ops(ops));
     test_cuda_update(host_ops(ops));
     test_matmul_on(host_ops(ops));

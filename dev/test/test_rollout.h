@@ -8,6 +8,7 @@ finds the same log-probs: the sampler-trainer gap is 0. Also the groups' arithme
 
 #include "dev/test/backends.h" // test_backends, to_backend
 #include "dev/test/test.h"
+#include "dev/test/test_cuda_graph.h" // graph_counting, graph_never
 #include "llmc/grpo.h"
 #include "llmc/rollout.h"
 #include "llmc/threads.h" // omp_set_num_threads
@@ -220,6 +221,41 @@ void test_rollout_like(const Ops *judge, const Ops *backend) {
     for (int k = 0; k < 3; k++) rollout_case_free(&found[k]);
 }
 
+// The same two rollouts in the same memory, decode steps recorded and replayed or not: the same tokens and log-probs to the bit. Sequences
+// end at their own time and give their place to others, so that the number of rows falls and rises.
+void test_rollout_replayed(const Ops *ops) {
+    const Ops tables[2] = {graph_counting(ops), graph_never(ops)};
+    const Sampling how = {1, 1, 0, 12, false, 5, 2};
+    RolloutCase found[2][2];
+    Qwen2 m;
+    Error err = {0, ""};
+    if (!CHECK(qwen2_load(&m, TINY_MODEL, 128, ops, &err), "%s", err.text)) return;
+    for (int side = 0; side < 2; side++) {
+        Rollout r;
+        m.ops = &tables[side];
+        rollout_alloc(&r, &m, 4, 0, 40, how.max_new);
+        for (int again = 0; again < 2; again++) {
+            RolloutCase *c = &found[side][again];
+            RolloutPrompt asked[8];
+            rollout_case_init(c, m.config.V);
+            c->n = 3;
+            c->G = 3;
+            for (int i = 0; i < c->n; i++) {
+                RolloutPrompt p = {c->prompt[i], c->length[i], (uint32_t)(i + 3 * again), c->completions[i]};
+                asked[i] = p;
+            }
+            CHECK(rollout(&r, &m, NULL, asked, c->n, c->G, &how, NULL, NULL, &err), "%s", err.text);
+        }
+        rollout_free(&r, &m);
+    }
+    for (int again = 0; again < 2; again++)
+        CHECK(rollout_case_equal(&found[0][again], &found[1][again]), "%s: recorded decode steps change what is sampled", backend_name(ops).text);
+    CHECK(graph_replays > graph_runs, "%s: of %d decode steps %d were replayed", backend_name(ops).text, graph_runs + graph_replays, graph_replays);
+    for (int i = 0; i < 4; i++) rollout_case_free(&found[i / 2][i % 2]);
+    m.ops = ops;
+    qwen2_free(&m);
+}
+
 void test_group_arithmetic(void) {
     float reward[4] = {1, -1, -1, -1}, a[4];
     group_advantages(a, reward, 4, "rloo");
@@ -278,6 +314,7 @@ void test_rollout(void) {
     for (int i = 0; i < n; i++) {
         if (backends[i]->host_memory) test_rollout_invariance(backend_name(backends[i]).text, backends[i]);
         else test_rollout_like(backends[0], backends[i]); // cuBLASLt chooses its kernel by shape: no promise about bits
+        if (backends[i]->graph_begin) test_rollout_replayed(backends[i]);
     }
     test_shared_prompts("ref", ops_ref_init());
     Error err = {0, ""};

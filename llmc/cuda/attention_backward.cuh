@@ -402,16 +402,23 @@ __global__ void attention_add_kernel(float *dk, float *dv, Attention a, Backward
 // ----------------------------------------------------------------------------
 // launchers
 
-// Parts of one piece of memory. The largest, slots, is as much as dk and dv together.
-static BackwardScratch backward_scratch(int T, int n_segments, int tiles, size_t slot_floats) {
-    static CudaScratch scratch;
-    size_t bytes[6] = {(size_t)T * sizeof(int), (size_t)n_segments * sizeof(int), (size_t)tiles * sizeof(int), sizeof(int),
-                       2 * (size_t)tiles * sizeof(Piece), (size_t)tiles * slot_floats * sizeof(float)}, total = 0, at[6];
+// at[6] = where each part of BackwardScratch begins in one piece of memory; returns its size. The largest part, slots, is as much as
+// dk and dv together.
+template <int HDP> size_t backward_scratch_bytes(size_t at[6], int T, int n_segments, int NKV, int HD) {
+    typedef BackwardShape<HDP> S;
+    size_t tiles = blocks_for((size_t)T, S::VECTORS), total = 0;
+    size_t bytes[6] = {(size_t)T * sizeof(int), (size_t)n_segments * sizeof(int), tiles * sizeof(int), sizeof(int), 2 * tiles * sizeof(Piece),
+                       tiles * 2 * NKV * S::VECTORS * HD * sizeof(float)};
     for (int i = 0; i < 6; i++) {
         at[i] = total;
         total += (bytes[i] + 255) / 256 * 256;
     }
-    char *p = (char *)cuda_scratch(&scratch, total);
+    return total;
+}
+
+static BackwardScratch backward_scratch(const size_t at[6], size_t bytes) {
+    static CudaScratch scratch;
+    char *p = (char *)cuda_scratch(&scratch, bytes);
     return {(int *)(p + at[0]), (int *)(p + at[1]), (int *)(p + at[2]), (int *)(p + at[3]), (Piece *)(p + at[4]),
             (float *)(p + at[5])};
 }
@@ -421,7 +428,8 @@ void attention_backward(float *dq, float *dk, float *dv, const float *dout, cons
                         int T) {
     typedef BackwardShape<HDP> S;
     int tiles = (int)blocks_for((size_t)T, S::VECTORS);
-    BackwardScratch scratch = backward_scratch(T, a.n_segments, tiles, (size_t)2 * a.NKV * S::VECTORS * a.HD);
+    size_t at[6], bytes = backward_scratch_bytes<HDP>(at, T, a.n_segments, a.NKV, a.HD);
+    BackwardScratch scratch = backward_scratch(at, bytes);
     LAUNCH(attention_prepare_kernel, blocks_for((size_t)T * a.NH, 8), 256, 0, cuda_stream)
     (dq, dk, dv, scratch.row_segment, dout, out, a, T);
     CUDA_CHECK(cudaGetLastError());

@@ -145,6 +145,17 @@ __global__ void __launch_bounds__(HDP) attention_fold_kernel(bf16 *out, float *l
     if (lse && d == 0) lse[at] = fold_lse(m, l);
 }
 
+// Over how many blocks the chunks of each of so many (segment, key/value head) pairs are spread.
+static int decode_splits(size_t pairs) {
+    size_t splits = (size_t)(2 * cuda_multiprocessors()) / pairs;
+    return splits < 1 ? 1 : splits > 64 ? 64 : (int)splits;
+}
+
+// What attention_decode takes for itself, for any number of segments.
+static size_t decode_scratch_bytes(int NH, int NKV, int HD) {
+    return HD <= 128 && NH / NKV <= 16 && decode_splits((size_t)NKV) > 1 ? DECODE_PARTIAL_BYTES : 0;
+}
+
 // The segments that attention_forward_kernel leaves.
 template <int HDP> void attention_decode(bf16 *out, float *lse, const Attention &a) {
     typedef AttentionShape<HDP> S;
@@ -152,8 +163,7 @@ template <int HDP> void attention_decode(bf16 *out, float *lse, const Attention 
     DecodePartials partials = {NULL, NULL, 0, 0};
     if (a.NH / a.NKV > 16) return;
     size_t pairs = (size_t)a.n_segments * a.NKV, chunk = 16 * (HDP * sizeof(float) + sizeof(float2));
-    size_t splits = (size_t)(2 * cuda_multiprocessors()) / pairs;
-    partials.splits = splits < 1 ? 1 : splits > 64 ? 64 : (int)splits;
+    partials.splits = decode_splits(pairs);
     partials.chunks = (int)(DECODE_PARTIAL_BYTES / chunk / pairs);
     if (partials.splits > 1) {
         partials.values = (float *)cuda_scratch(&scratch, DECODE_PARTIAL_BYTES);

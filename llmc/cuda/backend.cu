@@ -3,6 +3,7 @@ Device `cuda`: the table of operations (ops.h) in CUDA. One translation unit, co
 dev/cuda_on_cpu, which runs the same kernels without one; the programs stay C and link with it.
 
     llmc/cuda/memory.cuh    device memory, copies             output.cuh     log-probs, entropy, their gradient
+              graph.cuh     decode steps recorded and replayed
               rows.cuh      residual stream, norms            sample.cuh     drawing tokens
               matmul.cuh    weights, products (cuBLASLt)      update.cuh     gradient norm, AdamW
               swiglu.cuh    feed-forward                      rope.cuh, attention*.cuh
@@ -16,6 +17,15 @@ block, so no bit of a kernel's result depends on the order in which the GPU runs
 #include "llmc/cuda/sample.cuh"             // output.cuh
 #include "llmc/cuda/swiglu.cuh"
 #include "llmc/cuda/update.cuh"
+
+// All that cuda_scratch gives, and the workspace.
+static size_t cuda_own_bytes(const LargestPass *p) {
+    size_t at[6], backward = 0;
+    if (p->backward)
+        backward = (p->HD <= 32 ? backward_scratch_bytes<32> : p->HD <= 64 ? backward_scratch_bytes<64>
+                  : p->HD <= 128 ? backward_scratch_bytes<128> : backward_scratch_bytes<256>)(at, p->T, p->n_segments, p->NKV, p->HD) + NORM_BYTES;
+    return cuda.workspace_bytes + cuda.convert.bytes + decode_scratch_bytes(p->NH, p->NKV, p->HD) + output_chunks_bytes(p->head_rows, p->V) + backward;
+}
 
 // The table, or NULL and in why[why_size] what is missing, with what to do about it. The first call makes the stream and the
 // buffers on the current device; later ones give the same table.
@@ -56,6 +66,10 @@ extern "C" const Ops *ops_cuda_init(char *why, size_t why_size) {
     ops.zero = cuda_zero;
     ops.upload = cuda_upload;
     ops.download = cuda_download;
+    ops.memory = cuda_memory_taken;
+    ops.own_bytes = cuda_own_bytes;
+    ops.graph_begin = cuda_graph_begin;
+    ops.graph_end = cuda_graph_end;
     ops.embedding_load = cuda_embedding_load;
     ops.embedding_free = cuda_embedding_free;
     ops.weight_load = cuda_weight_load;

@@ -81,7 +81,8 @@ void cuda_weight_load(Weight *w, const RawTensor *raw, int n_raw) {
         w->data = e->there;
         return;
     }
-    bf16 *to = (bf16 *)cuda_allocate((size_t)w->N * w->K * sizeof(bf16));
+    w->bytes = (size_t)w->N * w->K * sizeof(bf16);
+    bf16 *to = (bf16 *)cuda_allocate(w->bytes);
     w->data = to;
     for (int i = 0; i < n_raw; i++) {
         size_t n = (size_t)raw[i].shape[0] * w->K, size = dtype_bytes(raw[i].dtype), step = CONVERT_BYTES / size;

@@ -5,7 +5,7 @@ upload returns as soon as the bytes are there, so that the host goes on while th
 #ifndef LLMC_CUDA_MEMORY_CUH
 #define LLMC_CUDA_MEMORY_CUH
 
-#include "llmc/cuda/common.cuh"
+#include "llmc/cuda/graph.cuh" // cuda_graphs_drop
 
 // ----------------------------------------------------------------------------
 // allocations
@@ -59,6 +59,13 @@ void cuda_release(void *p) {
         break;
     }
     CUDA_CHECK(cudaFree(p)); // waits for kernels that still use it
+    cuda_graphs_drop();
+}
+
+size_t cuda_memory_taken(size_t *available) {
+    size_t total;
+    CUDA_CHECK(cudaMemGetInfo(available, &total));
+    return cuda_memory.bytes;
 }
 
 // At least `bytes` of s. What was there is lost when it has to grow.

@@ -60,10 +60,12 @@ __global__ void __launch_bounds__(OUTPUT_THREADS) output_chunks_kernel(OutputChu
     if (threadIdx.x == 0) chunks[blockIdx.x] = {top, sum, moment};
 }
 
+static size_t output_chunks_bytes(int n, int V) { return (size_t)n * output_chunks_of(V) * sizeof(OutputChunk); }
+
 // [n, n_chunks] in the backend's scratch, valid until the next call.
 static OutputChunk *output_chunks(const float *logits, float inv_t, int n, int V) {
     int n_chunks = output_chunks_of(V);
-    OutputChunk *chunks = (OutputChunk *)cuda_scratch(&cuda.output, (size_t)n * n_chunks * sizeof *chunks);
+    OutputChunk *chunks = (OutputChunk *)cuda_scratch(&cuda.output, output_chunks_bytes(n, V));
     bool wide = V % 4 == 0 && aligned16(logits);
     LAUNCH_WIDE(wide, output_chunks_kernel, (unsigned)((size_t)n * n_chunks), OUTPUT_THREADS, (chunks, logits, inv_t, n_chunks, V));
     return chunks;

@@ -9,6 +9,7 @@ The update of the vectors, in double as ops_host.h does it: the length of the gr
 #include "llmc/cuda/memory.cuh"
 
 #define UPDATE_THREADS 256
+#define NORM_BYTES (NORM_BLOCKS * sizeof(double))
 #define NORM_BLOCKS 64 // a fixed number, so that the order of the sum depends on n alone
 
 // Block b's part of the sum of squares.
@@ -22,7 +23,7 @@ __global__ void __launch_bounds__(UPDATE_THREADS) squares_kernel(double *part, c
 
 double cuda_gradient_norm(const float *g, size_t n) {
     double part[NORM_BLOCKS], sum = 0;
-    double *there = (double *)cuda_scratch(&cuda.update, sizeof part);
+    double *there = (double *)cuda_scratch(&cuda.update, NORM_BYTES);
     LAUNCH(squares_kernel, NORM_BLOCKS, UPDATE_THREADS, 0, cuda_stream)(there, g, n);
     CUDA_CHECK(cudaGetLastError());
     cuda_download(part, there, sizeof part);

@@ -46,15 +46,23 @@ static cudaStream_t capturing() {
     cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal);
     return stream;
 }
-static int run_malloc_in_capture() {
-    float *p;
-    capturing();
-    cudaMalloc(&p, 4); // bug: malloc_in_capture
+// Prints how the forbidden call failed, and that the capture ends in an error after it.
+static int end_of_capture(cudaStream_t stream, cudaError_t forbidden) {
+    cudaGraph_t graph;
+    cudaError_t end = cudaStreamEndCapture(stream, &graph);
+    printf("%s, then %s\n", cudaGetErrorName(forbidden), cudaGetErrorName(end));
     return 0;
 }
+static int run_malloc_in_capture() {
+    float *p;
+    cudaStream_t stream = capturing();
+    cudaError_t error = cudaMalloc(&p, 4); // bug: malloc_in_capture
+    return end_of_capture(stream, error);
+}
 static int run_wait_in_capture() {
-    cudaStreamSynchronize(capturing()); // bug: wait_in_capture
-    return 0;
+    cudaStream_t stream = capturing();
+    cudaError_t error = cudaStreamSynchronize(stream); // bug: wait_in_capture
+    return end_of_capture(stream, error);
 }
 static int run_default_stream_in_capture() {
     float *p = device_floats(32);

@@ -155,8 +155,9 @@ for case in no_synchronize buffer_reused no_event; do
     wrong "$both" $case CUDA_ON_CPU_LAZY=1
     right "$both" $case
 done
-report "$both" 'illegal in capture' 'host code' malloc_in_capture
-report "$both" 'illegal in capture' 'host code' wait_in_capture
+lost='cudaErrorStreamCaptureUnsupported, then cudaErrorStreamCaptureInvalidated'
+also=$lost report "$both" 'illegal in capture' 'host code' malloc_in_capture
+also=$lost report "$both" 'illegal in capture' 'host code' wait_in_capture
 report "$both" 'illegal in capture' 'host code' default_stream_in_capture
 report "$both" 'illegal in capture' 'host code' unjoined
 for case in matmul_ld matmul_k matmul_unaligned matmul_null_workspace matmul_small_workspace matmul_in_place; do

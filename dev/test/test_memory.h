@@ -1,0 +1,147 @@
+// The memory that a run plans (trainer_plan_memory) is what it allocates, to the byte, and a step allocates nothing more.
+#ifndef DEV_TEST_TEST_MEMORY_H
+#define DEV_TEST_TEST_MEMORY_H
+
+#include "dev/test/backends.h"      // test_cuda_ops
+#include "dev/test/test_programs.h" // TINY_RECIPE, expect_command
+#include "llmc/trainer.h"
+
+static const Ops *memory_test_ops;
+static size_t memory_test_bytes;
+
+static void *memory_test_alloc(size_t bytes) {
+    memory_test_bytes += bytes ? bytes : 1;
+    return memory_test_ops->alloc(bytes);
+}
+
+static size_t memory_test_taken(void) {
+    const size_t bytes = memory_test_bytes;
+    memory_test_bytes = 0;
+    return bytes;
+}
+
+// Samples two problems, and the gradient of what came, as train_steer.cu does.
+static bool memory_test_step(Trainer *t, Error *err) {
+    const Options *o = &t->options;
+    const int n = o->prompts_per_step, G = o->num_generations;
+    const Sampling how = {1, 1, 0, o->max_completion_length, true, 1, 0};
+    const LossConfig loss = {0.2f, 0.2f, 0, 1};
+    RolloutPrompt *asked = (RolloutPrompt *)xcalloc((size_t)n, sizeof *asked);
+    PolicySample *samples = (PolicySample *)xcalloc((size_t)(n * G), sizeof *samples);
+    float *logprob = (float *)xcalloc((size_t)(n * G * o->max_completion_length), sizeof(float));
+    PolicyStats stats;
+    memset(&stats, 0, sizeof stats);
+    if (o->kept_memory > 0) t->rollout.kept = &t->kept;
+    t->policy.kept = t->rollout.kept;
+    rollout_reset(&t->rollout);
+    for (int i = 0; i < n; i++) {
+        asked[i].prompt = t->prompts[i].v;
+        asked[i].P = t->prompts[i].n;
+        asked[i].key = (uint32_t)i;
+        asked[i].completions = (Completion *)xcalloc((size_t)G, sizeof(Completion));
+    }
+    bool ok = rollout(&t->rollout, &t->model, t->steering, asked, n, G, &how, NULL, NULL, err);
+    grad_tree_begin(&t->tree, n);
+    for (int i = 0; i < n * G && ok; i++) {
+        PolicySample *s = &samples[i];
+        s->prompt = asked[i / G].prompt;
+        s->P = asked[i / G].P;
+        s->group = s->part = i / G;
+        s->completion = &asked[i / G].completions[i % G];
+        s->advantage = i % 2 ? 1.0f : -1.0f;
+        s->weight = 0.01f;
+        s->old_logprob = s->completion->logprob;
+        s->logprob = logprob + i * o->max_completion_length;
+        t->tree.owner[i / G] = 0;
+    }
+    grad_tree_zero(&t->tree, 0);
+    ok = ok && policy_pass(&t->policy, &t->model, t->steering, samples, n * G, &loss, t->tree.parts, t->trained, &stats, err);
+    if (ok) grad_tree_sum(&t->tree, t->dsteering);
+    ok = ok && t->ops->gradient_norm(t->dsteering, (size_t)t->model.config.L * t->model.config.C) > 0;
+    for (int i = 0; i < n; i++) for (int g = 0; g < G; g++) completion_free(&asked[i].completions[g]);
+    for (int i = 0; i < n; i++) free(asked[i].completions);
+    free(asked);
+    free(samples);
+    free(logprob);
+    return ok;
+}
+
+void test_memory_plan(const char *device, const char *kept, const char *activations) {
+    const char *call[] = {"train_steer", "--config", TINY_RECIPE, "--device", device, "--prompts_per_step", "3", "--num_generations", "3",
+                          "--max_completion_length", "20", "--rollout_batch_size", "4", "--activation_memory", activations, "--kept_memory", kept,
+                          "--limit", "30", "--output_dir", test_tmpdir()};
+    Trainer t;
+    Error err = {0, ""};
+    size_t left, before = 0;
+    memset(&t, 0, sizeof t);
+    const Ops *ops = ops_for_device(device, &err);
+    if (ops->memory) before = ops->memory(&left);
+    if (!CHECK(options_parse(&t.options, CMD_TRAIN, (int)(sizeof call / sizeof call[0]), (char **)call, &err) && trainer_init(&t, &err), "%s: %s", device, err.text)) return;
+    const size_t *part = t.memory.part, total = memory_total(&t.memory);
+    if (ops->memory) {
+        const size_t taken = ops->memory(&left) - before;
+        CHECK(taken == total - part[MEMORY_OWN], "%s, kept %s: %zu bytes were taken, %zu were planned", device, kept, taken, total - part[MEMORY_OWN]);
+    }
+
+    // the same once more, each allocation counted
+    Ops counting = *ops;
+    memory_test_ops = ops;
+    counting.alloc = memory_test_alloc;
+    trainer_release(&t);
+    t.ops = t.model.ops = &counting;
+    memory_test_taken();
+    trainer_alloc_vectors(&t);
+    size_t taken = memory_test_taken();
+    CHECK(taken == part[MEMORY_VECTORS], "%s, kept %s: vectors take %zu bytes, %zu were planned", device, kept, taken, part[MEMORY_VECTORS]);
+    trainer_alloc_passes(&t);
+    taken = memory_test_taken();
+    const size_t planned = total - part[MEMORY_VECTORS] - part[MEMORY_WEIGHTS] - part[MEMORY_OWN];
+    CHECK(taken == planned, "%s, kept %s: passes take %zu bytes, %zu were planned", device, kept, taken, planned);
+
+    // its parts, from the shapes
+    const ModelConfig *c = &t.model.config;
+    const size_t kv = (size_t)t.rollout.kv.n_pages * kv_page_bytes(&t.model), pass_kv = (size_t)t.policy.kv.n_pages * kv_page_bytes(&t.model);
+    const size_t acts = activation_bytes_per_row(&t.model) * (size_t)t.policy.rows * (size_t)(c->L - t.policy.first_layer);
+    const size_t kept_bytes = (activation_bytes_per_row(&t.model) * (size_t)(c->L - t.policy.first_layer) + (size_t)c->C * sizeof(float)) * (size_t)t.kept.cap;
+    const size_t row = (size_t)c->V * sizeof(float) + (size_t)c->C * (sizeof(float) + ops->act_bytes) + sizeof(float);
+    const size_t head = (4 + HEAD_ROWS) * row + HEAD_ROWS * ((size_t)c->V * ops->act_bytes + 2 * (size_t)c->C * sizeof(float));
+    CHECK(part[MEMORY_CACHE] == kv && part[MEMORY_PASS_CACHE] == pass_kv, "%s: caches of %zu and %zu bytes, expected %zu and %zu", device,
+          part[MEMORY_CACHE], part[MEMORY_PASS_CACHE], kv, pass_kv);
+    CHECK(part[MEMORY_ACTIVATIONS] == acts && part[MEMORY_KEPT] == kept_bytes, "%s: activations of %zu bytes, %zu kept, expected %zu and %zu", device,
+          part[MEMORY_ACTIVATIONS], part[MEMORY_KEPT], acts, kept_bytes);
+    CHECK(part[MEMORY_HEAD] == head, "%s: output layer of %zu bytes, expected %zu", device, part[MEMORY_HEAD], head);
+    CHECK(ops->host_memory ? part[MEMORY_OWN] == 0 : part[MEMORY_OWN] > (size_t)c->V, "%s: %zu bytes for the kernels", device, part[MEMORY_OWN]);
+    CHECK(strcmp(device, "ref") == 0 || part[MEMORY_WEIGHTS] > (size_t)c->V * c->C * 2, "%s: %zu bytes of weights", device, part[MEMORY_WEIGHTS]);
+
+    CHECK(memory_test_step(&t, &err), "%s, kept %s: %s", device, kept, err.text);
+    taken = memory_test_taken();
+    CHECK(taken == 0, "%s, kept %s: a step has allocated %zu bytes", device, kept, taken);
+    if (ops->memory) {
+        taken = ops->memory(&left) - before;
+        CHECK(taken <= total, "%s, kept %s: %zu bytes are taken after a step, %zu were planned", device, kept, taken, total);
+    }
+    trainer_free(&t);
+}
+
+void test_memory(void) {
+    MemoryPlan plan;
+    Error err = {0, ""};
+    memset(&plan, 0, sizeof plan);
+    plan.part[MEMORY_WEIGHTS] = 100u << 20;
+    plan.part[MEMORY_CACHE] = 50u << 20;
+    plan.part[MEMORY_SCRATCH] = 30u << 20;
+    CHECK(memory_fits(&plan, "cuda", 100u << 20, 80u << 20, &err) && memory_fits(&plan, "cuda", 200u << 20, 0, &err), "what fits: %s", err.text);
+    CHECK(!memory_fits(&plan, "cuda", 100u << 20, (80u << 20) - 1, &err), "a byte too many fits");
+    CHECK(strstr(err.text, "180.0 MiB") && strstr(err.text, "80.0 MiB more are wanted") && strstr(err.text, "--activation_memory") &&
+          strstr(err.text, "--rollout_batch_size") && strstr(err.text, "--max_completion_length"), "the message: %s", err.text);
+    test_memory_plan("cpu", "0", "0.01");
+    test_memory_plan("ref", "0.01", "0.01");
+    const Ops *cuda = test_cuda_ops();
+    if (!cuda) return;
+    test_memory_plan("cuda", "0", "0.01");
+    test_memory_plan("cuda", "0.01", "0.000001"); // a batch has room for one completion
+    if (strstr(cuda->isa, "emulated"))
+        expect_command(1, "more are wanted", "CUDA_ON_CPU_MEMORY=128 ./train_steer --config " TINY_RECIPE " --device cuda --output_dir %s/small", test_tmpdir());
+}
+
+#endif
