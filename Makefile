@@ -6,7 +6,7 @@
 #     CUDA=emulate  compiled by the C++ compiler and run on the CPU by dev/cuda_on_cpu, with every check switched on
 # DEVICE=cuda or emulate: who computes in `make demo`.
 # To set on the command line: CC, CXX, CFLAGS, CPPFLAGS, LDFLAGS, OPENMP=0 (one thread), GPU_ARCH='80 90 100', CUDA_HOME,
-# MODEL=DIR (for bench).
+# MPI=0 or 1, NCCL=0 or 1, NCCL_HOME, MODEL=DIR (for bench).
 
 SOURCES := train_steer.cu eval_steer.cu test_steer.c
 PROGRAMS := $(basename $(SOURCES))
@@ -33,6 +33,9 @@ $(error CUDA=$(CUDA): expected 1 (for a GPU, with nvcc), emulate (the same kerne
 endif
 ifneq ($(filter-out 0 1,$(MPI)),)
 $(error MPI=$(MPI): expected 1 (train_steer in several processes), 0 (in one), or nothing (1 where mpicc is found and works))
+endif
+ifneq ($(filter-out 0 1,$(NCCL)),)
+$(error NCCL=$(NCCL): expected 1 (gradients go from GPU to GPU), 0 (by way of the hosts), or nothing (1 where NCCL and MPI are found and work))
 endif
 
 comma := ,
@@ -82,8 +85,34 @@ ifeq ($(MPI)$(MPI_WORKS),1)
 $(error MPI=1: $(if $(MPICC),a program with what $(MPICC) names does not compile with $(CC),mpicc was not found): `scripts/setup.sh --mpi` installs Open MPI)
 endif
 ifneq ($(MPI_WORKS),)
-train_steer: private STEER_FLAGS += -DLLMC_MPI $(MPI_FLAGS)
-train_steer: private LIBS += $(MPI_LIBS)
+RANKS_PROGRAMS := train_steer build/test_ranks
+$(RANKS_PROGRAMS): private STEER_FLAGS += -DLLMC_MPI $(MPI_FLAGS)
+$(RANKS_PROGRAMS): private LIBS += $(MPI_LIBS)
+endif
+
+# NCCL, for train_steer on the GPUs of several ranks: from NCCL_HOME, the toolkit, what `scripts/setup.sh --nccl` has put into .venv, or
+# the system. CUDA=emulate has its own (dev/cuda_on_cpu/nccl.h).
+ifneq ($(and $(BACKEND),$(MPI_WORKS),$(if $(filter 0,$(NCCL)),,wanted)),)
+ifeq ($(CUDA),emulate)
+NCCL_WORKS := emulated
+else
+NCCL_HEADER := $(firstword $(wildcard $(if $(NCCL_HOME),$(NCCL_HOME)/include/nccl.h,$(CUDA_HOME)/include/nccl.h .venv/lib/python*/site-packages/nvidia/nccl/include/nccl.h /usr/include/nccl.h)))
+NCCL_FOUND := $(patsubst %/include/nccl.h,%,$(NCCL_HEADER))
+NCCL_FOLDERS := $(abspath $(wildcard $(NCCL_FOUND)/lib64 $(NCCL_FOUND)/lib))
+NCCL_LIBS := $(foreach l,$(NCCL_FOLDERS),-L$l -Wl,-rpath,$l) -l:libnccl.so.2
+NCCL_WORKS := $(if $(NCCL_HEADER),$(shell echo 'int main(void) { int v; return ncclGetVersion(&v) || NCCL_VERSION_CODE < 21800; }' | \
+    $(CC) -isystem $(CUDA_HOME)/include -isystem $(NCCL_FOUND)/include -include nccl.h -x c - -o /dev/null $(LDFLAGS) $(NCCL_LIBS) >/dev/null 2>&1 && echo yes))
+endif
+endif
+ifeq ($(NCCL)$(NCCL_WORKS),1)
+$(error NCCL=1: $(if $(NCCL_HEADER),a program with $(NCCL_HEADER) does not link,$(if $(MPI_WORKS),$(if $(BACKEND),nccl.h was not found: `scripts/setup.sh --nccl` installs it,it goes with CUDA=1),it goes with MPI: `scripts/setup.sh --mpi`)))
+endif
+ifneq ($(NCCL_WORKS),)
+NCCL_OBJECT := $(if $(filter emulate,$(CUDA)),build/nccl_fast.o,build/nccl.o)
+$(RANKS_PROGRAMS): $(NCCL_OBJECT)
+$(RANKS_PROGRAMS): private STEER_FLAGS += -DLLMC_NCCL
+$(RANKS_PROGRAMS): private LIBS += $(NCCL_LIBS)
+$(RANKS_PROGRAMS): private BACKEND := $(NCCL_OBJECT) $(BACKEND)
 endif
 endif
 
@@ -94,6 +123,7 @@ $(info $(if $(filter -fopenmp,$(THREADS)),✓ OpenMP   all cores are used,✗ Op
 $(foreach l,$(LIBRARIES),$(info $(if $(filter $l,$(MISSING)),✗ $l not found: scripts/setup.sh installs it,✓ $l)))
 $(info $(if $(filter 1,$(CUDA)),✓ CUDA     $(NVCC)$(comma) for compute capability $(GPU_ARCH),$(if $(filter emulate,$(CUDA)),✓ CUDA     the kernels run on the CPU (dev/cuda_on_cpu),→ CUDA     $(if $(NVCC),nvcc found$(comma) $(if $(GPU),switched off,no GPU here: `make CUDA=1` builds for one$(comma) `make CUDA=emulate` runs the kernels on the CPU),nvcc not found: building for the CPU))))
 $(info $(if $(MPI_WORKS),✓ MPI      $(MPICC): mpirun starts train_steer on several machines,→ MPI      $(if $(filter 0,$(MPI)),switched off by MPI=0,$(if $(MPICC),$(MPICC) found$(comma) but $(CC) cannot use it,mpicc not found (`scripts/setup.sh --mpi` installs it))): train_steer runs in one process))
+$(if $(BACKEND),$(info $(if $(NCCL_WORKS),✓ NCCL     $(or $(NCCL_HEADER),its stand-in (dev/cuda_on_cpu)): gradients go from GPU to GPU,→ NCCL     $(if $(filter 0,$(NCCL)),switched off by NCCL=0,$(if $(MPI_WORKS),$(if $(NCCL_HEADER),$(NCCL_HEADER) found$(comma) but a program with it does not link,not found (`scripts/setup.sh --nccl` installs it)),of no use without MPI)): gradients go by way of the hosts)))
 $(info $(if $(call find,python3),✓ python3  for pictures only,✗ python3  not found: `make demo` will draw no pictures))
 endif
 endif
@@ -123,6 +153,10 @@ EMULATE = $(CXX) -std=c++17 -DCUDA_ON_CPU -ffp-contract=off -fno-strict-aliasing
 DEPENDENCIES = -MMD -MP -MF $(@:.o=.d)
 build/backend.o: llmc/cuda/backend.cu build/flags
 	$(NVCC) $(NVCC_FLAGS) $(DEPENDENCIES) -c $< -o $@
+build/nccl.o: llmc/cuda/nccl.cu build/flags
+	$(NVCC) $(NVCC_FLAGS) $(addprefix -isystem ,$(NCCL_FOUND)/include) $(DEPENDENCIES) -c $< -o $@
+build/nccl_fast.o: llmc/cuda/nccl.cu build/flags
+	$(EMULATE) -O2 $(DEPENDENCIES) -x c++ -c $< -o $@
 build/backend_fast.o: llmc/cuda/backend.cu build/flags
 	$(EMULATE) -O2 $(DEPENDENCIES) -x c++ -c $< -o $@
 build/backend_checked.o: llmc/cuda/backend.cu build/flags
@@ -131,14 +165,18 @@ build/cuda_on_cpu.o: dev/cuda_on_cpu/cuda_on_cpu.cpp build/flags
 	$(EMULATE) -O2 $(DEPENDENCIES) -c $< -o $@
 build/test_checked: test_steer.c build/backend_checked.o build/cuda_on_cpu.o build/flags
 	$(CC) $(CPPFLAGS) -O2 -std=gnu11 $(STEER_FLAGS) -MMD -MP -MF $@.d -MT $@ -x c $< -x none build/backend_checked.o build/cuda_on_cpu.o -o $@ $(LDFLAGS) $(LIBS) $(BACKEND_LIBS)
--include $(wildcard build/backend*.d build/cuda_on_cpu.d build/test_checked.d)
+-include $(wildcard build/backend*.d build/nccl*.d build/cuda_on_cpu.d build/test_checked.d build/test_ranks.d)
+
+# Ranks with GPUs, without a model: mpirun starts it (dev/test/emulated.sh).
+build/test_ranks: dev/test/ranks.c $(BACKEND) build/flags
+	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(STEER_FLAGS) -MMD -MP -MF $@.d -MT $@ -x c $< -x none $(BACKEND) -o $@ $(LDFLAGS) $(LIBS) $(BACKEND_LIBS)
 
 # The tests once more with all code for particular CPUs left out: what a CPU that nobody knew of runs.
 build/test_portable: test_steer.c build/flags
 	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(filter-out -DLLMC_CUDA,$(STEER_FLAGS)) -DLLMC_PORTABLE -MMD -MP -MF $@.d -MT $@ -x c $< -o $@ $(LDFLAGS) $(LIBS)
 
 # Changes only when the compiler or a flag does; then everything is rebuilt. The build stops here if a library is missing.
-build/flags: export FLAGS = $(shell $(CC) --version | head -n 1) $(CC) $(CPPFLAGS) $(CFLAGS) $(STEER_FLAGS) $(LDFLAGS) $(BACKEND) $(if $(BACKEND),$(GPU_ARCH) $(CUDA_HOME)) $(MPI_WORKS) $(MPI_FLAGS) $(MPI_LIBS)
+build/flags: export FLAGS = $(shell $(CC) --version | head -n 1) $(CC) $(CPPFLAGS) $(CFLAGS) $(STEER_FLAGS) $(LDFLAGS) $(BACKEND) $(if $(BACKEND),$(GPU_ARCH) $(CUDA_HOME)) $(MPI_WORKS) $(MPI_FLAGS) $(MPI_LIBS) $(NCCL_WORKS) $(NCCL_LIBS)
 build/flags: FORCE
 	@test -z '$(MISSING)' || { echo 'error: not found: $(MISSING)'; \
 	    echo '  -> run scripts/setup.sh, or set CPPFLAGS=-I... and LDFLAGS=-L... to where they are'; exit 1; } >&2
@@ -154,7 +192,7 @@ test demo:
 	@$(MAKE) --no-print-directory SETUP_RAN=1 $@
 else
 ifeq ($(CUDA),emulate)
-test: $(PROGRAMS) build/test_portable build/test_checked
+test: $(PROGRAMS) build/test_portable build/test_checked $(if $(NCCL_WORKS),build/test_ranks)
 	@CXX='$(CXX)' CUDA_HOME='$(CUDA_HOME)' dev/test/emulated.sh
 else
 test: $(PROGRAMS) build/test_portable ## prove everything: no network, no GPU, no Python; ends in `N passed, N failed`

@@ -24,13 +24,14 @@ PyTorch records and finite differences -> sampling, bit by bit -> the programs a
 #include "dev/test/test_experiments.h" // ./eval_steer experiment
 #include "dev/test/test_export.h"      // ./eval_steer export
 #include "dev/test/test_dist.h"        // several processes
+#include "dev/test/test_gpus.h"        // with a GPU each
 
 int main(int argc, char **argv) {
     const struct { const char *name; void (*run)(void); } tests[] = {
         {"options", test_options}, {"logger", test_logger}, {"tokenizer", test_tokenizer}, {"text", test_text}, {"answer", test_answer},
         {"model_files", test_model_files}, {"matmul", test_matmul}, {"ops", test_ops}, {"cuda", test_cuda}, {"model", test_model},
         {"intervene", test_intervene}, {"rollout", test_rollout}, {"programs", test_programs}, {"memory", test_memory}, {"experiments", test_experiments},
-        {"export", test_export}, {"dist", test_dist},
+        {"export", test_export}, {"dist", test_dist}, {"gpus", test_gpus},
     };
     const int n = (int)(sizeof tests / sizeof tests[0]);
     for (int i = 0; i < n; i++) {

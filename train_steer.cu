@@ -10,6 +10,7 @@ Under mpirun each rank does its share of the sampling and of the passes; in betw
     make train_steer && ./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml
 */
 #include "llmc/dist.h"       // dist, dist_agree, dist_share
+#include "llmc/dist_gpu.h"   // dist_gpu_begin
 #include "llmc/evaluate.h"   // evaluate
 #include "llmc/exchange.h"   // exchange_groups, assign_groups, my_samples, exchange_logprobs
 #include "llmc/grpo.h"       // group_advantages, policy_pass
@@ -496,6 +497,7 @@ int main(int argc, char **argv) {
     if (!dist_init(&argc, &argv, &err)) die(&err);
     if (options_wants_help(argc, argv)) { options_help(stdout, CMD_TRAIN, usage); dist_finalize(); return 0; }
     if (!dist_agree(options_parse(&t.options, CMD_TRAIN, argc, argv, &err) && trainer_init(&t, &err), &err)) dist_die(&err);
+    if (!dist_gpu_begin(t.options.device, &err)) dist_die(&err);
     run_fingerprint(&t, t.state.fingerprint, sizeof t.state.fingerprint);
     print_header(&t);
     if (!start_or_resume(&t, &err)) dist_die(&err);

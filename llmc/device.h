@@ -7,11 +7,8 @@ Which backend computes: the one place that turns the option `device` into a tabl
 #include "ops_cpu.h" // ops_cpu_init
 #include "ops_ref.h" // ops_ref_init
 
-#ifdef LLMC_CUDA // set by `make CUDA=...`, which links cuda/backend.cu
-#ifdef __cplusplus
-extern "C"
-#endif
-const Ops *ops_cuda_init(char *why, size_t why_bytes); // NULL and the reason where there is no GPU to use
+#ifdef LLMC_CUDA      // set by `make CUDA=...`, which links cuda/backend.cu
+#include "cuda/gpu.h" // ops_cuda_init
 #endif
 
 // The operations of device cpu, ref or cuda. NULL and err where it cannot be had, or for a wrong LLMC_ISA.

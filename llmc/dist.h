@@ -26,9 +26,12 @@ typedef struct {
     double seconds;      // spent exchanging and waiting for the others, since somebody set it to 0
     bool started;        // by a launcher: MPI is running
     char host[64];       // this machine's name
+    int machine;         // the lowest rank on it
+    int local_rank;      // number among the ranks on it
+    void (*close)(void); // what dist_finalize ends first, with all ranks still there; NULL: nothing
 } Dist;
 
-Dist dist = {0, 1, 0, 0, false, ""};
+Dist dist = {0, 1, 0, 0, false, "", 0, 0, NULL};
 
 // ----------------------------------------------------------------------------
 // start and end
@@ -61,6 +64,12 @@ bool dist_init(int *argc, char ***argv, Error *err) {
     MPI_Comm_size(MPI_COMM_WORLD, &dist.size);
     dist.started = true;
     atexit(dist_at_exit);
+    MPI_Comm machine;
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, dist.rank, MPI_INFO_NULL, &machine);
+    MPI_Comm_rank(machine, &dist.local_rank);
+    dist.machine = dist.rank;
+    MPI_Bcast(&dist.machine, 1, MPI_INT, 0, machine);
+    MPI_Comm_free(&machine);
     if (dist.size == 1 && dist_launched(sizes) > 1)
         return fail(err, EXIT_RUN, "the launcher started %d processes, MPI says that each is alone\n  -> use the mpirun of the MPI this was built with", dist_launched(sizes));
     if (dist.rank > 0) {
@@ -79,6 +88,8 @@ bool dist_init(int *argc, char ***argv, Error *err) {
 
 // All ranks together, at the end of main: on success, or after a failure that was agreed on.
 void dist_finalize(void) {
+    if (dist.close) dist.close();
+    dist.close = NULL;
 #ifdef LLMC_MPI
     if (dist.started) MPI_Finalize();
 #endif

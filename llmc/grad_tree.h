@@ -6,20 +6,23 @@ which part: a binary tree over the groups' numbers.
 
 A rank adds up the largest subtrees whose groups are all its own, and sends these; from there on all ranks add the same
 numbers in the same order. A rank whose groups are neighbours sends at most 2 log2(its groups) or so [L,C] arrays. One rank
-does the same additions, so the sum has the same bits on 1, 2 or any number of ranks.
+does the same additions, so the sum has the same bits on 1, 2 or any number of ranks. They travel from GPU to GPU where NCCL does
+that, otherwise through the hosts' memory: to the same bits.
 */
 #ifndef LLMC_GRAD_TREE_H
 #define LLMC_GRAD_TREE_H
 
-#include "dist.h"  // dist_gather
-#include "utils.h" // IntVec
-#include "ops.h"   // Ops
+#include "dist_gpu.h" // dist_gather, dist_gpu_share
+#include "utils.h"    // IntVec
+#include "ops.h"      // Ops
 
 typedef struct {
     const Ops *ops;
     size_t size;       // numbers of a gradient
     float *parts;      // [cap, size] in the backend's memory: this rank's parts, then the subtrees of all
     int cap;
+    float *spare;      // [spare_cap, size] what subtrees of all arrive in that come from other GPUs; then it is `parts`
+    int spare_cap;
     int n;             // groups of the step
     int *owner, *part; // [n] the rank that computes a group's part, -1: it has none; its place in parts, if that is this rank
     int owned;         // parts of this rank
@@ -34,6 +37,7 @@ void grad_tree_init(GradTree *g, const Ops *ops, size_t size) {
 
 void grad_tree_free(GradTree *g) {
     if (g->parts) g->ops->release(g->parts);
+    if (g->spare) g->ops->release(g->spare);
     free(g->owner);
     free(g->part);
     memset(g, 0, sizeof *g);
@@ -45,6 +49,16 @@ void grad_tree_reserve(GradTree *g, int n) {
     if (g->parts) g->ops->release(g->parts);
     g->cap = n;
     g->parts = (float *)g->ops->alloc((size_t)n * g->size * sizeof(float));
+}
+
+// `parts` and `spare` change places.
+void grad_tree_swap(GradTree *g) {
+    float *parts = g->parts;
+    const int cap = g->cap;
+    g->parts = g->spare;
+    g->cap = g->spare_cap;
+    g->spare = parts;
+    g->spare_cap = cap;
 }
 
 // A new step of n groups; owner[n] is then to be filled in by the caller, alike on all ranks.
@@ -124,27 +138,54 @@ void grad_tree_send(GradTree *g, const IntVec *subtrees, int me, Str *sums) {
     }
 }
 
+// total[size] = the whole sum, where parts 0, 1, ... hold the subtrees.
+void grad_tree_finish(GradTree *g, float *total) {
+    int next = 0, whole = grad_tree_top(g, 0, g->n, &next);
+    g->ops->zero(total, g->size * sizeof(float));
+    if (whole >= 0) g->ops->column_sum(total, g->parts + (size_t)whole * g->size, 1, (int)g->size);
+}
+
 // total[size] = the whole sum, given what each of the ranks sent: rank r's from sums + start[r] on. Uses start up.
 void grad_tree_receive(GradTree *g, const IntVec *subtrees, const char *sums, size_t *start, float *total) {
     const size_t bytes = g->size * sizeof(float);
-    int next = 0;
     grad_tree_reserve(g, subtrees->n / 3);
     for (int i = 0; i < subtrees->n / 3; i++) {
         size_t *from = &start[subtrees->v[3 * i + 2]];
         g->ops->upload(g->parts + (size_t)i * g->size, sums + *from, bytes);
         *from += bytes;
     }
-    int whole = grad_tree_top(g, 0, g->n, &next);
-    g->ops->zero(total, bytes);
-    if (whole >= 0) g->ops->column_sum(total, g->parts + (size_t)whole * g->size, 1, (int)g->size);
+    grad_tree_finish(g, total);
+}
+
+// The same from GPU to GPU: the subtrees of rank `me`, added up, go to all ranks, and theirs come here. All ranks together.
+void grad_tree_exchange(GradTree *g, const IntVec *subtrees, int me, float *total) {
+    const int n = subtrees->n / 3;
+    const float **from = (const float **)xcalloc((size_t)n + 1, sizeof(float *));
+    int *owner = (int *)xmalloc(((size_t)n + 1) * sizeof(int));
+    for (int i = 0; i < n; i++) {
+        const int *s = &subtrees->v[3 * i];
+        owner[i] = s[2];
+        if (owner[i] == me) from[i] = g->parts + (size_t)grad_tree_own_sum(g, s[0], s[1]) * g->size;
+    }
+    grad_tree_swap(g);
+    grad_tree_reserve(g, n);
+    if (n > 0) dist_gpu_share(g->parts, from, owner, n, g->size);
+    grad_tree_finish(g, total);
+    free(from);
+    free(owner);
 }
 
 // total[size] = the sum over all groups of all ranks, the same bits on each. The parts are used up. All ranks together.
 void grad_tree_sum(GradTree *g, float *total) {
     IntVec subtrees = {0};
+    grad_tree_subtrees(g, 0, g->n, &subtrees);
+    if (dist_gpu.direct) {
+        grad_tree_exchange(g, &subtrees, dist.rank, total);
+        ints_free(&subtrees);
+        return;
+    }
     Str mine = {0}, all = {0};
     size_t *start = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
-    grad_tree_subtrees(g, 0, g->n, &subtrees);
     grad_tree_send(g, &subtrees, dist.rank, &mine);
     dist_gather(&all, start, mine.s, mine.n);
     grad_tree_receive(g, &subtrees, all.s, start, total);

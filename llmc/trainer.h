@@ -9,6 +9,7 @@ step by step is train_steer.cu.
 #include "checkpoint.h" // Checkpoint, TrainerState, checkpoint_save, checkpoint_load
 #include "device.h"     // ops_for_device
 #include "dist.h"       // dist: which rank of how many this is
+#include "dist_gpu.h"   // dist_gpu_choose
 #include "evaluate.h"   // prompts_encode
 #include "grad_tree.h"  // GradTree
 #include "grpo.h"       // PolicyPass
@@ -137,6 +138,9 @@ void trainer_alloc_vectors(Trainer *t) {
     for (int i = 0; i < 4; i++) *all[i] = (float *)t->ops->alloc(n * sizeof(float));
     grad_tree_init(&t->tree, t->ops, n);
     grad_tree_reserve(&t->tree, step_groups(o));
+    if (!dist_gpu_will_be_direct(o->device)) return;
+    grad_tree_swap(&t->tree); // what comes from other GPUs arrives in a second array
+    grad_tree_reserve(&t->tree, step_groups(o));
 }
 
 void trainer_alloc_passes(Trainer *t) {
@@ -213,6 +217,7 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
 bool trainer_init(Trainer *t, Error *err) {
     const Options *o = &t->options;
     int longest = 0, longest_validation = 0;
+    if (!dist_gpu_choose(o->device, err)) return false;
     t->ops = ops_for_device(o->device, err);
     if (!t->ops || !select_problems(t, err)) return false;
     t->tokenizer = tokenizer_load(o->model, err);
@@ -271,6 +276,8 @@ void print_header(const Trainer *t) {
     options_print(stdout, &t->options, CMD_TRAIN);
     printf("%-28s %s\n", "kernels", t->ops->isa);
     if (dist.size > 1) printf("%-28s %d, rank 0 on %s\n", "processes", dist.size, dist.host);
+    if (*dist_gpu.gpu) printf("%-28s %s\n", "GPU of rank 0", dist_gpu.gpu);
+    if (*dist_gpu.gradient) printf("%-28s %s\n", "the gradient travels", dist_gpu.gradient);
     printf("%-28s %d layers, hidden %d, %d heads (%d kv), vocabulary %d\n", "architecture", c->L, c->C, c->NH, c->NKV, c->V);
     printf("%-28s %d in %d vectors\n", "trained numbers", layers * c->C, layers);
     printf("%-28s %d (%d for validation)\n", "training problems", t->train.n, t->validation.n);

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what building steer.c needs: a C compiler, make, cJSON, GMP, PCRE2, utf8proc and libyaml. Debian and Ubuntu; elsewhere
 # it says what to install. Does nothing where everything is present. `--mpi`: also Open MPI, for training on several machines.
+# `--nccl`: also NCCL, for several GPUs: NVIDIA's Python package for the toolkit's version, into .venv, where the Makefile finds it.
 # `--missing` only prints the names of what is not there.
 # shellcheck disable=SC2086 # CC, CPPFLAGS, LDFLAGS and the packages are lists of words
 CC=${CC:-gcc}
@@ -22,10 +23,40 @@ missing() {
     [ -z "$mpi" ] || { command -v mpicc && command -v mpirun; } >/dev/null || echo MPI
 }
 
-mpi=
-[ "$1" != --mpi ] || mpi='openmpi-bin libopenmpi-dev'
+cuda=${CUDA_HOME:-$(dirname "$(dirname "$(readlink -f "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")")")}
+install_nccl() {
+    for header in "$cuda/include/nccl.h" /usr/include/nccl.h .venv/lib/python*/site-packages/nvidia/nccl/include/nccl.h; do
+        [ ! -f "$header" ] || return 0
+    done
+    version=$("$cuda/bin/nvcc" --version 2>/dev/null | sed -n 's/.*release \([0-9]*\)\..*/\1/p')
+    if [ -z "$version" ]; then
+        echo "error: NCCL goes with the CUDA Toolkit, and $cuda/bin/nvcc was not found" >&2
+        echo "  -> install the toolkit first, or set CUDA_HOME to where it is" >&2
+        return 1
+    fi
+    echo "installing: nvidia-nccl-cu$version into .venv"
+    { [ -x .venv/bin/pip ] || python3 -m venv .venv; } && .venv/bin/pip -q --disable-pip-version-check install "nvidia-nccl-cu$version" && return 0
+    echo "error: pip could not install nvidia-nccl-cu$version (its message is above)" >&2
+    echo "  -> check the network and python3-venv; or install NCCL from developer.nvidia.com/nccl and set NCCL_HOME to where it is" >&2
+    return 1
+}
+
+cd "$(dirname "$0")/.." || exit
+mpi='' nccl='' only_names=''
+for argument in "$@"; do
+    case $argument in
+    --mpi) mpi='openmpi-bin libopenmpi-dev' ;;
+    --nccl) nccl=yes ;;
+    --missing) only_names=yes ;;
+    *)
+        echo "error: $argument: expected --mpi, --nccl, --missing or nothing" >&2
+        exit 2
+        ;;
+    esac
+done
 list=$(missing | paste -sd ' ')
-if [ "$1" = --missing ]; then echo "$list"; exit 0; fi
+if [ -n "$only_names" ]; then echo "$list"; exit 0; fi
+if [ -n "$nccl" ]; then install_nccl || exit; fi
 if [ -z "$list" ]; then exit 0; fi
 echo "not found: $list"
 packages='gcc libc6-dev make libcjson-dev libgmp-dev libpcre2-dev libutf8proc-dev libyaml-dev'

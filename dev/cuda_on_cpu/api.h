@@ -117,15 +117,32 @@ cudaError_t cudaMemset(void *p, int value, size_t n) {
 }
 
 // ----------------------------------------------------------------------------
-// The device: one, with the limits of the A100, H100 or B200, whichever CUDA_ON_CPU_ARCH says
+// The devices: CUDA_ON_CPU_DEVICES alike, with the limits of the A100, H100 or B200, whichever CUDA_ON_CPU_ARCH says. A process uses one.
 
-cudaError_t cudaGetDeviceCount(int *count) { return *count = 1, cudaSuccess; }
-cudaError_t cudaGetDevice(int *device) { return *device = 0, cudaSuccess; }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : failed(cudaErrorInvalidDevice); }
+static bool is_device(int device) { return device >= 0 && device < visible; }
+
+cudaError_t cudaGetDeviceCount(int *count) {
+    *count = visible;
+    return *count ? cudaSuccess : failed(cudaErrorNoDevice);
+}
+cudaError_t cudaGetDevice(int *device) { return *device = current_device, cudaSuccess; }
+cudaError_t cudaSetDevice(int device) {
+    if (!is_device(device)) return failed(cudaErrorInvalidDevice);
+    if (device != current_device && (!allocations.empty() || streams.size() > 1))
+        report("not supported", nullptr, CALLER, "cudaSetDevice(%d) where device %d has memory or streams already\n    -> choose the device first", device,
+               current_device);
+    current_device = device;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceGetPCIBusId(char *bus, int size, int device) {
+    if (!is_device(device) || size < 13) return failed(cudaErrorInvalidValue);
+    snprintf(bus, size_t(size), "0000:%02x:00.0", visible_devices[device] + 1);
+    return cudaSuccess;
+}
 cudaError_t cudaDeviceReset(void) { return cudaDeviceSynchronize(); }
 
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device) {
-    if (device != 0) return failed(cudaErrorInvalidDevice);
+    if (!is_device(device)) return failed(cudaErrorInvalidDevice);
     switch (attribute) {
     case cudaDevAttrMaxThreadsPerBlock: *value = MAX_THREADS; break;
     case cudaDevAttrMaxSharedMemoryPerBlock: *value = int(MAX_STATIC_SHARED); break;
@@ -144,7 +161,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
     return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
-    if (device != 0) return failed(cudaErrorInvalidDevice);
+    if (!is_device(device)) return failed(cudaErrorInvalidDevice);
     *p = cudaDeviceProp{};
     snprintf(p->name, sizeof p->name, "CPU that emulates sm_%d", settings.arch);
     p->totalGlobalMem = settings.device_memory;
@@ -160,7 +177,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
     p->maxGridSize[1] = p->maxGridSize[2] = 65535;
     p->major = settings.arch / 10;
     p->minor = settings.arch % 10;
-    cudaDeviceGetAttribute(&p->multiProcessorCount, cudaDevAttrMultiProcessorCount, 0);
+    cudaDeviceGetAttribute(&p->multiProcessorCount, cudaDevAttrMultiProcessorCount, device);
     p->maxThreadsPerMultiProcessor = 2048;
     p->maxBlocksPerMultiProcessor = 32;
     p->l2CacheSize = 40 << 20;
@@ -203,6 +220,7 @@ cudaError_t cudaGetLastError(void) { return std::exchange(last_error, cudaSucces
     _(cudaErrorMemoryAllocation, "out of memory") \
     _(cudaErrorInvalidConfiguration, "invalid configuration argument") \
     _(cudaErrorInvalidDevice, "invalid device ordinal") \
+    _(cudaErrorNoDevice, "no CUDA-capable device is detected") \
     _(cudaErrorInvalidResourceHandle, "invalid resource handle") \
     _(cudaErrorIllegalState, "the operation cannot be performed in the present state") \
     _(cudaErrorNotReady, "device not ready") \

@@ -18,6 +18,7 @@ dim3 blockDim, gridDim;
 #include "api.h"      // cudaMalloc and the rest
 #include "matrix.h"   // wmma
 #include "cublaslt.h" // cublasLtMatmul for bf16
+#include "nccl.h"     // broadcasts between processes
 
 namespace cuda_on_cpu {
 

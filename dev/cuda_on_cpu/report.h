@@ -48,6 +48,14 @@ static void read_settings() {
     settings.watchdog = number_setting("CUDA_ON_CPU_WATCHDOG", 0.01, 1e6, 60);
     settings.device_memory = size_t(number_setting("CUDA_ON_CPU_MEMORY", 1, 131072, 8192)) << 20;
     settings.arch = int(number_setting("CUDA_ON_CPU_ARCH", 80, 120, 80));
+    settings.devices = int(number_setting("CUDA_ON_CPU_DEVICES", 1, MOST_DEVICES, 1));
+    const char *list = getenv("CUDA_VISIBLE_DEVICES");
+    for (int i = 0; !list && i < settings.devices; i++) visible_devices[visible++] = i;
+    for (char *rest; list && *list && visible < settings.devices; list = *rest == ',' ? rest + 1 : "") { // up to the first that is not there, as in CUDA
+        const long device = strtol(list, &rest, 10);
+        if (rest == list || device < 0 || device >= settings.devices) break;
+        visible_devices[visible++] = int(device);
+    }
     settings.max_reports = int(number_setting("CUDA_ON_CPU_REPORTS", 1, 1e6, 20));
 }
 

@@ -34,10 +34,15 @@ struct Settings {
     double watchdog;      // seconds a kernel may run
     size_t device_memory; // bytes
     int arch;             // 80, 90 or 100: what cudaGetDeviceProperties tells
+    int devices;          // of this machine
     int max_reports;
 };
 static Settings settings;
 static bool checked; // the kernels were compiled with -fsanitize=thread
+
+constexpr int MOST_DEVICES = 64;
+static int visible_devices[MOST_DEVICES], visible; // numbers of those that this process can use: all, or what CUDA_VISIBLE_DEVICES says
+static int current_device;                         // index into them
 
 // What random schedules are drawn from: the same numbers at each launch.
 static uint64_t random_state;

@@ -24,6 +24,7 @@ struct CUstream_st {
     std::deque<cuda_on_cpu::Op> queue;
     CUgraph_st *capture;       // where calls go instead of into the queue
     uint64_t captured, joined; // its last call in the capture; the last one that another stream waits for
+    bool asked;                // by cudaStreamQuery, which has said that there is work left
 };
 struct CUevent_st {
     CUstream_st *stream;             // where it was recorded, NULL before
@@ -39,6 +40,7 @@ static std::vector<CUstream_st *> streams = {&default_stream};
 static uint64_t calls_so_far;
 static cudaError_t last_error;
 static std::vector<CUgraph_st *> captures; // under way
+static int nccl_groups;                    // begun and not ended (nccl.h)
 
 static cudaError_t failed(cudaError_t error) { return last_error = error; }
 
@@ -59,6 +61,13 @@ static bool illegal_in_capture(const char *function, uintptr_t pc) {
            function);
     for (CUgraph_st *graph : captures) graph->invalid = true;
     failed(cudaErrorStreamCaptureUnsupported);
+    return true;
+}
+
+// True after a report: function would wait for calls that ncclGroupEnd has yet to start.
+static bool illegal_in_group(const char *function, uintptr_t pc) {
+    if (!nccl_groups) return false;
+    report("open group", nullptr, pc, "%s between ncclGroupStart and ncclGroupEnd, where nothing has started\n    -> ncclGroupEnd first", function);
     return true;
 }
 
@@ -147,7 +156,7 @@ extern "C" {
 // Streams and events
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
-    *stream = new CUstream_st{(flags & cudaStreamNonBlocking) != 0, {}, nullptr, 0, 0};
+    *stream = new CUstream_st{(flags & cudaStreamNonBlocking) != 0, {}, nullptr, 0, 0, false};
     streams.push_back(*stream);
     return cudaSuccess;
 }
@@ -165,11 +174,23 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     CUstream_st *s = stream_of(stream, __func__, CALLER);
     if (!s) return failed(cudaErrorInvalidResourceHandle);
     if (illegal_in_capture(__func__, CALLER)) return last_error;
+    illegal_in_group(__func__, CALLER);
+    wait_for(s);
+    return cudaSuccess;
+}
+// Work that waits for being waited for is not ready when it is first asked for.
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+    CUstream_st *s = stream_of(stream, __func__, CALLER);
+    if (!s) return failed(cudaErrorInvalidResourceHandle);
+    if (illegal_in_capture(__func__, CALLER)) return last_error;
+    illegal_in_group(__func__, CALLER);
+    if (!s->queue.empty() && (s->asked = !s->asked)) return cudaErrorNotReady;
     wait_for(s);
     return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize(void) {
     if (illegal_in_capture(__func__, CALLER)) return last_error;
+    illegal_in_group(__func__, CALLER);
     run_all();
     return cudaSuccess;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What `make CUDA=emulate test` runs: the CUDA kernels on the CPU. The emulator's own tests; every operation with all accesses checked;
-# every operation under three orders of blocks and threads, whose outputs must be the same bits; then the model, sampling, the programs
+# every operation under three orders of blocks and threads, whose outputs must be the same bits; then the model, sampling, the programs, ranks with GPUs
 # and the kernel lab; where there is nvcc, what it says of the kernels. Ends in `N passed, N failed`.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
@@ -44,6 +44,7 @@ fi
 ended() { wait "$pid"; local rc=$?; cat "$checked"; return $rc; }
 run 'every operation, all accesses checked' ended
 run 'the model, sampling, the programs' ./test_steer model rollout programs memory
+run 'several ranks with a GPU each' ./test_steer gpus
 run 'the kernel lab' dev/cuda/emulate.sh
 if [ -x "${CUDA_HOME:-}/bin/nvcc" ]; then run 'nvcc: no warning, no spill, registers as recorded' dev/cuda/resources.sh; fi
 if command -v python3 >/dev/null; then

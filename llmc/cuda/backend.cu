@@ -12,6 +12,7 @@ Everything is queued in one stream; only download and gradient_norm wait. No ker
 block, so no bit of a kernel's result depends on the order in which the GPU runs its threads.
 */
 #include "llmc/cuda/attention_backward.cuh" // rope.cuh, attention.cuh, attention_decode.cuh
+#include "llmc/cuda/gpu.h"                  // what this file gives to the programs
 #include "llmc/cuda/intervene.cuh"          // what experiments change in the forward pass
 #include "llmc/cuda/matmul.cuh"             // memory.cuh, rows.cuh
 #include "llmc/cuda/sample.cuh"             // output.cuh
@@ -27,19 +28,38 @@ static size_t cuda_own_bytes(const LargestPass *p) {
     return cuda.workspace_bytes + cuda.convert.bytes + decode_scratch_bytes(p->NH, p->NKV, p->HD) + output_chunks_bytes(p->head_rows, p->V) + backward;
 }
 
-// The table, or NULL and in why[why_size] what is missing, with what to do about it. The first call makes the stream and the
-// buffers on the current device; later ones give the same table.
+// How many GPUs this process can see; 0 and in why[why_size] the reason, with what to do about it.
+static int gpu_count(char *why, size_t why_size) {
+    int count = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error == cudaSuccess && count > 0) return count;
+    snprintf(why, why_size, "no GPU can be used: %s\n  -> %s", error != cudaSuccess ? cudaGetErrorString(error) : "there is none",
+             error == cudaErrorInsufficientDriver ? cuda_advice(error) : "see what nvidia-smi says, or use --device cpu");
+    return 0;
+}
+
+extern "C" bool gpu_choose(Gpu *gpu, int local_rank, char *why, size_t why_size) {
+    cudaDeviceProp properties;
+    memset(gpu, 0, sizeof *gpu);
+    gpu->count = gpu_count(why, why_size);
+    if (gpu->count == 0) return false;
+    gpu->index = local_rank % gpu->count;
+    CUDA_CHECK(cudaSetDevice(gpu->index));
+    CUDA_CHECK(cudaGetDeviceProperties(&properties, gpu->index));
+    snprintf(gpu->name, sizeof gpu->name, "%.60s", properties.name);
+    CUDA_CHECK(cudaDeviceGetPCIBusId(gpu->bus, sizeof gpu->bus, gpu->index));
+    return true;
+}
+
+extern "C" void *gpu_stream(void) { return cuda_stream; }
+
+// The first call makes the stream and the buffers on the current device; later ones give the same table.
 extern "C" const Ops *ops_cuda_init(char *why, size_t why_size) {
     static Ops ops;
     static char isa[32];
     if (ops.name) return &ops;
-    int count = 0, device = 0;
-    cudaError_t error = cudaGetDeviceCount(&count);
-    if (error != cudaSuccess || count == 0) {
-        snprintf(why, why_size, "no GPU can be used: %s\n  -> %s", error != cudaSuccess ? cudaGetErrorString(error) : "there is none",
-                 error == cudaErrorInsufficientDriver ? cuda_advice(error) : "see what nvidia-smi says, or use --device cpu");
-        return NULL;
-    }
+    int device = 0;
+    if (gpu_count(why, why_size) == 0) return NULL;
     CUDA_CHECK(cudaGetDevice(&device));
     CUDA_CHECK(cudaGetDeviceProperties(&cuda.device, device));
     if (cuda.device.major < 8) {

@@ -2,8 +2,9 @@
 # CONFIG_PATH=RECIPE.yml HOSTFILE=hosts.txt scripts/multi_node/mpirun.sh [--option value ...]   one process on each machine of the file
 # CONFIG_PATH=RECIPE.yml RANKS=2            scripts/multi_node/mpirun.sh [--option value ...]   several on this machine
 #
-# For Open MPI. hosts.txt has a line "name slots=1" for each machine; each is reached by ssh without a password (or what MPIRUN_FLAGS says)
-# and has this folder, built, at the same path. Only the first machine's output_dir is written to. Ctrl-C saves, then ends.
+# For Open MPI. hosts.txt has a line "name slots=1" for each machine (with --device cuda as many slots as it has GPUs); each is reached by ssh
+# without a password (or what MPIRUN_FLAGS says) and has this folder, built, at the same path. Only the first machine's output_dir is
+# written to. Ctrl-C saves, then ends.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 : "${CONFIG_PATH:?"set it to a recipe, for example CONFIG_PATH=scripts/train/rl/tiny/arithmetic/steering.yml"}"
@@ -17,7 +18,7 @@ make -s MPI=1 train_steer
 # A machine that is gone is noticed by probes of its silent connection: after 5 s, then every 2 s, three times.
 flags=(--bind-to none --mca oob_tcp_keepalive_time 5 --mca oob_tcp_keepalive_intvl 2 --mca oob_tcp_keepalive_probes 3)
 if [ "$(id -u)" = 0 ]; then flags+=(--allow-run-as-root); fi
-for name in OMP_NUM_THREADS OMP_WAIT_POLICY LLMC_ISA; do
+for name in OMP_NUM_THREADS OMP_WAIT_POLICY LLMC_ISA CUDA_VISIBLE_DEVICES NCCL_DEBUG NCCL_SOCKET_IFNAME NCCL_IB_HCA; do
     if [ -n "${!name:-}" ]; then flags+=(-x "$name"); fi
 done
 if [ -n "${HOSTFILE:-}" ]; then

@@ -449,6 +449,7 @@ static int run_free_twice() {
 // ----------------------------------------------------------------------------
 
 #include "planted_host.cuh" // streams, captures, cuBLASLt
+#include "planted_nccl.cuh" // NCCL
 
 #define CASE(name)                                                                                                                         \
     { #name, run_##name }
@@ -517,6 +518,23 @@ static const struct {
     CASE(matmul_small_workspace),
     CASE(matmul_in_place),
     CASE(matmul_unwritten),
+    CASE(nccl_right),
+    CASE(nccl_count),
+    CASE(nccl_type),
+    CASE(nccl_root),
+    CASE(nccl_order),
+    CASE(nccl_missing),
+    CASE(nccl_same_device),
+    CASE(nccl_host_pointer),
+    CASE(nccl_too_much),
+    CASE(nccl_overlap),
+    CASE(nccl_unwritten),
+    CASE(nccl_after_abort),
+    CASE(nccl_destroy_twice),
+    CASE(nccl_open_group),
+    CASE(late_device),
+    CASE(nccl_no_event),
+    CASE(nccl_lost),
 };
 
 extern "C" int run_case(const char *name) {

@@ -166,6 +166,25 @@ done
 report "$both" 'out of bounds' 'host code' matmul_small_d matmul
 report checked 'uninitialised read' 'host code' matmul_unwritten matmul
 
+export CUDA_ON_CPU_DEVICES=2
+for case in nccl_count nccl_type nccl_root nccl_order; do report "$both" 'ranks differ' 'host code' $case; done
+watchdog=0.5 report "$both" deadlock 'host code' nccl_missing
+for case in nccl_same_device nccl_after_abort nccl_destroy_twice; do report "$both" 'bad communicator' 'host code' $case; done
+report "$both" 'host pointer' 'host code' nccl_host_pointer
+report "$both" 'out of bounds' 'host code' nccl_too_much
+report "$both" 'bad broadcast' 'host code' nccl_overlap
+report checked 'uninitialised read' 'host code' nccl_unwritten
+report "$both" 'open group' 'host code' nccl_open_group
+report "$both" 'not supported' 'host code' late_device
+wrong "$both" nccl_no_event CUDA_ON_CPU_LAZY=1
+for case in nccl_no_event nccl_right; do right "$both" $case; done
+for how in kill fail; do CUDA_ON_CPU_NCCL=$how:1:1 right "$both" nccl_lost; done
+CUDA_ON_CPU_LAZY=1 right "$both" nccl_right
+wrong "$both" nccl_lost # where nothing is lost, it says so
+found=$(CUDA_ON_CPU_NCCL=drop:1:1 $build/planted.fast nccl_right 2>&1)
+result "$([ $? = 2 ] && grep -q 'CUDA_ON_CPU_NCCL=drop:1:1: expected' <<<"$found"; echo $?)" 'a wrong CUDA_ON_CPU_NCCL is not refused by name'
+unset CUDA_ON_CPU_DEVICES
+
 refused '__activemask' '__global__ void k(unsigned *p) { *p = __activemask(); }' __activemask
 refused '__shared__' '__global__ void k() { __shared__ float s[32]; s[threadIdx.x] = 0; }' write_SHARED
 
