@@ -342,7 +342,7 @@ int main(int argc, char **argv) {
          "whether each answer equals itself and its boxed form, and how many are read as mathematics.\n"},
         {"experiment", CMD_EXPERIMENT, command_experiment, ""},
         {"export", CMD_EXPORT, command_export,
-         "usage: ./eval_steer export --format hf|peft|gguf|safetensors --model DIR --checkpoint DIR --out DIR\nWrites the vectors for transformers and vLLM (hf), PEFT or llama.cpp.\n"},
+         "usage: ./eval_steer export --format hf|peft|gguf|safetensors --model DIR --checkpoint DIR --out DIR\nWrites the vectors for transformers and vLLM (hf), PEFT or llama.cpp; of a LoRA the adapter (peft) or a model with it in its weights (hf).\n"},
         {"bench", CMD_BENCH, command_bench, "usage: ./eval_steer bench --model DIR [--batch 1,32,64] [--option value ...]\nTokens per second of each phase, against this machine's limits.\n"},
     };
     const int n = (int)(sizeof commands / sizeof commands[0]);

@@ -210,12 +210,15 @@ void bench_forward(BenchResult *out, const Qwen2 *m, const float *steering, cons
 // What training keeps from step to step.
 typedef struct {
     PolicyPass pass;
-    float *steering, *dsteering, *exp_avg, *exp_avg_sq; // [L,C] a copy of the vectors, their gradient and moments
+    float *steering, *dsteering, *exp_avg, *exp_avg_sq; // a copy of the vectors or the LoRA, their gradient and moments
     bool *trained;                                      // [L] all
 } BenchTrainer;
 
+// Numbers that the model reads: of vectors, or of a LoRA.
+size_t bench_numbers(const Qwen2 *m) { return m->tuning ? m->tuning->n : (size_t)m->config.L * m->config.C; }
+
 void bench_trainer_alloc(BenchTrainer *t, const Qwen2 *m, const float *steering, const Options *o) {
-    size_t n = (size_t)m->config.L * m->config.C;
+    size_t n = bench_numbers(m);
     int longest = o->prompt_length + BENCH_NEW;
     if (longest < BENCH_TOKENS + 1) longest = BENCH_TOKENS + 1;
     policy_alloc(&t->pass, m, o->activation_memory * (1 << 30), longest, 0, true);
@@ -266,7 +269,7 @@ bool bench_gradient(BenchTrainer *t, const Qwen2 *m, const Options *o, const Rol
     LossConfig how = {0.2f, 0.2f, 0, 1};
     PolicyStats stats;
     memset(&stats, 0, sizeof stats);
-    m->ops->zero(t->dsteering, (size_t)m->config.L * m->config.C * sizeof(float));
+    m->ops->zero(t->dsteering, bench_numbers(m) * sizeof(float));
     bool ok = policy_pass(&t->pass, m, t->steering, samples, n_prompts * G, &how, t->dsteering, t->trained, &stats, err);
     free(samples);
     free(out);

@@ -49,6 +49,27 @@ const ChatTemplate *chat_find(const char *name, Error *err) {
     return NULL;
 }
 
+// Appends what a given solution looks like as a completion of the template's prompt, for cross-entropy (its end-of-text token not included): the text without
+// calculator marks <<...>> and without a last line "#### answer", and, where it has no \boxed{}, a line with the answer in one; r1: in its tags.
+bool chat_solution(Str *out, const char *template_name, const char *solution, const char *answer, Error *err) {
+    if (!chat_find(template_name, err)) return false;
+    const size_t start = out->n;
+    const char *marks = strstr(solution, "\n####"), *end = marks && !strchr(marks + 1, '\n') ? marks : solution + strlen(solution);
+    const bool tags = strcmp(template_name, "r1") == 0;
+    if (tags) str_add(out, " ", 1);
+    for (const char *s = solution; s < end;) {
+        const char *open = strstr(s, "<<"), *close = open ? strstr(open, ">>") : NULL, *upto = close && close < end ? open : end;
+        str_add(out, s, (size_t)(upto - s));
+        s = upto == end ? end : close + 2;
+    }
+    str_reserve(out, 1);
+    out->s[out->n] = 0;
+    const bool boxed = strstr(out->s + start, "\\boxed{") != NULL;
+    if (tags) str_printf(out, " </think> <answer> \\boxed{%s} </answer>", answer);
+    else if (!boxed) str_printf(out, "\n\\boxed{%s}", answer);
+    return true;
+}
+
 // Appends the whole prompt for a problem. system: "" for the template's own; for a template without a system turn anything
 // else is an error.
 bool chat_format(Str *out, const char *template_name, const char *system, const char *problem, Error *err) {

@@ -1,10 +1,14 @@
 /*
 Checkpoints: everything needed to go on training bit for bit, in train_output/<Model>/<dataset>/<setup>/seed-<s>/:
 
-    checkpoint-<n>/steering_vectors.safetensors   `steering` [L,C] fp32; metadata: base_model, site, step, setup
-                   optimizer.safetensors          `exp_avg`, `exp_avg_sq` [L,C] fp32: AdamW's moments
+    checkpoint-<n>/steering_vectors.safetensors   `steering` [L,C] fp32, for steering_rank also its factors `steering_A` [L,r] and
+                                                  `steering_B` [r,C]; metadata: base_model, site, step, setup
+                   optimizer.safetensors          `exp_avg`, `exp_avg_sq`: AdamW's moments, fp32, [L,C] or all in a row [1,n]
                    trainer_state.json             the counters
                    config.yml                     every option of the run
+
+A LoRA has, in the place of the first, PEFT's two files (peft.h), so the folder is an adapter that PEFT loads. Where all weights are trained it is a model's folder
+as Hugging Face has it: model.safetensors, in fp32, and the base model's config.json, tokenizer and settings.
 
 A checkpoint is either whole or absent: it is written to .tmp-checkpoint-<n>, synced to the disk file by file, and
 renamed. A failure (full disk, no permission, power cut) leaves every older checkpoint as it was. Random numbers are a
@@ -15,12 +19,14 @@ function of (seed, step, ...), so there is no generator to save.
 
 #include <dirent.h>      // opendir, readdir
 #include <sys/syscall.h> // SYS_renameat2
+#include "export_files.h" // export_copy_side_files
 #include "json.h"        // json_load, json_get_*, json_add_string
 #include "model.h"       // model_path
-#include "safetensors.h" // safetensors_open, safetensors_get, safetensors_write, tensor_check_finite
+#include "peft.h"        // PeftConfig, peft_config_read, peft_config_write
+#include "safetensors.h" // safetensors_open, safetensors_metadata
+#include "tuned_file.h"  // FileTensor, tuned_read, tuned_write
 #include "utils.h"       // Error, fail, warn, Str, write_file, fsync_path, make_dirs
 
-#define CHECKPOINT_SITE "mlp.down_proj output"
 #define CHECKPOINT_TEXT 128 // bytes of a short text, its NUL included
 
 // The counters of a run, saved as trainer_state.json.
@@ -36,10 +42,14 @@ typedef struct {
 
 // What a checkpoint holds. The arrays belong to the trainer.
 typedef struct {
-    const char *base_model, *setup;
-    int L, C;
-    float *steering;             // [L,C]
-    float *exp_avg, *exp_avg_sq; // [L,C]
+    const char *base_model, *setup, *site; // base_model NULL: any, when loading
+    const char *file;              // of the weights: steering_vectors.safetensors or adapter_model.safetensors
+    const PeftConfig *adapter;     // of a LoRA, NULL: vectors
+    bool whole_model;              // the weights are all of a model's
+    const char *base_path;         // the base model's folder: named in an adapter, copied from for a whole model
+    const FileTensor *tensors;    // [n_tensors] what that file holds
+    int n_tensors;
+    FileTensor moments[2];        // exp_avg, exp_avg_sq
     TrainerState state;
 } Checkpoint;
 
@@ -122,30 +132,27 @@ bool checkpoint_write_state(const char *dir, const TrainerState *s, Error *err) 
     return ok;
 }
 
-// The four files and the folder itself, synced.
+// The files and the folder itself, synced.
 bool checkpoint_write_files(const char *dir, const Checkpoint *c, const char *config_yaml, Error *err) {
     char step[16];
     snprintf(step, sizeof step, "%d", c->state.step);
-    const char *metadata[] = {"format", "pt", "base_model", c->base_model, "site", CHECKPOINT_SITE, "step", step, "setup", c->setup, NULL};
-    const char *names[3] = {"steering", "exp_avg", "exp_avg_sq"};
-    const float *data[3] = {c->steering, c->exp_avg, c->exp_avg_sq};
-    OutTensor t[3];
-    memset(t, 0, sizeof t);
-    for (int i = 0; i < 3; i++) {
-        t[i].name = names[i];
-        t[i].ndim = 2;
-        t[i].shape[0] = c->L;
-        t[i].shape[1] = c->C;
-        t[i].data = data[i];
-    }
-    char *steering = model_path(dir, "steering_vectors.safetensors"), *optimizer = model_path(dir, "optimizer.safetensors"),
-         *config = model_path(dir, "config.yml");
-    bool ok = safetensors_write(steering, t, 1, metadata, err) && safetensors_write(optimizer, t + 1, 2, metadata, err) &&
-              checkpoint_write_state(dir, &c->state, err) && write_file(config, config_yaml, strlen(config_yaml), err) &&
-              fsync_path(dir, err);
-    free(steering);
+    const char *metadata[] = {"format", "pt", "base_model", c->base_model, "site", c->site, "step", step, "setup", c->setup, NULL};
+    char *weights = model_path(dir, c->file), *optimizer = model_path(dir, "optimizer.safetensors"), *config = model_path(dir, "config.yml"),
+         *adapter = model_path(dir, PEFT_CONFIG);
+    Str text = {0};
+    if (c->adapter) peft_config_write(&text, c->adapter, c->base_path);
+    char *model_config = model_path(c->base_path ? c->base_path : "", "config.json"), *own_config = model_path(dir, "config.json");
+    bool ok = (!c->whole_model || (export_copy_side_files(c->base_path, dir, err) && export_copy_file(model_config, own_config, err))) &&
+              tuned_write(weights, c->tensors, c->n_tensors, metadata, err) && (!c->adapter || write_file(adapter, text.s, text.n, err)) &&
+              tuned_write(optimizer, c->moments, 2, metadata, err) && checkpoint_write_state(dir, &c->state, err) &&
+              write_file(config, config_yaml, strlen(config_yaml), err) && fsync_path(dir, err);
+    str_free(&text);
+    free(weights);
     free(optimizer);
     free(config);
+    free(adapter);
+    free(model_config);
+    free(own_config);
     return ok;
 }
 
@@ -175,20 +182,10 @@ bool checkpoint_move(const char *from, const char *to, const char *old, Error *e
     return true;
 }
 
-// Values that must never reach the disk: training has gone wrong, the last good checkpoint is the one to keep.
 bool checkpoint_check_finite(const Checkpoint *c, Error *err) {
-    const char *names[3] = {"steering", "exp_avg", "exp_avg_sq"};
-    const float *data[3] = {c->steering, c->exp_avg, c->exp_avg_sq};
-    for (int i = 0; i < 3; i++) {
-        for (int j = 0; j < c->L * c->C; j++) {
-            if (!isfinite(data[i][j]))
-                return fail(err, EXIT_RUN, "%s: found %g at layer %d, place %d, expected finite numbers", names[i], (double)data[i][j],
-                            j / c->C, j % c->C);
-        }
-    }
-    return isfinite(c->state.seconds_total)
-               ? true
-               : fail(err, EXIT_RUN, "seconds_total: found %g, expected a finite number", c->state.seconds_total);
+    for (int i = 0; i < c->n_tensors; i++) if (!tuned_check_finite(&c->tensors[i], err)) return false;
+    for (int i = 0; i < 2; i++) if (!tuned_check_finite(&c->moments[i], err)) return false;
+    return isfinite(c->state.seconds_total) || fail(err, EXIT_RUN, "seconds_total: found %g, expected a finite number", c->state.seconds_total);
 }
 
 // Writes run_dir/checkpoint-<step>, making run_dir where needed and replacing a checkpoint of that number. On failure
@@ -261,71 +258,74 @@ bool checkpoint_open(SafeTensors *st, const char *path, const Checkpoint *c, Err
     return true;
 }
 
-// out[L,C] = the tensor of that name; out NULL: only looked at.
-bool checkpoint_read_tensor(float *out, const SafeTensors *st, const char *name, int L, int C, Error *err) {
-    const int64_t shape[2] = {L, C};
-    const RawTensor *t = safetensors_get(st, name, 2, shape, err);
-    if (!t || !tensor_check_finite(t, st->path, err)) return false;
-    if (t->dtype != DTYPE_F32)
-        return fail(err, EXIT_RUN, "%s: tensor %s: found dtype %s, expected F32", st->path, name, dtype_name(t->dtype));
-    if (out) memcpy(out, t->data, (size_t)L * (size_t)C * sizeof(float));
-    return true;
+// dir/file's tensors, of this step and this base model; look: only checked.
+bool checkpoint_read_file(const char *dir, const char *file, const FileTensor *t, int n, const Checkpoint *c, bool look, Error *err) {
+    SafeTensors st;
+    char *path = model_path(dir, file);
+    bool ok = checkpoint_open(&st, path, c, err);
+    free(path);
+    if (!ok) return false;
+    for (int i = 0; i < n && ok; i++) ok = tuned_read(&t[i], &st, true, look, err);
+    safetensors_close(&st);
+    return ok;
 }
 
-// Fills c->state and c's arrays (which may be NULL: only looked at) from the folder dir. c->L, C and base_model (NULL: any)
-// say what is expected. Shapes, types, values, the step in every file and in the folder's name, and the
-// base model are checked; err names what differs. On failure the arrays may be half filled: do not train on.
-bool checkpoint_load(Checkpoint *c, const char *dir, Error *err) {
-    char *steering = model_path(dir, "steering_vectors.safetensors"), *optimizer = model_path(dir, "optimizer.safetensors");
+// adapter_config.json must mean the adapter that is trained.
+bool checkpoint_check_adapter(const char *dir, const PeftConfig *expected, Error *err) {
+    PeftConfig found;
+    if (!peft_config_read(&found, dir, err)) return false;
+    if (found.rank == expected->rank && found.alpha == expected->alpha && memcmp(found.targets, expected->targets, sizeof found.targets) == 0) return true;
+    return fail(err, EXIT_RUN, "%s/" PEFT_CONFIG ": found r %d, lora_alpha %g or target_modules other than the %d, %g and targets of this run", dir, found.rank, found.alpha,
+                expected->rank, expected->alpha);
+}
+
+// Fills c->state and the arrays of c (look: only checks them) from the folder dir; the other fields of c say what is expected. Shapes, types, values,
+// the step in every file and in the folder's name, and the base model are checked; err names what differs. On failure the
+// arrays may be half filled: do not train on.
+bool checkpoint_read(Checkpoint *c, const char *dir, bool look, Error *err) {
     char *state = model_path(dir, "trainer_state.json"), *config = model_path(dir, "config.yml"), *name = path_basename(dir);
-    SafeTensors st;
+    char *model_config = model_path(dir, "config.json");
     Error inner = {0, ""};
     bool ok = checkpoint_read_state(&c->state, state, &inner);
     int number = checkpoint_number(name);
     if (ok && number >= 0 && number != c->state.step)
         ok = fail(&inner, EXIT_RUN, "%s: step: found %d, expected %d as in the folder's name", state, c->state.step, number);
     if (ok && !path_exists(config)) ok = fail(&inner, EXIT_RUN, "%s is missing", config);
-    if (ok && (ok = checkpoint_open(&st, steering, c, &inner))) {
-        ok = checkpoint_read_tensor(c->steering, &st, "steering", c->L, c->C, &inner);
-        safetensors_close(&st);
-    }
-    if (ok && (ok = checkpoint_open(&st, optimizer, c, &inner))) {
-        ok = checkpoint_read_tensor(c->exp_avg, &st, "exp_avg", c->L, c->C, &inner) &&
-             checkpoint_read_tensor(c->exp_avg_sq, &st, "exp_avg_sq", c->L, c->C, &inner);
-        safetensors_close(&st);
-    }
+    if (ok && c->whole_model && !path_exists(model_config)) ok = fail(&inner, EXIT_RUN, "%s is missing", model_config);
+    free(model_config);
+    ok = ok && (!c->adapter || checkpoint_check_adapter(dir, c->adapter, &inner)) &&
+         checkpoint_read_file(dir, c->file, c->tensors, c->n_tensors, c, look, &inner) &&
+         checkpoint_read_file(dir, "optimizer.safetensors", c->moments, 2, c, look, &inner);
     if (!ok)
         fail(err, EXIT_RUN, "cannot resume from %s: %s\n  -> resume from another checkpoint, or start anew in another --output_dir", dir,
              inner.text);
-    free(steering);
-    free(optimizer);
     free(state);
     free(config);
     free(name);
     return ok;
 }
 
-// True if run_dir/checkpoint-<n> is whole. L and C as in checkpoint_load.
-bool checkpoint_is_whole(const char *run_dir, int n, int L, int C, Error *err) {
-    Checkpoint c;
-    memset(&c, 0, sizeof c);
-    c.L = L;
-    c.C = C;
+bool checkpoint_load(Checkpoint *c, const char *dir, Error *err) { return checkpoint_read(c, dir, false, err); }
+
+// True if run_dir/checkpoint-<n> is whole and of the shapes of `like`, whose arrays stay as they are.
+bool checkpoint_is_whole(const char *run_dir, int n, const Checkpoint *like, Error *err) {
+    Checkpoint c = *like;
+    c.base_model = NULL;
     char *path = checkpoint_path(run_dir, "", n);
-    bool ok = checkpoint_load(&c, path, err);
+    bool ok = checkpoint_read(&c, path, true, err);
     free(path);
     return ok;
 }
 
 // The whole checkpoint with the highest number in run_dir, NULL if there is none. Broken ones are named in a
 // warning and passed over. Free with free().
-char *checkpoint_find_latest(const char *run_dir, int L, int C) {
+char *checkpoint_find_latest(const char *run_dir, const Checkpoint *like) {
     IntVec numbers = {0};
     checkpoint_list(&numbers, run_dir);
     char *found = NULL;
     for (int i = 0; i < numbers.n && !found; i++) {
         Error why = {0, ""};
-        if (checkpoint_is_whole(run_dir, numbers.v[i], L, C, &why)) found = checkpoint_path(run_dir, "", numbers.v[i]);
+        if (checkpoint_is_whole(run_dir, numbers.v[i], like, &why)) found = checkpoint_path(run_dir, "", numbers.v[i]);
         else warn("passing over checkpoint-%d: %s", numbers.v[i], why.text);
     }
     ints_free(&numbers);
@@ -334,14 +334,14 @@ char *checkpoint_find_latest(const char *run_dir, int L, int C) {
 
 // Removes all but the `keep` newest whole checkpoints (keep <= 0: removes none). Broken ones do not count, and go when
 // they are older than the last one kept. Each leaves its place by a rename, so no half-removed one is ever found.
-bool checkpoint_prune(const char *run_dir, int keep, int L, int C, Error *err) {
+bool checkpoint_prune(const char *run_dir, int keep, const Checkpoint *like, Error *err) {
     IntVec numbers = {0};
     if (keep > 0) checkpoint_list(&numbers, run_dir);
     int kept = 0;
     bool ok = true;
     for (int i = 0; i < numbers.n && ok; i++) {
         if (kept < keep) {
-            kept += checkpoint_is_whole(run_dir, numbers.v[i], L, C, NULL);
+            kept += checkpoint_is_whole(run_dir, numbers.v[i], like, NULL);
             continue;
         }
         char *path = checkpoint_path(run_dir, "", numbers.v[i]), *temporary = checkpoint_path(run_dir, ".tmp-", numbers.v[i]);

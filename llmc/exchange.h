@@ -12,7 +12,7 @@ the log-probs that each has computed for its share of them. With one rank these 
 
 // The groups from `first` on, which each rank has a share of, become known to all: tokens, log-probs, rewards.
 void exchange_groups(Trainer *t, int first) {
-    int G = t->options.num_generations;
+    const int G = t->G;
     Str mine = {0}, all = {0};
     size_t *at = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t)); // how far the ranks' bytes are read
     for (int i = first; i < t->n_groups && dist.size > 1; i++) {

@@ -7,27 +7,36 @@ Vectors for other programs: `./eval_steer export --format hf|peft|gguf|safetenso
     gguf         a control vector for llama.cpp (--control-vector FILE). It has no place for layer 0, whose vector is lost
     safetensors  steering_vectors.safetensors: the tensor `steering` [L,C], fp32, as checkpoints have it
 
+A LoRA is exported by export_adapter.h.
+
 Several checkpoints (--checkpoint A,B,...) with different trained layers become one set of vectors. An --out that holds an export already is
 refused.
 */
 #ifndef LLMC_EXPORT_H
 #define LLMC_EXPORT_H
 
-#include <dirent.h>   // opendir, readdir
-#include "model.h"    // ModelConfig, steering_load, model_path
+#include "export_adapter.h" // export_adapter: a LoRA
+#include "intervene.h" // place_by_site
+#include "model.h"    // ModelConfig, steering_load_site, model_path
 #include "options.h"  // Options
 
 // ----------------------------------------------------------------------------
 // the vectors
 
-// s[L,C] = the sum of the vectors of a comma-separated list of checkpoints or files; no layer may be non-zero in two of them.
-bool export_vectors(float *s, const ModelConfig *c, const char *paths, Error *err) {
+// s[L,C] = the sum of the vectors of a comma-separated list of checkpoints or files; no layer may be non-zero in two of them, and all must belong
+// behind the same part of their layer, *place.
+bool export_vectors(float *s, Place *place, const ModelConfig *c, const char *paths, Error *err) {
     const size_t C = (size_t)c->C;
     float *one = (float *)xmalloc((size_t)c->L * C * sizeof(float));
     bool *set = (bool *)xcalloc((size_t)c->L, sizeof(bool)), ok = true;
     char *copy = xstrdup(paths), *rest = copy;
     for (char *path; ok && (path = strsep(&rest, ",")) != NULL;) {
-        ok = steering_load(one, c, path, err);
+        char *site = NULL;
+        ok = steering_load_site(one, &site, c, path, err);
+        if (ok && path != copy && place_by_site(site) != *place) ok = fail(err, EXIT_RUN, "%s: its vectors belong behind %s, those before it behind %s", path,
+                                                                          place_names[place_by_site(site)].name, place_names[*place].name);
+        *place = place_by_site(site);
+        free(site);
         for (int l = 0; l < c->L && ok; l++) {
             bool zero = true;
             for (size_t i = 0; i < C; i++) zero &= one[l * C + i] == 0;
@@ -43,59 +52,8 @@ bool export_vectors(float *s, const ModelConfig *c, const char *paths, Error *er
     return ok;
 }
 
-// dir/file must not be there yet; dir is made.
-bool export_begin(const char *dir, const char *file, Error *err) {
-    char *path = model_path(dir, file);
-    bool ok = !path_exists(path) || fail(err, EXIT_RUN, "%s is there already\n  -> choose another --out, or remove it", path);
-    free(path);
-    return ok && make_dirs(dir, err);
-}
-
-bool export_write_text(const char *dir, const char *file, const char *text, Error *err) {
-    char *path = model_path(dir, file);
-    bool ok = write_file(path, text, strlen(text), err);
-    free(path);
-    return ok;
-}
-
 // ----------------------------------------------------------------------------
 // hf
-
-bool export_copy_file(const char *from, const char *to, Error *err) {
-    FILE *in = fopen(from, "rb"), *out = in ? fopen(to, "wb") : NULL;
-    char *chunk = (char *)xmalloc(1 << 20);
-    size_t n;
-    bool ok = in && out;
-    while (ok && (n = fread(chunk, 1, 1 << 20, in)) > 0) ok = fwrite(chunk, 1, n, out) == n;
-    ok = ok && !ferror(in) && fflush(out) == 0 && fsync(fileno(out)) == 0;
-    int why = errno;
-    if (in) fclose(in);
-    if (out && fclose(out) != 0) ok = false;
-    free(chunk);
-    return ok || fail(err, EXIT_RUN, "cannot copy %s to %s: %s\n  -> free the disk or choose another --out", from, to, strerror(why));
-}
-
-bool export_ends_with(const char *s, const char *end) {
-    size_t n = strlen(s), k = strlen(end);
-    return n >= k && strcmp(s + n - k, end) == 0;
-}
-
-// The model's folder but for config.json, the index and the weights: tokenizer, chat template, generation settings.
-bool export_copy_side_files(const char *from, const char *to, Error *err) {
-    DIR *dir = opendir(from);
-    if (!dir) return fail(err, EXIT_RUN, "cannot read the folder %s: %s", from, strerror(errno));
-    bool ok = true;
-    for (struct dirent *e; ok && (e = readdir(dir)) != NULL;) {
-        const bool wanted = export_ends_with(e->d_name, ".json") || export_ends_with(e->d_name, ".txt") || export_ends_with(e->d_name, ".jinja");
-        if (!wanted || strcmp(e->d_name, "config.json") == 0 || export_ends_with(e->d_name, ".index.json")) continue;
-        char *a = model_path(from, e->d_name), *b = model_path(to, e->d_name);
-        ok = export_copy_file(a, b, err);
-        free(a);
-        free(b);
-    }
-    closedir(dir);
-    return ok;
-}
 
 // config.json of the model, made a Llama's with biases everywhere.
 bool export_hf_config(const ModelConfig *c, const char *from, const char *to, Error *err) {
@@ -286,7 +244,7 @@ bool export_gguf(const ModelConfig *c, const float *s, const char *to, Error *er
 
 // ----------------------------------------------------------------------------
 
-bool export_safetensors(const ModelConfig *c, const float *s, const char *base, const char *to, Error *err) {
+bool export_safetensors(const ModelConfig *c, const float *s, Place place, const char *base, const char *to, Error *err) {
     OutTensor t;
     memset(&t, 0, sizeof t);
     t.name = "steering";
@@ -294,7 +252,7 @@ bool export_safetensors(const ModelConfig *c, const float *s, const char *base, 
     t.shape[0] = c->L;
     t.shape[1] = c->C;
     t.data = s;
-    const char *const metadata[] = {"base_model", base, "site", "mlp.down_proj output", NULL};
+    const char *const metadata[] = {"base_model", base, "site", place_names[place].site, NULL};
     char *file = model_path(to, "steering_vectors.safetensors");
     bool ok = export_begin(to, "steering_vectors.safetensors", err) && safetensors_write(file, &t, 1, metadata, err);
     free(file);
@@ -308,13 +266,26 @@ bool export_run(const Options *o, Error *err) {
     if (!*vectors) return fail(err, EXIT_USAGE, "checkpoint is missing: whose vectors to export\n  -> --checkpoint DIR or --steering FILE");
     if (!*o->out) return fail(err, EXIT_USAGE, "out is missing: the folder to write\n  -> --out DIR");
     if (!model_config_load(&c, o->model, err)) return false;
+    if (model_is_folder(vectors)) {
+        model_config_free(&c);
+        return fail(err, EXIT_USAGE, "%s is a whole model already, as Hugging Face has it\n  -> copy the folder", vectors);
+    }
+    if (peft_is_folder(vectors)) {
+        bool done = export_adapter(&c, vectors, o->format, o->model, o->out, err);
+        if (done) printf("saved %s\n", o->out);
+        model_config_free(&c);
+        return done;
+    }
     float *s = (float *)xcalloc((size_t)c.L * c.C, sizeof(float));
     char *name = model_name_from_dir(o->model);
-    bool ok = export_vectors(s, &c, vectors, err);
+    Place place = PLACE_MLP;
+    bool ok = export_vectors(s, &place, &c, vectors, err);
+    if (ok && place != PLACE_MLP && strcmp(o->format, "safetensors") != 0)
+        ok = fail(err, EXIT_USAGE, "%s: its vectors belong behind %s; format %s has a place only behind the feed-forward\n  -> --format safetensors", vectors, place_names[place].name, o->format);
     if (ok && strcmp(o->format, "hf") == 0) ok = export_hf(&c, s, o->model, o->out, err);
     else if (ok && strcmp(o->format, "peft") == 0) ok = export_peft(&c, s, o->model, o->out, err);
     else if (ok && strcmp(o->format, "gguf") == 0) ok = export_gguf(&c, s, o->out, err);
-    else if (ok) ok = export_safetensors(&c, s, name, o->out, err);
+    else if (ok) ok = export_safetensors(&c, s, place, name, o->out, err);
     if (ok) printf("saved %s\n", o->out);
     free(s);
     free(name);

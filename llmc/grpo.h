@@ -1,11 +1,13 @@
 /*
 GRPO and its relatives: advantages of a group, the loss of a token, and one pass over completions that computes their
-log-probs and, if wanted, the gradient of the loss with respect to the steering vectors.
+log-probs and, if wanted, the gradient of the loss with respect to what is trained (tuning.h).
 
     loss = sum over samples i, tokens t of  w_i * ( -min(r A_i, clip(r, 1-eps, 1+eps_high) A_i) + beta * k3 )
     r  = exp(logprob - old_logprob)                      exactly 1 on-policy: then the gradient is -A_i * dlogprob
     k3 = exp(ref - logprob) - (ref - logprob) - 1        Schulman's estimator of KL(policy || reference)
     w_i: dapo 1 / all tokens of the step; grpo 1 / (samples * tokens of i); dr_grpo 1 / (samples * length limit)
+
+or, where solutions are given (setup sft_...), the cross-entropy  loss = -(1 / all tokens of the step) * sum of logprob.
 
 Papers: GRPO, Shao et al. 2024 (arXiv 2402.03300); RLOO, Ahmadian et al. 2024 (2402.14740); DAPO, Yu et al. 2025 (2503.14476);
 Dr. GRPO, Liu et al. 2025 (2503.20783).
@@ -36,6 +38,12 @@ void group_advantages(float *advantage, const float *reward, int G, const char *
 bool group_is_equal(const float *reward, int G) {
     for (int i = 1; i < G; i++) if (reward[i] != reward[0]) return false;
     return true;
+}
+
+// The weight of each token of a completion of n tokens, in a step of `samples` completions with `tokens` tokens in all. loss_type: dapo, grpo or dr_grpo.
+float token_weight(const char *loss_type, long long tokens, int samples, int n, int length_limit) {
+    if (strcmp(loss_type, "dapo") == 0) return 1.0f / (float)tokens;
+    return 1.0f / ((float)samples * (float)(strcmp(loss_type, "grpo") == 0 ? n : length_limit));
 }
 
 typedef struct {
@@ -81,9 +89,16 @@ typedef struct {
     int P, group, part;
     const Completion *completion;
     float advantage, weight;                // of each of its tokens (training only)
-    const float *old_logprob, *ref_logprob; // [n] (training only; ref only with beta > 0)
+    const float *old_logprob, *ref_logprob; // [n] (training only; ref only with beta > 0). old NULL: a given solution, that nobody sampled
     float *logprob, *entropy;               // [n] outputs; entropy may be NULL
 } PolicySample;
+
+// The loss of token t of a sample, before its weight. Of a given solution it is the cross-entropy, -logprob: its gradient is that of the
+// policy's loss at ratio 1 with advantage 1.
+TokenLoss sample_loss(const PolicySample *s, int t, float logprob, const LossConfig *how) {
+    const TokenLoss given = {-logprob, -1, 0, 0};
+    return s->old_logprob ? token_loss(logprob, s->old_logprob[t], s->ref_logprob ? s->ref_logprob[t] : 0, s->advantage, how) : given;
+}
 
 // Memory of the pass, reused from step to step.
 typedef struct {
@@ -119,7 +134,7 @@ PolicyLoss policy_loss(const PolicySample *samples, int n, const LossConfig *how
     PolicyLoss sum = {0, 0, 0, 0, 0};
     for (const PolicySample *s = samples; s < samples + n; s++) {
         for (int t = 0; t < s->completion->n; t++, sum.tokens++) {
-            TokenLoss l = token_loss(s->logprob[t], s->old_logprob[t], s->ref_logprob ? s->ref_logprob[t] : 0, s->advantage, how);
+            TokenLoss l = sample_loss(s, t, s->logprob[t], how);
             sum.loss += (double)s->weight * l.loss;
             sum.kl += l.kl;
             sum.clipped_low += l.clipped < 0;
@@ -132,12 +147,12 @@ PolicyLoss policy_loss(const PolicySample *samples, int n, const LossConfig *how
 #define HEAD_ROWS 256 // rows of logits at a time: [256, V] floats, never tokens x vocabulary
 
 // Plans a pass that uses about `bytes` for activations; longest = most tokens of one prompt with its completion.
-// lowest_trained: the lowest layer whose vector is trained; backward false plans for log-probs alone.
+// lowest_trained: the lowest layer with something trained; backward false plans for log-probs alone.
 void policy_alloc(PolicyPass *p, const Qwen2 *m, double bytes, int longest, int lowest_trained, bool backward) {
     const ModelConfig *c = &m->config;
     memset(p, 0, sizeof *p);
     p->backward = backward;
-    p->first_layer = backward ? lowest_trained + 1 : c->L;
+    p->first_layer = backward ? qwen2_first_kept(m, lowest_trained) : c->L;
     // scratch: h, y, x, qkv, q, att of the forward; dh, dx, dy, dq, datt, dk, dv, dqkv of the backward, all below 16 (C + QKV) floats
     size_t scratch_row = 16 * (size_t)(c->C + qwen2_qkv_size(c)) * sizeof(float);
     double per_row = (double)activation_bytes_per_row(m) * (c->L - p->first_layer) + (double)scratch_row;
@@ -241,12 +256,12 @@ bool policy_recall(PolicyPass *p, const Qwen2 *m, const PolicySample *samples, i
     return true;
 }
 
-// Log-probs (and entropies) of every token of the samples under `steering` (NULL = base model). With dsteering != NULL
-// (then the pass was planned with backward) also dsteering[part,L,C] += d loss / d steering for the trained layers.
+// Log-probs (and entropies) of every token of the samples under `tuned` (NULL = base model). With dtuned != NULL
+// (then the pass was planned with backward) also dtuned[part,*] += d loss / d tuned (of vectors, for the trained layers).
 // How samples fall into batches changes no log-prob in any bit, and no part of the gradient that fits into one batch. Fails on
 // a log-prob that is not finite.
-bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *steering, PolicySample *samples, int n, const LossConfig *how,
-                 float *dsteering, const bool *trained, PolicyStats *stats, Error *err) {
+bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *tuned, PolicySample *samples, int n, const LossConfig *how,
+                 float *dtuned, const bool *trained, PolicyStats *stats, Error *err) {
     int V = m->config.V, C = m->config.C;
     const Ops *ops = m->ops;
     float *logprob_there = p->out, *lse = p->out + HEAD_ROWS, *entropy_there = p->out + 2 * HEAD_ROWS, *dlogprob_there = p->out + 3 * HEAD_ROWS;
@@ -258,14 +273,15 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *steering, PolicySam
             kv_cache_alloc(&p->kv, m, pages);
         }
         policy_pack(p, samples + done, k);
+        const Gradient gradient = {dtuned, m->tuning ? m->tuning->n : (size_t)m->config.L * C, p->ranges, p->n_ranges};
         double t0 = now_s(), head_backward_s = 0;
-        const bool recalled = dsteering && policy_recall(p, m, samples + done, k);
+        const bool recalled = dtuned && policy_recall(p, m, samples + done, k);
         const Batch *b = packed_finish(&p->packed, ops);
         const int *all_rows = (const int *)mirror(&p->head_rows_there, ops, p->head_rows.v, (size_t)p->head_rows.n * sizeof(int));
         const int *all_targets = (const int *)mirror(&p->targets_there, ops, p->targets.v, (size_t)p->targets.n * sizeof(int));
         const KVCache *kv = recalled ? p->kept->kv : &p->kv;
-        if (!recalled) qwen2_forward(m, &p->scratch, dsteering ? &p->acts : NULL, &p->kv, b, steering);
-        if (dsteering) ops->zero(p->scratch.dh, (size_t)b->T * C * sizeof(float));
+        if (!recalled) qwen2_forward(m, &p->scratch, dtuned ? &p->acts : NULL, &p->kv, b, tuned);
+        if (dtuned) ops->zero(p->scratch.dh, (size_t)b->T * C * sizeof(float));
 
         // the output layer, a chunk of tokens at a time: log-prob, loss and gradient at once
         PolicySample *s = samples + done;
@@ -287,19 +303,19 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *steering, PolicySam
                 s->logprob[t] = logprob[i];
                 if (s->entropy) s->entropy[t] = entropy[i];
                 stats->tokens++;
-                if (!dsteering) continue;
-                TokenLoss l = token_loss(logprob[i], s->old_logprob[t], s->ref_logprob ? s->ref_logprob[t] : 0, s->advantage, how);
+                if (!dtuned) continue;
+                TokenLoss l = sample_loss(s, t, logprob[i], how);
                 dlogprob[i] = s->weight * l.dlogprob;
             }
-            if (!dsteering) continue;
+            if (!dtuned) continue;
             double t1 = now_s();
             ops->upload(dlogprob_there, dlogprob, bytes);
             ops->dlogits_rows(p->scratch.dlogits, p->scratch.logits, lse, targets, dlogprob_there, how->temperature, rows, V);
-            qwen2_head_backward(m, &p->scratch, head_rows, rows);
+            qwen2_head_backward(m, &p->scratch, head_rows, rows, &gradient);
             head_backward_s += now_s() - t1;
         }
         double t2 = now_s();
-        if (dsteering) qwen2_backward(m, &p->scratch, &p->acts, kv, b, dsteering, p->ranges, p->n_ranges, trained);
+        if (dtuned) qwen2_backward(m, &p->scratch, &p->acts, kv, b, tuned, &gradient, trained);
         stats->forward_s += t2 - t0 - head_backward_s;
         stats->backward_s += now_s() - t2 + head_backward_s;
         stats->rows += b->T;

@@ -1,21 +1,20 @@
 /*
 Interventions: everything the experiments change inside the forward pass, as data. The one forward pass of qwen2.h reads
-them (Qwen2.intervention, NULL in training); no experiment has a forward pass of its own.
+them (Qwen2.intervention; training knows `place` alone); no experiment has a forward pass of its own.
 
-The simplest interventions need no entry here: other vectors are another `steering` array [L,C] (base: NULL; a magnitude:
+The simplest interventions need no entry here: other vectors are another array [L,C] (base: NULL; a magnitude:
 the array times f; a pair: two rows of it; an exchange: another file). The others:
 
-1. `place`: where in its layer the vector of `steering` is added. `mlp` is where vectors are trained: behind the feed-forward.
+1. `place`: where in its layer a vector is added. `mlp`, behind the feed-forward, is where vectors are trained unless asked otherwise.
 2. A patched layer: one vector reaches some parts of one layer only. The vector is added to the input of `layer`, which runs
    twice as far as needed: `plain` without the vector, `steered` with it. Of each query, key and value head the attention sees
    either form (before RoPE), and the output of each head is taken from that attention or from the wholly plain one. The
    residual stream keeps the vector, the feed-forward reads it (Skip-Layer: neither; it is added behind the layer). `path`
    hands the patched attention to the residual stream or to the feed-forward alone; the other gets the steered one.
 3. `put`: the residual stream after layer `put_layer` is replaced at one position.
-4. A rank-one LoRA on every down_proj: y <- y + (a . x) b, with x the input of down_proj and its row of lora_a, lora_b.
 
 A patched layer keeps the keys and values of its plain and of its wholly steered attention in two more layers of the cache,
-L and L + 1, so an intervention must be in place before the cache and the scratch memory are made. The backward pass knows none of this.
+L and L + 1, so an intervention must be in place before the cache and the scratch memory are made.
 */
 #ifndef LLMC_INTERVENE_H
 #define LLMC_INTERVENE_H
@@ -39,8 +38,6 @@ typedef struct Intervention {
     // one position replaced
     float *put;                 // [C]; NULL: none
     int put_layer, put_pos;
-    // LoRA of rank one
-    float *lora_a, *lora_b;     // [L,I], [L,C]; NULL: none
 } Intervention;
 
 // n floats of the host in the backend's memory; release with ops->release.
@@ -51,7 +48,7 @@ float *intervention_floats(const Ops *ops, const float *from, size_t n) {
 }
 
 void intervention_free(Intervention *v, const Ops *ops) {
-    void *all[] = {v->vector, v->plain_qkv, v->plain_heads, v->put, v->lora_a, v->lora_b};
+    void *all[] = {v->vector, v->plain_qkv, v->plain_heads, v->put};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) if (all[i]) ops->release(all[i]);
     memset(v, 0, sizeof *v);
 }
@@ -102,6 +99,28 @@ void intervention_patch(Intervention *v, const Ops *ops, const char *name, int h
     v->layer = layer;
     v->skip_layer = strcmp(what, "layer") == 0;
     v->path = v->skip_layer ? PATH_BOTH : path; // there the wholly steered attention has nothing to go to
+}
+
+// ----------------------------------------------------------------------------
+// places by name
+
+static const struct { const char *name, *site; } place_names[] = { // in the order of Place; site: as files of vectors name it
+    {"mlp", "mlp.down_proj output"}, {"self_attn", "self_attn output"}, {"post_attention_layernorm", "post_attention_layernorm output"},
+    {"input_layernorm", "input_layernorm output"},
+};
+
+// The value of the option `place`.
+Place place_by_name(const char *name) {
+    int p = 3;
+    while (p > 0 && strcmp(name, place_names[p].name) != 0) p--;
+    return (Place)p;
+}
+
+// Where vectors were trained, by the metadata `site` of their file; NULL or unknown: behind the feed-forward.
+Place place_by_site(const char *site) {
+    int p = site ? 3 : 0;
+    while (p > 0 && strcmp(site, place_names[p].site) != 0) p--;
+    return (Place)p;
 }
 
 #endif

@@ -10,13 +10,13 @@ what is free there.
 #include "utils.h" // fail
 
 typedef enum {
-    MEMORY_WEIGHTS, MEMORY_CACHE, MEMORY_PASS_CACHE, MEMORY_SCRATCH, MEMORY_ACTIVATIONS, MEMORY_KEPT, MEMORY_HEAD, MEMORY_VECTORS, MEMORY_OWN,
+    MEMORY_WEIGHTS, MEMORY_CACHE, MEMORY_PASS_CACHE, MEMORY_SCRATCH, MEMORY_ACTIVATIONS, MEMORY_KEPT, MEMORY_HEAD, MEMORY_TRAINED, MEMORY_OWN,
     MEMORY_PARTS
 } MemoryPart;
 
 static const char *const memory_names[MEMORY_PARTS] = {
     "weights", "cache of the rollout", "cache of the pass", "scratch", "activations of the pass", "activations kept", "logits, output layer",
-    "vectors, gradients, AdamW", "the kernels' own"};
+    "trained, gradients, AdamW", "the kernels' own"};
 
 typedef struct { size_t part[MEMORY_PARTS]; } MemoryPlan; // bytes
 

@@ -35,7 +35,7 @@ typedef struct {
     float *post_norm;   // [C]
 } Layer;
 
-// Never written after loading.
+// Written after loading by tuning_write_weights (tuning.h) alone.
 typedef struct {
     RawTensor wte;      // [V, C]  the embedding matrix, as `embed` wants it
     Layer *layers;      // [L]
@@ -56,6 +56,16 @@ char *model_path(const char *dir, const char *file) {
     Str s = {0};
     str_printf(&s, "%s/%s", dir, file);
     return s.s;
+}
+
+// Is this the folder of a whole model?
+bool model_is_folder(const char *path) {
+    char *config = model_path(path, "config.json"), *weights = model_path(path, "model.safetensors"), *index = model_path(path, "model.safetensors.index.json");
+    const bool is = path_exists(config) && (path_exists(weights) || path_exists(index));
+    free(config);
+    free(weights);
+    free(index);
+    return is;
 }
 
 // The name that train_output/ uses: the last part of the folder; in a Hugging Face cache
@@ -485,8 +495,9 @@ bool weights_load(FrozenWeights *w, const ModelConfig *c, const char *dir, const
 // steering vectors
 
 // s[L,C], in the host's memory, = the tensor `steering` of a file, or of steering_vectors.safetensors in a checkpoint folder. fp32, bf16 and
-// fp16 load; another shape or a value that is no number is an error.
-bool steering_load(float *s, const ModelConfig *c, const char *path, Error *err) {
+// fp16 load; another shape or a value that is no number is an error. *site (site may be NULL) = where in a layer they belong, as the file's metadata
+// say, NULL if they do not; free with free().
+bool steering_load_site(float *s, char **site, const ModelConfig *c, const char *path, Error *err) {
     struct stat info;
     bool folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
     char *file = folder ? model_path(path, "steering_vectors.safetensors") : xstrdup(path);
@@ -497,23 +508,14 @@ bool steering_load(float *s, const ModelConfig *c, const char *path, Error *err)
     bool opened = safetensors_open(&st, file, &inner);
     bool ok = opened && (t = safetensors_get(&st, "steering", 2, shape, &inner)) != NULL && tensor_check_finite(t, file, &inner);
     if (ok) raw_to_f32(s, t, 0, c->L * c->C);
-    else fail(err, EXIT_RUN, "cannot load steering vectors: %s%s", inner.text,
+    if (ok && site) *site = safetensors_metadata(&st, "site") ? xstrdup(safetensors_metadata(&st, "site")) : NULL;
+    if (!ok) fail(err, EXIT_RUN, "cannot load steering vectors: %s%s", inner.text,
               opened && !t ? "\n  -> the vectors must come from a model with the same number of layers and hidden_size" : "");
     if (opened) safetensors_close(&st);
     free(file);
     return ok;
 }
 
-// The same in the backend's memory, to be released with ops->release; NULL on failure.
-float *steering_load_there(const ModelConfig *c, const char *path, const Ops *ops, Error *err) {
-    const size_t bytes = (size_t)c->L * c->C * sizeof(float);
-    float *host = (float *)xmalloc(bytes), *s = NULL;
-    if (steering_load(host, c, path, err)) {
-        s = (float *)ops->alloc(bytes);
-        ops->upload(s, host, bytes);
-    }
-    free(host);
-    return s;
-}
+bool steering_load(float *s, const ModelConfig *c, const char *path, Error *err) { return steering_load_site(s, NULL, c, path, err); }
 
 #endif

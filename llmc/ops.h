@@ -125,6 +125,9 @@ typedef struct Ops {
     void (*rmsnorm_backward)(float *dh, act *dy, const float *dx, const float *h, const float *rstd,
                              const float *w, int T, int C);
 
+    // dw[C] += sum over t of dx[t,C] h[t,C] rstd[t], rows in order: the gradient of a norm's weight
+    void (*rmsnorm_weight_backward)(float *dw, const float *dx, const float *h, const float *rstd, int T, int C);
+
     // ds[C] += sum over t of dh[t,C], rows in order: the whole gradient of a steering vector
     void (*column_sum)(float *ds, const float *dh, int T, int C);
 
@@ -138,9 +141,20 @@ typedef struct Ops {
     // dx[T,K] = dy[T,N] W
     void (*matmul_backward)(float *dx, const act *dy, const Weight *w, int T);
 
+    // dw[N,K] += dy[T,N]^T x[T,K]: the gradient of a weight, where all weights are trained
+    void (*matmul_weight_backward)(float *dw, const act *dy, const act *x, int T, int N, int K);
+
     // The product with gate stacked on up, w[2I,K], and SwiGLU (below) as its epilogue: the bits of the two operations one
     // after the other, without the large fp32 array between them, gu[T,2I], which is scratch. NULL: no such form.
     void (*matmul_swiglu_forward)(act *a, act *gu_saved, float *gu, const act *x, const Weight *w, int T);
+
+    // -- LoRA: products with matrices of r rows, wholly in fp32. Rows of x and y may be pieces of wider ones, ld elements apart --
+    // u[T,r] = scale * x[T,K] A[r,K]^T
+    void (*rank_down)(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r);
+    // y[T,N] += u[T,r] B[r,N]
+    void (*rank_up)(float *y, int ld, const float *u, const float *b, int T, int N, int r);
+    // g[r,K] += sum over t of u[t,r] x[t,K], onto what g holds, rows in order: rows that come in several calls give the bits of one
+    void (*rank_outer)(float *g, const float *u, const act *x, int ld, int T, int K, int r);
 
     // -- attention ---------------------------------------------------------------------------------------
     // qkv[T,QKV] from the product: rotates q and k (Hugging Face's half-split RoPE, pair i of a head turns by
@@ -169,7 +183,8 @@ typedef struct Ops {
     // -- feed-forward: gu[T,2I] = gate, then up ----------------------------------------------------------
     // a[T,I] = silu(gate) * up; gu_saved[T,2I] = gu as act, for the backward (may be NULL)
     void (*swiglu_forward)(act *a, act *gu_saved, const float *gu, int T, int I);
-    void (*swiglu_backward)(act *dgu, const float *da, const act *gu_saved, int T, int I);
+    // dgu[T,2I] = gradient, given da[T,I]; a[T,I] = silu(gate) * up again, from what was saved (may be NULL)
+    void (*swiglu_backward)(act *dgu, act *a, const float *da, const act *gu_saved, int T, int I);
 
     // -- interventions (intervene.h) ---------------------------------------------------------------------
     // x[T,blocks,n]: block j of every row becomes other's where take[j] != 0 (heads of qkv or of an attention's output)
@@ -178,8 +193,6 @@ typedef struct Ops {
     void (*act_add_row)(act *x, const float *s, int T, int C);
     // h[t,C] = v[C] in the rows with pos[t] == at
     void (*put_rows)(float *h, const float *v, const int *pos, int at, int T, int C);
-    // y[T,C] += (x[T,K] . a[K]) b[C]: a LoRA of rank one
-    void (*rank_one_add)(float *y, const act *x, const float *a, const float *b, int T, int K, int C);
 
     // -- output ------------------------------------------------------------------------------------------
     // For each row: logprob[n] = logits[target]/temperature - lse[n], lse = log sum exp(logits/temperature),

@@ -1,7 +1,7 @@
 /*
 The `cpu` backend: OpenMP and vector instructions, bf16 weights and matmul inputs, everything else fp32.
 
-The kernels are written once (ops_cpu_matmul.h, _rows.h, _attention.h, _output.h over the vector type of
+The kernels are written once (ops_cpu_matmul.h, _weight.h, _rows.h, _rank.h, _attention.h, _output.h over the vector type of
 ops_cpu_simd.h) and compiled three times here, each time told another instruction set; ops_cpu_amx.h adds tiles to the
 matrix products:
 
@@ -166,7 +166,9 @@ void cpu_weight_free(Weight *w) {
 #define SIMD_LEVEL SIMD_AVX512
 #include "ops_cpu_simd.h"
 #include "ops_cpu_matmul.h"
+#include "ops_cpu_weight.h"
 #include "ops_cpu_rows.h"
+#include "ops_cpu_rank.h"
 #include "ops_cpu_attention.h"
 #include "ops_cpu_output.h"
 #undef SIMD
@@ -183,6 +185,7 @@ void cpu_weight_free(Weight *w) {
 #define SIMD amx
 #define SIMD_LEVEL SIMD_AMX
 #include "ops_cpu_matmul.h" // the rest is avx512's
+#include "ops_cpu_weight.h"
 #undef SIMD
 #undef SIMD_LEVEL
 #if defined __clang__
@@ -197,7 +200,9 @@ void cpu_weight_free(Weight *w) {
 #define SIMD_LEVEL SIMD_AVX2
 #include "ops_cpu_simd.h"
 #include "ops_cpu_matmul.h"
+#include "ops_cpu_weight.h"
 #include "ops_cpu_rows.h"
+#include "ops_cpu_rank.h"
 #include "ops_cpu_attention.h"
 #include "ops_cpu_output.h"
 #undef SIMD
@@ -214,7 +219,9 @@ void cpu_weight_free(Weight *w) {
 #define SIMD_LEVEL SIMD_PORTABLE
 #include "ops_cpu_simd.h"
 #include "ops_cpu_matmul.h"
+#include "ops_cpu_weight.h"
 #include "ops_cpu_rows.h"
+#include "ops_cpu_rank.h"
 #include "ops_cpu_attention.h"
 #include "ops_cpu_output.h"
 #undef SIMD
@@ -237,11 +244,16 @@ void cpu_weight_free(Weight *w) {
         (ops)->embed = embed_##level;                          \
         (ops)->add_rmsnorm_forward = add_rmsnorm_forward_##level; \
         (ops)->rmsnorm_backward = rmsnorm_backward_##level;    \
+        (ops)->rmsnorm_weight_backward = rmsnorm_weight_backward_##level; \
         (ops)->column_sum = column_sum_##level;                \
         (ops)->gather_rows = gather_rows_##level;              \
         (ops)->scatter_add_rows = scatter_add_rows_##level;    \
         (ops)->matmul_forward = matmul_forward_##level;        \
         (ops)->matmul_backward = matmul_backward_##level;      \
+        (ops)->matmul_weight_backward = matmul_weight_backward_##level; \
+        (ops)->rank_down = rank_down_##level;                  \
+        (ops)->rank_up = rank_up_##level;                      \
+        (ops)->rank_outer = rank_outer_##level;                \
         (ops)->rope_kv_write = rope_kv_write_##level;          \
         (ops)->rope_backward = rope_backward_##level;          \
         (ops)->kv_copy_page = kv_copy_page_##level;            \
@@ -253,7 +265,6 @@ void cpu_weight_free(Weight *w) {
         (ops)->mix_blocks = cpu_mix_blocks;                    \
         (ops)->act_add_row = cpu_act_add_row;                  \
         (ops)->put_rows = cpu_put_rows;                        \
-        (ops)->rank_one_add = cpu_rank_one_add;                \
         (ops)->logprob_rows = logprob_rows_##level;            \
         (ops)->dlogits_rows = dlogits_rows_##level;            \
         (ops)->sample_rows = sample_rows_##level;              \
@@ -266,6 +277,7 @@ void cpu_weight_free(Weight *w) {
         (ops)->weight_load = weight_load_##level;              \
         (ops)->matmul_forward = matmul_forward_##level;        \
         (ops)->matmul_backward = matmul_backward_##level;      \
+        (ops)->matmul_weight_backward = matmul_weight_backward_##level; \
         (ops)->matmul_swiglu_forward = matmul_swiglu_forward_##level; \
     } while (0)
 

@@ -29,14 +29,4 @@ void cpu_put_rows(float *h, const float *v, const int *pos, int at, int T, int C
     for (int t = 0; t < T; t++) if (pos[t] == at) memcpy(h + (size_t)t * C, v, (size_t)C * sizeof(float));
 }
 
-void cpu_rank_one_add(float *y, const act *x, const float *a, const float *b, int T, int K, int C) {
-    #pragma omp parallel for if ((size_t)T * K > 8192)
-    for (int t = 0; t < T; t++) {
-        const bf16_t *row = (const bf16_t *)x + (size_t)t * K;
-        float dot = 0;
-        for (int k = 0; k < K; k++) dot += bf16_to_f32(row[k]) * a[k];
-        for (int c = 0; c < C; c++) y[(size_t)t * C + c] += dot * b[c];
-    }
-}
-
 #endif

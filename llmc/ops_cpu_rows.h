@@ -32,6 +32,7 @@ bf16_t *cpu_kv_page(void *base, const KVCache *kv, int layer, int page, int head
 #define rows_rmsnorm_backward SIMD_NAME(rows_rmsnorm_backward)
 #define rows_to_act SIMD_NAME(rows_to_act)
 #define rows_add SIMD_NAME(rows_add)
+#define rows_add_normalised SIMD_NAME(rows_add_normalised)
 #define rows_swiglu SIMD_NAME(rows_swiglu)
 #define rows_swiglu_backward SIMD_NAME(rows_swiglu_backward)
 #define rows_rotate SIMD_NAME(rows_rotate)
@@ -107,6 +108,11 @@ static void rows_add(float *a, const float *b, int n) {
     for (int c = 0; c < n; c += 16) vf_put(a + c, vf_get(a + c, n - c) + vf_get(b + c, n - c), n - c);
 }
 
+// dw[n] += dx[n] h[n] r
+static void rows_add_normalised(float *dw, const float *dx, const float *h, float r, int n) {
+    for (int c = 0; c < n; c += 16) vf_put(dw + c, vf_fma(vf_get(dx + c, n - c) * vf_get(h + c, n - c), vf_set1(r), vf_get(dw + c, n - c)), n - c);
+}
+
 // n of a row's I; the saved gate and up may be NULL
 static void rows_swiglu(bf16_t *a, bf16_t *saved_gate, bf16_t *saved_up, const float *gate, const float *up, int n) {
     for (int i = 0; i < n; i += 16) {
@@ -118,12 +124,14 @@ static void rows_swiglu(bf16_t *a, bf16_t *saved_gate, bf16_t *saved_up, const f
     }
 }
 
-static void rows_swiglu_backward(bf16_t *dgate, bf16_t *dup, const float *da, const bf16_t *gate, const bf16_t *up, int n) {
+// a (n values) may be NULL
+static void rows_swiglu_backward(bf16_t *dgate, bf16_t *dup, bf16_t *a, const float *da, const bf16_t *gate, const bf16_t *up, int n) {
     for (int i = 0; i < n; i += 16) {
         vf g = vf_get_bf16(gate + i, n - i), u = vf_get_bf16(up + i, n - i), d = vf_get(da + i, n - i);
         vf sigmoid = 1.0f / (1.0f + vf_exp(-g));
         vf_put_bf16(dgate + i, d * u * sigmoid * (1.0f + g * (1.0f - sigmoid)), n - i);
         vf_put_bf16(dup + i, d * g * sigmoid, n - i);
+        if (a) vf_put_bf16(a + i, g * sigmoid * u, n - i);
     }
 }
 
@@ -192,6 +200,14 @@ void SIMD_NAME(rmsnorm_backward)(float *dh, act *dy, const float *dx, const floa
     }
 }
 
+// Threads share the columns, as in column_sum.
+void SIMD_NAME(rmsnorm_weight_backward)(float *dw, const float *dx, const float *h, const float *rstd, int T, int C) {
+    #pragma omp parallel for if ((size_t)T * C > CPU_PARALLEL_MIN)
+    for (int c = 0; c < C; c += 128)
+        for (int t = 0; t < T; t++)
+            rows_add_normalised(dw + c, dx + (size_t)t * C + c, h + (size_t)t * C + c, rstd[t], C - c < 128 ? C - c : 128);
+}
+
 // Threads share the columns; each adds its rows in order onto what ds holds, so rows that arrive in several
 // calls give the same bits as in one.
 void SIMD_NAME(column_sum)(float *ds, const float *dh, int T, int C) {
@@ -233,12 +249,12 @@ void SIMD_NAME(swiglu_forward)(act *a, act *gu_saved, const float *gu, int T, in
     }
 }
 
-void SIMD_NAME(swiglu_backward)(act *dgu, const float *da, const act *gu_saved, int T, int I) {
+void SIMD_NAME(swiglu_backward)(act *dgu, act *a, const float *da, const act *gu_saved, int T, int I) {
     #pragma omp parallel for if ((size_t)T * I > CPU_PARALLEL_MIN)
     for (int t = 0; t < T; t++) {
         size_t row = (size_t)t * I;
         const bf16_t *saved = (const bf16_t *)gu_saved + 2 * row;
-        rows_swiglu_backward((bf16_t *)dgu + 2 * row, (bf16_t *)dgu + 2 * row + I, da + row, saved, saved + I, I);
+        rows_swiglu_backward((bf16_t *)dgu + 2 * row, (bf16_t *)dgu + 2 * row + I, a ? (bf16_t *)a + row : NULL, da + row, saved, saved + I, I);
     }
 }
 

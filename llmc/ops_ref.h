@@ -85,6 +85,12 @@ void ref_rmsnorm_backward(float *dh, act *dy, const float *dx, const float *h, c
     }
 }
 
+void ref_rmsnorm_weight_backward(float *dw, const float *dx, const float *h, const float *rstd, int T, int C) {
+    #pragma omp parallel for
+    for (int c = 0; c < C; c++)
+        for (int t = 0; t < T; t++) dw[c] += dx[(size_t)t * C + c] * h[(size_t)t * C + c] * rstd[t];
+}
+
 void ref_column_sum(float *ds, const float *dh, int T, int C) {
     #pragma omp parallel for
     for (int c = 0; c < C; c++) {
@@ -139,6 +145,45 @@ void ref_matmul_backward(float *dx, const act *dy, const Weight *w, int T) {
         }
     }
     free(row);
+}
+
+void ref_matmul_weight_backward(float *dw, const act *dy, const act *x, int T, int N, int K) {
+    #pragma omp parallel for
+    for (int n = 0; n < N; n++)
+        for (int t = 0; t < T; t++)
+            for (int k = 0; k < K; k++) dw[(size_t)n * K + k] += ((const float *)dy)[(size_t)t * N + n] * ((const float *)x)[(size_t)t * K + k];
+}
+
+// ----------------------------------------------------------------------------
+// products with matrices of few rows
+
+void ref_rank_down(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r) {
+    #pragma omp parallel for
+    for (int t = 0; t < T; t++) {
+        for (int j = 0; j < r; j++) {
+            float sum = 0;
+            for (int k = 0; k < K; k++) sum += ((const float *)x)[(size_t)t * ld + k] * a[(size_t)j * K + k];
+            u[(size_t)t * r + j] = scale * sum;
+        }
+    }
+}
+
+void ref_rank_up(float *y, int ld, const float *u, const float *b, int T, int N, int r) {
+    #pragma omp parallel for
+    for (int t = 0; t < T; t++) {
+        for (int n = 0; n < N; n++) {
+            float sum = 0;
+            for (int j = 0; j < r; j++) sum += u[(size_t)t * r + j] * b[(size_t)j * N + n];
+            y[(size_t)t * ld + n] += sum;
+        }
+    }
+}
+
+void ref_rank_outer(float *g, const float *u, const act *x, int ld, int T, int K, int r) {
+    #pragma omp parallel for
+    for (int k = 0; k < K; k++)
+        for (int j = 0; j < r; j++)
+            for (int t = 0; t < T; t++) g[(size_t)j * K + k] += u[(size_t)t * r + j] * ((const float *)x)[(size_t)t * ld + k];
 }
 
 // ----------------------------------------------------------------------------
@@ -290,7 +335,7 @@ void ref_swiglu_forward(act *a, act *gu_saved, const float *gu, int T, int I) {
     if (gu_saved) memcpy(gu_saved, gu, (size_t)T * 2 * I * sizeof(float));
 }
 
-void ref_swiglu_backward(act *dgu, const float *da, const act *gu_saved, int T, int I) {
+void ref_swiglu_backward(act *dgu, act *a, const float *da, const act *gu_saved, int T, int I) {
     #pragma omp parallel for
     for (int t = 0; t < T; t++) {
         for (int i = 0; i < I; i++) {
@@ -299,6 +344,7 @@ void ref_swiglu_backward(act *dgu, const float *da, const act *gu_saved, int T, 
             float sigmoid = 1.0f / (1.0f + expf(-g));
             ((float *)dgu)[at] = d * u * sigmoid * (1.0f + g * (1.0f - sigmoid));
             ((float *)dgu)[at + I] = d * g * sigmoid;
+            if (a) ((float *)a)[(size_t)t * I + i] = g * sigmoid * u;
         }
     }
 }
@@ -322,15 +368,6 @@ void ref_act_add_row(act *x, const float *s, int T, int C) {
 
 void ref_put_rows(float *h, const float *v, const int *pos, int at, int T, int C) {
     for (int t = 0; t < T; t++) if (pos[t] == at) memcpy(h + (size_t)t * C, v, (size_t)C * sizeof(float));
-}
-
-void ref_rank_one_add(float *y, const act *x, const float *a, const float *b, int T, int K, int C) {
-    #pragma omp parallel for
-    for (int t = 0; t < T; t++) {
-        float dot = 0;
-        for (int k = 0; k < K; k++) dot += ((const float *)x)[(size_t)t * K + k] * a[k];
-        for (int c = 0; c < C; c++) y[(size_t)t * C + c] += dot * b[c];
-    }
 }
 
 // ----------------------------------------------------------------------------
@@ -438,11 +475,16 @@ const Ops *ops_ref_init(void) {
     ops.embed = ref_embed;
     ops.add_rmsnorm_forward = ref_add_rmsnorm_forward;
     ops.rmsnorm_backward = ref_rmsnorm_backward;
+    ops.rmsnorm_weight_backward = ref_rmsnorm_weight_backward;
     ops.column_sum = ref_column_sum;
     ops.gather_rows = ref_gather_rows;
     ops.scatter_add_rows = ref_scatter_add_rows;
     ops.matmul_forward = ref_matmul_forward;
     ops.matmul_backward = ref_matmul_backward;
+    ops.matmul_weight_backward = ref_matmul_weight_backward;
+    ops.rank_down = ref_rank_down;
+    ops.rank_up = ref_rank_up;
+    ops.rank_outer = ref_rank_outer;
     ops.rope_kv_write = ref_rope_kv_write;
     ops.rope_backward = ref_rope_backward;
     ops.kv_copy_page = ref_kv_copy_page;
@@ -454,7 +496,6 @@ const Ops *ops_ref_init(void) {
     ops.mix_blocks = ref_mix_blocks;
     ops.act_add_row = ref_act_add_row;
     ops.put_rows = ref_put_rows;
-    ops.rank_one_add = ref_rank_one_add;
     ops.logprob_rows = ref_logprob_rows;
     ops.dlogits_rows = ref_dlogits_rows;
     ops.sample_rows = ref_sample_rows;

@@ -88,6 +88,54 @@ bool options_read(Options *o, Command cmd, int argc, char **argv, Error *err) {
     return true;
 }
 
+// Does this setup learn given solutions (sft_...)? And what it trains: its name without that.
+bool setup_is_sft(const char *setup) { return strncmp(setup, "sft_", 4) == 0; }
+const char *setup_kind(const char *setup) { return setup + (setup_is_sft(setup) ? 4 : 0); }
+
+// Which options of training do not go together.
+bool options_check_train(const Options *o, Error *err) {
+    const char *kind = setup_kind(o->setup);
+    const bool sft = setup_is_sft(o->setup);
+    if (sft && (o->num_iterations > 1 || o->beta > 0 || o->dynamic_sampling || o->kept_memory > 0 || strcmp(o->loss_type, "dapo") != 0))
+        return fail(err, EXIT_USAGE, "setup %s learns given solutions: %s has no meaning there\n  -> leave it out, or --setup %s", o->setup,
+                    o->num_iterations > 1 ? "num_iterations above 1" : o->beta > 0 ? "beta above 0" : o->dynamic_sampling ? "dynamic_sampling"
+                    : o->kept_memory > 0 ? "kept_memory above 0" : "a loss_type other than dapo (its mean is over the tokens of the step)", kind);
+    if (!sft && o->num_generations < 2)
+        return fail(err, EXIT_USAGE, "num_generations %d with advantage %s: a group of one has no baseline, every advantage would be 0\n"
+                    "  -> --num_generations 2 or more", o->num_generations, o->advantage);
+    if (!(o->temperature > 0))
+        return fail(err, EXIT_USAGE, "temperature %g in training: greedy completions of a group are all equal\n  -> --temperature 1", o->temperature);
+    bool by_layer = strcmp(kind, "steering_layer") == 0;
+    if (by_layer && o->layers.n == 0)
+        return fail(err, EXIT_USAGE, "setup %s needs layers, found none\n  -> --layers 12 or --layers 3,12", o->setup);
+    const bool at_place = strcmp(kind, "steering_at_place") == 0;
+    if (at_place != (strcmp(o->place, "mlp") != 0))
+        return fail(err, EXIT_USAGE, at_place ? "setup %s needs a place other than %s, which is setup steering's\n  -> --place self_attn, post_attention_layernorm or input_layernorm"
+                                              : "setup %s trains at place mlp, found place %s\n  -> --setup steering_at_place, or leave place out", o->setup, o->place);
+    if (!by_layer && !at_place && o->layers.n > 0)
+        return fail(err, EXIT_USAGE, "layers is set, but setup %s trains all layers\n  -> --setup %ssteering_layer, or leave layers out", o->setup, sft ? "sft_" : "");
+    if (strcmp(kind, "lora") != 0 && *o->init_adapter)
+        return fail(err, EXIT_USAGE, "init_adapter %s with setup %s, which trains no LoRA\n  -> --setup lora, or leave init_adapter out", o->init_adapter, o->setup);
+    const bool lora = strcmp(kind, "lora") == 0, full = strcmp(kind, "full") == 0;
+    if ((lora || full) && *o->init_steering)
+        return fail(err, EXIT_USAGE, "init_steering %s with setup %s, which trains no vectors\n  -> leave init_steering out%s", o->init_steering, o->setup, lora ? ", or --init_adapter DIR" : "");
+    if (full && o->beta > 0)
+        return fail(err, EXIT_USAGE, "beta %g with setup %s: the KL needs the base model, and there is no second copy of it\n  -> --beta 0, or --setup lora", o->beta, o->setup);
+    if (strcmp(kind, "steering_rank") == 0 && *o->init_steering)
+        return fail(err, EXIT_USAGE, "init_steering %s with setup %s: vectors are not taken apart into factors\n  -> --setup steering, or leave init_steering out", o->init_steering, o->setup);
+    for (int i = 0; i < o->layers.n; i++)
+        for (int j = 0; j < i; j++)
+            if (o->layers.v[i] == o->layers.v[j])
+                return fail(err, EXIT_USAGE, "layers names layer %d twice\n  -> name each layer once", o->layers.v[i]);
+    if (o->validation_size > 0 && *o->validation_data)
+        return fail(err, EXIT_USAGE, "validation_size %d and validation_data %s both say what to validate on\n  -> leave one of them out",
+                    o->validation_size, o->validation_data);
+    if (o->validation_steps > 0 && o->validation_size == 0 && *o->validation_data == 0)
+        return fail(err, EXIT_USAGE, "validation_steps %d, but there is nothing to validate on\n  -> --validation_size 100, or --validation_data FILE.jsonl",
+                    o->validation_steps);
+    return true;
+}
+
 // What one value alone cannot show. Every message names the options to change.
 bool options_check(const Options *o, Command cmd, Error *err) {
     for (int i = 0; i < OPTIONS_ROWS; i++) {
@@ -96,34 +144,13 @@ bool options_check(const Options *o, Command cmd, Error *err) {
             return fail(err, EXIT_USAGE, "%s is missing: %s\n  -> --%s %s, or a line `%s: ...` in --config FILE.yml", row->key, row->meaning, row->key,
                         row->valid, row->key);
     }
-    if (cmd == CMD_TRAIN) {
-        if (o->num_generations < 2)
-            return fail(err, EXIT_USAGE, "num_generations %d with advantage %s: a group of one has no baseline, every advantage would be 0\n"
-                        "  -> --num_generations 2 or more", o->num_generations, o->advantage);
-        if (!(o->temperature > 0))
-            return fail(err, EXIT_USAGE, "temperature %g in training: greedy completions of a group are all equal\n  -> --temperature 1", o->temperature);
-        bool by_layer = strcmp(o->setup, "steering_layer") == 0;
-        if (by_layer && o->layers.n == 0)
-            return fail(err, EXIT_USAGE, "setup steering_layer needs layers, found none\n  -> --layers 12 or --layers 3,12");
-        if (!by_layer && o->layers.n > 0)
-            return fail(err, EXIT_USAGE, "layers is set, but setup %s trains all layers\n  -> --setup steering_layer, or leave layers out", o->setup);
-        for (int i = 0; i < o->layers.n; i++)
-            for (int j = 0; j < i; j++)
-                if (o->layers.v[i] == o->layers.v[j])
-                    return fail(err, EXIT_USAGE, "layers names layer %d twice\n  -> name each layer once", o->layers.v[i]);
-        if (o->validation_size > 0 && *o->validation_data)
-            return fail(err, EXIT_USAGE, "validation_size %d and validation_data %s both say what to validate on\n  -> leave one of them out",
-                        o->validation_size, o->validation_data);
-        if (o->validation_steps > 0 && o->validation_size == 0 && *o->validation_data == 0)
-            return fail(err, EXIT_USAGE, "validation_steps %d, but there is nothing to validate on\n  -> --validation_size 100, or --validation_data FILE.jsonl",
-                        o->validation_steps);
-    }
+    if (cmd == CMD_TRAIN && !options_check_train(o, err)) return false;
     if ((cmd & (CMD_ANSWERS | CMD_GENERATE)) && o->temperature == 0 && o->num_generations > 1)
         return fail(err, EXIT_USAGE, "num_generations %d with temperature 0: greedy completions are all equal\n  -> --num_generations 1, or --temperature 1",
                     o->num_generations);
     if (cmd == CMD_SCORE && !(o->temperature > 0))
         return fail(err, EXIT_USAGE, "temperature %g in score: every log-prob would be 0 or -inf\n  -> --temperature 1", o->temperature);
-    if ((cmd & (CMD_ANSWERS | CMD_GENERATE | CMD_SCORE | CMD_EXPORT)) && *o->steering && *o->checkpoint)
+    if ((cmd & (CMD_ANSWERS | CMD_GENERATE | CMD_SCORE | CMD_EXPORT | CMD_BENCH)) && *o->steering && *o->checkpoint)
         return fail(err, EXIT_USAGE, "steering %s and checkpoint %s both name vectors\n  -> leave one of them out", o->steering, o->checkpoint);
     if (cmd == CMD_GENERATE && *o->prompt && *o->prompts)
         return fail(err, EXIT_USAGE, "prompt and prompts are both set\n  -> leave one of them out");

@@ -1,237 +1,23 @@
 /*
 Qwen2 / Qwen2.5, forward and backward, written once over the operations of ops.h.
 
-The trained thing: one vector per layer, `steering` [L,C], added to the residual stream after each layer at every
-position (equal to a bias on the MLP's down_proj):
+What is trained (`tuned`, laid out as tuning.h says) is by default one vector per layer, added to the residual stream after each
+layer at every position (equal to a bias on the MLP's down_proj):
 
     h <- h + attention(rmsnorm(h));   h <- h + mlp(rmsnorm(h)) + s_l
 
 and its whole gradient is one column sum, ds_l = sum over rows of dL/dh after layer l, taken group by group. No weight has a gradient, so
-the backward pass is one product per matrix (dx = dy W), and keeps no matmul inputs.
+the backward pass is one product per matrix (dx = dy W), and keeps no matmul inputs. LoRA adds B (A x) to some products: its backward
+makes the inputs x again from what is kept, the norms' by their rows of h, the feed-forward's from gate and up; so does full tuning, where
+alone weights have gradients (dW = dy^T x).
 
-Three things are kept apart: what is frozen (FrozenWeights, model.h), what is trained (`steering`, owned by the
+Three things are kept apart: what is frozen (FrozenWeights, model.h), what is trained (`tuned`, owned by the
 caller), and scratch (Scratch, Activations).
 */
 #ifndef LLMC_QWEN2_H
 #define LLMC_QWEN2_H
 
-#include "intervene.h" // Intervention
-#include "model.h"     // ModelConfig, FrozenWeights
-#include "ops.h"       // Ops, Segment, KVCache
-
-// ----------------------------------------------------------------------------
-// the model
-
-typedef struct {
-    ModelConfig config;
-    FrozenWeights weights;
-    const Ops *ops;
-    float *rope;          // [rope_positions, HD/2, 2] cos and sin
-    int rope_positions;
-    const Intervention *intervention; // what an experiment changes in the forward pass; NULL: nothing
-} Qwen2;
-
-int qwen2_qkv_size(const ModelConfig *c) { return (c->NH + 2 * c->NKV) * c->HD; }
-
-// Loads a Hugging Face folder. `positions`: the longest sequence that will be run; it must fit the model's context.
-// Free with qwen2_free (also after a failure).
-bool qwen2_load(Qwen2 *m, const char *dir, int positions, const Ops *ops, Error *err) {
-    memset(m, 0, sizeof *m);
-    m->ops = ops;
-    if (!model_config_load(&m->config, dir, err)) return false;
-    const ModelConfig *c = &m->config;
-    if (positions > c->max_position)
-        return fail(err, EXIT_RUN, "%s: sequences of up to %d tokens are wanted, the model's context is %d (max_position_embeddings)\n"
-                    "  -> lower max_completion_length or leave out the longest prompts", dir, positions, c->max_position);
-    if (!weights_load(&m->weights, c, dir, ops, err)) return false;
-    m->rope_positions = positions;
-    const size_t rope_bytes = (size_t)positions * c->HD * sizeof(float);
-    float *rope = (float *)xmalloc(rope_bytes);
-    for (int p = 0; p < positions; p++) {
-        for (int i = 0; i < c->HD / 2; i++) {
-            double angle = p * pow((double)c->rope_theta, -2.0 * i / c->HD);
-            rope[(size_t)p * c->HD + 2 * i] = (float)cos(angle);
-            rope[(size_t)p * c->HD + 2 * i + 1] = (float)sin(angle);
-        }
-    }
-    m->rope = (float *)ops->alloc(rope_bytes);
-    ops->upload(m->rope, rope, rope_bytes);
-    free(rope);
-    return true;
-}
-
-void qwen2_free(Qwen2 *m) {
-    if (m->ops) weights_free(&m->weights, m->ops);
-    if (m->rope) m->ops->release(m->rope);
-    ints_free(&m->config.eos);
-    memset(m, 0, sizeof *m);
-}
-
-// ----------------------------------------------------------------------------
-// scratch and activations
-
-#define MLP_ROWS 512 // the feed-forward runs over this many rows at a time, so that [rows, 2I] floats stay small
-
-// Buffers of a forward and backward pass of at most T rows, and of the output layer over at most head_rows rows.
-typedef struct {
-    int T, head_rows;
-    // forward
-    float *h, *y;         // [T,C] residual stream; output of a block, not yet added
-    act *x;               // [T,C] normalised input of a block
-    float *qkv;           // [T,QKV]
-    act *q, *att;         // [T,NH*HD]
-    float *gu;            // [MLP_ROWS,2I]
-    act *a;               // [MLP_ROWS,I]
-    // a layer that an intervention patches: its steered half (NULL without one)
-    float *patch_h, *patch_y; // [T,C]
-    float *patch_qkv;     // [T,QKV]
-    act *patch_att;       // [T,NH*HD]
-    // output layer
-    float *head_h;        // [head_rows,C] gathered residual
-    act *head_x;          // [head_rows,C]
-    float *head_rstd;     // [head_rows]
-    float *logits;        // [head_rows,V]
-    // backward (NULL when made for inference)
-    float *dh, *dx;       // [T,C]
-    act *dy;              // [T,C]
-    float *da;            // [MLP_ROWS,I]
-    act *dgu;             // [MLP_ROWS,2I]
-    float *dq, *datt;     // [T,NH*HD]
-    float *dk, *dv;       // [T,NKV*HD]
-    act *dqkv;            // [T,QKV]
-    act *dlogits;         // [head_rows,V]
-    float *head_dx, *head_dh; // [head_rows,C]
-} Scratch;
-
-// What the backward pass needs of each layer above `first`; keys and values stay in the cache's pages.
-typedef struct {
-    float *h_in, *h_mid;  // [T,C] residual before the attention norm, before the MLP norm
-    float *rstd_in, *rstd_mid; // [T]
-    act *q, *att;         // [T,NH*HD]
-    float *lse;           // [T,NH]
-    act *gu;              // [T,2I]
-} LayerActivations;
-
-typedef struct {
-    int T, first;         // layers first ... L-1 are kept: a vector at layer l needs the layers above l
-    LayerActivations *layers; // [L]
-} Activations;
-
-bool qwen2_is_patched(const Qwen2 *m) { return m->intervention && m->intervention->vector; }
-
-// Zero-initialise s; the output layer's part of scratch_alloc.
-void scratch_alloc_head(Scratch *s, const Qwen2 *m, int head_rows, bool backward) {
-    const Ops *ops = m->ops;
-    size_t f = sizeof(float), r = (size_t)head_rows, C = (size_t)m->config.C, V = (size_t)m->config.V;
-    s->head_rows = head_rows;
-    s->head_h = (float *)ops->alloc(r * C * f);
-    s->head_x = ops->alloc(r * C * ops->act_bytes);
-    s->head_rstd = (float *)ops->alloc(r * f);
-    s->logits = (float *)ops->alloc(r * V * f);
-    if (!backward) return;
-    s->dlogits = ops->alloc(r * V * ops->act_bytes);
-    s->head_dx = (float *)ops->alloc(r * C * f);
-    s->head_dh = (float *)ops->alloc(r * C * f);
-}
-
-void scratch_alloc(Scratch *s, const Qwen2 *m, int T, int head_rows, bool backward) {
-    const ModelConfig *c = &m->config;
-    const Ops *ops = m->ops;
-    size_t f = sizeof(float), t = (size_t)T, C = (size_t)c->C, I = (size_t)c->I;
-    size_t QKV = (size_t)qwen2_qkv_size(c), QD = (size_t)c->NH * c->HD, KD = (size_t)c->NKV * c->HD;
-    size_t mlp = t < MLP_ROWS ? t : MLP_ROWS;
-    memset(s, 0, sizeof *s);
-    s->T = T;
-    scratch_alloc_head(s, m, head_rows, backward);
-    s->h = (float *)ops->alloc(t * C * f);
-    s->y = (float *)ops->alloc(t * C * f);
-    s->x = ops->alloc(t * C * ops->act_bytes);
-    s->qkv = (float *)ops->alloc(t * QKV * f);
-    s->q = ops->alloc(t * QD * ops->act_bytes);
-    s->att = ops->alloc(t * QD * ops->act_bytes);
-    s->gu = (float *)ops->alloc(mlp * 2 * I * f);
-    s->a = ops->alloc(mlp * I * ops->act_bytes);
-    if (qwen2_is_patched(m)) {
-        s->patch_h = (float *)ops->alloc(t * C * f);
-        s->patch_y = (float *)ops->alloc(t * C * f);
-        s->patch_qkv = (float *)ops->alloc(t * QKV * f);
-        s->patch_att = ops->alloc(t * QD * ops->act_bytes);
-    }
-    if (!backward) return;
-    s->dh = (float *)ops->alloc(t * C * f);
-    s->dx = (float *)ops->alloc(t * C * f);
-    s->dy = ops->alloc(t * C * ops->act_bytes);
-    s->da = (float *)ops->alloc(mlp * I * f);
-    s->dgu = ops->alloc(mlp * 2 * I * ops->act_bytes);
-    s->dq = (float *)ops->alloc(t * QD * f);
-    s->datt = (float *)ops->alloc(t * QD * f);
-    s->dk = (float *)ops->alloc(t * KD * f);
-    s->dv = (float *)ops->alloc(t * KD * f);
-    s->dqkv = ops->alloc(t * QKV * ops->act_bytes);
-}
-
-void scratch_free(Scratch *s, const Ops *ops) {
-    void *all[] = {s->h, s->y, s->x, s->qkv, s->q, s->att, s->gu, s->a, s->patch_h, s->patch_y, s->patch_qkv, s->patch_att, s->head_h, s->head_x,
-                   s->head_rstd, s->logits, s->dh, s->dx, s->dy, s->da, s->dgu, s->dq, s->datt, s->dk, s->dv, s->dqkv, s->dlogits, s->head_dx, s->head_dh};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) if (all[i]) ops->release(all[i]);
-    memset(s, 0, sizeof *s);
-}
-
-// Bytes of Activations for one row in one layer.
-size_t activation_bytes_per_row(const Qwen2 *m) {
-    const ModelConfig *c = &m->config;
-    return (2 * (size_t)c->C + (size_t)c->NH + 2) * sizeof(float) + (2 * (size_t)c->NH * c->HD + 2 * (size_t)c->I) * m->ops->act_bytes;
-}
-
-void activations_alloc(Activations *a, const Qwen2 *m, int T, int first) {
-    const ModelConfig *c = &m->config;
-    const Ops *ops = m->ops;
-    size_t f = sizeof(float), t = (size_t)T, QD = (size_t)c->NH * c->HD;
-    a->T = T;
-    a->first = first;
-    a->layers = (LayerActivations *)xcalloc((size_t)c->L, sizeof *a->layers);
-    for (int l = first; l < c->L; l++) {
-        LayerActivations *k = &a->layers[l];
-        k->h_in = (float *)ops->alloc(t * c->C * f);
-        k->h_mid = (float *)ops->alloc(t * c->C * f);
-        k->rstd_in = (float *)ops->alloc(t * f);
-        k->rstd_mid = (float *)ops->alloc(t * f);
-        k->q = ops->alloc(t * QD * ops->act_bytes);
-        k->att = ops->alloc(t * QD * ops->act_bytes);
-        k->lse = (float *)ops->alloc(t * c->NH * f);
-        k->gu = ops->alloc(t * 2 * c->I * ops->act_bytes);
-    }
-}
-
-void activations_free(Activations *a, const Qwen2 *m) {
-    if (!a->layers) return;
-    for (int l = a->first; l < m->config.L; l++) {
-        LayerActivations *k = &a->layers[l];
-        void *all[] = {k->h_in, k->h_mid, k->rstd_in, k->rstd_mid, k->q, k->att, k->lse, k->gu};
-        for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) m->ops->release(all[i]);
-    }
-    free(a->layers);
-    memset(a, 0, sizeof *a);
-}
-
-void kv_cache_alloc(KVCache *kv, const Qwen2 *m, int n_pages) {
-    const ModelConfig *c = &m->config;
-    kv->L = c->L + (qwen2_is_patched(m) ? 2 : 0); // see intervene.h
-    kv->NKV = c->NKV;
-    kv->HD = c->HD;
-    kv->n_pages = n_pages;
-    size_t bytes = (size_t)kv->L * n_pages * c->NKV * KV_PAGE * c->HD * m->ops->act_bytes;
-    kv->k = m->ops->alloc(bytes);
-    kv->v = m->ops->alloc(bytes);
-}
-
-size_t kv_page_bytes(const Qwen2 *m) { return 2 * (size_t)m->config.L * m->config.NKV * KV_PAGE * m->config.HD * m->ops->act_bytes; }
-
-void kv_cache_free(KVCache *kv, const Ops *ops) {
-    if (kv->k) ops->release(kv->k);
-    if (kv->v) ops->release(kv->v);
-    memset(kv, 0, sizeof *kv);
-}
+#include "qwen2_memory.h" // Qwen2, Scratch, Activations; Ops, Tuning, Intervention
 
 // ----------------------------------------------------------------------------
 // forward
@@ -253,7 +39,15 @@ void qwen2_attention(const Qwen2 *m, act *q, act *att, float *lse, const float *
     ops->attention_forward(att, lse, q, kv, layer, b->segments, b->n_segments, m->config.NH);
 }
 
-// The attention half of a patched layer (intervene.h, 2). s->h: the residual stream without the vector, s->x its norm. Out: s->h, the
+// y[T,N] += the LoRA of a projection of layer l on x[T,K], if `tuned` has one. Rows of y lie ld apart.
+void qwen2_adapt(const Qwen2 *m, Scratch *s, float *y, int ld, const act *x, const float *tuned, int l, Projection p, int T) {
+    const LoraSite *lora = tuned ? tuning_lora_site(m->tuning, l, p) : NULL;
+    if (!lora) return;
+    m->ops->rank_down(s->u, x, lora->K, tuned + lora->a, m->tuning->scale, T, lora->K, m->tuning->rank);
+    m->ops->rank_up(y, ld, s->u, tuned + lora->b, T, lora->N, m->tuning->rank);
+}
+
+// The attention half of a patched layer (intervene.h, 2), which knows no LoRA. s->h: the residual stream without the vector, s->x its norm. Out: s->h, the
 // residual stream behind the attention; s->x, the input of the feed-forward.
 void qwen2_patched_attention(const Qwen2 *m, Scratch *s, KVCache *kv, const Batch *b) {
     const ModelConfig *c = &m->config;
@@ -283,9 +77,11 @@ void qwen2_patched_attention(const Qwen2 *m, Scratch *s, KVCache *kv, const Batc
 }
 
 // The operations of qwen2_forward.
-void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, const Batch *b, const float *steering) {
+void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, const Batch *b, const float *tuned) {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
+    const float *steering = qwen2_steers(m) ? tuned : NULL;
+    const int QKV = qwen2_qkv_size(c), QD = c->NH * c->HD, KD = c->NKV * c->HD;
     int T = b->T;
     const float *h = s->h, *y = NULL, *s_below = NULL; // the block output and the vector are not yet added to h
     const float eps = c->rms_norm_eps;
@@ -309,8 +105,12 @@ void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, co
         } else {
             if (s_l && how->place == PLACE_INPUT_NORM) ops->act_add_row(s->x, s_l, T, c->C);
             ops->matmul_forward(s->qkv, s->x, &w->qkv, w->qkv_bias, T);
+            qwen2_adapt(m, s, s->qkv, QKV, s->x, tuned, l, PROJ_Q, T);
+            qwen2_adapt(m, s, s->qkv + QD, QKV, s->x, tuned, l, PROJ_K, T);
+            qwen2_adapt(m, s, s->qkv + QD + KD, QKV, s->x, tuned, l, PROJ_V, T);
             qwen2_attention(m, q, att, keep ? keep->lse : NULL, s->qkv, kv, l, b);
             ops->matmul_forward(s->y, att, &w->o, NULL, T);
+            qwen2_adapt(m, s, s->y, c->C, att, tuned, l, PROJ_O, T);
             const float *behind = how->place == PLACE_SELF_ATTN ? s_l : NULL;
             ops->add_rmsnorm_forward(h_mid, s->x, keep ? keep->rstd_mid : NULL, h_in, s->y, behind, w->post_norm, eps, T, c->C);
             if (s_l && how->place == PLACE_POST_NORM) ops->act_add_row(s->x, s_l, T, c->C);
@@ -322,14 +122,16 @@ void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, co
             size_t skip_x = (size_t)t * c->C * ops->act_bytes, skip_gu = (size_t)t * 2 * c->I * ops->act_bytes;
             act *x = (char *)s->x + skip_x, *gu_saved = keep ? (char *)keep->gu + skip_gu : NULL;
             float *out = s->y + (size_t)t * c->C;
-            if (ops->matmul_swiglu_forward) {
+            if (ops->matmul_swiglu_forward && !(tuned && (tuning_lora_site(m->tuning, l, PROJ_GATE) || tuning_lora_site(m->tuning, l, PROJ_UP)))) {
                 ops->matmul_swiglu_forward(s->a, gu_saved, s->gu, x, &w->gu, rows);
             } else {
                 ops->matmul_forward(s->gu, x, &w->gu, NULL, rows);
+                qwen2_adapt(m, s, s->gu, 2 * c->I, x, tuned, l, PROJ_GATE, rows);
+                qwen2_adapt(m, s, s->gu + c->I, 2 * c->I, x, tuned, l, PROJ_UP, rows);
                 ops->swiglu_forward(s->a, gu_saved, s->gu, rows, c->I);
             }
             ops->matmul_forward(out, s->a, &w->down, NULL, rows);
-            if (how->lora_a) ops->rank_one_add(out, s->a, how->lora_a + (size_t)l * c->I, how->lora_b + (size_t)l * c->C, rows, c->I, c->C);
+            qwen2_adapt(m, s, out, c->C, s->a, tuned, l, PROJ_DOWN, rows);
         }
         h = h_mid;
         y = s->y;
@@ -345,23 +147,23 @@ void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, co
     ops->add_rmsnorm_forward(s->h, NULL, NULL, h, y, s_below, NULL, eps, T, c->C);
 }
 
-// Everything that a decode step's launches are made of, by value: they are a function of qwen2_forward's arguments. Only two things
-// lie behind pointers of the host's: the layers' weights, which stay as they are until memory is released (that ends all recordings),
-// and an intervention, with which nothing is recorded. What lies behind the others is read when the operations run: how long a
-// sequence is and where its pages are stands in the batch's segments, and no grid depends on it. (T alone could be left out: a decode
-// step has a segment a row.)
+// Everything that a decode step's launches are made of, by value: they are a function of qwen2_forward's arguments. Only three things
+// lie behind pointers of the host's: the layers' weights, which stay as they are until memory is released (that ends all recordings), the
+// layout of what is trained, which is a run's, and an intervention, with which nothing is recorded. What lies behind the others is read
+// when the operations run: how long a sequence is and where its pages are stands in the batch's segments, and no grid depends on it.
+// (T alone could be left out: a decode step has a segment a row.)
 typedef struct {
     Qwen2 model;
     Scratch scratch;
     KVCache kv;
     Batch batch;
-    const float *steering;
+    const float *tuned;
 } DecodeStep;
 
-// s->h[T,C] = the residual stream after the last layer, vectors included. steering [L,C] may be NULL (the base
-// model). acts != NULL keeps what qwen2_backward needs (a patched layer keeps nothing). m->intervention is honoured.
+// s->h[T,C] = the residual stream after the last layer, vectors included. tuned may be NULL (the base model); full tuning ignores it and
+// computes with the model's weights. acts != NULL keeps what qwen2_backward needs (a patched layer keeps nothing). m->intervention is honoured.
 // A decode step, one row of each sequence, is recorded and replayed where the backend can: other batches seldom come twice.
-void qwen2_forward(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, const Batch *b, const float *steering) {
+void qwen2_forward(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, const Batch *b, const float *tuned) {
     const Ops *ops = m->ops;
     const bool comes_again = ops->graph_begin && !acts && !m->intervention && b->n_segments == b->T;
     if (comes_again) {
@@ -371,10 +173,10 @@ void qwen2_forward(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, c
         memcpy(&step.scratch, s, sizeof *s);
         memcpy(&step.kv, kv, sizeof *kv);
         memcpy(&step.batch, b, sizeof *b);
-        step.steering = steering;
+        step.tuned = tuned;
         if (!ops->graph_begin(&step, sizeof step)) return;
     }
-    qwen2_layers(m, s, acts, kv, b, steering);
+    qwen2_layers(m, s, acts, kv, b, tuned);
     if (comes_again) ops->graph_end();
 }
 
@@ -390,55 +192,159 @@ void qwen2_head_forward(const Qwen2 *m, Scratch *s, const float *h, const int *r
 // ----------------------------------------------------------------------------
 // backward
 
+// Rows row0 ... row0+T-1 of a batch: what they add to the gradient goes to its part number `part`.
+typedef struct { int row0, T, part; } RowRange;
+
+// Where gradients go: parts[part,size], laid out as `tuned`. Full tuning has part 0 alone.
+typedef struct {
+    float *parts;
+    size_t size;
+    const RowRange *ranges;
+    int n_ranges;
+} Gradient;
+
+// The gradient of a weight, by its number: full tuning has one part.
+float *qwen2_weight_gradient(const Qwen2 *m, const Gradient *g, int number) { return g->parts + m->tuning->tensors[number].at; }
+
 // Gradient at the output: must follow qwen2_head_forward on the same rows. s->dlogits[n,V] is given;
-// s->dh[rows[n],C] += gradient through the output matrix and the final norm.
-void qwen2_head_backward(const Qwen2 *m, Scratch *s, const int *rows, int n) {
+// s->dh[rows[n],C] += gradient through the output matrix and the final norm, and g those two's own, where they are trained.
+void qwen2_head_backward(const Qwen2 *m, Scratch *s, const int *rows, int n, const Gradient *g) {
     const ModelConfig *c = &m->config;
     m->ops->matmul_backward(s->head_dx, s->dlogits, &m->weights.head, n);
+    if (m->tuning && m->tuning->kind == TUNE_FULL) {
+        m->ops->matmul_weight_backward(qwen2_weight_gradient(m, g, m->tuning->head), s->dlogits, s->head_x, n, c->V, c->C);
+        m->ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, m->tuning->final_norm), s->head_dx, s->head_h, s->head_rstd, n, c->C);
+    }
     m->ops->zero(s->head_dh, (size_t)n * c->C * sizeof(float));
     m->ops->rmsnorm_backward(s->head_dh, NULL, s->head_dx, s->head_h, s->head_rstd, m->weights.final_norm, n, c->C);
     m->ops->scatter_add_rows(s->dh, s->head_dh, rows, n, c->C);
 }
 
-// Rows row0 ... row0+T-1 of a batch: what they add to the gradient goes to its part number `part`.
-typedef struct { int row0, T, part; } RowRange;
+// dx[T,K] += gradient through a LoRA, given dy[T,N], whose rows lie ld apart. s->du is left for qwen2_adapt_gradient.
+void qwen2_adapt_backward(const Qwen2 *m, Scratch *s, float *dx, const act *dy, int ld, const float *tuned, const LoraSite *lora, int T) {
+    m->ops->rank_down(s->du, dy, ld, tuned + lora->b, m->tuning->scale, T, lora->N, m->tuning->rank);
+    m->ops->rank_up(dx, lora->K, s->du, tuned + lora->a, T, lora->K, m->tuning->rank);
+}
 
-// dsteering[part,l,C] += gradient of each trained layer's vector (trained[l] != 0) from each range of rows, given s->dh[T,C] =
-// dL/dh after the last layer. Stops below the lowest trained layer. s->dh is used up. b and acts as in the forward pass. A part
-// has the same bits whatever else is in the batch, as long as its own rows are (see grad_tree.h).
-void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const KVCache *kv, const Batch *b,
-                    float *dsteering, const RowRange *ranges, int n_ranges, const bool *trained) {
+// Its factors' gradients from its input x[T,K]: dA += du^T x, dB^T += u^T dy, range by range. The rows are row0 ... of the batch.
+void qwen2_adapt_gradient(const Qwen2 *m, Scratch *s, const Gradient *g, const act *x, const act *dy, int ld, const float *tuned, const LoraSite *lora,
+                          int row0, int T) {
+    const Ops *ops = m->ops;
+    const int r = m->tuning->rank;
+    ops->rank_down(s->u, x, lora->K, tuned + lora->a, m->tuning->scale, T, lora->K, r);
+    for (const RowRange *range = g->ranges; range < g->ranges + g->n_ranges; range++) {
+        const int first = range->row0 > row0 ? range->row0 : row0, end = range->row0 + range->T < row0 + T ? range->row0 + range->T : row0 + T;
+        if (first >= end) continue;
+        const size_t skip = (size_t)(first - row0), act_bytes = ops->act_bytes;
+        float *part = g->parts + (size_t)range->part * g->size;
+        ops->rank_outer(part + lora->a, s->du + skip * r, (const char *)x + skip * lora->K * act_bytes, lora->K, end - first, lora->K, r);
+        ops->rank_outer(part + lora->b, s->u + skip * r, (const char *)dy + skip * ld * act_bytes, ld, end - first, lora->N, r);
+    }
+}
+
+// The vector of layer l: the column sums of d[T,C], the gradient where it is added.
+void qwen2_steering_gradient(const Qwen2 *m, const Gradient *g, const float *d, int l) {
+    const size_t C = (size_t)m->config.C;
+    for (const RowRange *range = g->ranges; range < g->ranges + g->n_ranges; range++)
+        m->ops->column_sum(g->parts + range->part * g->size + l * C, d + (size_t)range->row0 * C, range->T, (int)C);
+}
+
+// s->dx[T,C] = gradient at the input of layer l's feed-forward, given s->dy[T,C] at its output.
+void qwen2_mlp_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep, const float *tuned, const Gradient *g, int l, int T) {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
-    int T = b->T, lowest = 0;
-    while (lowest < c->L && !trained[lowest]) lowest++;
+    const Layer *w = &m->weights.layers[l];
+    const TunedLayer *full = tuning_layer(m->tuning, l);
+    const LoraSite *down = tuning_lora_site(m->tuning, l, PROJ_DOWN);
+    if (full || tuning_lora_site(m->tuning, l, PROJ_GATE) || tuning_lora_site(m->tuning, l, PROJ_UP)) // s->x = the input again
+        ops->add_rmsnorm_forward(s->h, s->x, NULL, keep->h_mid, NULL, NULL, w->post_norm, c->rms_norm_eps, T, c->C);
+    for (int t = 0; t < T; t += MLP_ROWS) {
+        int rows = T - t < MLP_ROWS ? T - t : MLP_ROWS;
+        size_t skip_y = (size_t)t * c->C * ops->act_bytes, skip_gu = (size_t)t * 2 * c->I * ops->act_bytes;
+        const act *dy = (char *)s->dy + skip_y, *x = (char *)s->x + skip_y;
+        float *dx = s->dx + (size_t)t * c->C;
+        ops->matmul_backward(s->da, dy, &w->down, rows);
+        if (down) qwen2_adapt_backward(m, s, s->da, dy, c->C, tuned, down, rows);
+        ops->swiglu_backward(s->dgu, full || down ? s->a : NULL, s->da, (char *)keep->gu + skip_gu, rows, c->I);
+        if (down) qwen2_adapt_gradient(m, s, g, s->a, dy, c->C, tuned, down, t, rows);
+        ops->matmul_backward(dx, s->dgu, &w->gu, rows);
+        for (int p = PROJ_GATE; p <= PROJ_UP; p++) {
+            const LoraSite *lora = tuning_lora_site(m->tuning, l, (Projection)p);
+            const act *dp = (char *)s->dgu + (p == PROJ_UP ? (size_t)c->I * ops->act_bytes : 0);
+            if (lora) qwen2_adapt_backward(m, s, dx, dp, 2 * c->I, tuned, lora, rows);
+            if (lora) qwen2_adapt_gradient(m, s, g, x, dp, 2 * c->I, tuned, lora, t, rows);
+        }
+        if (!full) continue;
+        ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->down), dy, s->a, rows, c->C, c->I);
+        ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->gu), s->dgu, x, rows, 2 * c->I, c->C);
+    }
+    if (full) ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, full->post_norm), s->dx, keep->h_mid, keep->rstd_mid, T, c->C);
+}
+
+// s->dx[T,C] = gradient at the input of layer l's attention, given s->dy[T,C] at its output.
+void qwen2_attention_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep, const KVCache *kv, const Batch *b, const float *tuned,
+                              const Gradient *g, int l) {
+    const ModelConfig *c = &m->config;
+    const Ops *ops = m->ops;
+    const Layer *w = &m->weights.layers[l];
+    const TunedLayer *full = tuning_layer(m->tuning, l);
+    const LoraSite *o = tuning_lora_site(m->tuning, l, PROJ_O);
+    const int T = b->T, QKV = qwen2_qkv_size(c), QD = c->NH * c->HD, first[3] = {0, QD, QD + c->NKV * c->HD}; // columns of q, k, v
+    ops->matmul_backward(s->datt, s->dy, &w->o, T);
+    if (o) qwen2_adapt_backward(m, s, s->datt, s->dy, c->C, tuned, o, T);
+    if (o) qwen2_adapt_gradient(m, s, g, keep->att, s->dy, c->C, tuned, o, 0, T);
+    ops->attention_backward(s->dq, s->dk, s->dv, s->datt, keep->att, keep->lse, keep->q, kv, l, b->segments, b->n_segments, T, c->NH);
+    ops->rope_backward(s->dqkv, s->dq, s->dk, s->dv, m->rope, b->pos, T, c->NH, c->NKV, c->HD);
+    ops->matmul_backward(s->dx, s->dqkv, &w->qkv, T);
+    if (full || tuning_lora_site(m->tuning, l, PROJ_Q) || tuning_lora_site(m->tuning, l, PROJ_K) || tuning_lora_site(m->tuning, l, PROJ_V))
+        ops->add_rmsnorm_forward(s->h, s->x, NULL, keep->h_in, NULL, NULL, w->input_norm, c->rms_norm_eps, T, c->C);
+    for (int p = PROJ_Q; p <= PROJ_V; p++) {
+        const LoraSite *lora = tuning_lora_site(m->tuning, l, (Projection)p);
+        const act *dp = (char *)s->dqkv + (size_t)first[p] * ops->act_bytes;
+        if (lora) qwen2_adapt_backward(m, s, s->dx, dp, QKV, tuned, lora, T);
+        if (lora) qwen2_adapt_gradient(m, s, g, s->x, dp, QKV, tuned, lora, 0, T);
+    }
+    if (!full) return;
+    ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->o), s->dy, keep->att, T, c->C, QD);
+    ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->qkv), s->dqkv, s->x, T, QKV, c->C);
+    ops->rank_outer(qwen2_weight_gradient(m, g, full->qkv_bias), s->ones, s->dqkv, QKV, T, QKV, 1);
+    ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, full->input_norm), s->dx, keep->h_in, keep->rstd_in, T, c->C);
+}
+
+// g's parts += gradient of what is trained from each range of rows, given s->dh[T,C] = dL/dh after the last layer. Of vectors, those of
+// the layers with trained[l] (else not read). Stops below the lowest thing trained. s->dh and s->h are used up. tuned, b and acts as in
+// the forward pass. A part has the same bits whatever else is in the batch, as long as its own rows are (see grad_tree.h).
+void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const KVCache *kv, const Batch *b, const float *tuned,
+                    const Gradient *g, const bool *trained) {
+    const ModelConfig *c = &m->config;
+    const Ops *ops = m->ops;
+    const int T = b->T;
+    const bool steers = qwen2_steers(m);
+    const Place place = qwen2_place(m);
+    int lowest = 0;
+    while (lowest < c->L && !(steers ? trained[lowest] : tuning_in_layer(m->tuning, lowest))) lowest++;
 
     ops->to_act(s->dy, s->dh, (size_t)T * c->C);
     for (int l = c->L - 1; l >= lowest; l--) {
         const Layer *w = &m->weights.layers[l];
         const LayerActivations *keep = &acts->layers[l];
+        const bool vector = steers && trained[l];
+
         // h_out = h_mid + mlp + s_l: the vector sees dh of every row
-        for (int i = 0; i < n_ranges && trained[l]; i++)
-            ops->column_sum(dsteering + ((size_t)ranges[i].part * c->L + l) * c->C, s->dh + (size_t)ranges[i].row0 * c->C, ranges[i].T, c->C);
-        if (l == lowest) break;
+        if (vector && place == PLACE_MLP) qwen2_steering_gradient(m, g, s->dh, l);
+        if (l == lowest && steers && place == PLACE_MLP) break;
 
-        // feed-forward
-        for (int t = 0; t < T; t += MLP_ROWS) {
-            int rows = T - t < MLP_ROWS ? T - t : MLP_ROWS;
-            size_t skip_y = (size_t)t * c->C * ops->act_bytes, skip_gu = (size_t)t * 2 * c->I * ops->act_bytes;
-            ops->matmul_backward(s->da, (char *)s->dy + skip_y, &w->down, rows);
-            ops->swiglu_backward(s->dgu, s->da, (char *)keep->gu + skip_gu, rows, c->I);
-            ops->matmul_backward(s->dx + (size_t)t * c->C, s->dgu, &w->gu, rows);
-        }
+        qwen2_mlp_backward(m, s, keep, tuned, g, l, T);
+        if (vector && place == PLACE_POST_NORM) qwen2_steering_gradient(m, g, s->dx, l);
         ops->rmsnorm_backward(s->dh, s->dy, s->dx, keep->h_mid, keep->rstd_mid, w->post_norm, T, c->C);
+        if (vector && place == PLACE_SELF_ATTN) qwen2_steering_gradient(m, g, s->dh, l);
+        if (l == lowest && steers && place != PLACE_INPUT_NORM) break;
 
-        // attention
-        ops->matmul_backward(s->datt, s->dy, &w->o, T);
-        ops->attention_backward(s->dq, s->dk, s->dv, s->datt, keep->att, keep->lse, keep->q, kv, l, b->segments, b->n_segments, T, c->NH);
-        ops->rope_backward(s->dqkv, s->dq, s->dk, s->dv, m->rope, b->pos, T, c->NH, c->NKV, c->HD);
-        ops->matmul_backward(s->dx, s->dqkv, &w->qkv, T);
+        qwen2_attention_backward(m, s, keep, kv, b, tuned, g, l);
+        if (vector && place == PLACE_INPUT_NORM) qwen2_steering_gradient(m, g, s->dx, l);
         ops->rmsnorm_backward(s->dh, s->dy, s->dx, keep->h_in, keep->rstd_in, w->input_norm, T, c->C);
     }
+    if (m->tuning && m->tuning->kind == TUNE_FULL) ops->scatter_add_rows(qwen2_weight_gradient(m, g, m->tuning->wte), s->dh, b->ids, T, c->C);
 }
 
 #endif

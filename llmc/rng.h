@@ -29,7 +29,7 @@ Philox philox(Philox counter, uint32_t key0, uint32_t key1) {
 }
 
 // What a number is drawn for; the streams never overlap.
-typedef enum { RNG_TOKEN, RNG_SHUFFLE, RNG_REWARD, RNG_SPLIT } RngUse;
+typedef enum { RNG_TOKEN, RNG_SHUFFLE, RNG_REWARD, RNG_SPLIT, RNG_INIT } RngUse;
 
 // 32 random bits for (seed, use; a, b, c, d), e.g. (seed, RNG_TOKEN; step, prompt, sample, position).
 // step and prompt share the key and the counter as full 32-bit words.

@@ -1,5 +1,5 @@
 /*
-What every command of eval_steer works with: the options, the model, its tokenizer and the vectors that were asked for.
+What every command of eval_steer works with: the options, the model, its tokenizer and the vectors or the LoRA that was asked for.
 */
 #ifndef LLMC_SESSION_H
 #define LLMC_SESSION_H
@@ -7,16 +7,19 @@ What every command of eval_steer works with: the options, the model, its tokeniz
 #include "model.h"     // model_name_from_dir, steering_load
 #include "device.h"     // ops_for_device
 #include "options.h"    // Options
+#include "peft.h"       // peft_load
 #include "rollout.h"    // Sampling
 #include "tokenizer.h"  // Tokenizer
 
-// A model, its tokenizer and the vectors that were asked for.
+// A model, its tokenizer and the vectors or the LoRA that was asked for.
 typedef struct Session {
     Options options;
     Tokenizer *tokenizer;
     Qwen2 model;
-    float *steering; // [L,C] in the backend's memory, NULL = base model
-    float *vectors;  // [L,C] the same on the host
+    Tuning tuning;       // of a LoRA: the model's
+    Intervention place;  // of vectors that were trained elsewhere than behind the feed-forward: the model's
+    float *steering;     // [L,C], or as tuning says, in the backend's memory, NULL = base model
+    float *vectors;      // [L,C] the same on the host; NULL of a LoRA
     char *model_name;
     const struct Experiment *experiment; // which one `experiment NAME` asks for (experiments.h)
 } Session;
@@ -26,23 +29,50 @@ bool session_tokenizer(Session *s, Error *err) {
     return s->tokenizer != NULL;
 }
 
-// Loads the model for sequences of up to `positions` tokens, and the vectors of --steering or --checkpoint.
+// The LoRA of a folder, for the model.
+bool session_adapter(Session *s, const char *dir, Error *err) {
+    PeftConfig config;
+    float *numbers;
+    if (s->experiment) return fail(err, EXIT_USAGE, "%s is a LoRA, and experiments are about vectors\n  -> a checkpoint of setup steering; lora1_plots takes its LoRA by --adapter", dir);
+    if (!peft_load(&config, &s->tuning, &numbers, &s->model.config, dir, err)) return false;
+    s->steering = (float *)s->model.ops->alloc(s->tuning.n * sizeof(float));
+    s->model.ops->upload(s->steering, numbers, s->tuning.n * sizeof(float));
+    s->model.tuning = &s->tuning;
+    free(numbers);
+    return true;
+}
+
+// The vectors of a file or folder; where they were trained elsewhere in their layer, there they are added (experiments have an option for that).
+bool session_vectors(Session *s, const char *path, Error *err) {
+    const ModelConfig *c = &s->model.config;
+    const size_t bytes = (size_t)c->L * c->C * sizeof(float);
+    char *site = NULL;
+    s->vectors = (float *)xcalloc((size_t)c->L * c->C, sizeof(float));
+    if (!steering_load_site(s->vectors, &site, c, path, err)) return false;
+    s->steering = (float *)s->model.ops->alloc(bytes);
+    s->model.ops->upload(s->steering, s->vectors, bytes);
+    s->place.place = place_by_site(site);
+    free(site);
+    if (s->place.place == PLACE_MLP || s->experiment) return true;
+    if (!s->model.ops->act_add_row) return fail(err, EXIT_USAGE, "%s: the vectors belong behind %s, which device %s cannot compute\n  -> --device cpu", path,
+                                                place_names[s->place.place].name, s->options.device);
+    s->model.intervention = &s->place;
+    return true;
+}
+
+// Loads the model for sequences of up to `positions` tokens, and the vectors or the LoRA of --steering or --checkpoint.
 bool session_model(Session *s, int positions, Error *err) {
     const Options *o = &s->options;
     const Ops *ops = ops_for_device(o->device, err);
-    if (!ops || !qwen2_load(&s->model, o->model, positions, ops, err)) return false;
+    const char *vectors = *o->steering ? o->steering : o->checkpoint;
+    const bool whole = *vectors && model_is_folder(vectors); // setup full: a model of its own
+    if (!ops || !qwen2_load(&s->model, whole ? vectors : o->model, positions, ops, err)) return false;
     if (s->experiment && !ops->mix_blocks)
         return fail(err, EXIT_USAGE, "device %s lacks the operations that change the forward pass (llmc/intervene.h)\n  -> --device cpu", o->device);
     const ModelConfig *c = &s->model.config;
     if (s->tokenizer && tokenizer_size(s->tokenizer) > c->V)
         return fail(err, EXIT_RUN, "%s: tokenizer.json has ids up to %d, the model's vocab_size is %d", o->model, tokenizer_size(s->tokenizer) - 1, c->V);
-    const char *vectors = *o->steering ? o->steering : o->checkpoint;
-    if (*vectors) {
-        s->vectors = (float *)xcalloc((size_t)c->L * c->C, sizeof(float));
-        if (!steering_load(s->vectors, c, vectors, err)) return false;
-        s->steering = steering_load_there(c, vectors, ops, err);
-        if (!s->steering) return false;
-    }
+    if (*vectors && !whole && !(peft_is_folder(vectors) ? session_adapter(s, vectors, err) : session_vectors(s, vectors, err))) return false;
     s->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);
     return true;
 }
@@ -52,6 +82,7 @@ void session_free(Session *s) {
     if (s->steering) s->model.ops->release(s->steering);
     if (s->model.ops) qwen2_free(&s->model);
     free(s->vectors);
+    tuning_free(&s->tuning);
     free(s->model_name);
     options_free(&s->options);
 }

@@ -7,6 +7,7 @@ step by step is train_steer.cu.
 
 #include <sys/file.h>   // flock
 #include "checkpoint.h" // Checkpoint, TrainerState, checkpoint_save, checkpoint_load
+#include "chat.h"       // chat_solution
 #include "device.h"     // ops_for_device
 #include "dist.h"       // dist: which rank of how many this is
 #include "dist_gpu.h"   // dist_gpu_choose
@@ -17,6 +18,7 @@ step by step is train_steer.cu.
 #include "memory.h"     // MemoryPlan
 #include "options.h"    // Options
 #include "select.h"     // dataset_split, dataset_keep_short, dataset_stem
+#include "trained.h"    // Trained: what AdamW moves, what the model reads
 
 // One problem drawn for this step, and its G answers.
 typedef struct {
@@ -26,7 +28,7 @@ typedef struct {
     float *reward, *advantage; // [G]
     bool equal;              // no answer is better than another: no gradient
     int sampled_by;          // rank
-} Group;
+} Group; // of a given solution: one completion, of reward and advantage 0
 
 typedef struct {
     Options options;
@@ -35,11 +37,11 @@ typedef struct {
     Tokenizer *tokenizer;
     Dataset train, validation;
     IntVec *prompts, *validation_prompts; // token ids of each problem
+    IntVec *solutions;       // setup sft_...: of each given solution, NULL: answers are sampled
+    int G;                   // answers of each problem: num_generations, 1 where they are given
 
-    // what is trained, its gradient and AdamW's moments: [L,C] each, in the backend's memory
-    float *steering, *dsteering, *exp_avg, *exp_avg_sq;
-    float *host[3];          // steering, exp_avg, exp_avg_sq where checkpoints are written from and read to
-    bool *trained;           // [L] which layers have a vector
+    Trained trained;         // what is trained, its gradient and AdamW's moments
+    Intervention intervention; // vectors elsewhere than behind the feed-forward: their place
     TrainerState state;
 
     // machinery
@@ -92,66 +94,86 @@ bool select_problems(Trainer *t, Error *err) {
     return true;
 }
 
+// Keeps the training problems i with keep[i], and their tokens. Returns how many are left.
+int keep_problems(Trainer *t, const bool *keep) {
+    int n = 0;
+    for (int i = 0; i < t->train.n; i++) {
+        if (!keep[i]) {
+            ints_free(&t->prompts[i]);
+            if (t->solutions) ints_free(&t->solutions[i]);
+            continue;
+        }
+        if (t->solutions) t->solutions[n] = t->solutions[i];
+        t->prompts[n++] = t->prompts[i];
+    }
+    dataset_keep(&t->train, keep);
+    return n;
+}
+
 // Leaves out the training problems whose prompt has more than max_prompt_length tokens, and says how many.
 bool drop_long_prompts(Trainer *t, int *longest, Error *err) {
-    int most = t->options.max_prompt_length, n = 0, found = t->train.n;
+    int most = t->options.max_prompt_length, found = t->train.n;
     if (most <= 0 || *longest <= most) return true;
     bool *keep = (bool *)xcalloc((size_t)found, sizeof(bool));
     *longest = 0;
     for (int i = 0; i < found; i++) {
         keep[i] = t->prompts[i].n <= most;
-        if (!keep[i]) { ints_free(&t->prompts[i]); continue; }
-        if (t->prompts[i].n > *longest) *longest = t->prompts[i].n;
-        t->prompts[n++] = t->prompts[i];
+        if (keep[i] && t->prompts[i].n > *longest) *longest = t->prompts[i].n;
     }
-    dataset_keep(&t->train, keep);
+    const int n = keep_problems(t, keep);
     free(keep);
     warn("%d of %d training problems have prompts of more than %d tokens (max_prompt_length) and are left out", found - n, found, most);
     return n > 0 || fail(err, EXIT_RUN, "max_prompt_length %d leaves no problem to train on", most);
 }
 
-bool choose_layers(Trainer *t, Error *err) {
-    int L = t->model.config.L;
-    t->trained = (bool *)xcalloc((size_t)L, sizeof(bool));
-    for (int l = 0; l < L && t->options.layers.n == 0; l++) t->trained[l] = true;
-    for (int i = 0; i < t->options.layers.n; i++) {
-        int l = t->options.layers.v[i];
-        if (l >= L) return fail(err, EXIT_USAGE, "layers: found %d, the model has %d layers: expected 0 to %d", l, L, L - 1);
-        t->trained[l] = true;
+// The given solutions as tokens: chat_solution, then the model's first end-of-text token. Those of more than max_completion_length tokens are left out.
+bool encode_solutions(Trainer *t, int eos, Error *err) {
+    const int found = t->train.n, most = t->options.max_completion_length;
+    bool *keep = (bool *)xcalloc((size_t)found, sizeof(bool)), ok = true;
+    Str text = {0};
+    t->solutions = (IntVec *)xcalloc((size_t)found, sizeof(IntVec));
+    for (int i = 0; i < found && ok; i++) {
+        const Problem *p = &t->train.items[i];
+        if (problem_is_blank(p->solution)) {
+            ok = fail(err, EXIT_RUN, "%s: problem %s has no \"solution\", which setup %s learns from\n  -> give every line one, or --setup %s", t->options.data, p->id, t->options.setup,
+                      setup_kind(t->options.setup));
+            break;
+        }
+        text.n = 0;
+        ok = chat_solution(&text, t->options.prompt_template, p->solution, p->answer, err) && tokenizer_encode(t->tokenizer, &t->solutions[i], text.s, text.n, err);
+        ints_push(&t->solutions[i], eos);
+        keep[i] = t->solutions[i].n <= most;
     }
-    return true;
+    const int n = ok ? keep_problems(t, keep) : 0;
+    if (ok && n < found) warn("%d of %d solutions have more than %d tokens (max_completion_length) and are left out", found - n, found, most);
+    if (ok && n == 0) ok = fail(err, EXIT_RUN, "max_completion_length %d leaves no solution to learn from", most);
+    free(keep);
+    str_free(&text);
+    return ok;
 }
 
 // The most groups of a step: one round of prompts, or with dynamic_sampling several.
 int step_groups(const Options *o) { return o->prompts_per_step * (o->dynamic_sampling ? o->dynamic_sampling_max_rounds : 1); }
 
-// What is trained and AdamW's moments: from the host's copies.
-void trainer_upload(Trainer *t) {
-    float *there[3] = {t->steering, t->exp_avg, t->exp_avg_sq};
-    for (int i = 0; i < 3; i++) t->ops->upload(there[i], t->host[i], (size_t)t->model.config.L * t->model.config.C * sizeof(float));
-}
-
-void trainer_alloc_vectors(Trainer *t) {
+void trainer_alloc_trained(Trainer *t) {
     const Options *o = &t->options;
-    const size_t n = (size_t)t->model.config.L * t->model.config.C;
-    float **all[4] = {&t->steering, &t->exp_avg, &t->exp_avg_sq, &t->dsteering};
-    for (int i = 0; i < 4; i++) *all[i] = (float *)t->ops->alloc(n * sizeof(float));
-    grad_tree_init(&t->tree, t->ops, n);
-    grad_tree_reserve(&t->tree, step_groups(o));
+    const int parts = t->trained.tuning.kind == TUNE_FULL ? 1 : step_groups(o); // see list_samples
+    trained_alloc(&t->trained, t->ops);
+    grad_tree_init(&t->tree, t->ops, t->trained.tuning.n);
+    grad_tree_reserve(&t->tree, parts);
     if (!dist_gpu_will_be_direct(o->device)) return;
     grad_tree_swap(&t->tree); // what comes from other GPUs arrives in a second array
-    grad_tree_reserve(&t->tree, step_groups(o));
+    grad_tree_reserve(&t->tree, parts);
 }
 
 void trainer_alloc_passes(Trainer *t) {
     const Options *o = &t->options;
     const int groups = step_groups(o), longest = t->longest + o->max_completion_length;
-    const long long samples = (long long)groups * o->num_generations;
-    int lowest = 0;
-    while (!t->trained[lowest]) lowest++;
+    const long long samples = (long long)groups * t->G;
+    const int lowest = trained_lowest(&t->trained);
     rollout_alloc(&t->rollout, &t->model, o->rollout_batch_size, o->kept_memory > 0 ? (int)samples : 0, t->longest, o->max_completion_length);
     if (o->kept_memory > 0) {
-        kept_alloc(&t->kept, &t->model, o->kept_memory * (1 << 30), lowest + 1);
+        kept_alloc(&t->kept, &t->model, o->kept_memory * (1 << 30), qwen2_first_kept(&t->model, lowest));
         mirror_reserve(&t->kept.rows_there, t->ops, (size_t)t->rollout.scratch.T * sizeof(int));
     }
     t->kept.kv = &t->rollout.kv;
@@ -159,14 +181,12 @@ void trainer_alloc_passes(Trainer *t) {
     policy_reserve(&t->policy, &t->model, samples, groups, longest);
 }
 
-// What the two above have allocated.
-void trainer_release(Trainer *t) {
+// What trainer_alloc_passes has taken, and the gradient's parts.
+void trainer_release_passes(Trainer *t) {
     rollout_free(&t->rollout, &t->model);
     kept_free(&t->kept, &t->model);
     policy_free(&t->policy, &t->model);
     grad_tree_free(&t->tree);
-    float *there[4] = {t->steering, t->dsteering, t->exp_avg, t->exp_avg_sq};
-    for (int i = 0; i < 4; i++) if (there[i]) t->ops->release(there[i]);
 }
 
 // t->memory = what the run will take, weights included, which are loaded. False if that is more than there is.
@@ -175,8 +195,8 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
     const Ops counting = memory_counting(t->ops);
     size_t *part = t->memory.part, taken, available;
     dry.ops = dry.model.ops = &counting;
-    trainer_alloc_vectors(&dry);
-    part[MEMORY_VECTORS] = memory_counted();
+    trainer_alloc_trained(&dry);
+    part[MEMORY_TRAINED] = memory_counted();
     trainer_alloc_passes(&dry);
     const size_t passes = memory_counted();
 
@@ -208,7 +228,7 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
     const LargestPass most = {p->rows, 2 * p->rows, head_rows, c->NH, c->NKV, c->HD, c->V, true};
     part[MEMORY_WEIGHTS] = weights_bytes(&t->model.weights, c, t->ops) + (size_t)t->model.rope_positions * c->HD * sizeof(float);
     part[MEMORY_OWN] = t->ops->own_bytes ? t->ops->own_bytes(&most) : 0;
-    trainer_release(&dry);
+    trainer_release_passes(&dry);
     if (!t->ops->memory) return true;
     taken = t->ops->memory(&available);
     return memory_fits(&t->memory, t->ops->name, taken, available, err);
@@ -230,21 +250,25 @@ bool trainer_init(Trainer *t, Error *err) {
     const ModelConfig *c = &t->model.config;
     if (tokenizer_size(t->tokenizer) > c->V)
         return fail(err, EXIT_RUN, "%s: tokenizer.json has ids up to %d, the model's vocab_size is %d", o->model, tokenizer_size(t->tokenizer) - 1, c->V);
-    if (!choose_layers(t, err)) return false;
+    t->G = setup_is_sft(o->setup) ? 1 : o->num_generations;
+    if (setup_is_sft(o->setup) && !encode_solutions(t, c->eos.v[0], err)) return false;
+    if (!trained_init(&t->trained, t->ops, c, &t->model.weights, o, err)) return false;
+    if (t->trained.tuning.kind == TUNE_FULL && dist.size > 1)
+        return fail(err, EXIT_USAGE, "setup %s in %d processes: its gradient is not split among them\n  -> one process, or --setup lora", o->setup, dist.size);
+    t->intervention.place = t->trained.place;
+    t->model.tuning = &t->trained.tuning;
+    if (t->trained.place != PLACE_MLP) t->model.intervention = &t->intervention;
 
     t->longest = longest;
     if (!trainer_plan_memory(t, err)) return false;
-    trainer_alloc_vectors(t);
+    trainer_alloc_trained(t);
     trainer_alloc_passes(t);
-    for (int i = 0; i < 3; i++) t->host[i] = (float *)xcalloc((size_t)c->L * c->C, sizeof(float));
-    if (*o->init_steering && !steering_load(t->host[0], c, o->init_steering, err)) return false;
-    trainer_upload(t);
+    if (!trained_begin(&t->trained, c, o, err)) return false;
 
     t->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);
     t->dataset_name = *o->dataset_name ? xstrdup(o->dataset_name) : dataset_stem(o->data);
-    Str setup = {0}; // runs over different layers must not meet in one folder: steering_layer_3_12
-    str_printf(&setup, "%s", o->setup);
-    for (int i = 0; i < o->layers.n; i++) str_printf(&setup, "_%d", o->layers.v[i]);
+    Str setup = {0};
+    trained_folder(&setup, o);
     t->run_dir = checkpoint_run_dir(o->output_dir, t->model_name, t->dataset_name, setup.s, o->seed);
     str_free(&setup);
     t->order = (int *)xmalloc((size_t)t->train.n * sizeof(int));
@@ -256,30 +280,34 @@ bool trainer_init(Trainer *t, Error *err) {
 void trainer_free(Trainer *t) {
     logger_close(&t->log);
     if (t->ops && t->model.ops) {
-        trainer_release(t);
+        trainer_release_passes(t);
         qwen2_free(&t->model);
+        trained_free(&t->trained);
     }
     prompts_free(t->prompts, t->train.n);
+    prompts_free(t->solutions, t->train.n);
     prompts_free(t->validation_prompts, t->validation.n);
     dataset_free(&t->train);
     dataset_free(&t->validation);
     if (t->tokenizer) tokenizer_free(t->tokenizer);
-    void *all[] = {t->host[0], t->host[1], t->host[2], t->trained, t->run_dir, t->model_name, t->dataset_name, t->order};
+    void *all[] = {t->run_dir, t->model_name, t->dataset_name, t->order};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
     options_free(&t->options);
 }
 
 void print_header(const Trainer *t) {
     const ModelConfig *c = &t->model.config;
-    int layers = 0;
-    for (int l = 0; l < c->L; l++) layers += t->trained[l];
+    Str what = {0};
+    trained_describe(&what, &t->trained);
     options_print(stdout, &t->options, CMD_TRAIN);
     printf("%-28s %s\n", "kernels", t->ops->isa);
     if (dist.size > 1) printf("%-28s %d, rank 0 on %s\n", "processes", dist.size, dist.host);
     if (*dist_gpu.gpu) printf("%-28s %s\n", "GPU of rank 0", dist_gpu.gpu);
     if (*dist_gpu.gradient) printf("%-28s %s\n", "the gradient travels", dist_gpu.gradient);
     printf("%-28s %d layers, hidden %d, %d heads (%d kv), vocabulary %d\n", "architecture", c->L, c->C, c->NH, c->NKV, c->V);
-    printf("%-28s %d in %d vectors\n", "trained numbers", layers * c->C, layers);
+    printf("%-28s %s\n", "trained numbers", what.s);
+    printf("%-28s %.3g MiB%s\n", "gradient", (double)t->tree.size * sizeof(float) / (1 << 20), t->trained.tuning.kind == TUNE_FULL ? ", twice" : " for each problem of a step");
+    str_free(&what);
     printf("%-28s %d (%d for validation)\n", "training problems", t->train.n, t->validation.n);
     printf("%-28s %d rows a pass\n", "activations", t->policy.rows);
     if (t->kept.cap) printf("%-28s up to %d rows a step\n", "kept from the rollout", t->kept.cap);
@@ -302,22 +330,18 @@ uint64_t hash_bytes(uint64_t hash, const void *data, size_t n) {
 void run_fingerprint(const Trainer *t, char *out, size_t n) {
     uint64_t hash = 14695981039346656037u;
     for (int i = 0; i < t->train.n; i++) hash = hash_bytes(hash, t->train.items[i].id, strlen(t->train.items[i].id));
-    snprintf(out, n, "%d problems %016llx, seed %d, %s", t->train.n, (unsigned long long)hash, t->options.seed, t->options.setup);
+    Str shape = {0};
+    trained_shape(&shape, &t->trained, &t->options);
+    snprintf(out, n, "%d problems %016llx, seed %d, %s", t->train.n, (unsigned long long)hash, t->options.seed, shape.s);
+    str_free(&shape);
 }
 
 // The run as it is now; the arrays are the host's copies.
 Checkpoint trainer_checkpoint(Trainer *t) {
-    const float *there[3] = {t->steering, t->exp_avg, t->exp_avg_sq};
-    for (int i = 0; i < 3; i++) t->ops->download(t->host[i], there[i], (size_t)t->model.config.L * t->model.config.C * sizeof(float));
-    Checkpoint c;
-    memset(&c, 0, sizeof c);
+    Checkpoint c = trained_checkpoint(&t->trained);
     c.base_model = t->model_name;
+    c.base_path = t->options.model;
     c.setup = t->options.setup;
-    c.L = t->model.config.L;
-    c.C = t->model.config.C;
-    c.steering = t->host[0];
-    c.exp_avg = t->host[1];
-    c.exp_avg_sq = t->host[2];
     c.state = t->state;
     return c;
 }
@@ -331,7 +355,7 @@ bool save_checkpoint(Trainer *t, Error *err) {
     progress_clear(&t->progress);
     if (!ok) return false;
     printf("saved %s/checkpoint-%d\n", t->run_dir, t->state.step);
-    if (!checkpoint_prune(t->run_dir, t->options.save_total_limit, c.L, c.C, &old)) warn("%s", old.text); // the new one is safe
+    if (!checkpoint_prune(t->run_dir, t->options.save_total_limit, &c, &old)) warn("%s", old.text); // the new one is safe
     return true;
 }
 
@@ -348,14 +372,14 @@ bool lock_run_dir(const char *dir, Error *err) {
 bool start_or_resume_here(Trainer *t, Error *err) {
     if (!make_dirs(t->run_dir, err) || !lock_run_dir(t->run_dir, err)) return false;
     const char *resume = t->options.resume;
-    char *latest = strcmp(resume, "auto") == 0 || strcmp(resume, "none") == 0 ? checkpoint_find_latest(t->run_dir, t->model.config.L, t->model.config.C) : xstrdup(resume);
+    Checkpoint c = trainer_checkpoint(t);
+    char *latest = strcmp(resume, "auto") == 0 || strcmp(resume, "none") == 0 ? checkpoint_find_latest(t->run_dir, &c) : xstrdup(resume);
     Str metrics = {0};
     str_printf(&metrics, "%s/metrics.jsonl", t->run_dir);
     bool ok = true;
     if (strcmp(resume, "none") == 0 && latest) {
         ok = fail(err, EXIT_RUN, "%s is there from an earlier run\n  -> --resume auto goes on with it; another --output_dir or --seed starts anew; or remove %s", latest, t->run_dir);
     } else if (latest) {
-        Checkpoint c = trainer_checkpoint(t);
         char mine[CHECKPOINT_TEXT];
         snprintf(mine, sizeof mine, "%s", t->state.fingerprint);
         ok = checkpoint_load(&c, latest, err);
@@ -412,8 +436,8 @@ bool check_ranks(Trainer *t, Error *err) {
 bool start_or_resume(Trainer *t, Error *err) {
     if (!check_ranks(t, err) || !dist_agree(dist.rank > 0 || start_or_resume_here(t, err), err)) return false;
     dist_broadcast(&t->state, sizeof t->state);
-    for (int i = 0; i < 3; i++) dist_broadcast(t->host[i], (size_t)t->model.config.L * t->model.config.C * sizeof(float));
-    trainer_upload(t);
+    for (int i = 0; i < 3; i++) dist_broadcast(t->trained.host[i], t->trained.n * sizeof(float));
+    trained_upload(&t->trained);
     return true;
 }
 

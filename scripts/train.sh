@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 if [ -n "${IS_STEERING:-}" ]; then
     steering=false
     setup=$(sed -nE 's/^setup:[[:space:]]*([a-z_]+).*/\1/p' "$CONFIG_PATH")
-    case ${setup:-steering} in steering*) steering=true ;; esac
+    case ${setup:-steering} in steering* | sft_steering*) steering=true ;; esac
     if [ "$IS_STEERING" != "$steering" ]; then
         echo "error: IS_STEERING=$IS_STEERING, but $CONFIG_PATH has setup: ${setup:-steering}" >&2
         echo "  -> choose another recipe, or leave IS_STEERING out" >&2

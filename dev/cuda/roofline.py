@@ -91,7 +91,7 @@ def launches(m):
         (f"attention_dq_kernel<{H}>", 128, shared["backward"]),
         (f"attention_dkv_kernel<{H}>", 128, shared["backward"]),
         ("swiglu_forward_kernel<true>", 256, 0),
-        ("swiglu_backward_kernel<true>", 256, 0),
+        ("swiglu_backward_kernel<true, false>", 256, 0),
         ("output_chunks_kernel<true>", 256, 0),
         ("dlogits_rows_kernel<true>", 256, 0),
         ("sample_rows_kernel<0>", 256, 0),
@@ -160,7 +160,7 @@ def layer_backward(m, T, pairs):
     return [
         Kernel("column sum", "column_sum_kernel<true>", 1, T * m.C * 4, T * m.C),
         product("down product, backward", T, m.C, m.I, MLP_ROWS),
-        Kernel("SwiGLU backward", "swiglu_backward_kernel<true>", math.ceil(T / MLP_ROWS), T * m.I * 12, T * m.I * 10),
+        Kernel("SwiGLU backward", "swiglu_backward_kernel<true, false>", math.ceil(T / MLP_ROWS), T * m.I * 12, T * m.I * 10),
         product("gate and up product, backward", T, 2 * m.I, m.C, MLP_ROWS),
         # h, dx, dh in and out, dy; h and dx wait in registers
         Kernel("RMSNorm backward, twice", rows_kernel("rmsnorm_backward_kernel", m), 2, 2 * T * m.C * 18, 2 * T * m.C * 10),

@@ -97,7 +97,7 @@ static void version_4(void) {
 }
 
 // 5. What the programs run.
-static void version_5(void) { cuda_swiglu_backward(lab.dgu.device, lab.da.device, lab.gu_given.device, lab.T, lab.I); }
+static void version_5(void) { cuda_swiglu_backward(lab.dgu.device, NULL, lab.da.device, lab.gu_given.device, lab.T, lab.I); }
 
 // ----------------------------------------------------------------------------
 

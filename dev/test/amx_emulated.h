@@ -60,6 +60,7 @@ static inline void amx_emulated_dp(AmxTile *c, const AmxTile *a, const AmxTile *
 #define SIMD amx_emulated
 #define SIMD_LEVEL SIMD_AMX
 #include "llmc/ops_cpu_matmul.h"
+#include "llmc/ops_cpu_weight.h"
 #undef SIMD
 #undef SIMD_LEVEL
 

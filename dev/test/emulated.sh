@@ -43,7 +43,7 @@ else
 fi
 ended() { wait "$pid"; local rc=$?; cat "$checked"; return $rc; }
 run 'every operation, all accesses checked' ended
-run 'the model, sampling, the programs' ./test_steer model rollout programs memory
+run 'the model, sampling, what can be trained, the programs' ./test_steer model rollout tuning programs memory
 run 'several ranks with a GPU each' ./test_steer gpus
 run 'the kernel lab' dev/cuda/emulate.sh
 if [ -x "${CUDA_HOME:-}/bin/nvcc" ]; then run 'nvcc: no warning, no spill, registers as recorded' dev/cuda/resources.sh; fi

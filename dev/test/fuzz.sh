@@ -12,6 +12,8 @@ seed 0 data/tiny/model/config.json
 seed 1 data/tiny/model/tokenizer.json
 seed 2 data/tiny/model/model.safetensors 3000
 seed 3 data/tiny/test.jsonl 1000
+seed 6 data/tiny/lora1/adapter_config.json
+seed 7 data/tiny/lora1/adapter_model.safetensors
 seed 4 scripts/train/rl/tiny/arithmetic/steering.yml
 printf '\x05{"step": 1, "updates": 1, "next_problem": 4, "tokens_total": 9, "fingerprint": "x"}' > build/fuzz/files/trainer_state.json
 
@@ -29,7 +31,7 @@ for harness in dev/test/fuzz_*.c; do
         -Wno-unknown-pragmas -Wno-psabi -Wno-pass-failed -DLLMC_PORTABLE -I. "$harness" -o "build/fuzz_$name" -lcjson -lgmp -lpcre2-8 -lutf8proc -lyaml -lm
     echo "fuzzing $name for $seconds s"
     mkdir -p "build/fuzz/$name"
-    length=6000
+    length=8000
     if [ "$name" = answer ]; then length=200; fi # what a long answer costs is test_answer.h's matter
     "build/fuzz_$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len="$length" -print_final_stats=1 \
         -artifact_prefix=build/fuzz/ "build/fuzz/$name" 2> build/fuzz/log || { tail -n 40 build/fuzz/log >&2; exit 1; }

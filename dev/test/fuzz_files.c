@@ -13,7 +13,7 @@ the file. Nothing may crash, leak, or run over; what the parsers answer is their
 static char fuzz_dir[64];
 
 static void fuzz_remove_dir(void) {
-    const char *files[] = {"config.json", "generation_config.json", "tokenizer.json", "x.jsonl", "x.yml", "x.safetensors", "trainer_state.json"};
+    const char *files[] = {"config.json", "generation_config.json", "tokenizer.json", "x.jsonl", "x.yml", "x.safetensors", "trainer_state.json", PEFT_CONFIG, PEFT_WEIGHTS};
     char path[128];
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         snprintf(path, sizeof path, "%s/%s", fuzz_dir, files[i]);
@@ -51,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         atexit(fuzz_remove_dir);
     }
     Error err = {0, ""};
-    const int parser = data[0] % 6;
+    const int parser = data[0] % 8;
     data++;
     size--;
     if (parser == 0) {
@@ -77,6 +77,28 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         char name[] = "train_steer", option[] = "--config";
         char *argv[] = {name, option, (char *)fuzz_file("x.yml", data, size), NULL};
         if (options_parse(&o, CMD_TRAIN, 3, argv, &err)) options_free(&o);
+    } else if (parser == 6) {
+        PeftConfig p;
+        fuzz_file(PEFT_CONFIG, data, size);
+        peft_config_read(&p, fuzz_dir, &err);
+    } else if (parser == 7) {
+        static const char *const config = "{\"peft_type\": \"LORA\", \"r\": 1, \"lora_alpha\": 1, \"target_modules\": [\"down_proj\"]}";
+        PeftConfig p;
+        Tuning t;
+        float *tuned;
+        ModelConfig c;
+        memset(&c, 0, sizeof c);
+        c.L = 4;
+        c.C = 96;
+        c.I = 256;
+        c.NH = c.NKV = 1;
+        c.HD = 96;
+        fuzz_file(PEFT_CONFIG, (const uint8_t *)config, strlen(config));
+        fuzz_file(PEFT_WEIGHTS, data, size);
+        if (peft_load(&p, &t, &tuned, &c, fuzz_dir, &err)) {
+            tuning_free(&t);
+            free(tuned);
+        }
     } else {
         TrainerState s;
         memset(&s, 0, sizeof s);

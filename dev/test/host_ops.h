@@ -88,6 +88,12 @@ void hosted_rmsnorm_backward(float *dh, act *dy, const float *dx, const float *h
     hosted_done();
 }
 
+void hosted_rmsnorm_weight_backward(float *dw, const float *dx, const float *h, const float *rstd, int T, int C) {
+    size_t n = (size_t)T * C;
+    hosted->rmsnorm_weight_backward(OUT(float, dw, C), IN(float, dx, n), IN(float, h, n), IN(float, rstd, T), T, C);
+    hosted_done();
+}
+
 void hosted_column_sum(float *ds, const float *dh, int T, int C) {
     hosted->column_sum(OUT(float, ds, C), IN(float, dh, (size_t)T * C), T, C);
     hosted_done();
@@ -113,6 +119,28 @@ void hosted_matmul_forward(float *y, const act *x, const Weight *w, const float 
 
 void hosted_matmul_backward(float *dx, const act *dy, const Weight *w, int T) {
     hosted->matmul_backward(OUT(float, dx, (size_t)T * w->K), IN_ACT(dy, (size_t)T * w->N), w, T);
+    hosted_done();
+}
+
+void hosted_matmul_weight_backward(float *dw, const act *dy, const act *x, int T, int N, int K) {
+    hosted->matmul_weight_backward(OUT(float, dw, (size_t)N * K), IN_ACT(dy, (size_t)T * N), IN_ACT(x, (size_t)T * K), T, N, K);
+    hosted_done();
+}
+
+size_t hosted_strided(int T, int ld, int n) { return (size_t)(T - 1) * (size_t)ld + (size_t)n; } // T rows of n, ld apart; T > 0
+
+void hosted_rank_down(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r) {
+    hosted->rank_down(OUT(float, u, (size_t)T * r), IN_ACT(x, hosted_strided(T, ld, K)), ld, IN(float, a, (size_t)r * K), scale, T, K, r);
+    hosted_done();
+}
+
+void hosted_rank_up(float *y, int ld, const float *u, const float *b, int T, int N, int r) {
+    hosted->rank_up(OUT(float, y, hosted_strided(T, ld, N)), ld, IN(float, u, (size_t)T * r), IN(float, b, (size_t)r * N), T, N, r);
+    hosted_done();
+}
+
+void hosted_rank_outer(float *g, const float *u, const act *x, int ld, int T, int K, int r) {
+    hosted->rank_outer(OUT(float, g, (size_t)r * K), IN(float, u, (size_t)T * r), IN_ACT(x, hosted_strided(T, ld, K)), ld, T, K, r);
     hosted_done();
 }
 
@@ -188,9 +216,9 @@ void hosted_swiglu_forward(act *a, act *gu_saved, const float *gu, int T, int I)
     hosted_done();
 }
 
-void hosted_swiglu_backward(act *dgu, const float *da, const act *gu_saved, int T, int I) {
+void hosted_swiglu_backward(act *dgu, act *a, const float *da, const act *gu_saved, int T, int I) {
     size_t n = (size_t)T * I;
-    hosted->swiglu_backward(OUT_ACT(dgu, 2 * n), IN(float, da, n), IN_ACT(gu_saved, 2 * n), T, I);
+    hosted->swiglu_backward(OUT_ACT(dgu, 2 * n), OUT_ACT(a, n), IN(float, da, n), IN_ACT(gu_saved, 2 * n), T, I);
     hosted_done();
 }
 
@@ -236,12 +264,17 @@ const Ops *host_ops(const Ops *ops) {
     host.embed = hosted_embed;
     host.add_rmsnorm_forward = hosted_add_rmsnorm_forward;
     host.rmsnorm_backward = hosted_rmsnorm_backward;
+    host.rmsnorm_weight_backward = hosted_rmsnorm_weight_backward;
     host.column_sum = hosted_column_sum;
     host.gather_rows = hosted_gather_rows;
     host.scatter_add_rows = hosted_scatter_add_rows;
     host.matmul_forward = hosted_matmul_forward;
     host.matmul_backward = hosted_matmul_backward;
     host.matmul_swiglu_forward = NULL;
+    host.matmul_weight_backward = hosted_matmul_weight_backward;
+    host.rank_down = hosted_rank_down;
+    host.rank_up = hosted_rank_up;
+    host.rank_outer = hosted_rank_outer;
     host.rope_kv_write = hosted_rope_kv_write;
     host.rope_backward = hosted_rope_backward;
     host.kv_copy_page = hosted_kv_copy_page;

@@ -47,14 +47,20 @@ void rounded_swiglu_forward(act *a, act *gu_saved, const float *gu, int T, int I
     round_to_bf16(gu_saved, (size_t)T * 2 * I);
 }
 
-void rounded_swiglu_backward(act *dgu, const float *da, const act *gu_saved, int T, int I) {
-    ref_swiglu_backward(dgu, da, gu_saved, T, I);
+void rounded_swiglu_backward(act *dgu, act *a, const float *da, const act *gu_saved, int T, int I) {
+    ref_swiglu_backward(dgu, a, da, gu_saved, T, I);
+    round_to_bf16(a, (size_t)T * I);
     round_to_bf16(dgu, (size_t)T * 2 * I);
 }
 
 void rounded_dlogits_rows(act *dlogits, const float *logits, const float *lse, const int *target, const float *dlogprob, float temperature, int n, int V) {
     ref_dlogits_rows(dlogits, logits, lse, target, dlogprob, temperature, n, V);
     round_to_bf16(dlogits, (size_t)n * V);
+}
+
+void rounded_act_add_row(act *x, const float *s, int T, int C) {
+    ref_act_add_row(x, s, T, C);
+    round_to_bf16(x, (size_t)T * C);
 }
 
 void rounded_to_act(act *out, const float *in, size_t n) {
@@ -72,6 +78,7 @@ const Ops *rounded_ops(void) {
     ops.attention_forward = rounded_attention_forward;
     ops.swiglu_forward = rounded_swiglu_forward;
     ops.swiglu_backward = rounded_swiglu_backward;
+    ops.act_add_row = rounded_act_add_row;
     ops.dlogits_rows = rounded_dlogits_rows;
     ops.to_act = rounded_to_act;
     return &ops;

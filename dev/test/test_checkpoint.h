@@ -12,7 +12,18 @@
 #define MF_L 3
 #define MF_C 37
 
-typedef struct { float v[3][MF_L * MF_C]; Checkpoint c; } MfCheckpoint;
+typedef struct { float v[3][MF_L * MF_C]; FileTensor tensors[2]; Checkpoint c; } MfCheckpoint;
+
+static bool mf_lora; // a LoRA's checkpoints (A [3,10], B [27,3]) instead of vectors'
+static const PeftConfig mf_adapter = {3, 6.5, {false, false, false, false, false, false, true}};
+
+void mf_tensor(FileTensor *t, const char *name, int rows, int columns, float *data) {
+    memset(t, 0, sizeof *t);
+    snprintf(t->name, sizeof t->name, "%s", name);
+    t->rows = rows;
+    t->columns = columns;
+    t->data = data;
+}
 
 // A checkpoint of this step whose floats are arbitrary bits (finite): tiny, huge, negative zero.
 void mf_fill(MfCheckpoint *k, int step) {
@@ -26,12 +37,17 @@ void mf_fill(MfCheckpoint *k, int step) {
         }
     }
     k->c.base_model = "Qwen \"tiny\"";
-    k->c.setup = "steering";
-    k->c.L = MF_L;
-    k->c.C = MF_C;
-    k->c.steering = k->v[0];
-    k->c.exp_avg = k->v[1];
-    k->c.exp_avg_sq = k->v[2];
+    k->c.setup = mf_lora ? "lora" : "steering";
+    k->c.site = "mlp.down_proj output";
+    k->c.file = mf_lora ? PEFT_WEIGHTS : "steering_vectors.safetensors";
+    k->c.adapter = mf_lora ? &mf_adapter : NULL;
+    k->c.base_path = "models/\"tiny\"";
+    k->c.tensors = k->tensors;
+    k->c.n_tensors = mf_lora ? 2 : 1;
+    mf_tensor(&k->tensors[0], mf_lora ? "a.lora_A.weight" : "steering", MF_L, mf_lora ? 10 : MF_C, k->v[0]);
+    mf_tensor(&k->tensors[1], "a.lora_B.weight", 27, 3, k->v[0] + 30);
+    k->tensors[1].transposed = true;
+    for (int i = 0; i < 2; i++) mf_tensor(&k->c.moments[i], i ? "exp_avg_sq" : "exp_avg", MF_L, MF_C, k->v[1 + i]);
     k->c.state.step = step;
     k->c.state.updates = 2 * step;
     k->c.state.next_problem = 9007199254740991LL - step;
@@ -77,7 +93,9 @@ void mf_check_latest(const char *run_dir, int step) {
     fflush(stderr);
     int keep = dup(2), nowhere = open("/dev/null", O_WRONLY);
     dup2(nowhere, 2);
-    char *latest = checkpoint_find_latest(run_dir, MF_L, MF_C);
+    MfCheckpoint like;
+    mf_fill(&like, 0);
+    char *latest = checkpoint_find_latest(run_dir, &like.c);
     fflush(stderr);
     dup2(keep, 2);
     close(keep);
@@ -90,8 +108,8 @@ void mf_check_latest(const char *run_dir, int step) {
 }
 
 void test_checkpoint_save(void) {
-    char *run = checkpoint_run_dir(test_path("train_output"), "Model", "data", "steering", 3);
-    CHECK(strstr(run, "/train_output/Model/data/steering/seed-3"), "%s", run);
+    char *run = checkpoint_run_dir(test_path(mf_lora ? "train_output_lora" : "train_output"), "Model", "data", "steering", 3);
+    CHECK(strstr(run, "/Model/data/steering/seed-3"), "%s", run);
     mf_check_latest(run, -1);
     Error e = {0, ""};
     for (int step = 8; step <= 11; step++) CHECK(mf_save(run, step, &e) && mf_holds(run, step, &e), "step %d: %s", step, e.text);
@@ -122,20 +140,27 @@ void test_checkpoint_save(void) {
     mf_expect(checkpoint_load(&k.c, to, &e), &e, "checkpoint-9|base_model|Qwen \"tiny\"|\"Other\"", "other base model");
     memset(&e, 0, sizeof e);
     mf_fill(&k, 0);
-    k.c.C = MF_C - 1;
-    mf_expect(checkpoint_load(&k.c, to, &e), &e, "checkpoint-9|tensor steering|[3, 37]|[3, 36]", "other shape");
+    k.tensors[0].columns--;
+    mf_expect(checkpoint_load(&k.c, to, &e), &e, mf_lora ? "checkpoint-9|tensor a.lora_A|[3, 10]|[3, 9]" : "checkpoint-9|tensor steering|[3, 37]|[3, 36]", "other shape");
+    if (mf_lora) {
+        const PeftConfig other = {3, 6, {false, false, false, false, false, false, true}};
+        memset(&e, 0, sizeof e);
+        mf_fill(&k, 0);
+        k.c.adapter = &other;
+        mf_expect(checkpoint_load(&k.c, to, &e), &e, "checkpoint-9|adapter_config.json|lora_alpha 6.5|6", "other alpha");
+    }
     memset(&e, 0, sizeof e);
     mf_fill(&k, 12);
     k.v[1][40] = NAN;
-    mf_expect(checkpoint_save(run, &k.c, "", &e), &e, "checkpoint-12|exp_avg|layer 1, place 3|earlier checkpoints are untouched",
+    mf_expect(checkpoint_save(run, &k.c, "", &e), &e, "checkpoint-12|exp_avg|row 1, place 3|earlier checkpoints are untouched",
               "NaN in the optimiser");
     CHECK(mf_entries(run) == 4, "%d entries", mf_entries(run));
 
     // Broken ones are passed over, in every way of being broken.
-    static const char *files[4] = {"steering_vectors.safetensors", "optimizer.safetensors", "trainer_state.json", "config.yml"};
+    const char *files[5] = {mf_lora ? PEFT_WEIGHTS : "steering_vectors.safetensors", "optimizer.safetensors", "trainer_state.json", mf_lora ? PEFT_CONFIG : "config.yml", "config.yml"};
     char *newest = checkpoint_path(run, "", 11);
-    for (int i = 0; i < 4; i++) {
-        for (int cut = 0; cut < (i < 3 ? 2 : 1); cut++) {
+    for (int i = 0; i < 5; i++) {
+        for (int cut = 0; cut < (strcmp(files[i], "config.yml") != 0 ? 2 : 1); cut++) {
             char *file = model_path(newest, files[i]);
             struct stat info;
             bool done = cut ? stat(file, &info) == 0 && truncate(file, info.st_size / 2) == 0 : unlink(file) == 0;
@@ -152,15 +177,16 @@ void test_checkpoint_save(void) {
          *now = was ? mf_replace(was, "11", "20") : xstrdup("");
     test_write(state, now);
     mf_check_latest(run, 10); // the tensors still say 11
-    CHECK(mkdir(test_path("train_output/Model/data/steering/seed-3/checkpoint-099"), 0777) == 0, "mkdir"); // not ours
+    CHECK(mkdir(test_path(mf_lora ? "train_output_lora/Model/data/steering/seed-3/checkpoint-099" : "train_output/Model/data/steering/seed-3/checkpoint-099"), 0777) == 0, "mkdir"); // not ours
     mf_check_latest(run, 10);
 
-    CHECK(mf_save(run, 21, &e) && checkpoint_prune(run, 0, MF_L, MF_C, &e) && mf_entries(run) == 6, "keep 0 keeps all: %d",
+    mf_fill(&k, 0);
+    CHECK(mf_save(run, 21, &e) && checkpoint_prune(run, 0, &k.c, &e) && mf_entries(run) == 6, "keep 0 keeps all: %d",
           mf_entries(run));
-    CHECK(checkpoint_prune(run, 3, MF_L, MF_C, &e) && mf_holds(run, 21, &e) && mf_holds(run, 10, &e) && mf_holds(run, 9, &e), "prune: %s",
+    CHECK(checkpoint_prune(run, 3, &k.c, &e) && mf_holds(run, 21, &e) && mf_holds(run, 10, &e) && mf_holds(run, 9, &e), "prune: %s",
           e.text);
     CHECK(mf_entries(run) == 5, "8 gone; 9, 10, 20 (broken but newer than the last kept), 21 and a stranger stay: %d", mf_entries(run));
-    CHECK(checkpoint_prune(run, 1, MF_L, MF_C, &e) && mf_holds(run, 21, &e) && mf_entries(run) == 2, "prune to one: %s, %d entries", e.text,
+    CHECK(checkpoint_prune(run, 1, &k.c, &e) && mf_holds(run, 21, &e) && mf_entries(run) == 2, "prune to one: %s, %d entries", e.text,
           mf_entries(run));
     free(run);
     free(old);
@@ -224,7 +250,11 @@ void test_checkpoint_failures(void) {
 }
 
 void test_checkpoint(void) {
-    test_checkpoint_save();
+    for (int lora = 0; lora < 2; lora++) {
+        mf_lora = lora;
+        test_checkpoint_save();
+    }
+    mf_lora = false;
     test_checkpoint_failures();
 }
 

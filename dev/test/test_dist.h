@@ -9,6 +9,7 @@ ranks; ranks that fail, are interrupted, or are killed in the rollout, in an exc
 #include "dev/test/test_model.h"    // Records
 #include "dev/test/test_programs.h" // run_command, check_same_checkpoint, check_same_metrics
 #include "llmc/grad_tree.h"
+#include "llmc/peft.h" // PEFT_WEIGHTS
 
 // ----------------------------------------------------------------------------
 // in one process
@@ -79,10 +80,10 @@ void test_dist_tree(void) {
     CHECK(order_seen > 50, "only %d sums would notice another order", order_seen);
 }
 
-// The gradient of each group, [groups,L,C], with the groups in this order and `rows` rows in a batch.
-float *parts_gradient(Records *r, const float *steering, int rows, bool reversed, const LossConfig *how) {
+// The gradient of each group, [groups, records_trained], with the groups in this order and `rows` rows in a batch.
+float *parts_gradient(Records *r, const float *tuned, int lowest, int rows, bool reversed, const LossConfig *how) {
     const Ops *ops = r->model.ops;
-    const size_t LC = (size_t)r->L * r->C;
+    const size_t n = records_trained(r);
     const int groups = r->samples[r->n - 1].group + 1;
     PolicySample *samples = (PolicySample *)xmalloc((size_t)r->n * sizeof(PolicySample));
     bool trained[64];
@@ -95,50 +96,54 @@ float *parts_gradient(Records *r, const float *steering, int rows, bool reversed
             if (r->samples[k].group == (reversed ? groups - 1 - i : i)) samples[at++] = r->samples[k];
     for (int i = 0; i < r->n; i++) samples[i].part = samples[i].group;
     memset(&stats, 0, sizeof stats);
-    policy_alloc(&pass, &r->model, 1, rows, 0, true);
-    float *there = (float *)ops->alloc((size_t)groups * LC * sizeof(float)), *s = to_backend(ops, steering, LC);
-    float *gradient = (float *)xmalloc((size_t)groups * LC * sizeof(float));
+    policy_alloc(&pass, &r->model, 1, rows, lowest, true);
+    float *there = (float *)ops->alloc((size_t)groups * n * sizeof(float)), *s = to_backend(ops, tuned, n);
+    float *gradient = (float *)xmalloc((size_t)groups * n * sizeof(float));
     CHECK(policy_pass(&pass, &r->model, s, samples, r->n, how, there, trained, &stats, &err), "%s", err.text);
-    from_backend(ops, gradient, there, (size_t)groups * LC);
-    from_backend(ops, NULL, s, LC);
+    from_backend(ops, gradient, there, (size_t)groups * n);
+    from_backend(ops, NULL, s, n);
     policy_free(&pass, &r->model);
     free(samples);
     return gradient;
 }
 
 // A group's part has the same bits alone in its batch and among others, before and behind them; the parts together are the gradient.
-void test_dist_parts(const char *backend, const Ops *ops) {
-    Records r;
-    if (!records_open(&r, ops)) return;
-    const size_t LC = (size_t)r.L * r.C;
-    const int groups = r.samples[r.n - 1].group + 1;
-    const float *steering0 = records_tensor(&r, "steering0", LC);
+// lowest: the lowest layer with something of `tuned`.
+void check_parts(const char *backend, Records *r, const float *tuned, int lowest) {
+    const size_t n = records_trained(r);
+    const int groups = r->samples[r->n - 1].group + 1;
     const LossConfig how = {0.2f, 0.2f, 0, 1};
-    float *whole = (float *)xcalloc(LC, sizeof(float)), *sum = (float *)xcalloc(LC, sizeof(float));
+    float *whole = (float *)xcalloc(n, sizeof(float)), *sum = (float *)xcalloc(n, sizeof(float));
     PolicyPass pass;
-    policy_alloc(&pass, &r.model, 64 << 20, r.longest, 0, true);
-    records_pass(&r, &pass, steering0, &how, whole, true, "dapo", NULL, NULL);
-    policy_free(&pass, &r.model);
+    policy_alloc(&pass, &r->model, 64 << 20, r->longest, lowest, true);
+    records_pass(r, &pass, tuned, &how, whole, true, "dapo", NULL, NULL);
+    policy_free(&pass, &r->model);
     int largest = 0, all = 0;
     for (int g = 0; g < groups; g++) {
         int rows = 0;
-        for (int i = 0; i < r.n; i++)
-            if (r.samples[i].group == g) rows += (rows == 0 ? r.samples[i].P : 0) + r.samples[i].completion->n - 1;
+        for (int i = 0; i < r->n; i++)
+            if (r->samples[i].group == g) rows += (rows == 0 ? r->samples[i].P : 0) + r->samples[i].completion->n - 1;
         if (rows > largest) largest = rows;
         all += rows;
     }
-    float *together = parts_gradient(&r, steering0, all, false, &how);
+    float *together = parts_gradient(r, tuned, lowest, all, false, &how);
     for (int rows = largest, k = 0; rows < all; rows += 37, k++) {
-        float *apart = parts_gradient(&r, steering0, rows, k % 2 == 1, &how);
-        CHECK(memcmp(together, apart, (size_t)groups * LC * sizeof(float)) == 0, "%s: the gradients of %d groups have other bits in batches of %d rows", backend, groups, rows);
+        float *apart = parts_gradient(r, tuned, lowest, rows, k % 2 == 1, &how);
+        CHECK(memcmp(together, apart, (size_t)groups * n * sizeof(float)) == 0, "%s: the gradients of %d groups have other bits in batches of %d rows", backend, groups, rows);
         free(apart);
     }
-    for (int g = 0; g < groups; g++) for (size_t i = 0; i < LC; i++) sum[i] += together[(size_t)g * LC + i];
-    const double e = relative_error(sum, whole, LC);
+    for (int g = 0; g < groups; g++) for (size_t i = 0; i < n; i++) sum[i] += together[(size_t)g * n + i];
+    const double e = relative_error(sum, whole, n);
     CHECK(e <= 1e-5, "%s: the parts' sum differs from the gradient by %.3g", backend, e);
     free(whole);
     free(sum);
     free(together);
+}
+
+void test_dist_parts(const char *backend, const Ops *ops) {
+    Records r;
+    if (!records_open(&r, ops)) return;
+    check_parts(backend, &r, records_tensor(&r, "steering0", (size_t)r.L * r.C), 0);
     records_close(&r);
 }
 
@@ -205,6 +210,17 @@ void test_dist_runs(void) {
     CHECK(same_files(test_path("alone/" DIST_RUN "/completions/step-4.jsonl"), test_path("ranks4/" DIST_RUN "/completions/step-4.jsonl")), "completions differ");
     dist_expect(0, "gap 0 ", 60, 3, "ranks3", "%s", more);
     dist_same("alone_more", "ranks3", "3 ranks against a run alone, with everything else");
+    // what else can be trained
+    static const struct { const char *setup, *folder, *file; } setups[] = {{"lora --learning_rate 0.01", "lora_r4", PEFT_WEIGHTS}, {"sft_lora --learning_rate 0.01", "sft_lora_r4", PEFT_WEIGHTS},
+                                                                           {"steering_rank", "steering_rank_1", "steering_vectors.safetensors"}};
+    for (int i = 0; i < 3; i++) {
+        for (int n = 0; n <= 3; n += 3) dist_expect(0, "saved ", 60, n, n ? "setup_ranks" : "setup_alone", "--setup %s", setups[i].setup);
+        char file[2][512];
+        for (int k = 0; k < 2; k++)
+            snprintf(file[k], sizeof file[k], "%s/tiny/arithmetic/%s/seed-0/checkpoint-4/%s", test_path(k ? "setup_ranks" : "setup_alone"), setups[i].folder, setups[i].file);
+        CHECK(same_files(file[0], file[1]), "setup %s: 3 ranks end with other numbers than one", setups[i].setup);
+    }
+    dist_expect(2, "is not split among them", 60, 2, "setup_ranks", "--setup full");
     // resumed at step 2 with another number of ranks
     const int resumed[2] = {0, 4};
     for (int i = 0; i < 2; i++) {

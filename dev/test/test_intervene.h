@@ -18,7 +18,7 @@ float *intervened(Records *r, const float *steering, const Intervention *v) {
     LossConfig how = {0.2f, 0.2f, 0, 1};
     memset(&stats, 0, sizeof stats);
     r->model.intervention = v;
-    float *there = to_backend(r->model.ops, steering, (size_t)r->L * r->C);
+    float *there = to_backend(r->model.ops, steering, records_trained(r));
     policy_alloc(&pass, &r->model, 64 << 20, r->longest, r->L, false);
     CHECK(policy_pass(&pass, &r->model, there, r->samples, r->n, &how, NULL, NULL, &stats, &err), "%s", err.text);
     policy_free(&pass, &r->model);
@@ -114,12 +114,12 @@ void test_intervene_patches(Records *r, const float *vectors) {
     free(last);
 }
 
-// Places, a replaced position and LoRA, where they must come to nothing or to the plain vector.
+// Places and a replaced position, where they must come to nothing or to the plain vector.
 void test_intervene_others(Records *r, const float *vectors) {
     const ModelConfig *c = &r->model.config;
     const Ops *ops = r->model.ops;
     const size_t LC = (size_t)c->L * c->C;
-    float *zero = (float *)xcalloc(LC + (size_t)c->L * c->I, sizeof(float));
+    float *zero = (float *)xcalloc(LC, sizeof(float));
     Intervention v;
     memset(&v, 0, sizeof v);
     check_intervened(r, true, "an empty intervention is none", vectors, &v, vectors, NULL);
@@ -130,13 +130,6 @@ void test_intervene_others(Records *r, const float *vectors) {
         check_intervened(r, false, "vectors at another place are not those behind the MLP", vectors, &v, vectors, NULL);
     }
     v.place = PLACE_MLP;
-    v.lora_a = intervention_floats(ops, zero, (size_t)c->L * c->I);
-    v.lora_b = intervention_floats(ops, vectors, LC);
-    check_intervened(r, true, "a LoRA with a = 0 is the base model", NULL, &v, NULL, NULL);
-    for (int l = 0; l < c->L; l++) zero[(size_t)l * c->I] = 1;
-    ops->upload(v.lora_a, zero, (size_t)c->L * c->I * sizeof(float));
-    check_intervened(r, false, "a LoRA is not the base model", NULL, &v, NULL, NULL);
-    intervention_free(&v, ops);
     v.put = intervention_floats(ops, vectors, (size_t)c->C);
     v.put_layer = c->L - 1; // behind the last layer no other position sees it
     v.put_pos = 1 << 20;
@@ -229,7 +222,6 @@ void test_intervene_vectors(Records *r, const float *vectors) {
 void record_intervention(Intervention *v, const float **steering, const char *name, const Records *r, const float *vectors, const float *soft) {
     const ModelConfig *c = &r->model.config;
     char copy[96], *rest = copy, *part[4] = {copy, copy, copy, copy};
-    Error err = {0, ""};
     snprintf(copy, sizeof copy, "%s", name);
     for (int i = 0; i < 4 && rest; i++) part[i] = strsep(&rest, "/");
     memset(v, 0, sizeof *v);
@@ -240,16 +232,10 @@ void record_intervention(Intervention *v, const float **steering, const char *na
     } else if (strcmp(part[0], "patch") == 0) {
         PatchPath path = strcmp(part[3], "residual") == 0 ? PATH_RESIDUAL : strcmp(part[3], "mlp") == 0 ? PATH_MLP : PATH_BOTH;
         intervention_patch(v, r->model.ops, part[1], atoi(part[2]), vectors + (size_t)(c->L - 2) * c->C, c->L - 1, path, c->NH, c->NKV, c->C);
-    } else if (strcmp(part[0], "put") == 0) {
+    } else {
         v->put = intervention_floats(r->model.ops, vectors, (size_t)c->C);
         v->put_layer = atoi(part[1]);
         v->put_pos = atoi(part[2]);
-    } else {
-        float *a = (float *)xcalloc((size_t)c->L * (c->I + c->C), sizeof(float)), *b = a + (size_t)c->L * c->I;
-        CHECK(lora1_load(a, b, c, "data/tiny/lora1", &err), "%s", err.text);
-        v->lora_a = intervention_floats(r->model.ops, a, (size_t)c->L * c->I);
-        v->lora_b = intervention_floats(r->model.ops, b, (size_t)c->L * c->C);
-        free(a);
     }
 }
 
@@ -268,6 +254,7 @@ void test_intervene_records(Records *r, const float *vectors, double cpu_limit) 
     for (int i = 0; i < st.n; i++) {
         Intervention v;
         const float *steering;
+        if (strcmp(st.tensors[i].name, "lora") == 0) continue; // test_tuning.h
         if (!r->model.ops->host_memory && strncmp(st.tensors[i].name, "patch", 5) == 0 && i % 6) continue; // cuda may be emulated, which is slow
         record_intervention(&v, &steering, st.tensors[i].name, r, vectors, soft);
         float *found = intervened(r, steering, &v);

@@ -40,7 +40,7 @@ static bool memory_test_step(Trainer *t, Error *err) {
         asked[i].key = (uint32_t)i;
         asked[i].completions = (Completion *)xcalloc((size_t)G, sizeof(Completion));
     }
-    bool ok = rollout(&t->rollout, &t->model, t->steering, asked, n, G, &how, NULL, NULL, err);
+    bool ok = rollout(&t->rollout, &t->model, t->trained.tuned, asked, n, G, &how, NULL, NULL, err);
     grad_tree_begin(&t->tree, n);
     for (int i = 0; i < n * G && ok; i++) {
         PolicySample *s = &samples[i];
@@ -55,9 +55,9 @@ static bool memory_test_step(Trainer *t, Error *err) {
         t->tree.owner[i / G] = 0;
     }
     grad_tree_zero(&t->tree, 0);
-    ok = ok && policy_pass(&t->policy, &t->model, t->steering, samples, n * G, &loss, t->tree.parts, t->trained, &stats, err);
-    if (ok) grad_tree_sum(&t->tree, t->dsteering);
-    ok = ok && t->ops->gradient_norm(t->dsteering, (size_t)t->model.config.L * t->model.config.C) > 0;
+    ok = ok && policy_pass(&t->policy, &t->model, t->trained.tuned, samples, n * G, &loss, t->tree.parts, t->trained.layers, &stats, err);
+    if (ok) grad_tree_sum(&t->tree, t->trained.dtuned);
+    ok = ok && t->ops->gradient_norm(t->trained.dtuned, t->trained.tuning.n) > 0;
     for (int i = 0; i < n; i++) for (int g = 0; g < G; g++) completion_free(&asked[i].completions[g]);
     for (int i = 0; i < n; i++) free(asked[i].completions);
     free(asked);
@@ -66,8 +66,8 @@ static bool memory_test_step(Trainer *t, Error *err) {
     return ok;
 }
 
-void test_memory_plan(const char *device, const char *kept, const char *activations) {
-    const char *call[] = {"train_steer", "--config", TINY_RECIPE, "--device", device, "--prompts_per_step", "3", "--num_generations", "3",
+void test_memory_plan(const char *device, const char *setup, const char *kept, const char *activations) {
+    const char *call[] = {"train_steer", "--config", TINY_RECIPE, "--device", device, "--setup", setup, "--prompts_per_step", "3", "--num_generations", "3",
                           "--max_completion_length", "20", "--rollout_batch_size", "4", "--activation_memory", activations, "--kept_memory", kept,
                           "--limit", "30", "--output_dir", test_tmpdir()};
     Trainer t;
@@ -87,15 +87,17 @@ void test_memory_plan(const char *device, const char *kept, const char *activati
     Ops counting = *ops;
     memory_test_ops = ops;
     counting.alloc = memory_test_alloc;
-    trainer_release(&t);
+    trainer_release_passes(&t);
+    trained_release(&t.trained);
     t.ops = t.model.ops = &counting;
     memory_test_taken();
-    trainer_alloc_vectors(&t);
+    trainer_alloc_trained(&t);
     size_t taken = memory_test_taken();
-    CHECK(taken == part[MEMORY_VECTORS], "%s, kept %s: vectors take %zu bytes, %zu were planned", device, kept, taken, part[MEMORY_VECTORS]);
+    CHECK(taken == part[MEMORY_TRAINED], "%s, %s: what is trained takes %zu bytes, %zu were planned", device, setup, taken, part[MEMORY_TRAINED]);
     trainer_alloc_passes(&t);
     taken = memory_test_taken();
-    const size_t planned = total - part[MEMORY_VECTORS] - part[MEMORY_WEIGHTS] - part[MEMORY_OWN];
+    const size_t planned = total - part[MEMORY_TRAINED] - part[MEMORY_WEIGHTS] - part[MEMORY_OWN];
+    trained_upload(&t.trained); // what it was
     CHECK(taken == planned, "%s, kept %s: passes take %zu bytes, %zu were planned", device, kept, taken, planned);
 
     // its parts, from the shapes
@@ -134,12 +136,13 @@ void test_memory(void) {
     CHECK(!memory_fits(&plan, "cuda", 100u << 20, (80u << 20) - 1, &err), "a byte too many fits");
     CHECK(strstr(err.text, "180.0 MiB") && strstr(err.text, "80.0 MiB more are wanted") && strstr(err.text, "--activation_memory") &&
           strstr(err.text, "--rollout_batch_size") && strstr(err.text, "--max_completion_length"), "the message: %s", err.text);
-    test_memory_plan("cpu", "0", "0.01");
-    test_memory_plan("ref", "0.01", "0.01");
+    test_memory_plan("cpu", "steering", "0", "0.01");
+    test_memory_plan("cpu", "lora", "0", "0.01");
+    test_memory_plan("ref", "steering_rank", "0.01", "0.01");
     const Ops *cuda = test_cuda_ops();
     if (!cuda) return;
-    test_memory_plan("cuda", "0", "0.01");
-    test_memory_plan("cuda", "0.01", "0.000001"); // a batch has room for one completion
+    test_memory_plan("cuda", "lora", "0", "0.01");
+    test_memory_plan("cuda", "steering", "0.01", "0.000001"); // a batch has room for one completion
     if (strstr(cuda->isa, "emulated"))
         expect_command(1, "more are wanted", "CUDA_ON_CPU_MEMORY=128 ./train_steer --config " TINY_RECIPE " --device cuda --output_dir %s/small", test_tmpdir());
 }

@@ -165,14 +165,17 @@ void records_prepare(Records *r, const char *loss_type, const float *old, const 
     }
 }
 
-// One pass with gradient; the loss is returned, gradient[L,C] overwritten. Log-probs come first, so that on-policy means it.
-double records_pass(Records *r, PolicyPass *pass, const float *steering, const LossConfig *how, float *gradient, bool on_policy, const char *loss_type,
+// Numbers of what is trained.
+size_t records_trained(const Records *r) { return r->model.tuning ? r->model.tuning->n : (size_t)r->L * r->C; }
+
+// One pass with gradient; the loss is returned, gradient[records_trained] overwritten. Log-probs come first, so that on-policy means it.
+double records_pass(Records *r, PolicyPass *pass, const float *tuned, const LossConfig *how, float *gradient, bool on_policy, const char *loss_type,
                     const float *old, const float *ref) {
     Error err = {0, ""};
     PolicyStats stats;
     bool trained[64];
-    const size_t LC = (size_t)r->L * r->C;
-    float *s = to_backend(r->model.ops, steering, LC), *ds = to_backend(r->model.ops, gradient, LC);
+    const size_t n = records_trained(r);
+    float *s = to_backend(r->model.ops, tuned, n), *ds = to_backend(r->model.ops, gradient, n);
     for (int l = 0; l < r->L; l++) trained[l] = true;
     memset(&stats, 0, sizeof stats);
     if (on_policy) {
@@ -180,17 +183,17 @@ double records_pass(Records *r, PolicyPass *pass, const float *steering, const L
         old = NULL;
     }
     records_prepare(r, loss_type, old, ref);
-    r->model.ops->zero(ds, LC * sizeof(float));
+    r->model.ops->zero(ds, n * sizeof(float));
     memset(&stats, 0, sizeof stats);
     CHECK(policy_pass(pass, &r->model, s, r->samples, r->n, how, ds, trained, &stats, &err), "%s", err.text);
-    from_backend(r->model.ops, gradient, ds, LC);
-    from_backend(r->model.ops, NULL, s, LC);
+    from_backend(r->model.ops, gradient, ds, n);
+    from_backend(r->model.ops, NULL, s, n);
     return policy_loss(r->samples, r->n, how).loss;
 }
 
 // Everything that is compared, in one list: name, values.
-typedef struct { char name[32]; float *values; size_t n; } ModelOutput;
-typedef struct { ModelOutput of[32]; int n; } ModelOutputs;
+typedef struct { char name[80]; float *values; size_t n; } ModelOutput;
+typedef struct { ModelOutput of[128]; int n; } ModelOutputs;
 
 void outputs_add(ModelOutputs *all, const char *name, const float *values, size_t n) {
     ModelOutput *o = &all->of[all->n++];

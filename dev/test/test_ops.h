@@ -41,7 +41,11 @@ const OpTolerance op_tolerances[] = {
     {"mix_blocks", 0, 0, 0, "a copy"},
     {"put_rows", 0, 0, 0, "a copy"},
     {"act_add_row", BF16_ROUNDING, 0, 0, "act"},
-    {"rank_one_add", 0, 4e-6f, 0, "a dot product of up to 896 terms in another order"},
+    {"rank_down", 0, 4e-6f, 0, "a dot product of up to 896 terms in another order"},
+    {"rank_up", 0, 2e-6f, 0, "up to 17 terms, fused or not"},
+    {"rank_outer", 0, 4e-6f, 0, "up to 300 terms, fused or not"},
+    {"matmul_weight_backward", 0, 4e-6f, 0, "dw + terms against dw + (sum of terms): up to 300"},
+    {"rmsnorm_weight_backward", 0, 4e-6f, 0, "up to 300 terms, fused or not"},
     {"logprob", 0, 0, 0x1p-17f, "z and lse reach 35, where fp32 rounds by 2^-19: two roundings in each backend"},
     {"lse", 0, 0, 0x1p-18f, "the same, one rounding in each"},
     {"entropy", 1e-5f, 0, 0x1p-18f, "ref takes it from the rounded lse, cpu from sums of the vocabulary in fp32"},
@@ -187,9 +191,15 @@ void test_ops_rows(const Ops *ops, const Ops *ref, int T, int C) {
     gu[0] = -200; // exp(200) is infinite
     ops->swiglu_forward(f, saved, gu, T, C);
     ref->swiglu_forward(f2, saved2, gu, T, C);
-    act *d = op_act(ops, NULL, n2), *d2 = op_act(ref, NULL, n2);
-    ops->swiglu_backward(d, y, saved, T, C);
-    ref->swiglu_backward(d2, y, saved2, T, C);
+    act *d = op_act(ops, NULL, n2), *d2 = op_act(ref, NULL, n2), *alone = op_act(ops, NULL, n2);
+    op_check_act(ops, ref, "swiglu", f, f2, n, shape);
+    f = op_act(ops, NULL, n);
+    f2 = op_act(ref, NULL, n);
+    ops->swiglu_backward(d, f, y, saved, T, C);
+    ref->swiglu_backward(d2, f2, y, saved2, T, C);
+    ops->swiglu_backward(alone, NULL, y, saved, T, C);
+    CHECK(memcmp(alone, d, n2 * ops->act_bytes) == 0, "%s swiglu_backward, %s: other bits without its second output", ops->isa, shape);
+    ops->release(alone);
     op_check_act(ops, ref, "swiglu", f, f2, n, shape);
     op_check_act(ops, ref, "swiglu", saved, saved2, n2, shape);
     op_check_act(ops, ref, "swiglu_backward", d, d2, n2, shape);
@@ -444,6 +454,7 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
 #include "dev/test/test_ops_gradient.h" // test_ops_gradient
 #include "dev/test/test_ops_intervene.h" // test_ops_intervene
 #include "dev/test/test_ops_output.h"   // test_ops_output
+#include "dev/test/test_ops_rank.h"     // test_ops_rank, test_ops_full
 
 // Every operation of one backend but its products; what it takes is the host's memory.
 void test_ops_on(const Ops *ops) {
@@ -460,6 +471,8 @@ void test_ops_on(const Ops *ops) {
     test_ops_gradient(ops, 3e-2);
     test_ops_output_exact(ops);
     test_ops_output(ops, ref);
+    test_ops_rank(ops, ref);
+    test_ops_full(ops, ref);
 }
 
 void test_ops(void) {

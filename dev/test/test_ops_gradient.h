@@ -78,7 +78,7 @@ void test_ops_gradient(const Ops *ops, double tolerance) {
     gradient_check(ops, "rmsnorm_backward", gradient_rmsnorm, &g, x, dh, n, weight, n, 0.02, tolerance);
 
     act *saved = op_act(ops, x, 2 * n), *dgu = op_act(ops, NULL, 2 * n);
-    ops->swiglu_backward(dgu, weight, saved, T, C);
+    ops->swiglu_backward(dgu, NULL, weight, saved, T, C);
     float *gradient = op_floats(ops, dgu, 2 * n);
     gradient_check(ops, "swiglu_backward", gradient_swiglu, &g, x, gradient, 2 * n, weight, n, 0.02, tolerance);
     free(gradient);

@@ -1,5 +1,5 @@
 /*
-The operations of interventions, each backend against ref, and a row alone against the row in its batch. Values go through the
+The operations of interventions, each backend against ref. Values go through the
 backend's memory, so cuda is judged by the same lines.
 */
 #ifndef DEV_TEST_TEST_OPS_INTERVENE_H
@@ -17,19 +17,18 @@ act *intervene_acts(const Ops *ops, const float *x, size_t n) {
     return a;
 }
 
-typedef struct { float *mixed, *put, *added, *rank_one; } IntervenedOps; // on the host; rank_one has one more row: the last one alone
+typedef struct { float *mixed, *put, *added; } IntervenedOps; // on the host
 
-// All four operations of one backend on the same numbers.
-void intervene_run(IntervenedOps *out, const Ops *ops, const float *x, const float *other, const float *s, const float *b, const unsigned char *take, const int *pos, int T, int C, int blocks) {
+// All three operations of one backend on the same numbers.
+void intervene_run(IntervenedOps *out, const Ops *ops, const float *x, const float *other, const float *s, const unsigned char *take, const int *pos, int T, int C, int blocks) {
     const size_t n = (size_t)T * C * blocks, tc = (size_t)T * C;
-    float *to = to_backend(ops, x, n), *from = to_backend(ops, other, n), *s_there = to_backend(ops, s, (size_t)C), *b_there = to_backend(ops, b, (size_t)C);
+    float *to = to_backend(ops, x, n), *from = to_backend(ops, other, n), *s_there = to_backend(ops, s, (size_t)C);
     unsigned char *take_there = (unsigned char *)ops->alloc((size_t)blocks);
     int *pos_there = (int *)ops->alloc((size_t)T * sizeof(int));
     ops->upload(take_there, take, (size_t)blocks);
     ops->upload(pos_there, pos, (size_t)T * sizeof(int));
     out->mixed = (float *)xmalloc(n * sizeof(float));
     out->put = (float *)xmalloc(tc * sizeof(float));
-    out->rank_one = (float *)xmalloc((tc + (size_t)C) * sizeof(float));
 
     ops->mix_blocks(to, from, take_there, T, blocks, C);
     ops->download(out->mixed, to, n * sizeof(float));
@@ -37,18 +36,12 @@ void intervene_run(IntervenedOps *out, const Ops *ops, const float *x, const flo
     ops->download(out->put, to, tc * sizeof(float));
 
     act *a = intervene_acts(ops, other, tc);
-    float *y = to_backend(ops, x, tc), *alone = to_backend(ops, x + tc - C, (size_t)C);
-    ops->rank_one_add(y, a, s_there, b_there, T, C, C);
-    ops->rank_one_add(alone, (char *)a + (tc - C) * ops->act_bytes, s_there, b_there, 1, C, C);
-    ops->download(out->rank_one, y, tc * sizeof(float));
-    ops->download(out->rank_one + tc, alone, (size_t)C * sizeof(float));
-
     ops->act_add_row(a, s_there, T, C);
     act *host = xmalloc((tc + 1) * ops->act_bytes);
     ops->download(host, a, tc * ops->act_bytes);
     out->added = op_floats(ops, host, tc);
     free(host);
-    void *all[] = {to, from, s_there, b_there, take_there, pos_there, a, y, alone};
+    void *all[] = {to, from, s_there, take_there, pos_there, a};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) ops->release(all[i]);
 }
 
@@ -56,7 +49,7 @@ void test_ops_intervene(const Ops *ops, const Ops *ref, int T, int C, int blocks
     char shape[64];
     snprintf(shape, sizeof shape, "T %d C %d blocks %d", T, C, blocks);
     const size_t n = (size_t)T * C * blocks, tc = (size_t)T * C;
-    float *x = op_random(n, 2), *other = op_random(n, 2), *s = op_random((size_t)C, 1), *b = op_random((size_t)C, 1);
+    float *x = op_random(n, 2), *other = op_random(n, 2), *s = op_random((size_t)C, 1);
     unsigned char *take = (unsigned char *)xmalloc((size_t)blocks);
     int *pos = (int *)xmalloc((size_t)T * sizeof(int));
     for (int j = 0; j < blocks; j++) take[j] = (unsigned char)op_integer(2);
@@ -64,13 +57,11 @@ void test_ops_intervene(const Ops *ops, const Ops *ref, int T, int C, int blocks
     for (int t = 0; t < T; t++) pos[t] = t % 3;
 
     IntervenedOps got, want;
-    intervene_run(&got, ops, x, other, s, b, take, pos, T, C, blocks);
-    intervene_run(&want, ref, x, other, s, b, take, pos, T, C, blocks);
+    intervene_run(&got, ops, x, other, s, take, pos, T, C, blocks);
+    intervene_run(&want, ref, x, other, s, take, pos, T, C, blocks);
     op_check(ops->isa, "mix_blocks", got.mixed, want.mixed, n, shape);
     op_check(ops->isa, "put_rows", got.put, want.put, tc, shape);
     op_check(ops->isa, "act_add_row", got.added, want.added, tc, shape);
-    op_check(ops->isa, "rank_one_add", got.rank_one, want.rank_one, tc, shape);
-    CHECK(memcmp(got.rank_one + tc, got.rank_one + tc - C, (size_t)C * sizeof(float)) == 0, "%s rank_one_add, %s: the last row has other bits alone", ops->isa, shape);
     int wrong = 0;
     for (int t = 0; t < T; t++) for (int j = 0; j < blocks; j++) { // what it means
         const size_t at = ((size_t)t * blocks + j) * C;
@@ -78,7 +69,7 @@ void test_ops_intervene(const Ops *ops, const Ops *ref, int T, int C, int blocks
     }
     CHECK(wrong == 0, "%s mix_blocks, %s: %d blocks come from the wrong place", ops->isa, shape, wrong);
 
-    void *all[] = {x, other, s, b, take, pos, got.mixed, got.put, got.added, got.rank_one, want.mixed, want.put, want.added, want.rank_one};
+    void *all[] = {x, other, s, take, pos, got.mixed, got.put, got.added, want.mixed, want.put, want.added};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 

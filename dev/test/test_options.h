@@ -140,7 +140,7 @@ void test_options_wrong_calls(void) {
         {CMD_TRAIN, "--max_steps -1", "max_steps: found '-1'", "value: 0"},
         {CMD_TRAIN, "--advantage gprq", "rloo, grpo or grpo_no_std", "value: grpo"},
         {CMD_TRAIN, "--advantage RLOO", "advantage: found 'RLOO'", "value: rloo"},
-        {CMD_TRAIN, "--setup lora", "setup: found 'lora'", "steering or steering_layer"},
+        {CMD_TRAIN, "--setup loar", "setup: found 'loar'", "nearest valid value: lora"},
         {CMD_TRAIN, "--device gpu", "device: found 'gpu'", "value: cpu"},
         {CMD_TRAIN, "--dynamic_sampling yes", "dynamic_sampling: found 'yes', expected true or false", "value: true"},
         {CMD_TRAIN, "--dynamic_sampling no", "dynamic_sampling", "value: false"},

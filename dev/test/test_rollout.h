@@ -281,6 +281,20 @@ void test_group_arithmetic(void) {
     t = token_loss(0, 0, logf(2), 0, &how);
     CHECK(fabsf(t.kl - (1 - logf(2))) < 1e-6f && fabsf(t.dlogprob + 0.5f) < 1e-6f, "k3: %g, gradient %g", (double)t.kl, (double)t.dlogprob);
 
+    // the weight of a token: a completion of 3 tokens among 4 of 20 in all, at most 10 each
+    CHECK(token_weight("dapo", 20, 4, 3, 10) == 1.0f / 20 && token_weight("grpo", 20, 4, 3, 10) == 1.0f / 12 && token_weight("dr_grpo", 20, 4, 3, 10) == 1.0f / 40, "weights");
+    // a given solution: cross-entropy, whose gradient is that of the policy's loss at ratio 1 and advantage 1
+    const float logprob[2] = {-0.5f, -2}, advantage_one = 1;
+    int ids[2] = {0, 0};
+    Completion given = {ids, NULL, 2, true, NULL, NULL, 0};
+    PolicySample s = {ids, 1, 0, 0, &given, 7, 0.5f, NULL, NULL, (float *)(uintptr_t)logprob, NULL};
+    how.beta = 0;
+    t = sample_loss(&s, 1, -2, &how);
+    CHECK(t.loss == 2 && t.dlogprob == -1 && t.kl == 0 && t.clipped == 0, "cross-entropy %g, gradient %g", (double)t.loss, (double)t.dlogprob);
+    CHECK(t.dlogprob == token_loss(-2, -2, 0, advantage_one, &how).dlogprob, "another gradient than the policy's at ratio 1");
+    PolicyLoss sum = policy_loss(&s, 1, &how);
+    CHECK(sum.loss == 0.5 * 2.5 && sum.tokens == 2, "cross-entropy of two tokens %g", sum.loss);
+
     // one AdamW step by hand: m/c1 = g, v/c2 = g^2, so x moves by lr g/(|g|+eps) after decay
     float x[2] = {1, -1}, m[2] = {0, 0}, v[2] = {0, 0}, g[2] = {0.5f, -4};
     AdamW adamw = {0.1, 0.9, 0.999, 1e-8, 0.01};

@@ -83,7 +83,10 @@ def write_problems():
                 q = question(numbers, signs)
                 if q not in seen:
                     seen.add(q)
-                    f.write(json.dumps({"id": f"tiny-{name}-{i}", "problem": q, "answer": str(sums[-1]), "source": "tiny"}) + "\n")
+                    line = {"id": f"tiny-{name}-{i}", "problem": q, "answer": str(sums[-1]), "source": "tiny"}
+                    if name == "train":  # what setup sft_... learns; the careful style draws nothing from the generator
+                        line["solution"] = "\n" + solution(rng, "careful", numbers, signs, sums)
+                    f.write(json.dumps(line) + "\n")
                     i += 1
     return seen
 

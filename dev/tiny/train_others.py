@@ -1,4 +1,4 @@
-"""What train_steer does not train yet, for the experiments on the tiny model: a rank-one LoRA on every down_proj, or one vector
+"""For the experiments on the tiny model, made by PyTorch and not by train_steer: a rank-one LoRA on every down_proj, or one vector
 behind another part of a layer. Same algorithm as train_vectors.py, which see.
 
     python dev/tiny/train_others.py lora    data/tiny/lora1            # a PEFT folder

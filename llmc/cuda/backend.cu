@@ -15,6 +15,7 @@ block, so no bit of a kernel's result depends on the order in which the GPU runs
 #include "llmc/cuda/gpu.h"                  // what this file gives to the programs
 #include "llmc/cuda/intervene.cuh"          // what experiments change in the forward pass
 #include "llmc/cuda/matmul.cuh"             // memory.cuh, rows.cuh
+#include "llmc/cuda/rank.cuh"               // products of few rows: LoRA
 #include "llmc/cuda/sample.cuh"             // output.cuh
 #include "llmc/cuda/swiglu.cuh"
 #include "llmc/cuda/update.cuh"
@@ -97,11 +98,16 @@ extern "C" const Ops *ops_cuda_init(char *why, size_t why_size) {
     ops.embed = cuda_embed;
     ops.add_rmsnorm_forward = cuda_add_rmsnorm_forward;
     ops.rmsnorm_backward = cuda_rmsnorm_backward;
+    ops.rmsnorm_weight_backward = cuda_rmsnorm_weight_backward;
     ops.column_sum = cuda_column_sum;
     ops.gather_rows = cuda_gather_rows;
     ops.scatter_add_rows = cuda_scatter_add_rows;
     ops.matmul_forward = cuda_matmul_forward;
     ops.matmul_backward = cuda_matmul_backward;
+    ops.matmul_weight_backward = cuda_matmul_weight_backward;
+    ops.rank_down = cuda_rank_down;
+    ops.rank_up = cuda_rank_up;
+    ops.rank_outer = cuda_rank_outer;
     ops.rope_kv_write = cuda_rope_kv_write;
     ops.rope_backward = cuda_rope_backward;
     ops.kv_copy_page = cuda_kv_copy_page;
@@ -113,7 +119,6 @@ extern "C" const Ops *ops_cuda_init(char *why, size_t why_size) {
     ops.mix_blocks = cuda_mix_blocks;
     ops.act_add_row = cuda_act_add_row;
     ops.put_rows = cuda_put_rows;
-    ops.rank_one_add = cuda_rank_one_add;
     ops.logprob_rows = cuda_logprob_rows;
     ops.dlogits_rows = cuda_dlogits_rows;
     ops.sample_rows = cuda_sample_rows;

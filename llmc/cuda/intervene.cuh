@@ -45,20 +45,4 @@ void cuda_put_rows(float *h, const float *v, const int *pos, int at, int T, int 
     CUDA_CHECK(cudaGetLastError());
 }
 
-// A block per row.
-__global__ void rank_one_add_kernel(float *y, const bf16 *x, const float *a, const float *b, int K, int C) {
-    SHARED(float, parts, [32]);
-    const bf16 *row = x + (size_t)blockIdx.x * K;
-    float dot = 0;
-    for (int k = threadIdx.x; k < K; k += blockDim.x) dot += __bfloat162float(row[k]) * a[k];
-    dot = block_reduce<Sum>(dot, parts);
-    for (int c = threadIdx.x; c < C; c += blockDim.x) y[(size_t)blockIdx.x * C + c] += dot * b[c];
-}
-
-void cuda_rank_one_add(float *y, const act *x, const float *a, const float *b, int T, int K, int C) {
-    if (T == 0) return;
-    LAUNCH(rank_one_add_kernel, T, INTERVENE_THREADS, 0, cuda_stream)(y, (const bf16 *)x, a, b, K, C);
-    CUDA_CHECK(cudaGetLastError());
-}
-
 #endif

@@ -5,6 +5,7 @@ A matrix that C stores by rows is its transpose to cuBLASLt, which stores by col
 
     forward   y^T[N,T]  = op(W) x^T      W seen as [K,N], transposed;  the bias is added to rows: an epilogue
     backward  dx^T[K,T] = W dy^T         W seen as [K,N], as it is
+    weight    dw^T[K,N] += x^T dy        x seen as [K,T], as it is; dy as [N,T], transposed
 
 What a product needs besides pointers (descriptors, and the algorithm that the library's heuristic chooses) is kept per shape,
 direction and alignment. The algorithm may differ from one T to another, and with it the order of a sum: on a GPU a row may have
@@ -106,17 +107,20 @@ void cuda_weight_free(Weight *w) {
 // ----------------------------------------------------------------------------
 // products
 
+typedef enum { MATMUL_FORWARD, MATMUL_BACKWARD, MATMUL_WEIGHT } MatmulKind;
+
 typedef struct {
     int T, N, K;
-    bool backward, bias;
-    int align[3];         // bytes that the addresses of W, the input and the output are multiples of, 16 at most
+    MatmulKind kind;
+    bool bias;
+    int align[3];         // bytes that the addresses of the two factors and the output are multiples of, 16 at most
 } MatmulKey;
 
 typedef struct {
     bool used;
     MatmulKey key;
     cublasLtMatmulDesc_t desc;
-    cublasLtMatrixLayout_t w, in, out;
+    cublasLtMatrixLayout_t w, in, out; // w: W, or x of a weight's gradient; in: the other factor
     cublasLtMatmulAlgo_t algo;
     size_t workspace;
 } MatmulPlan;
@@ -134,25 +138,26 @@ static void matmul_plan_free(MatmulPlan *p) {
 }
 
 static bool matmul_same_key(const MatmulKey *a, const MatmulKey *b) {
-    return a->T == b->T && a->N == b->N && a->K == b->K && a->backward == b->backward && a->bias == b->bias && a->align[0] == b->align[0] &&
+    return a->T == b->T && a->N == b->N && a->K == b->K && a->kind == b->kind && a->bias == b->bias && a->align[0] == b->align[0] &&
            a->align[1] == b->align[1] && a->align[2] == b->align[2];
 }
 
 static void matmul_plan_make(MatmulPlan *p, const MatmulKey *key) {
-    const int rows = key->backward ? key->K : key->N, sums = key->backward ? key->N : key->K; // of the output's transpose
+    const int rows = key->kind == MATMUL_FORWARD ? key->N : key->K, columns = key->kind == MATMUL_WEIGHT ? key->N : key->T; // of the output's transpose
+    const int w_columns = key->kind == MATMUL_WEIGHT ? key->T : key->N, in_rows = key->kind == MATMUL_FORWARD ? key->K : key->N;
     const cublasOperation_t yes = CUBLAS_OP_T, no = CUBLAS_OP_N;
     p->used = true;
     p->key = *key;
     CUBLAS_CHECK(cublasLtMatmulDescCreate(&p->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, key->backward ? &no : &yes, sizeof no));
-    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &no, sizeof no));
+    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, key->kind == MATMUL_FORWARD ? &yes : &no, sizeof no));
+    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, key->kind == MATMUL_WEIGHT ? &yes : &no, sizeof no));
     if (key->bias) {
         const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
         CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
     }
-    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&p->w, CUDA_R_16BF, (uint64_t)key->K, (uint64_t)key->N, key->K));
-    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&p->in, CUDA_R_16BF, (uint64_t)sums, (uint64_t)key->T, sums));
-    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&p->out, CUDA_R_32F, (uint64_t)rows, (uint64_t)key->T, rows));
+    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&p->w, CUDA_R_16BF, (uint64_t)key->K, (uint64_t)w_columns, key->K));
+    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&p->in, CUDA_R_16BF, (uint64_t)in_rows, (uint64_t)key->T, in_rows));
+    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&p->out, CUDA_R_32F, (uint64_t)rows, (uint64_t)columns, rows));
 
     cublasLtMatmulPreference_t preference;
     CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference));
@@ -171,7 +176,8 @@ static void matmul_plan_make(MatmulPlan *p, const MatmulKey *key) {
     CUBLAS_CHECK(cublasLtMatmulPreferenceDestroy(preference));
     if (n == 0) {
         char what[128];
-        snprintf(what, sizeof what, "%s product of %d rows with a %d x %d matrix", key->backward ? "backward" : "forward", key->T, key->N, key->K);
+        snprintf(what, sizeof what, "%s product of %d rows with a %d x %d matrix",
+                 key->kind == MATMUL_FORWARD ? "forward" : key->kind == MATMUL_BACKWARD ? "backward" : "weight's", key->T, key->N, key->K);
         cuda_failed(what, "cuBLASLt has no algorithm for it", "update cuBLAS, or use --device cpu", __FILE__, __LINE__);
     }
     p->algo = found.algo;
@@ -179,7 +185,7 @@ static void matmul_plan_make(MatmulPlan *p, const MatmulKey *key) {
 }
 
 static MatmulPlan *matmul_plan(const MatmulKey *key) {
-    uint32_t hash = 2166136261u, parts[4] = {(uint32_t)key->T, (uint32_t)key->N, (uint32_t)key->K, (uint32_t)key->backward};
+    uint32_t hash = 2166136261u, parts[4] = {(uint32_t)key->T, (uint32_t)key->N, (uint32_t)key->K, (uint32_t)key->kind};
     for (int i = 0; i < 4; i++) hash = (hash ^ parts[i]) * 16777619u;
     hash ^= hash >> 15;
     for (uint32_t i = hash;; i++) {
@@ -202,17 +208,21 @@ static int matmul_alignment(const void *p) {
     return bytes;
 }
 
-static void matmul(float *out, const act *in, const Weight *w, const float *bias, int T, bool backward) {
+// out = the product, or += for a weight's gradient
+static void matmul(float *out, const act *in, const act *w, const float *bias, int T, int N, int K, MatmulKind kind) {
     if (T == 0) return;
-    MatmulKey key = {T, w->N, w->K, backward, bias != NULL, {matmul_alignment(w->data), matmul_alignment(in), matmul_alignment(out)}};
+    MatmulKey key = {T, N, K, kind, bias != NULL, {matmul_alignment(w), matmul_alignment(in), matmul_alignment(out)}};
     MatmulPlan *p = matmul_plan(&key);
     const float one = 1, zero = 0;
     if (bias) CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
-    CUBLAS_CHECK(cublasLtMatmul(cuda.cublas, p->desc, &one, w->data, p->w, in, p->in, &zero, out, p->out, out, p->out, &p->algo,
-                                cuda.workspace, p->workspace, cuda_stream));
+    CUBLAS_CHECK(cublasLtMatmul(cuda.cublas, p->desc, &one, w, p->w, in, p->in, kind == MATMUL_WEIGHT ? &one : &zero, out, p->out, out, p->out,
+                                &p->algo, cuda.workspace, p->workspace, cuda_stream));
 }
 
-void cuda_matmul_forward(float *y, const act *x, const Weight *w, const float *bias, int T) { matmul(y, x, w, bias, T, false); }
-void cuda_matmul_backward(float *dx, const act *dy, const Weight *w, int T) { matmul(dx, dy, w, NULL, T, true); }
+void cuda_matmul_forward(float *y, const act *x, const Weight *w, const float *bias, int T) {
+    matmul(y, x, w->data, bias, T, w->N, w->K, MATMUL_FORWARD);
+}
+void cuda_matmul_backward(float *dx, const act *dy, const Weight *w, int T) { matmul(dx, dy, w->data, NULL, T, w->N, w->K, MATMUL_BACKWARD); }
+void cuda_matmul_weight_backward(float *dw, const act *dy, const act *x, int T, int N, int K) { matmul(dw, dy, x, NULL, T, N, K, MATMUL_WEIGHT); }
 
 #endif

@@ -222,6 +222,20 @@ void cuda_rmsnorm_backward(float *dh, act *dy, const float *dx, const float *h, 
     LAUNCH_PACKS(wide, rmsnorm_backward_kernel, T, C, (dh, (bf16 *)dy, dx, h, rstd, w, C));
 }
 
+// The gradient of a norm's weight: a thread a column, rows in order.
+__global__ void __launch_bounds__(256) rmsnorm_weight_backward_kernel(float *dw, const float *dx, const float *h, const float *rstd, int T, int C) {
+    const int c = (int)(blockIdx.x * 256 + threadIdx.x);
+    if (c >= C) return;
+    float sum = dw[c];
+    for (int t = 0; t < T; t++) sum += dx[(size_t)t * C + c] * h[(size_t)t * C + c] * rstd[t];
+    dw[c] = sum;
+}
+
+void cuda_rmsnorm_weight_backward(float *dw, const float *dx, const float *h, const float *rstd, int T, int C) {
+    LAUNCH(rmsnorm_weight_backward_kernel, blocks_for((size_t)C, 256), 256, 0, cuda_stream)(dw, dx, h, rstd, T, C);
+    CUDA_CHECK(cudaGetLastError());
+}
+
 // ----------------------------------------------------------------------------
 // the gradient of a steering vector. A column's sum is one chain of additions, row after row: then it has the same bits
 // however the rows come in batches. A block has few columns; all its threads fetch the next rows while a few add the last.

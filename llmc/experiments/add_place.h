@@ -7,12 +7,6 @@ a layer a vector no longer helps says what stands in its way.
 
 #include "variants.h"
 
-// The value of the option `place`.
-Place place_by_name(const char *name) {
-    return strcmp(name, "self_attn") == 0 ? PLACE_SELF_ATTN : strcmp(name, "post_attention_layernorm") == 0 ? PLACE_POST_NORM :
-           strcmp(name, "input_layernorm") == 0 ? PLACE_INPUT_NORM : PLACE_MLP;
-}
-
 bool experiment_add_place(Session *s, Error *err) {
     Benchmarks b;
     if (!experiment_begin(s, &b, true, err)) return false;

@@ -12,7 +12,7 @@ and token, of completions sampled with the adapter on (prompt included),
 #define LLMC_EXPERIMENTS_LORA1_PLOTS_H
 
 #include "lens.h"
-#include "lora1_adapter.h" // lora1_load
+#include "lora1_adapter.h" // lora1_load, lora1_tuned
 #include "teacher.h"
 #include "variants.h"
 
@@ -149,17 +149,16 @@ bool experiment_lora1_plots(Session *s, Error *err) {
     float *a = (float *)xcalloc((size_t)L * I, sizeof(float)), *bs = (float *)xcalloc((size_t)L * C, sizeof(float));
     double *values = (double *)xcalloc((size_t)L, sizeof(double));
     Lora1Layer *layers = (Lora1Layer *)xcalloc((size_t)L, sizeof *layers);
-    Intervention v;
+    Tuning tuning;
     Sampled sampled;
     Teacher t;
     Str out = {0}, samples = {0};
     char *dir = NULL;
-    memset(&v, 0, sizeof v);
     memset(&sampled, 0, sizeof sampled);
     bool ok = lora1_load(a, bs, &m->config, s->options.adapter, err) && (dir = experiment_dir(s, "lora1_plots", err)) != NULL;
-    v.lora_a = intervention_floats(m->ops, a, (size_t)L * I);
-    v.lora_b = intervention_floats(m->ops, bs, (size_t)L * C);
-    Condition adapted = {NULL, &v};
+    float *host = lora1_tuned(&tuning, a, bs, &m->config), *tuned = intervention_floats(m->ops, host, tuning.n);
+    m->tuning = &tuning;
+    Condition adapted = {tuned, NULL};
     ok = ok && sample_under(&sampled, s, &b.items[0], adapted, err);
     const size_t most = ok ? (size_t)sampled.longest : 1;
     teacher_alloc(&t, m, (int)most, NULL, true);
@@ -202,7 +201,10 @@ bool experiment_lora1_plots(Session *s, Error *err) {
     str_free(&samples);
     teacher_free(&t, m);
     sampled_free(&sampled);
-    intervention_free(&v, m->ops);
+    m->tuning = NULL;
+    m->ops->release(tuned);
+    tuning_free(&tuning);
+    free(host);
     benchmarks_free(&b);
     return ok;
 }

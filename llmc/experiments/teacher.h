@@ -10,7 +10,7 @@ intervention), and its residual streams and whole distributions are compared on 
 
 // What the model is run under; each may be NULL.
 typedef struct {
-    const float *steering;            // [L,C] in the backend's memory
+    const float *steering;            // [L,C], or what Qwen2.tuning says, in the backend's memory
     const Intervention *intervention;
 } Condition;
 

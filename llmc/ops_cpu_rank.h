@@ -1,0 +1,110 @@
+/*
+Products with matrices of few rows (LoRA) of `cpu`, in fp32; included once per instruction set by ops_cpu.h, after ops_cpu_rows.h. They
+run for every token that is sampled too, beside products some hundred times their size.
+
+Each output element has one chain of additions that knows nothing of the rows beside its own, of blocks or of threads.
+*/
+#ifndef LLMC_OPS_CPU_RANK_ONCE
+#define LLMC_OPS_CPU_RANK_ONCE
+
+#define RANK_COLUMNS 64 // of a unit of rank_outer, two halves of two vectors
+#define RANK_ROWS 256   // of x that stay in the L1 cache while all rows of u have their turn: 32 KiB
+
+#define rank_dots SIMD_NAME(rank_dots)
+#define rank_down_rows SIMD_NAME(rank_down_rows)
+#define rank_up_row SIMD_NAME(rank_up_row)
+#define rank_outer_tile SIMD_NAME(rank_outer_tile)
+#define rank_outer_unit SIMD_NAME(rank_outer_unit)
+#endif
+
+// Four at a time of what there are r of, the last n < 4 apart: f(4, ...) is compiled for a constant number.
+#define RANK_BY_FOUR(j, r, f, ...)                    \
+    for (int j = 0; j < (r); j += 4) switch ((r) - j) { \
+        case 1: f(1, __VA_ARGS__); break;             \
+        case 2: f(2, __VA_ARGS__); break;             \
+        case 3: f(3, __VA_ARGS__); break;             \
+        default: f(4, __VA_ARGS__);                   \
+    }
+
+// Rows of x that take their dot products at once, so that the rows of a are read once for all of them: as many as there are registers.
+#undef RANK_TILE
+#if SIMD_LEVEL == SIMD_AVX512
+#define RANK_TILE 4
+#else
+#define RANK_TILE 1
+#endif
+
+// n columns of `rows` rows of u = scale * x . rows of a
+SIMD_INLINE void rank_dots(int n, int rows, float *u, const bf16_t *x, int ld, const float *a, float scale, int K, int r) {
+    vf sum[RANK_TILE][4];
+    for (int t = 0; t < rows; t++) for (int j = 0; j < n; j++) sum[t][j] = vf_zero();
+    for (int k = 0; k < K; k += 16) {
+        vf v[RANK_TILE];
+        for (int t = 0; t < rows; t++) v[t] = vf_get_bf16(x + (size_t)t * ld + k, K - k);
+        for (int j = 0; j < n; j++) {
+            const vf factor = vf_get(a + (size_t)j * K + k, K - k);
+            for (int t = 0; t < rows; t++) sum[t][j] = vf_fma(v[t], factor, sum[t][j]);
+        }
+    }
+    for (int t = 0; t < rows; t++) for (int j = 0; j < n; j++) u[(size_t)t * r + j] = scale * vf_sum(sum[t][j]);
+}
+
+// RANK_TILE rows, or those that are left of T
+static void rank_down_rows(float *u, const bf16_t *x, int ld, const float *a, float scale, int T, int K, int r) {
+    if (T >= RANK_TILE) {
+        RANK_BY_FOUR(j, r, rank_dots, RANK_TILE, u + j, x, ld, a + (size_t)j * K, scale, K, r)
+        return;
+    }
+    for (int t = 0; t < T; t++) RANK_BY_FOUR(j, r, rank_dots, 1, u + (size_t)t * r + j, x + (size_t)t * ld, ld, a + (size_t)j * K, scale, K, r)
+}
+
+static void rank_up_row(float *y, const float *u, const float *b, int N, int r) {
+    for (int n = 0; n < N; n += 16) {
+        vf sum = vf_zero();
+        for (int j = 0; j < r; j++) sum = vf_fma(vf_set1(u[j]), vf_get(b + (size_t)j * N + n, N - n), sum);
+        vf_put(y + n, vf_get(y + n, N - n) + sum, N - n);
+    }
+}
+
+// `columns` (32 at most) of n rows of g, whose rows lie K apart, take T rows
+SIMD_INLINE void rank_outer_tile(int n, float *g, const float *u, const bf16_t *x, int ld, int T, int columns, int K, int r) {
+    vf sum[4][2];
+    for (int j = 0; j < n; j++)
+        for (int i = 0; i < 2; i++) sum[j][i] = columns > 16 * i ? vf_get(g + (size_t)j * K + 16 * i, columns - 16 * i) : vf_zero();
+    for (int t = 0; t < T; t++) {
+        const bf16_t *row = x + (size_t)t * ld;
+        const vf v[2] = {vf_get_bf16(row, columns), columns > 16 ? vf_get_bf16(row + 16, columns - 16) : vf_zero()};
+        for (int j = 0; j < n; j++)
+            for (int i = 0; i < 2; i++) sum[j][i] = vf_fma(vf_set1(u[(size_t)t * r + j]), v[i], sum[j][i]);
+    }
+    for (int j = 0; j < n; j++)
+        for (int i = 0; i < 2; i++) if (columns > 16 * i) vf_put(g + (size_t)j * K + 16 * i, sum[j][i], columns - 16 * i);
+}
+
+// all rows of g, `columns` (RANK_COLUMNS at most) of them
+static void rank_outer_unit(float *g, const float *u, const bf16_t *x, int ld, int T, int columns, int K, int r) {
+    for (int t = 0; t < T; t += RANK_ROWS) {
+        const int rows = T - t < RANK_ROWS ? T - t : RANK_ROWS;
+        for (int c = 0; c < columns; c += 32)
+            RANK_BY_FOUR(j, r, rank_outer_tile, g + (size_t)j * K + c, u + (size_t)t * r + j, x + (size_t)t * ld + c, ld, rows,
+                         columns - c < 32 ? columns - c : 32, K, r)
+    }
+}
+
+void SIMD_NAME(rank_down)(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r) {
+    #pragma omp parallel for if ((size_t)T * K * r > CPU_PARALLEL_MIN)
+    for (int t = 0; t < T; t += RANK_TILE) rank_down_rows(u + (size_t)t * r, (const bf16_t *)x + (size_t)t * ld, ld, a, scale, T - t, K, r);
+}
+
+void SIMD_NAME(rank_up)(float *y, int ld, const float *u, const float *b, int T, int N, int r) {
+    #pragma omp parallel for if ((size_t)T * N * r > CPU_PARALLEL_MIN)
+    for (int t = 0; t < T; t++) rank_up_row(y + (size_t)t * ld, u + (size_t)t * r, b, N, r);
+}
+
+void SIMD_NAME(rank_outer)(float *g, const float *u, const act *x, int ld, int T, int K, int r) {
+    #pragma omp parallel for schedule(static) if ((size_t)T * K * r > CPU_PARALLEL_MIN)
+    for (int k = 0; k < K; k += RANK_COLUMNS)
+        rank_outer_unit(g + k, u, (const bf16_t *)x + k, ld, T, K - k < RANK_COLUMNS ? K - k : RANK_COLUMNS, K, r);
+}
+
+#undef RANK_BY_FOUR

@@ -1,0 +1,311 @@
+/*
+What a run trains, by its option `setup`: n numbers that AdamW moves, and the array `tuned` that the model reads (tuning.h). They are the same
+numbers but for
+
+    steering_rank    S = A B,  A [L,r], B [r,C]: the model reads S, the product; dA = dS B^T, dB = A^T dS
+
+    full             every weight, in fp32: the model's own form of them (bf16) is made again after each step
+
+The few products of S are made on the host, summed in double. A begins random, as a LoRA's A, and B at zero: the first step starts from the base model.
+*/
+#ifndef LLMC_TRAINED_H
+#define LLMC_TRAINED_H
+
+#include "checkpoint.h" // Checkpoint, FileTensor
+#include "intervene.h"  // Place
+#include "options.h"    // Options, setup_kind
+#include "peft.h"       // PeftConfig, peft_load, peft_tensors
+#include "rng.h"        // rng_uniform
+
+typedef struct {
+    const Ops *ops;
+    Tuning tuning;
+    PeftConfig adapter;           // lora
+    bool *layers;                 // [L] which layers are trained
+    Place place;                  // where in its layer a vector is added
+    int L, C;
+    int rank;                     // of steering_rank, else 0
+    size_t n;                     // numbers that are trained
+    float *tuned, *dtuned;        // [tuning.n] what the model reads, and its gradient
+    float *x, *dx;                // [n] what AdamW moves, and its gradient: tuned and dtuned themselves, but A, then B of steering_rank
+    float *exp_avg, *exp_avg_sq;  // [n] all these in the backend's memory
+    float *host[3];               // [n] x, exp_avg, exp_avg_sq where checkpoints are written from and read to
+    float *host_tuned;            // [tuning.n] steering_rank: S
+    FileTensor *tensors;         // [n_tensors] host[0] (and host_tuned) under the names of their file
+    int n_tensors;
+    FrozenWeights *weights;       // full: the model's, which follow x
+} Trained;
+
+// ----------------------------------------------------------------------------
+// S = A B
+
+// s[L,C] = a[L,r] b[r,C]
+void factors_product(float *s, const float *a, const float *b, int L, int r, int C) {
+    for (int l = 0; l < L; l++)
+        for (int c = 0; c < C; c++) {
+            double sum = 0;
+            for (int k = 0; k < r; k++) sum += (double)a[l * r + k] * b[(size_t)k * C + c];
+            s[(size_t)l * C + c] = (float)sum;
+        }
+}
+
+// da[L,r] = ds[L,C] b^T, db[r,C] = a^T ds
+void factors_gradient(float *da, float *db, const float *ds, const float *a, const float *b, int L, int r, int C) {
+    for (int k = 0; k < r; k++) {
+        for (int l = 0; l < L; l++) {
+            double sum = 0;
+            for (int c = 0; c < C; c++) sum += (double)ds[(size_t)l * C + c] * b[(size_t)k * C + c];
+            da[l * r + k] = (float)sum;
+        }
+        for (int c = 0; c < C; c++) {
+            double sum = 0;
+            for (int l = 0; l < L; l++) sum += (double)a[l * r + k] * ds[(size_t)l * C + c];
+            db[(size_t)k * C + c] = (float)sum;
+        }
+    }
+}
+
+// Of steering_rank: S, for the model, from the factors on the host.
+void trained_multiply(Trained *t) {
+    factors_product(t->host_tuned, t->host[0], t->host[0] + (size_t)t->L * t->rank, t->L, t->rank, t->C);
+    t->ops->upload(t->tuned, t->host_tuned, t->tuning.n * sizeof(float));
+}
+
+// dx from dtuned.
+void trained_gradient(Trained *t) {
+    if (!t->rank) return;
+    const size_t na = (size_t)t->L * t->rank;
+    float *ds = (float *)xmalloc(t->tuning.n * sizeof(float)), *d = (float *)xmalloc(t->n * sizeof(float));
+    t->ops->download(ds, t->dtuned, t->tuning.n * sizeof(float));
+    t->ops->download(t->host[0], t->x, t->n * sizeof(float));
+    factors_gradient(d, d + na, ds, t->host[0], t->host[0] + na, t->L, t->rank, t->C);
+    t->ops->upload(t->dx, d, t->n * sizeof(float));
+    free(ds);
+    free(d);
+}
+
+// What the model reads from x, after AdamW has moved it.
+void trained_moved(Trained *t) {
+    if (t->tuning.kind == TUNE_FULL) tuning_write_weights(t->weights, &t->tuning, t->x, t->ops);
+    if (!t->rank) return;
+    t->ops->download(t->host[0], t->x, t->n * sizeof(float));
+    trained_multiply(t);
+}
+
+// ----------------------------------------------------------------------------
+// names
+
+// The folder of runs that train alike, and what must not change when one goes on: "steering_layer_3_12", "steering_rank_1", "lora_r4"; appended.
+void trained_folder(Str *out, const Options *o) {
+    const char *kind = setup_kind(o->setup);
+    str_printf(out, "%s", o->setup);
+    if (strcmp(kind, "steering_at_place") == 0) str_printf(out, "_%s", o->place);
+    for (int i = 0; i < o->layers.n; i++) str_printf(out, "_%d", o->layers.v[i]);
+    if (strcmp(kind, "steering_rank") == 0) str_printf(out, "_%d", o->rank);
+    if (strcmp(kind, "lora") == 0) str_printf(out, "_r%d", o->lora_r);
+}
+
+// The same for a fingerprint: with the settings that a folder's name leaves out; appended.
+void trained_shape(Str *out, const Trained *t, const Options *o) {
+    str_printf(out, "%s", o->setup);
+    if (t->rank) str_printf(out, " of rank %d", t->rank);
+    if (t->place != PLACE_MLP) str_printf(out, " %s", o->place);
+    if (t->tuning.kind == TUNE_LORA) {
+        str_printf(out, " r %d alpha %g ", t->adapter.rank, t->adapter.alpha);
+        peft_target_names(out, t->adapter.targets);
+    }
+}
+
+// For the run header: "552960 in LoRA of rank 4 on down of 24 layers"; appended.
+void trained_describe(Str *out, const Trained *t) {
+    int layers = 0;
+    for (int l = 0; l < t->L; l++) layers += t->layers[l];
+    if (t->rank) str_printf(out, "%zu: A [%d, %d] and B [%d, %d], whose product is %d vectors", t->n, t->L, t->rank, t->rank, t->C, layers);
+    else if (t->tuning.kind == TUNE_LORA) {
+        str_printf(out, "%zu in LoRA of rank %d on ", t->n, t->adapter.rank);
+        peft_target_names(out, t->adapter.targets);
+        str_printf(out, " of %d layers", layers);
+    } else if (t->tuning.kind == TUNE_FULL) str_printf(out, "%zu, all weights", t->n);
+    else str_printf(out, "%d in %d vectors behind %s", layers * t->C, layers, place_names[t->place].name);
+}
+
+FileTensor trained_tensor(const char *name, int rows, int columns, float *data) {
+    FileTensor t;
+    memset(&t, 0, sizeof t);
+    snprintf(t.name, sizeof t.name, "%s", name);
+    t.rows = rows;
+    t.columns = columns;
+    t.data = data;
+    return t;
+}
+
+// ----------------------------------------------------------------------------
+// set-up
+
+bool trained_layers(Trained *t, const Options *o, Error *err) {
+    t->layers = (bool *)xcalloc((size_t)t->L, sizeof(bool));
+    for (int l = 0; l < t->L && o->layers.n == 0; l++) t->layers[l] = true;
+    for (int i = 0; i < o->layers.n; i++) {
+        int l = o->layers.v[i];
+        if (l >= t->L) return fail(err, EXIT_USAGE, "layers: found %d, the model has %d layers: expected 0 to %d", l, t->L, t->L - 1);
+        t->layers[l] = true;
+    }
+    return true;
+}
+
+// x[rows, columns] uniform in +- 1 / sqrt(columns): PEFT's A (kaiming_uniform_ with a = sqrt(5)). `which`: a stream of its own for each matrix.
+void trained_init_factor(float *x, int rows, int columns, uint32_t seed, uint32_t which) {
+    const float bound = 1 / sqrtf((float)columns);
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++)
+            x[(size_t)i * columns + j] = bound * (2 * rng_uniform(seed, RNG_INIT, which, (uint32_t)i, (uint32_t)j, 0) - 1);
+}
+
+// Where the numbers begin (host[0]): at a file's, or so that the model is the base model.
+bool trained_start(Trained *t, const ModelConfig *c, const Options *o, Error *err) {
+    if (t->rank) trained_init_factor(t->host[0], t->L, t->rank, (uint32_t)o->seed, 0);
+    if (t->tuning.kind == TUNE_FULL) tuning_read_weights(t->host[0], &t->tuning, t->weights);
+    if (t->tuning.kind != TUNE_LORA) return !*o->init_steering || steering_load(t->host[0], c, o->init_steering, err);
+    for (int i = 0; i < c->L * N_PROJ; i++) {
+        const LoraSite *s = &t->tuning.sites[i];
+        if (s->K > 0) trained_init_factor(t->host[0] + s->a, t->adapter.rank, s->K, (uint32_t)o->seed, (uint32_t)i);
+    }
+    if (!*o->init_adapter) return true;
+    PeftConfig found;
+    Tuning layout;
+    float *numbers;
+    if (!peft_load(&found, &layout, &numbers, c, o->init_adapter, err)) return false;
+    bool ok = found.rank == t->adapter.rank && found.alpha == t->adapter.alpha && layout.n == t->n && memcmp(found.targets, t->adapter.targets, sizeof found.targets) == 0;
+    if (ok) memcpy(t->host[0], numbers, t->n * sizeof(float));
+    else {
+        Str names = {0};
+        peft_target_names(&names, found.targets);
+        fail(err, EXIT_USAGE, "init_adapter %s: found r %d, lora_alpha %g, %s with %zu numbers, expected lora_r %d, lora_alpha %g and the same targets in all layers (%zu numbers)\n"
+             "  -> set lora_r, lora_alpha and lora_target_modules to the adapter's", o->init_adapter, found.rank, found.alpha, names.s, layout.n, t->adapter.rank,
+             t->adapter.alpha, t->n);
+        str_free(&names);
+    }
+    tuning_free(&layout);
+    free(numbers);
+    return ok;
+}
+
+// The layout: which matrices, of what rank.
+bool trained_layout(Trained *t, const ModelConfig *c, const Options *o, Error *err) {
+    tuning_steering(&t->tuning, c);
+    t->n = t->tuning.n;
+    if (strcmp(setup_kind(o->setup), "steering_rank") == 0) {
+        t->rank = o->rank;
+        t->n = (size_t)t->rank * (c->L + c->C);
+    }
+    if (strcmp(setup_kind(o->setup), "full") == 0) {
+        tuning_full(&t->tuning, c);
+        t->n = t->tuning.n;
+        if (t->n > INT_MAX) return fail(err, EXIT_USAGE, "setup %s: the model has %zu weights, expected at most %d\n  -> --setup lora", o->setup, t->n, INT_MAX);
+    }
+    if (strcmp(setup_kind(o->setup), "lora") != 0) return true;
+    t->adapter.rank = o->lora_r;
+    t->adapter.alpha = o->lora_alpha > 0 ? o->lora_alpha : o->lora_r;
+    char *copy = xstrdup(o->lora_target_modules), *rest = copy, *name;
+    bool ok = true;
+    while (ok && (name = strsep(&rest, ",")) != NULL) ok = peft_add_target(t->adapter.targets, name, "lora_target_modules", err);
+    free(copy);
+    if (!ok) return false;
+    tuning_lora(&t->tuning, c, t->adapter.rank, (float)t->adapter.alpha, t->adapter.targets, NULL);
+    t->n = t->tuning.n;
+    return true;
+}
+
+// The numbers and AdamW's moments: from the host's copies.
+void trained_upload(Trained *t) {
+    float *there[3] = {t->x, t->exp_avg, t->exp_avg_sq};
+    for (int i = 0; i < 3; i++) t->ops->upload(there[i], t->host[i], t->n * sizeof(float));
+    if (t->rank) trained_multiply(t);
+    if (t->tuning.kind == TUNE_FULL) tuning_write_weights(t->weights, &t->tuning, t->x, t->ops);
+}
+
+// What option setup makes of a model, without its numbers yet: trained_alloc, then trained_begin. Free with trained_free (also after a failure). weights: the
+// model's; full changes them and has them read t's numbers, so t stays where it is, and is freed after them.
+bool trained_init(Trained *t, const Ops *ops, const ModelConfig *c, FrozenWeights *weights, const Options *o, Error *err) {
+    memset(t, 0, sizeof *t);
+    t->ops = ops;
+    t->weights = weights;
+    t->L = c->L;
+    t->C = c->C;
+    t->place = place_by_name(o->place);
+    return trained_layout(t, c, o, err) && trained_layers(t, o, err);
+}
+
+// The arrays in the backend's memory.
+void trained_alloc(Trained *t, const Ops *ops) {
+    float **all[4] = {&t->x, &t->dx, &t->exp_avg, &t->exp_avg_sq};
+    for (int i = 0; i < 4; i++) *all[i] = (float *)ops->alloc(t->n * sizeof(float));
+    t->tuned = t->rank ? (float *)ops->alloc(t->tuning.n * sizeof(float)) : t->x;
+    t->dtuned = t->rank ? (float *)ops->alloc(t->tuning.n * sizeof(float)) : t->dx;
+}
+
+// Sets the numbers to where a run begins.
+bool trained_begin(Trained *t, const ModelConfig *c, const Options *o, Error *err) {
+    for (int i = 0; i < 3; i++) t->host[i] = (float *)xcalloc(t->n, sizeof(float));
+    if (t->rank) t->host_tuned = (float *)xcalloc(t->tuning.n, sizeof(float));
+    if (t->tuning.kind == TUNE_LORA) t->tensors = peft_tensors(&t->tuning, t->host[0], &t->n_tensors);
+    else if (t->tuning.kind == TUNE_FULL) {
+        t->tensors = (FileTensor *)xcalloc((size_t)t->tuning.n_tensors, sizeof(FileTensor));
+        for (int i = 0; i < t->tuning.n_tensors; i++) {
+            const TunedTensor *x = &t->tuning.tensors[i];
+            t->tensors[t->n_tensors++] = trained_tensor(x->name, x->rows, x->cols, t->host[0] + x->at);
+        }
+    } else {
+        t->tensors = (FileTensor *)xcalloc(3, sizeof(FileTensor));
+        t->n_tensors = t->rank ? 3 : 1;
+        t->tensors[0] = trained_tensor("steering", t->L, t->C, t->rank ? t->host_tuned : t->host[0]);
+        t->tensors[1] = trained_tensor("steering_A", t->L, t->rank, t->host[0]);
+        t->tensors[2] = trained_tensor("steering_B", t->rank, t->C, t->host[0] + (size_t)t->L * t->rank);
+    }
+    if (!trained_start(t, c, o, err)) return false;
+    trained_upload(t);
+    return true;
+}
+
+// Gives back what trained_alloc has taken.
+void trained_release(Trained *t) {
+    float *there[6] = {t->x, t->dx, t->exp_avg, t->exp_avg_sq, t->rank ? t->tuned : NULL, t->rank ? t->dtuned : NULL};
+    for (int i = 0; i < 6; i++) if (there[i]) t->ops->release(there[i]);
+    t->x = t->dx = t->exp_avg = t->exp_avg_sq = t->tuned = t->dtuned = NULL;
+}
+
+void trained_free(Trained *t) {
+    trained_release(t);
+    void *all[] = {t->layers, t->host[0], t->host[1], t->host[2], t->host_tuned, t->tensors};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
+    tuning_free(&t->tuning);
+    memset(t, 0, sizeof *t);
+}
+
+// The lowest layer that the gradient must reach.
+int trained_lowest(const Trained *t) {
+    int l = 0;
+    while (!t->layers[l]) l++;
+    return l;
+}
+
+// A checkpoint of these numbers as they are now, or one that is to be read into the host's copies: trained_upload then. What is not of the numbers is the caller's.
+Checkpoint trained_checkpoint(Trained *t) {
+    const float *there[3] = {t->x, t->exp_avg, t->exp_avg_sq};
+    for (int i = 0; i < 3; i++) t->ops->download(t->host[i], there[i], t->n * sizeof(float));
+    if (t->rank) factors_product(t->host_tuned, t->host[0], t->host[0] + (size_t)t->L * t->rank, t->L, t->rank, t->C);
+    const bool lora = t->tuning.kind == TUNE_LORA, full = t->tuning.kind == TUNE_FULL, flat = lora || full || t->rank;
+    Checkpoint c;
+    memset(&c, 0, sizeof c);
+    c.whole_model = full;
+    c.file = lora ? PEFT_WEIGHTS : full ? "model.safetensors" : "steering_vectors.safetensors";
+    c.site = lora ? "LoRA" : full ? "all weights" : place_names[t->place].site;
+    c.adapter = lora ? &t->adapter : NULL;
+    c.tensors = t->tensors;
+    c.n_tensors = t->n_tensors;
+    c.moments[0] = trained_tensor("exp_avg", flat ? 1 : t->L, flat ? (int)t->n : t->C, t->host[1]);
+    c.moments[1] = trained_tensor("exp_avg_sq", flat ? 1 : t->L, flat ? (int)t->n : t->C, t->host[2]);
+    return c;
+}
+
+#endif

@@ -1,0 +1,236 @@
+/*
+What is trained, by option `setup`. However it is shaped, it is one flat array of floats, `tuned`, and its gradient is another of
+the same layout:
+
+    steering        a vector s_l for each layer, h <- h + s_l behind the layer's feed-forward:           [L,C]
+                    (steering_at_place: behind another part of the layer, see Place in intervene.h; steering_rank: the same array, made
+                    of two factors by the trainer)
+    lora            for each adapted matrix W[N,K]   y = W x + alpha/r * B (A x):   A [r,K], then B transposed [r,N]   (Hu et al. 2021)
+    full            every weight of the model, fp32, in the order of TunedTensor below. The model computes with its own form of them
+                    (bf16 on cpu and cuda), which tuning_write_weights makes again after each step
+
+This header knows the layout, and how weights come and go. Who computes with it: qwen2.h. Who makes, moves, saves it: trainer.h,
+checkpoint.h.
+*/
+#ifndef LLMC_TUNING_H
+#define LLMC_TUNING_H
+
+#include <stdarg.h>
+#include "model.h" // ModelConfig, FrozenWeights
+
+typedef enum { TUNE_STEERING, TUNE_LORA, TUNE_FULL } TuneKind;
+
+// The matrices that a LoRA may adapt, by Hugging Face's names without _proj, in the order of a layer.
+typedef enum { PROJ_Q, PROJ_K, PROJ_V, PROJ_O, PROJ_GATE, PROJ_UP, PROJ_DOWN, N_PROJ } Projection;
+
+static const char *const projection_names[N_PROJ] = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+
+// One adapted matrix: where its factors lie in `tuned`. K == 0: this matrix is not adapted.
+typedef struct {
+    size_t a, b;      // A [r,K] at tuned + a, B transposed [r,N] at tuned + b
+    int K, N;
+} LoraSite;
+
+// One weight, under Hugging Face's name: [rows,cols], or [rows] where cols is 0, at tuned + at.
+typedef struct {
+    char name[64];
+    size_t at;
+    int rows, cols;
+} TunedTensor;
+
+// Where the weights of a layer lie, as numbers of their TunedTensor; stacked ones (q, k, v; gate, up) are neighbours, this is the first.
+typedef struct { int input_norm, qkv, qkv_bias, o, post_norm, gu, down; } TunedLayer;
+
+typedef struct Tuning {
+    TuneKind kind;
+    int L;
+    size_t n;         // floats of `tuned`
+    // lora
+    int rank;
+    float scale;      // alpha / rank
+    LoraSite *sites;  // [L, N_PROJ]
+    // full
+    TunedTensor *tensors; // [n_tensors]
+    int n_tensors;
+    TunedLayer *layers;   // [L]
+    int wte, final_norm, head; // head is wte where the model ties them
+} Tuning;
+
+// The shape [N,K] of a projection's weight.
+void projection_shape(int *N, int *K, const ModelConfig *c, Projection p) {
+    const int heads = c->NH * c->HD, kv = c->NKV * c->HD;
+    const int n[N_PROJ] = {heads, kv, kv, c->C, c->I, c->I, c->C}, k[N_PROJ] = {c->C, c->C, c->C, heads, c->C, c->C, c->I};
+    *N = n[p];
+    *K = k[p];
+}
+
+// A vector for every layer. Nothing to free.
+void tuning_steering(Tuning *t, const ModelConfig *c) {
+    memset(t, 0, sizeof *t);
+    t->kind = TUNE_STEERING;
+    t->L = c->L;
+    t->n = (size_t)c->L * c->C;
+}
+
+// LoRA of rank r on the projections p with targets[p] in the layers l with layers[l] (NULL: all). Free with tuning_free.
+void tuning_lora(Tuning *t, const ModelConfig *c, int rank, float alpha, const bool targets[N_PROJ], const bool *layers) {
+    memset(t, 0, sizeof *t);
+    t->kind = TUNE_LORA;
+    t->L = c->L;
+    t->rank = rank;
+    t->scale = alpha / (float)rank;
+    t->sites = (LoraSite *)xcalloc((size_t)c->L * N_PROJ, sizeof(LoraSite));
+    for (int i = 0; i < c->L * N_PROJ; i++) {
+        LoraSite *s = &t->sites[i];
+        if (!targets[i % N_PROJ] || (layers && !layers[i / N_PROJ])) continue;
+        projection_shape(&s->N, &s->K, c, (Projection)(i % N_PROJ));
+        s->a = t->n;
+        s->b = s->a + (size_t)rank * s->K;
+        t->n = s->b + (size_t)rank * s->N;
+    }
+}
+
+// Appends a weight; returns its number.
+__attribute__((format(printf, 4, 5)))
+int tuning_add(Tuning *t, int rows, int cols, const char *format, ...) {
+    t->tensors = (TunedTensor *)xrealloc(t->tensors, ((size_t)t->n_tensors + 1) * sizeof(TunedTensor));
+    TunedTensor *x = &t->tensors[t->n_tensors];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(x->name, sizeof x->name, format, args);
+    va_end(args);
+    x->at = t->n;
+    x->rows = rows;
+    x->cols = cols;
+    t->n += (size_t)rows * (size_t)(cols ? cols : 1);
+    return t->n_tensors++;
+}
+
+// All weights. Free with tuning_free.
+void tuning_full(Tuning *t, const ModelConfig *c) {
+    memset(t, 0, sizeof *t);
+    t->kind = TUNE_FULL;
+    t->L = c->L;
+    t->layers = (TunedLayer *)xcalloc((size_t)c->L, sizeof(TunedLayer));
+    t->wte = tuning_add(t, c->V, c->C, "model.embed_tokens.weight");
+    for (int l = 0; l < c->L; l++) {
+        TunedLayer *y = &t->layers[l];
+        const char *block[N_PROJ] = {"self_attn", "self_attn", "self_attn", "self_attn", "mlp", "mlp", "mlp"};
+        int number[N_PROJ], N, K;
+        y->input_norm = tuning_add(t, c->C, 0, "model.layers.%d.input_layernorm.weight", l);
+        y->post_norm = tuning_add(t, c->C, 0, "model.layers.%d.post_attention_layernorm.weight", l);
+        for (int p = 0; p < N_PROJ; p++) {
+            projection_shape(&N, &K, c, (Projection)p);
+            number[p] = tuning_add(t, N, K, "model.layers.%d.%s.%s.weight", l, block[p], projection_names[p]);
+        }
+        for (int p = PROJ_Q; p <= PROJ_V; p++) {
+            projection_shape(&N, &K, c, (Projection)p);
+            const int bias = tuning_add(t, N, 0, "model.layers.%d.self_attn.%s.bias", l, projection_names[p]);
+            if (p == PROJ_Q) y->qkv_bias = bias;
+        }
+        y->qkv = number[PROJ_Q];
+        y->o = number[PROJ_O];
+        y->gu = number[PROJ_GATE];
+        y->down = number[PROJ_DOWN];
+    }
+    t->final_norm = tuning_add(t, c->C, 0, "model.norm.weight");
+    t->head = c->tied ? t->wte : tuning_add(t, c->V, c->C, "lm_head.weight");
+}
+
+void tuning_free(Tuning *t) {
+    free(t->sites);
+    free(t->tensors);
+    free(t->layers);
+    memset(t, 0, sizeof *t);
+}
+
+// The LoRA of a matrix; NULL where there is none.
+const LoraSite *tuning_lora_site(const Tuning *t, int l, Projection p) {
+    const LoraSite *s = t && t->kind == TUNE_LORA ? &t->sites[l * N_PROJ + p] : NULL;
+    return s && s->K > 0 ? s : NULL;
+}
+
+// The weights of layer l; NULL unless all weights are trained.
+const TunedLayer *tuning_layer(const Tuning *t, int l) { return t && t->kind == TUNE_FULL ? &t->layers[l] : NULL; }
+
+// Whether anything of layer l is trained. (Of vectors, the trainer chooses the layers.)
+bool tuning_in_layer(const Tuning *t, int l) {
+    if (t->kind != TUNE_LORA) return true;
+    for (int p = 0; p < N_PROJ; p++) if (t->sites[l * N_PROJ + p].K > 0) return true;
+    return false;
+}
+
+// ----------------------------------------------------------------------------
+// full: the flat array and the model's own form of it
+
+// tuned[n], in the host's memory, = the weights as the model's files hold them, exactly.
+void tuning_read_weights(float *tuned, const Tuning *t, const FrozenWeights *w) {
+    for (int i = 0; i < t->n_tensors; i++) {
+        const TunedTensor *x = &t->tensors[i];
+        const RawTensor *raw = NULL;
+        for (int f = 0; f < w->n_files && !raw; f++) raw = safetensors_find(&w->files[f], x->name); // weights_load has seen them all
+        for (int row = 0; row < (x->cols ? x->rows : 1); row++) {
+            const int n = x->cols ? x->cols : x->rows;
+            raw_to_f32(tuned + x->at + (size_t)row * n, raw, (int64_t)row * n, n);
+        }
+    }
+}
+
+// Weights number i ... i+n-1, which are neighbours, as raw tensors on the host: where `tuned` is, or in *stage, which grows.
+void tuning_raw(RawTensor *raw, const Tuning *t, int i, int n, const float *tuned, const Ops *ops, float **stage, size_t *cap) {
+    const float *from = tuned + t->tensors[i].at;
+    const size_t all = (i + n < t->n_tensors ? t->tensors[i + n].at : t->n) - t->tensors[i].at;
+    if (!ops->host_memory) {
+        if (all > *cap) *stage = (float *)xrealloc(*stage, (*cap = all) * sizeof(float));
+        ops->download(*stage, from, all * sizeof(float));
+        from = *stage;
+    }
+    for (int k = 0; k < n; k++) {
+        const TunedTensor *x = &t->tensors[i + k];
+        const RawTensor r = {x->name, DTYPE_F32, x->cols ? 2 : 1, {x->rows, x->cols, 0, 0}, from + (x->at - t->tensors[i].at)};
+        raw[k] = r;
+    }
+}
+
+// A weight is made of numbers i ... i+n-1.
+void tuning_write_matrix(Weight *w, const Tuning *t, int i, int n, const float *tuned, const Ops *ops, float **stage, size_t *cap) {
+    RawTensor raw[3];
+    tuning_raw(raw, t, i, n, tuned, ops, stage, cap);
+    ops->weight_free(w);
+    ops->weight_load(w, raw, n);
+}
+
+void tuning_write_vector(float *x, const Tuning *t, int i, int n, const float *tuned, const Ops *ops, float **stage, size_t *cap) {
+    RawTensor raw[3];
+    size_t all = 0;
+    tuning_raw(raw, t, i, n, tuned, ops, stage, cap);
+    for (int k = 0; k < n; k++) all += (size_t)raw[k].shape[0];
+    ops->upload(x, raw[0].data, all * sizeof(float));
+}
+
+// The model computes with `tuned`, in the backend's memory, from now on. Call it again when its numbers have changed. *t and tuned stay
+// where they are as long as the model is used: where memory is the host's, ref and the embedding read them there.
+void tuning_write_weights(FrozenWeights *w, const Tuning *t, const float *tuned, const Ops *ops) {
+    RawTensor wte;
+    float *stage = NULL;
+    size_t cap = 0;
+    for (int l = 0; l < t->L; l++) {
+        Layer *y = &w->layers[l];
+        const TunedLayer *at = &t->layers[l];
+        tuning_write_matrix(&y->qkv, t, at->qkv, 3, tuned, ops, &stage, &cap);
+        tuning_write_matrix(&y->o, t, at->o, 1, tuned, ops, &stage, &cap);
+        tuning_write_matrix(&y->gu, t, at->gu, 2, tuned, ops, &stage, &cap);
+        tuning_write_matrix(&y->down, t, at->down, 1, tuned, ops, &stage, &cap);
+        tuning_write_vector(y->qkv_bias, t, at->qkv_bias, 3, tuned, ops, &stage, &cap);
+        tuning_write_vector(y->input_norm, t, at->input_norm, 1, tuned, ops, &stage, &cap);
+        tuning_write_vector(y->post_norm, t, at->post_norm, 1, tuned, ops, &stage, &cap);
+    }
+    tuning_write_vector(w->final_norm, t, t->final_norm, 1, tuned, ops, &stage, &cap);
+    tuning_write_matrix(&w->head, t, t->head, 1, tuned, ops, &stage, &cap);
+    tuning_raw(&wte, t, t->wte, 1, tuned, ops, &stage, &cap);
+    ops->embedding_free(&w->wte);
+    w->wte = ops->embedding_load(&wte);
+    free(stage);
+}
+
+#endif
