@@ -11,7 +11,7 @@ patch_head_path: the same, three times: the patched attention goes to both paths
 #include "variants.h"
 
 // One variant with its head; name: "skip_head_3".
-typedef struct { char name[32], kind[24]; int head; } PatchVariant;
+typedef struct { char name[40], kind[24]; int head; } PatchVariant;
 typedef struct { PatchVariant *items; int n; } PatchVariants;
 
 // --variants, those without a number run over all heads they count. Free items with free().
