@@ -23,6 +23,7 @@ PyTorch records and finite differences -> sampling, bit by bit -> the programs a
 #include "dev/test/test_programs.h"    // ./train_steer and ./eval_steer
 #include "dev/test/test_memory.h"      // what a run plans is what it takes
 #include "dev/test/test_setups.h"      // what else can be trained, on what
+#include "dev/test/test_cost.h"        // scripts/cost_table.sh
 #include "dev/test/test_experiments.h" // ./eval_steer experiment
 #include "dev/test/test_export.h"      // ./eval_steer export
 #include "dev/test/test_dist.h"        // several processes
@@ -32,7 +33,7 @@ int main(int argc, char **argv) {
     const struct { const char *name; void (*run)(void); } tests[] = {
         {"options", test_options}, {"logger", test_logger}, {"tokenizer", test_tokenizer}, {"text", test_text}, {"answer", test_answer},
         {"model_files", test_model_files}, {"matmul", test_matmul}, {"ops", test_ops}, {"cuda", test_cuda}, {"model", test_model},
-        {"intervene", test_intervene}, {"rollout", test_rollout}, {"tuning", test_tuning}, {"programs", test_programs}, {"memory", test_memory}, {"setups", test_setups},
+        {"intervene", test_intervene}, {"rollout", test_rollout}, {"tuning", test_tuning}, {"programs", test_programs}, {"memory", test_memory}, {"setups", test_setups}, {"cost", test_cost},
         {"experiments", test_experiments}, {"export", test_export}, {"dist", test_dist}, {"gpus", test_gpus},
     };
     const int n = (int)(sizeof tests / sizeof tests[0]);

@@ -23,7 +23,7 @@ SM_REGISTERS, SM_WARPS, SM_BLOCKS, SM_SHARED = 65536, 64, 32, 228 * 1024
 BLOCK_SHARED_EXTRA = 1024  # that the system takes of each block's shared memory
 
 # ----------------------------------------------------------------------------
-# The models: config.json of Qwen2.5-0.5B, 7B and 14B. Letters as in llmc/ops.h.
+# The models: config.json of Qwen2.5-0.5B, 1.5B, 7B and 14B. Letters as in llmc/ops.h.
 
 
 class Model:
@@ -40,9 +40,11 @@ class Model:
         self.scratch_row = 16 * (C + self.QKV) * 4
 
 
-MODELS = [Model("0.5B", 24, 896, 4864, 14, 2, 64, 151936, True),
+SHAPES = [Model("0.5B", 24, 896, 4864, 14, 2, 64, 151936, True),
+          Model("1.5B", 28, 1536, 8960, 12, 2, 128, 151936, True),
           Model("7B", 28, 3584, 18944, 28, 4, 128, 152064, False),
           Model("14B", 48, 5120, 13824, 40, 8, 128, 152064, False)]
+MODELS = [m for m in SHAPES if m.name != "1.5B"]  # of the tables here; scripts/cost_table.py has all
 
 MLP_ROWS, HEAD_ROWS, KV_PAGE = 512, 256, 16  # llmc/qwen2.h, llmc/grpo.h, llmc/ops.h
 

@@ -273,7 +273,7 @@ double setups_metric(const char *run, int n, const char *key) {
 void test_setups_runs(void) {
     static const struct { const char *options, *folder, *file; } runs[] = {
         {"--setup lora --lora_r 2 --lora_alpha 3 --lora_target_modules q_proj,down_proj --learning_rate 0.01", "lora_r2", PEFT_WEIGHTS},
-        {"--setup steering_rank --learning_rate 0.2", "steering_rank_1", "steering_vectors.safetensors"},
+        {"--setup steering_rank --learning_rate 0.1", "steering_rank_1", "steering_vectors.safetensors"},
         {"--setup steering_at_place --place self_attn --learning_rate 0.03", "steering_at_place_self_attn", "steering_vectors.safetensors"},
         {"--setup sft_steering --learning_rate 0.03", "sft_steering", "steering_vectors.safetensors"},
         {"--setup full --learning_rate 0.001", "full", "model.safetensors"},
