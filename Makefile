@@ -12,6 +12,10 @@ SOURCES := train_steer.cu eval_steer.cu test_steer.c
 PROGRAMS := $(basename $(SOURCES))
 LIBRARIES := cJSON GMP PCRE2 utf8proc libyaml
 GOALS := $(or $(MAKECMDGOALS),all)
+CORES := $(or $(shell nproc 2>/dev/null),1)
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(CORES) # the programs side by side, unless -jN is given
+endif
 
 ifeq ($(origin CC),default) # make predefines CC, so ?= would never take effect
 CC := $(or $(firstword $(foreach c,gcc clang cc,$(if $(shell command -v $c),$c))),gcc)
@@ -196,7 +200,7 @@ test: $(PROGRAMS) build/test_portable build/test_checked $(if $(NCCL_WORKS),buil
 	@CXX='$(CXX)' CUDA_HOME='$(CUDA_HOME)' dev/test/emulated.sh
 else
 test: $(PROGRAMS) build/test_portable ## prove everything: no network, no GPU, no Python; ends in `N passed, N failed`
-	@OMP_WAIT_POLICY=passive ./test_steer
+	@OMP_WAIT_POLICY=passive ./test_steer -j $(if $(filter 1,$(CUDA)),1,$(CORES)) # suites that share a GPU would see each other's memory
 endif
 
 demo: train_steer eval_steer ## evaluate the tiny model, train its vectors, evaluate again, draw both
@@ -207,7 +211,7 @@ endif
 have = command -v $1 >/dev/null || { echo 'skipped: $1 not found'; exit 0; }
 check: $(PROGRAMS) ## tests under ASan and UBSan; clang and g++ -std=c++17 builds; cppcheck, shellcheck; a minute of fuzzing; two hosts
 	$(CC) $(CPPFLAGS) $(CFLAGS) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -std=gnu11 $(STEER_FLAGS) -x c test_steer.c -o build/test_sanitized $(LDFLAGS) $(LIBS)
-	OMP_WAIT_POLICY=passive build/test_sanitized
+	OMP_WAIT_POLICY=passive build/test_sanitized -j $(CORES)
 	@$(call have,clang); set -ex; for f in $(SOURCES); do \
 	    clang $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(BASE_FLAGS) $(call openmp,clang) -x c $$f -o build/clang_$${f%.*} $(LDFLAGS) $(LIBS); done
 	@$(call have,$(CXX)); set -ex; for f in $(SOURCES); do \

@@ -6,6 +6,8 @@ PyTorch records and finite differences -> sampling, bit by bit -> the programs a
 #ifndef _GNU_SOURCE // g++ defines it
 #define _GNU_SOURCE // strcasestr
 #endif
+#include <sys/mman.h> // mmap: the counts of a suite in a process of its own
+#include <sys/wait.h> // wait
 #include "dev/test/test.h"
 #include "dev/test/test_options.h"     // options: table, YAML, command line, --help, README
 #include "dev/test/test_logger.h"      // metrics.jsonl, progress line, signals
@@ -29,23 +31,89 @@ PyTorch records and finite differences -> sampling, bit by bit -> the programs a
 #include "dev/test/test_dist.h"        // several processes
 #include "dev/test/test_gpus.h"        // with a GPU each
 
+typedef struct { const char *name; void (*run)(void); } Suite;
+
+// Runs one suite in this process and says how it went.
+void run_suite(const Suite *suite) {
+    const int passed = tests_passed, failed = tests_failed;
+    const double start = now_s();
+    suite->run();
+    printf("%-12s %5d passed, %d failed, %.1f s\n", suite->name, tests_passed - passed, tests_failed - failed, now_s() - start);
+    fflush(stdout);
+}
+
+// Runs n suites in processes of their own, at most `jobs` at once; prints what they printed in the order of the list. One that crashes
+// is a failure more, and the others go on.
+void run_suites(const Suite *const *suites, int n, int jobs) {
+    int (*counts)[2] = (int (*)[2])mmap(NULL, (size_t)n * sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0); // passed, failed
+    FILE **printed = (FILE **)xcalloc((size_t)n, sizeof *printed);
+    pid_t *child = (pid_t *)xcalloc((size_t)n, sizeof *child);
+    if (counts == MAP_FAILED) { perror("mmap"); exit(1); }
+    fflush(stdout);
+    for (int started = 0, running = 0, shown = 0; shown < n;) {
+        while (started < n && running < jobs) {
+            printed[started] = tmpfile();
+            child[started] = printed[started] ? fork() : -1;
+            if (child[started] < 0) { perror("a suite's process"); exit(1); }
+            if (child[started] == 0) {
+                if (dup2(fileno(printed[started]), STDOUT_FILENO) < 0 || dup2(STDOUT_FILENO, STDERR_FILENO) < 0) _exit(1);
+                tests_passed = tests_failed = 0;
+                run_suite(suites[started]);
+                test_remove_tmpdir();
+                counts[started][0] = tests_passed;
+                counts[started][1] = tests_failed;
+                exit(0);
+            }
+            started++;
+            running++;
+        }
+        int status;
+        const pid_t ended = wait(&status);
+        running--;
+        for (int i = 0; i < started; i++) {
+            if (child[i] != ended) continue;
+            child[i] = 0;
+            tests_passed += counts[i][0];
+            tests_failed += counts[i][1];
+            fseek(printed[i], 0, SEEK_END);
+            if (status == 0) continue;
+            tests_failed++;
+            if (WIFSIGNALED(status))
+                fprintf(printed[i], "FAILED %s: ended by signal %d (%s)\n", suites[i]->name, WTERMSIG(status), strsignal(WTERMSIG(status)));
+            else fprintf(printed[i], "FAILED %s: ended with status %d\n", suites[i]->name, WEXITSTATUS(status));
+            fflush(printed[i]); // or the next child writes it again
+        }
+        for (; shown < started && child[shown] == 0; shown++) {
+            char piece[4096];
+            rewind(printed[shown]);
+            for (size_t k; (k = fread(piece, 1, sizeof piece, printed[shown])) > 0;) fwrite(piece, 1, k, stdout);
+            fclose(printed[shown]);
+        }
+        fflush(stdout);
+    }
+    munmap(counts, (size_t)n * sizeof *counts);
+    free(printed);
+    free(child);
+}
+
+// ./test_steer [-j N] [NAME ...]: some or all of the suites; with -j each in a process of its own, N at once.
 int main(int argc, char **argv) {
-    const struct { const char *name; void (*run)(void); } tests[] = {
+    const Suite tests[] = {
         {"options", test_options}, {"logger", test_logger}, {"tokenizer", test_tokenizer}, {"text", test_text}, {"answer", test_answer},
         {"model_files", test_model_files}, {"matmul", test_matmul}, {"ops", test_ops}, {"cuda", test_cuda}, {"model", test_model},
         {"intervene", test_intervene}, {"rollout", test_rollout}, {"tuning", test_tuning}, {"programs", test_programs}, {"memory", test_memory}, {"setups", test_setups}, {"cost", test_cost},
         {"experiments", test_experiments}, {"export", test_export}, {"dist", test_dist}, {"gpus", test_gpus},
     };
-    const int n = (int)(sizeof tests / sizeof tests[0]);
-    for (int i = 0; i < n; i++) {
-        bool wanted = argc == 1; // ./test_steer NAME ... runs some of them
-        for (int k = 1; k < argc; k++) wanted |= strcmp(argv[k], tests[i].name) == 0;
-        if (!wanted) continue;
-        int passed = tests_passed, failed = tests_failed;
-        double start = now_s();
-        tests[i].run();
-        printf("%-12s %5d passed, %d failed, %.1f s\n", tests[i].name, tests_passed - passed, tests_failed - failed, now_s() - start);
-        fflush(stdout);
+    enum { N = sizeof tests / sizeof tests[0] };
+    const Suite *wanted[N];
+    const int jobs = argc > 2 && strcmp(argv[1], "-j") == 0 ? atoi(argv[2]) : 0, names = jobs ? 3 : 1;
+    int n = 0;
+    for (int i = 0; i < N; i++) {
+        bool named = argc == names;
+        for (int k = names; k < argc; k++) named |= strcmp(argv[k], tests[i].name) == 0;
+        if (named) wanted[n++] = &tests[i];
     }
+    if (jobs > 0) run_suites(wanted, n, jobs);
+    else for (int i = 0; i < n; i++) run_suite(wanted[i]);
     return test_summary();
 }

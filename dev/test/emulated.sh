@@ -5,48 +5,59 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 export OMP_WAIT_POLICY=passive
-passed=0 failed=0 bits=''
-log=$(mktemp)
-checked=$(mktemp)
-trap 'rm -f "$log" "$checked"' EXIT
+passed=0 failed=0
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+jobs=$(nproc)
+whats=() commands=() pids=()
 
-# run WHAT COMMAND...: counts what it printed last; a command that did not end well is a failure more.
-run() {
-    echo "== $1"
+# start WHAT COMMAND...: in the background, as soon as a core is free; its output is kept.
+start() {
+    local i=${#pids[@]}
+    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n 2>/dev/null; done
+    whats[i]=$1
     shift
-    local rc=0 line
-    "$@" > "$log" 2>&1 || rc=$?
-    cat "$log"
-    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
-    read -r p _ f _ <<< "${line:-0 passed, 0 failed}"
-    passed=$((passed + p)) failed=$((failed + f))
-    if [ "$rc" != 0 ] && [ "$f" = 0 ]; then
-        echo "FAILED: $* ended with status $rc"
-        failed=$((failed + 1))
-    fi
+    commands[i]="$*"
+    "$@" > "$out/$i" 2>&1 &
+    pids[i]=$!
 }
 
-run 'the emulator: planted bugs are named, clean kernels are not' dev/cuda_on_cpu/test/run.sh
-build/test_checked cuda > "$checked" 2>&1 & # takes one core as long as the three schedules take another
-pid=$!
+# Waits for all that was started; prints it in order and counts what each printed last. A command that did not end well is a failure more.
+finish() {
+    local i rc line
+    for i in "${!pids[@]}"; do
+        rc=0
+        wait "${pids[i]}" || rc=$?
+        echo "== ${whats[i]}"
+        cat "$out/$i"
+        line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$out/$i" | tail -n 1)
+        read -r p _ f _ <<< "${line:-0 passed, 0 failed}"
+        passed=$((passed + p)) failed=$((failed + f))
+        if [ "$rc" != 0 ] && [ "$f" = 0 ]; then
+            echo "FAILED: ${commands[i]} ended with status $rc"
+            failed=$((failed + 1))
+        fi
+    done
+}
+
+start 'every operation, all accesses checked' build/test_checked cuda # the longest
 for schedule in forward reverse random:1; do
-    export CUDA_ON_CPU_SCHEDULE=$schedule CUDA_ON_CPU_LAZY=1
-    run "every operation, schedule $schedule, work done only when waited for" ./test_steer cuda
-    bits+=" $(grep -oE "outputs' bits [0-9a-f]+" "$log" | cut -d ' ' -f 3)"
+    start "every operation, schedule $schedule, work done only when waited for" env CUDA_ON_CPU_SCHEDULE=$schedule CUDA_ON_CPU_LAZY=1 ./test_steer cuda
 done
-unset CUDA_ON_CPU_SCHEDULE CUDA_ON_CPU_LAZY
-if [ "$(tr ' ' '\n' <<< "$bits" | grep -c .)" = 3 ] && [ "$(tr ' ' '\n' <<< "$bits" | grep . | sort -u | wc -l)" = 1 ]; then
+for suite in tuning model rollout programs memory; do start "on the emulated GPU: $suite" ./test_steer $suite; done
+start 'the emulator: planted bugs are named, clean kernels are not' dev/cuda_on_cpu/test/run.sh
+start 'several ranks with a GPU each' ./test_steer gpus
+start 'the kernel lab' dev/cuda/emulate.sh
+if [ -x "${CUDA_HOME:-}/bin/nvcc" ]; then start 'nvcc: no warning, no spill, registers as recorded' dev/cuda/resources.sh; fi
+finish
+
+bits=$(cat "$out"/[123] | grep -oE "outputs' bits [0-9a-f]+")
+if [ "$(wc -l <<< "$bits")" = 3 ] && [ "$(sort -u <<< "$bits" | wc -l)" = 1 ]; then
     passed=$((passed + 1))
 else
-    echo "FAILED: the outputs depend on the schedule:$bits"
+    echo "FAILED: the outputs depend on the schedule: $bits"
     failed=$((failed + 1))
 fi
-ended() { wait "$pid"; local rc=$?; cat "$checked"; return $rc; }
-run 'every operation, all accesses checked' ended
-run 'the model, sampling, what can be trained, the programs' ./test_steer model rollout tuning programs memory
-run 'several ranks with a GPU each' ./test_steer gpus
-run 'the kernel lab' dev/cuda/emulate.sh
-if [ -x "${CUDA_HOME:-}/bin/nvcc" ]; then run 'nvcc: no warning, no spill, registers as recorded' dev/cuda/resources.sh; fi
 if command -v python3 >/dev/null; then
     if dev/cuda/roofline.py --check; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 fi

@@ -48,11 +48,15 @@ void test_write(const char *path, const char *text) {
     if (!f || fwrite(text, 1, strlen(text), f) != strlen(text) || fclose(f) != 0) { perror(path); exit(1); }
 }
 
-// Prints the closing line; returns the exit code.
-int test_summary(void) {
+void test_remove_tmpdir(void) {
     char command[128];
     snprintf(command, sizeof command, "rm -rf '%s'", test_tmpdir());
     if (system(command) != 0) fprintf(stderr, "could not remove %s\n", test_tmpdir());
+}
+
+// Prints the closing line; returns the exit code.
+int test_summary(void) {
+    test_remove_tmpdir();
     printf("%d passed, %d failed\n", tests_passed, tests_failed);
     return tests_failed ? 1 : 0;
 }
