@@ -11,11 +11,9 @@
 SOURCES := train_steer.cu eval_steer.cu test_steer.c
 PROGRAMS := $(basename $(SOURCES))
 LIBRARIES := cJSON GMP PCRE2 utf8proc libyaml
+.DEFAULT_GOAL := all
 GOALS := $(or $(MAKECMDGOALS),all)
 CORES := $(or $(shell nproc 2>/dev/null),1)
-ifeq ($(MAKELEVEL),0)
-MAKEFLAGS += -j$(CORES) # the programs side by side, unless -jN is given
-endif
 
 ifeq ($(origin CC),default) # make predefines CC, so ?= would never take effect
 CC := $(or $(firstword $(foreach c,gcc clang cc,$(if $(shell command -v $c),$c))),gcc)
@@ -171,7 +169,7 @@ build/test_checked: test_steer.c build/backend_checked.o build/cuda_on_cpu.o bui
 	$(CC) $(CPPFLAGS) -O2 -std=gnu11 $(STEER_FLAGS) -MMD -MP -MF $@.d -MT $@ -x c $< -x none build/backend_checked.o build/cuda_on_cpu.o -o $@ $(LDFLAGS) $(LIBS) $(BACKEND_LIBS)
 -include $(wildcard build/backend*.d build/nccl*.d build/cuda_on_cpu.d build/test_checked.d build/test_ranks.d)
 
-# Ranks with GPUs, without a model: mpirun starts it (dev/test/emulated.sh).
+# Several ranks, without a model: mpirun starts it (dev/test/test_shard.h, test_gpus.h).
 build/test_ranks: dev/test/ranks.c $(BACKEND) build/flags
 	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(STEER_FLAGS) -MMD -MP -MF $@.d -MT $@ -x c $< -x none $(BACKEND) -o $@ $(LDFLAGS) $(LIBS) $(BACKEND_LIBS)
 
@@ -199,7 +197,7 @@ ifeq ($(CUDA),emulate)
 test: $(PROGRAMS) build/test_portable build/test_checked $(if $(NCCL_WORKS),build/test_ranks)
 	@CXX='$(CXX)' CUDA_HOME='$(CUDA_HOME)' dev/test/emulated.sh
 else
-test: $(PROGRAMS) build/test_portable ## prove everything: no network, no GPU, no Python; ends in `N passed, N failed`
+test: $(PROGRAMS) build/test_portable $(if $(MPI_WORKS),build/test_ranks) ## prove everything: no network, no GPU, no Python; ends in `N passed, N failed`
 	@OMP_WAIT_POLICY=passive ./test_steer -j $(if $(filter 1,$(CUDA)),1,$(CORES)) # suites that share a GPU would see each other's memory
 endif
 

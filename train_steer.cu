@@ -5,7 +5,8 @@ llmc/trained.h) with GRPO on problems whose answer can be checked. Read it top t
     options -> model -> [ rollout -> reward -> advantage -> forward and backward -> AdamW -> log -> checkpoint ]
 
 Under mpirun each rank does its share of the sampling and of the passes; in between all ranks exchange what they have found
-(llmc/dist.h) and do the same arithmetic on the same numbers, so that any number of ranks gives the same bits.
+(llmc/dist.h) and do the same arithmetic on the same numbers, so that any number of ranks gives the same bits (all weights,
+llmc/shard.h: the same number).
 
     make train_steer && ./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml
 */
@@ -181,7 +182,7 @@ int list_samples(const Trainer *t, PolicySample *samples, long long *weighted_to
             s->prompt = t->prompts[g->problem].v;
             s->P = t->prompts[g->problem].n;
             s->group = o->share_prompts ? i : n - 1;
-            s->part = t->trained.tuning.kind == TUNE_FULL ? 0 : i; // its gradient is too large to be kept for each group
+            s->part = i;
             s->completion = c;
             s->advantage = g->advantage[k];
             s->old_logprob = c->logprob; // NULL of a given solution: cross-entropy
@@ -245,17 +246,19 @@ bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
         if (!ok) break;
         exchange_logprobs(t, samples, n, &pass.rows);
         grad_tree_sum(&t->tree, x->dtuned);
+        shard_reduce(&x->shard, x->dx);
         trained_gradient(x);
         PolicyLoss loss = policy_loss(samples, n, &how);
-        double start = now_s(), norm = t->ops->gradient_norm(x->dx, x->n);
+        double start = now_s(), waited = dist.seconds, norm = shard_norm(&x->shard, x->dx);
         if (!isfinite(norm)) { ok = fail(err, EXIT_RUN, "step %d: the gradient's norm is %g\n  -> lower learning_rate and resume from the last checkpoint", t->state.step + 1, norm); break; }
         AdamW adamw = {learning_rate_at(o, t->state.updates, t->max_steps * o->num_iterations), o->adam_beta1, o->adam_beta2, o->adam_epsilon, o->weight_decay};
         double scale = norm > o->max_grad_norm ? o->max_grad_norm / (norm + 1e-6) : 1; // PyTorch's clip_grad_norm_
         t->state.updates++;
-        t->ops->adamw_update(x->x, x->exp_avg, x->exp_avg_sq, x->dx, scale, x->n, t->state.updates, &adamw);
+        const Shard *s = &x->shard;
+        t->ops->adamw_update(x->x + s->first, x->exp_avg, x->exp_avg_sq, x->dx + s->first, scale, s->mine, t->state.updates, &adamw);
         trained_moved(x);
         t->policy.kept = NULL; // it is of the model before this update
-        t->update_s += now_s() - start;
+        t->update_s += now_s() - start - (dist.seconds - waited);
         pass.forward_s += u->pass.forward_s;
         pass.backward_s += u->pass.backward_s;
         if (iteration == 0) {
@@ -329,16 +332,16 @@ bool train(Trainer *t, Error *err) {
         free_groups(t);
         const bool done = t->state.step > step; // where that is not so, the failure is agreed on
         const bool due = o->save_steps > 0 && t->state.step % o->save_steps == 0;
+        if (done) ok = dist_agree(ok, err);
         if (done && ok && (due || t->state.step == t->max_steps)) {
-            ok = dist.rank > 0 || save_checkpoint(t, err);
+            ok = dist_agree(save_checkpoint(t, err), err);
             saved = t->state.step;
         }
-        if (done) ok = dist_agree(ok, err);
     }
     progress_clear(&t->progress);
     if (dist.stop && t->state.step != saved) { // an interrupted step leaves the state of the one before
         Error inner = {0, ""};
-        if (!dist_agree(dist.rank > 0 || save_checkpoint(t, &inner), &inner)) { *err = inner; return false; }
+        if (!dist_agree(save_checkpoint(t, &inner), &inner)) { *err = inner; return false; }
     }
     if (dist.stop) err->code = 0; // whatever was interrupted, this is why
     if (dist.stop) return fail(err, 128 + dist.stop, "stopped by signal %d after step %d\n  -> run again with --resume auto", dist.stop, t->state.step);

@@ -110,16 +110,18 @@ void dist_die(const Error *err) {
 // exchanges: every rank calls the same one
 
 #ifdef LLMC_MPI
-// Waits without using up a core, which the slower ranks may need.
-void dist_wait(MPI_Request request, double start) {
+// Waits for all of them, without using up a core, which the slower ranks may need.
+void dist_wait_all(MPI_Request *requests, int n, double start) {
     const struct timespec pause = {0, 100000};
     for (int done = 0;;) {
-        MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+        MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE);
         if (done) break;
         nanosleep(&pause, NULL);
     }
     dist.seconds += now_s() - start;
 }
+
+void dist_wait(MPI_Request request, double start) { dist_wait_all(&request, 1, start); }
 #endif
 
 // *all = the bytes of every rank, one behind the other; those of rank r are start[r] ... start[r+1]-1 (start[size+1]).
@@ -168,6 +170,31 @@ void dist_broadcast(void *p, size_t bytes) {
 #else
     (void)p;
     (void)bytes;
+#endif
+}
+
+// in + r in_stride = in_count[r] numbers from rank r, and out_count[r] numbers at out + r out_stride go to rank r, for all r: what r sends here must
+// be as many as are awaited of it. The two do not overlap. (MPI_Ialltoallv would be one call; with Open MPI 4.1 it
+// hung here, for a reason that was not found.)
+void dist_trade(float *in, size_t in_stride, const int *in_count, const float *out, size_t out_stride, const int *out_count) {
+#ifdef LLMC_MPI
+    const double start = now_s();
+    MPI_Request *requests = (MPI_Request *)xmalloc(2 * (size_t)dist.size * sizeof *requests);
+    int n = 0;
+    for (int r = 0; r < dist.size; r++) {
+        if (r == dist.rank || !in_count[r]) continue;
+        MPI_Irecv(in + (size_t)r * in_stride, in_count[r], MPI_FLOAT, r, 0, MPI_COMM_WORLD, &requests[n++]);
+    }
+    for (int i = 1; i < dist.size; i++) { // each begins with another one
+        const int r = (dist.rank + i) % dist.size;
+        if (out_count[r]) MPI_Isend(out + (size_t)r * out_stride, out_count[r], MPI_FLOAT, r, 0, MPI_COMM_WORLD, &requests[n++]);
+    }
+    const size_t own = (size_t)in_count[dist.rank] * sizeof(float);
+    if (own) memcpy(in + (size_t)dist.rank * in_stride, out + (size_t)dist.rank * out_stride, own);
+    dist_wait_all(requests, n, start);
+    free(requests);
+#else
+    (void)in, (void)in_stride, (void)in_count, (void)out, (void)out_stride, (void)out_count;
 #endif
 }
 

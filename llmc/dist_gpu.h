@@ -10,7 +10,7 @@ hands out the id by which NCCL finds them.
 #include "dist.h"   // dist, dist_gather, dist_agree
 
 typedef struct {
-    bool direct;         // arrays go from GPU to GPU: dist_gpu_share
+    bool direct;         // arrays go from GPU to GPU: dist_gpu_share, dist_gpu_trade
     char gpu[160];       // for the header of a run: this rank's GPU, and what moves the gradient; empty: nothing to say
     char gradient[100];
 } DistGpu;
@@ -104,6 +104,20 @@ void dist_gpu_share(float *arrays, const float *const *from, const int *owner, i
     (void)from;
     (void)owner;
     (void)n;
+    (void)count;
+#endif
+    dist.seconds += now_s() - start;
+}
+
+// in[ranks,count] on the GPU: row r = what rank r has at out + r' stride, r' this rank (see nccl_trade, gpu.h). All ranks together, only where dist_gpu.direct.
+void dist_gpu_trade(float *in, const float *out, size_t stride, size_t count) {
+    const double start = now_s();
+#ifdef LLMC_NCCL
+    nccl_trade(in, out, stride, count);
+#else
+    (void)in;
+    (void)out;
+    (void)stride;
     (void)count;
 #endif
     dist.seconds += now_s() - start;

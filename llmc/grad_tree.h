@@ -8,6 +8,9 @@ A rank adds up the largest subtrees whose groups are all its own, and sends thes
 numbers in the same order. A rank whose groups are neighbours sends at most 2 log2(its groups) or so [L,C] arrays. One rank
 does the same additions, so the sum has the same bits on 1, 2 or any number of ranks. They travel from GPU to GPU where NCCL does
 that, otherwise through the hosts' memory: to the same bits.
+
+The gradient of all weights is too large for that: all groups of a rank add to one part, which is the gradient's array itself (single); the ranks'
+are added by shard.h.
 */
 #ifndef LLMC_GRAD_TREE_H
 #define LLMC_GRAD_TREE_H
@@ -26,6 +29,7 @@ typedef struct {
     int n;             // groups of the step
     int *owner, *part; // [n] the rank that computes a group's part, -1: it has none; its place in parts, if that is this rank
     int owned;         // parts of this rank
+    bool single;       // parts is one, the caller's array
 } GradTree;
 
 // Free with grad_tree_free.
@@ -35,8 +39,16 @@ void grad_tree_init(GradTree *g, const Ops *ops, size_t size) {
     g->size = size;
 }
 
+// All groups of this rank add to `sum` [size], in the backend's memory, the caller's: no tree, nothing to exchange here.
+void grad_tree_init_single(GradTree *g, const Ops *ops, size_t size, float *sum) {
+    grad_tree_init(g, ops, size);
+    g->parts = sum;
+    g->cap = 1;
+    g->single = true;
+}
+
 void grad_tree_free(GradTree *g) {
-    if (g->parts) g->ops->release(g->parts);
+    if (g->parts && !g->single) g->ops->release(g->parts);
     if (g->spare) g->ops->release(g->spare);
     free(g->owner);
     free(g->part);
@@ -72,7 +84,8 @@ void grad_tree_begin(GradTree *g, int n) {
 // Gives each group of rank `me` a part, all zero.
 void grad_tree_zero(GradTree *g, int me) {
     g->owned = 0;
-    for (int i = 0; i < g->n; i++) g->part[i] = g->owner[i] == me ? g->owned++ : -1;
+    for (int i = 0; i < g->n; i++) g->part[i] = g->owner[i] != me ? -1 : g->single ? 0 : g->owned++;
+    if (g->single) g->owned = 1; // also where it has no group: the gradient is zero then
     grad_tree_reserve(g, g->owned);
     if (g->owned) g->ops->zero(g->parts, (size_t)g->owned * g->size * sizeof(float));
 }
@@ -138,11 +151,16 @@ void grad_tree_send(GradTree *g, const IntVec *subtrees, int me, Str *sums) {
     }
 }
 
+// total[size] = part `whole`; -1: zero.
+void grad_tree_total(GradTree *g, int whole, float *total) {
+    g->ops->zero(total, g->size * sizeof(float));
+    if (whole >= 0) g->ops->column_sum(total, g->parts + (size_t)whole * g->size, 1, (int)g->size);
+}
+
 // total[size] = the whole sum, where parts 0, 1, ... hold the subtrees.
 void grad_tree_finish(GradTree *g, float *total) {
     int next = 0, whole = grad_tree_top(g, 0, g->n, &next);
-    g->ops->zero(total, g->size * sizeof(float));
-    if (whole >= 0) g->ops->column_sum(total, g->parts + (size_t)whole * g->size, 1, (int)g->size);
+    grad_tree_total(g, whole, total);
 }
 
 // total[size] = the whole sum, given what each of the ranks sent: rank r's from sums + start[r] on. Uses start up.
@@ -175,9 +193,15 @@ void grad_tree_exchange(GradTree *g, const IntVec *subtrees, int me, float *tota
     free(owner);
 }
 
-// total[size] = the sum over all groups of all ranks, the same bits on each. The parts are used up. All ranks together.
+// total[size] = the sum over all groups of all ranks, the same bits on each. The parts are used up. All ranks together. Of a single
+// part nothing is done: it is this rank's sum.
 void grad_tree_sum(GradTree *g, float *total) {
     IntVec subtrees = {0};
+    if (g->single) return;
+    if (dist.size == 1) {
+        grad_tree_total(g, g->n > 0 ? grad_tree_own_sum(g, 0, g->n) : -1, total);
+        return;
+    }
     grad_tree_subtrees(g, 0, g->n, &subtrees);
     if (dist_gpu.direct) {
         grad_tree_exchange(g, &subtrees, dist.rank, total);

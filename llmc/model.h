@@ -38,6 +38,7 @@ typedef struct {
 // Written after loading by tuning_write_weights (tuning.h) alone.
 typedef struct {
     RawTensor wte;      // [V, C]  the embedding matrix, as `embed` wants it
+    bool wte_lent;      // it is an array of somebody else's, who frees it
     Layer *layers;      // [L]
     float *final_norm;  // [C]
     Weight head;        // [V, C]  made of wte where tied
@@ -435,7 +436,7 @@ void weights_free(FrozenWeights *w, const Ops *ops) {
         for (int i = 0; i < 3; i++) if (vectors[i]) ops->release(vectors[i]);
     }
     model_free_weight(&w->head, ops);
-    if (w->wte.data) ops->embedding_free(&w->wte);
+    if (w->wte.data && !w->wte_lent) ops->embedding_free(&w->wte);
     if (w->final_norm) ops->release(w->final_norm);
     free(w->layers);
     for (int i = 0; i < w->n_files; i++) safetensors_close(&w->files[i]);

@@ -73,8 +73,8 @@ typedef struct {
 // AdamW's settings (Loshchilov & Hutter 2019, decoupled weight decay).
 typedef struct { double learning_rate, beta1, beta2, epsilon, weight_decay; } AdamW;
 
-// The largest that operations will be asked for: rows and segments of a batch, rows of logits.
-typedef struct { int T, n_segments, head_rows, NH, NKV, HD, V; bool backward; } LargestPass;
+// The largest that operations will be asked for: rows and segments of a batch, rows of logits; whether weights will be made of fp32.
+typedef struct { int T, n_segments, head_rows, NH, NKV, HD, V; bool backward, fp32_weights; } LargestPass;
 
 typedef struct Ops {
     const char *name;    // "ref", "cpu" or "cuda"

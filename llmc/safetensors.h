@@ -436,12 +436,16 @@ bool safetensors_write(const char *path, const OutTensor *t, int n, const char *
     while (out.n % 8 != 0) str_add(&out, " ", 1);
     uint64_t header = out.n - 8;
     for (int i = 0; i < 8; i++) out.s[i] = (char)(header >> (8 * i));
+    FilePart *parts = (FilePart *)xmalloc(((size_t)n + 1) * sizeof(FilePart)); // from where they are: all weights of a model are no small thing
+    parts[0].data = out.s;
+    parts[0].bytes = out.n;
     for (int i = 0; i < n; i++) {
-        size_t count = 1;
-        for (int d = 0; d < t[i].ndim; d++) count *= (size_t)t[i].shape[d];
-        str_add(&out, (const char *)t[i].data, count * sizeof(float));
+        parts[i + 1].data = t[i].data;
+        parts[i + 1].bytes = sizeof(float);
+        for (int d = 0; d < t[i].ndim; d++) parts[i + 1].bytes *= (size_t)t[i].shape[d];
     }
-    bool ok = write_file(path, out.s, out.n, err);
+    bool ok = write_file_parts(path, parts, n + 1, err);
+    free(parts);
     str_free(&out);
     return ok;
 }

@@ -16,6 +16,7 @@ The few products of S are made on the host, summed in double. A begins random, a
 #include "options.h"    // Options, setup_kind
 #include "peft.h"       // PeftConfig, peft_load, peft_tensors
 #include "rng.h"        // rng_uniform
+#include "shard.h"      // Shard: what of it is this rank's
 
 typedef struct {
     const Ops *ops;
@@ -27,14 +28,32 @@ typedef struct {
     int rank;                     // of steering_rank, else 0
     size_t n;                     // numbers that are trained
     float *tuned, *dtuned;        // [tuning.n] what the model reads, and its gradient
+    Shard shard;                  // of full in several processes: which of the n numbers this rank moves; else all
     float *x, *dx;                // [n] what AdamW moves, and its gradient: tuned and dtuned themselves, but A, then B of steering_rank
-    float *exp_avg, *exp_avg_sq;  // [n] all these in the backend's memory
-    float *host[3];               // [n] x, exp_avg, exp_avg_sq where checkpoints are written from and read to
+    float *exp_avg, *exp_avg_sq;  // [shard.each] all these in the backend's memory
+    float *host[3];               // [n] x, exp_avg, exp_avg_sq where checkpoints are written from and read to: the arrays themselves, where they lie in the
+                                  // host's memory as a whole; copies elsewhere, which full has only meanwhile (trained_stage), split moments on rank 0 alone
     float *host_tuned;            // [tuning.n] steering_rank: S
     FileTensor *tensors;         // [n_tensors] host[0] (and host_tuned) under the names of their file
     int n_tensors;
     FrozenWeights *weights;       // full: the model's, which follow x
 } Trained;
+
+// ----------------------------------------------------------------------------
+// the host's copies
+
+float *trained_array(const Trained *t, int i) {
+    float *const all[3] = {t->x, t->exp_avg, t->exp_avg_sq};
+    return all[i];
+}
+
+// host[i] = array i, and the other way; nothing where they are one.
+void trained_download(Trained *t, int i) {
+    if (t->host[i] != trained_array(t, i)) t->ops->download(t->host[i], trained_array(t, i), t->n * sizeof(float));
+}
+void trained_upload(Trained *t, int i) {
+    if (t->host[i] != trained_array(t, i)) t->ops->upload(trained_array(t, i), t->host[i], t->n * sizeof(float));
+}
 
 // ----------------------------------------------------------------------------
 // S = A B
@@ -77,18 +96,19 @@ void trained_gradient(Trained *t) {
     const size_t na = (size_t)t->L * t->rank;
     float *ds = (float *)xmalloc(t->tuning.n * sizeof(float)), *d = (float *)xmalloc(t->n * sizeof(float));
     t->ops->download(ds, t->dtuned, t->tuning.n * sizeof(float));
-    t->ops->download(t->host[0], t->x, t->n * sizeof(float));
+    trained_download(t, 0);
     factors_gradient(d, d + na, ds, t->host[0], t->host[0] + na, t->L, t->rank, t->C);
     t->ops->upload(t->dx, d, t->n * sizeof(float));
     free(ds);
     free(d);
 }
 
-// What the model reads from x, after AdamW has moved it.
+// What the model reads from x, after AdamW has moved this rank's shard of it. All ranks together.
 void trained_moved(Trained *t) {
+    shard_share(&t->shard, t->x);
     if (t->tuning.kind == TUNE_FULL) tuning_write_weights(t->weights, &t->tuning, t->x, t->ops);
     if (!t->rank) return;
-    t->ops->download(t->host[0], t->x, t->n * sizeof(float));
+    trained_download(t, 0);
     trained_multiply(t);
 }
 
@@ -164,7 +184,10 @@ void trained_init_factor(float *x, int rows, int columns, uint32_t seed, uint32_
 // Where the numbers begin (host[0]): at a file's, or so that the model is the base model.
 bool trained_start(Trained *t, const ModelConfig *c, const Options *o, Error *err) {
     if (t->rank) trained_init_factor(t->host[0], t->L, t->rank, (uint32_t)o->seed, 0);
-    if (t->tuning.kind == TUNE_FULL) tuning_read_weights(t->host[0], &t->tuning, t->weights);
+    if (t->tuning.kind == TUNE_FULL) {
+        tuning_read_weights(t->host[0], &t->tuning, t->weights);
+        weights_drop_pages(t->weights);
+    }
     if (t->tuning.kind != TUNE_LORA) return !*o->init_steering || steering_load(t->host[0], c, o->init_steering, err);
     for (int i = 0; i < c->L * N_PROJ; i++) {
         const LoraSite *s = &t->tuning.sites[i];
@@ -216,10 +239,8 @@ bool trained_layout(Trained *t, const ModelConfig *c, const Options *o, Error *e
     return true;
 }
 
-// The numbers and AdamW's moments: from the host's copies.
-void trained_upload(Trained *t) {
-    float *there[3] = {t->x, t->exp_avg, t->exp_avg_sq};
-    for (int i = 0; i < 3; i++) t->ops->upload(there[i], t->host[i], t->n * sizeof(float));
+// The model has x.
+void trained_ready(Trained *t) {
     if (t->rank) trained_multiply(t);
     if (t->tuning.kind == TUNE_FULL) tuning_write_weights(t->weights, &t->tuning, t->x, t->ops);
 }
@@ -233,20 +254,28 @@ bool trained_init(Trained *t, const Ops *ops, const ModelConfig *c, FrozenWeight
     t->L = c->L;
     t->C = c->C;
     t->place = place_by_name(o->place);
-    return trained_layout(t, c, o, err) && trained_layers(t, o, err);
+    if (!trained_layout(t, c, o, err) || !trained_layers(t, o, err)) return false;
+    shard_init(&t->shard, ops, t->n, t->tuning.kind == TUNE_FULL);
+    return true;
 }
 
 // The arrays in the backend's memory.
 void trained_alloc(Trained *t, const Ops *ops) {
     float **all[4] = {&t->x, &t->dx, &t->exp_avg, &t->exp_avg_sq};
-    for (int i = 0; i < 4; i++) *all[i] = (float *)ops->alloc(t->n * sizeof(float));
+    for (int i = 0; i < 4; i++) *all[i] = (float *)ops->alloc((i < 2 ? shard_room(&t->shard) : t->shard.each) * sizeof(float));
+    shard_alloc(&t->shard, ops);
     t->tuned = t->rank ? (float *)ops->alloc(t->tuning.n * sizeof(float)) : t->x;
     t->dtuned = t->rank ? (float *)ops->alloc(t->tuning.n * sizeof(float)) : t->dx;
 }
 
-// Sets the numbers to where a run begins.
-bool trained_begin(Trained *t, const ModelConfig *c, const Options *o, Error *err) {
-    for (int i = 0; i < 3; i++) t->host[i] = (float *)xcalloc(t->n, sizeof(float));
+// The host's copies are there from now on, zero where they are copies.
+void trained_stage(Trained *t) {
+    if (t->tensors) return;
+    for (int i = 0; i < 3; i++) {
+        const bool split = i > 0 && t->shard.split;
+        if (t->ops->host_memory && !split) t->host[i] = trained_array(t, i);
+        else if (!split || dist.rank == 0) t->host[i] = (float *)xcalloc(shard_room(&t->shard), sizeof(float));
+    }
     if (t->rank) t->host_tuned = (float *)xcalloc(t->tuning.n, sizeof(float));
     if (t->tuning.kind == TUNE_LORA) t->tensors = peft_tensors(&t->tuning, t->host[0], &t->n_tensors);
     else if (t->tuning.kind == TUNE_FULL) {
@@ -262,13 +291,65 @@ bool trained_begin(Trained *t, const ModelConfig *c, const Options *o, Error *er
         t->tensors[1] = trained_tensor("steering_A", t->L, t->rank, t->host[0]);
         t->tensors[2] = trained_tensor("steering_B", t->rank, t->C, t->host[0] + (size_t)t->L * t->rank);
     }
+}
+
+void trained_free_host(Trained *t) {
+    for (int i = 0; i < 3; i++) {
+        if (t->host[i] != trained_array(t, i)) free(t->host[i]);
+        t->host[i] = NULL;
+    }
+    free(t->host_tuned);
+    free(t->tensors);
+    t->host_tuned = NULL;
+    t->tensors = NULL;
+    t->n_tensors = 0;
+}
+
+// The copies may go until a checkpoint is written or read: of full they are 12 bytes a weight.
+void trained_unstage(Trained *t) {
+    if (t->tuning.kind == TUNE_FULL) trained_free_host(t);
+}
+
+// Sets the numbers to where a run begins.
+bool trained_begin(Trained *t, const ModelConfig *c, const Options *o, Error *err) {
+    trained_stage(t);
     if (!trained_start(t, c, o, err)) return false;
-    trained_upload(t);
+    trained_upload(t, 0);
+    trained_ready(t);
+    trained_unstage(t);
     return true;
 }
 
-// Gives back what trained_alloc has taken.
+// Rank 0's host copies = the numbers and the moments, of all ranks where they are split: then all ranks together.
+void trained_to_host(Trained *t) {
+    if (dist.rank > 0 && !t->shard.split) return;
+    trained_stage(t);
+    for (int i = 0; i < 3; i++) {
+        if (i > 0 && t->shard.split) shard_collect(&t->shard, t->host[i], trained_array(t, i));
+        else trained_download(t, i);
+    }
+    if (t->rank) factors_product(t->host_tuned, t->host[0], t->host[0] + (size_t)t->L * t->rank, t->L, t->rank, t->C);
+}
+
+// The numbers, the moments and what the model reads = rank 0's host copies. All ranks together.
+void trained_from_host(Trained *t) {
+    trained_stage(t);
+    for (int i = 0; i < 3; i++) {
+        if (t->shard.split) {
+            shard_deal(&t->shard, trained_array(t, i) + (i == 0 ? t->shard.first : 0), t->host[i]);
+            continue;
+        }
+        dist_broadcast(t->host[i], t->n * sizeof(float));
+        trained_upload(t, i);
+    }
+    shard_share(&t->shard, t->x);
+    trained_ready(t);
+}
+
+// Gives back what trained_alloc has taken, and the host's copies.
 void trained_release(Trained *t) {
+    trained_free_host(t);
+    shard_release(&t->shard);
     float *there[6] = {t->x, t->dx, t->exp_avg, t->exp_avg_sq, t->rank ? t->tuned : NULL, t->rank ? t->dtuned : NULL};
     for (int i = 0; i < 6; i++) if (there[i]) t->ops->release(there[i]);
     t->x = t->dx = t->exp_avg = t->exp_avg_sq = t->tuned = t->dtuned = NULL;
@@ -276,8 +357,7 @@ void trained_release(Trained *t) {
 
 void trained_free(Trained *t) {
     trained_release(t);
-    void *all[] = {t->layers, t->host[0], t->host[1], t->host[2], t->host_tuned, t->tensors};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
+    free(t->layers);
     tuning_free(&t->tuning);
     memset(t, 0, sizeof *t);
 }
@@ -289,11 +369,10 @@ int trained_lowest(const Trained *t) {
     return l;
 }
 
-// A checkpoint of these numbers as they are now, or one that is to be read into the host's copies: trained_upload then. What is not of the numbers is the caller's.
+// A checkpoint of the host's copies, of rank 0: as trained_to_host has left them, or to be read into them, trained_from_host then. Whoever is done with it
+// calls trained_unstage. What is not of the numbers is the caller's.
 Checkpoint trained_checkpoint(Trained *t) {
-    const float *there[3] = {t->x, t->exp_avg, t->exp_avg_sq};
-    for (int i = 0; i < 3; i++) t->ops->download(t->host[i], there[i], t->n * sizeof(float));
-    if (t->rank) factors_product(t->host_tuned, t->host[0], t->host[0] + (size_t)t->L * t->rank, t->L, t->rank, t->C);
+    trained_stage(t);
     const bool lora = t->tuning.kind == TUNE_LORA, full = t->tuning.kind == TUNE_FULL, flat = lora || full || t->rank;
     Checkpoint c;
     memset(&c, 0, sizeof c);

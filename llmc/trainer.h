@@ -157,8 +157,12 @@ int step_groups(const Options *o) { return o->prompts_per_step * (o->dynamic_sam
 
 void trainer_alloc_trained(Trainer *t) {
     const Options *o = &t->options;
-    const int parts = t->trained.tuning.kind == TUNE_FULL ? 1 : step_groups(o); // see list_samples
+    const int parts = step_groups(o);
     trained_alloc(&t->trained, t->ops);
+    if (t->trained.tuning.kind == TUNE_FULL) { // its gradient is too large to be kept for each group
+        grad_tree_init_single(&t->tree, t->ops, t->trained.n, t->trained.dx);
+        return;
+    }
     grad_tree_init(&t->tree, t->ops, t->trained.tuning.n);
     grad_tree_reserve(&t->tree, parts);
     if (!dist_gpu_will_be_direct(o->device)) return;
@@ -225,7 +229,7 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
 
     const ModelConfig *c = &t->model.config;
     const int head_rows = p->scratch.head_rows > dry.rollout.slots ? p->scratch.head_rows : dry.rollout.slots;
-    const LargestPass most = {p->rows, 2 * p->rows, head_rows, c->NH, c->NKV, c->HD, c->V, true};
+    const LargestPass most = {p->rows, 2 * p->rows, head_rows, c->NH, c->NKV, c->HD, c->V, true, t->trained.tuning.kind == TUNE_FULL};
     part[MEMORY_WEIGHTS] = weights_bytes(&t->model.weights, c, t->ops) + (size_t)t->model.rope_positions * c->HD * sizeof(float);
     part[MEMORY_OWN] = t->ops->own_bytes ? t->ops->own_bytes(&most) : 0;
     trainer_release_passes(&dry);
@@ -253,8 +257,6 @@ bool trainer_init(Trainer *t, Error *err) {
     t->G = setup_is_sft(o->setup) ? 1 : o->num_generations;
     if (setup_is_sft(o->setup) && !encode_solutions(t, c->eos.v[0], err)) return false;
     if (!trained_init(&t->trained, t->ops, c, &t->model.weights, o, err)) return false;
-    if (t->trained.tuning.kind == TUNE_FULL && dist.size > 1)
-        return fail(err, EXIT_USAGE, "setup %s in %d processes: its gradient is not split among them\n  -> one process, or --setup lora", o->setup, dist.size);
     t->intervention.place = t->trained.place;
     t->model.tuning = &t->trained.tuning;
     if (t->trained.place != PLACE_MLP) t->model.intervention = &t->intervention;
@@ -306,7 +308,8 @@ void print_header(const Trainer *t) {
     if (*dist_gpu.gradient) printf("%-28s %s\n", "the gradient travels", dist_gpu.gradient);
     printf("%-28s %d layers, hidden %d, %d heads (%d kv), vocabulary %d\n", "architecture", c->L, c->C, c->NH, c->NKV, c->V);
     printf("%-28s %s\n", "trained numbers", what.s);
-    printf("%-28s %.3g MiB%s\n", "gradient", (double)t->tree.size * sizeof(float) / (1 << 20), t->trained.tuning.kind == TUNE_FULL ? ", twice" : " for each problem of a step");
+    printf("%-28s %.3g MiB%s\n", "gradient", (double)t->tree.size * sizeof(float) / (1 << 20), t->tree.single ? "" : " for each problem of a step");
+    if (t->trained.shard.split) printf("%-28s of %zu numbers on each process\n", "AdamW's moments", t->trained.shard.each);
     str_free(&what);
     printf("%-28s %d (%d for validation)\n", "training problems", t->train.n, t->validation.n);
     printf("%-28s %d rows a pass\n", "activations", t->policy.rows);
@@ -336,7 +339,7 @@ void run_fingerprint(const Trainer *t, char *out, size_t n) {
     str_free(&shape);
 }
 
-// The run as it is now; the arrays are the host's copies.
+// The run; the arrays are the host's copies, until trained_unstage. Rank 0.
 Checkpoint trainer_checkpoint(Trainer *t) {
     Checkpoint c = trained_checkpoint(&t->trained);
     c.base_model = t->model_name;
@@ -346,17 +349,26 @@ Checkpoint trainer_checkpoint(Trainer *t) {
     return c;
 }
 
+// All ranks together, which have agreed that the step went well: rank 0 writes, with the others' shards where moments are split. What it returns is
+// not agreed on.
 bool save_checkpoint(Trainer *t, Error *err) {
+    trained_to_host(&t->trained);
+    if (dist.rank > 0) {
+        trained_unstage(&t->trained);
+        return true;
+    }
     Checkpoint c = trainer_checkpoint(t);
     Str config = {0};
     Error old = {0, ""};
     bool ok = options_write_yaml(&t->options, CMD_TRAIN, &config) && checkpoint_save(t->run_dir, &c, config.s, err);
     str_free(&config);
     progress_clear(&t->progress);
-    if (!ok) return false;
-    printf("saved %s/checkpoint-%d\n", t->run_dir, t->state.step);
-    if (!checkpoint_prune(t->run_dir, t->options.save_total_limit, &c, &old)) warn("%s", old.text); // the new one is safe
-    return true;
+    if (ok) {
+        printf("saved %s/checkpoint-%d\n", t->run_dir, t->state.step);
+        if (!checkpoint_prune(t->run_dir, t->options.save_total_limit, &c, &old)) warn("%s", old.text); // the new one is safe
+    }
+    trained_unstage(&t->trained);
+    return ok;
 }
 
 // Two runs in one folder would overwrite each other: the second is refused. The lock ends with the process.
@@ -434,10 +446,13 @@ bool check_ranks(Trainer *t, Error *err) {
 
 // Starts fresh or continues. Rank 0 alone reads and writes the run's folder; the others get what it read.
 bool start_or_resume(Trainer *t, Error *err) {
-    if (!check_ranks(t, err) || !dist_agree(dist.rank > 0 || start_or_resume_here(t, err), err)) return false;
+    if (!check_ranks(t, err)) return false;
+    trained_stage(&t->trained);
+    trained_download(&t->trained, 0); // where the run begins, if nothing is read; the moments are zero
+    if (!dist_agree(dist.rank > 0 || start_or_resume_here(t, err), err)) return false;
     dist_broadcast(&t->state, sizeof t->state);
-    for (int i = 0; i < 3; i++) dist_broadcast(t->trained.host[i], t->trained.n * sizeof(float));
-    trained_upload(&t->trained);
+    trained_from_host(&t->trained);
+    trained_unstage(&t->trained);
     return true;
 }
 

@@ -209,9 +209,11 @@ void tuning_write_vector(float *x, const Tuning *t, int i, int n, const float *t
 }
 
 // The model computes with `tuned`, in the backend's memory, from now on. Call it again when its numbers have changed. *t and tuned stay
-// where they are as long as the model is used: where memory is the host's, ref and the embedding read them there.
+// where they are as long as the model is used: ref and every backend's embedding read them there. Each matrix goes before it is made again, so
+// this takes no more memory than the model has, but on the host, where the backend's memory is elsewhere, for the fp32 numbers of the largest.
 void tuning_write_weights(FrozenWeights *w, const Tuning *t, const float *tuned, const Ops *ops) {
-    RawTensor wte;
+    const TunedTensor *wte = &t->tensors[t->wte];
+    const RawTensor lent = {wte->name, DTYPE_F32, 2, {wte->rows, wte->cols, 0, 0}, tuned + wte->at};
     float *stage = NULL;
     size_t cap = 0;
     for (int l = 0; l < t->L; l++) {
@@ -226,10 +228,10 @@ void tuning_write_weights(FrozenWeights *w, const Tuning *t, const float *tuned,
         tuning_write_vector(y->post_norm, t, at->post_norm, 1, tuned, ops, &stage, &cap);
     }
     tuning_write_vector(w->final_norm, t, t->final_norm, 1, tuned, ops, &stage, &cap);
+    if (!w->wte_lent) ops->embedding_free(&w->wte); // before the head, which may share it
+    w->wte = lent;
+    w->wte_lent = true;
     tuning_write_matrix(&w->head, t, t->head, 1, tuned, ops, &stage, &cap);
-    tuning_raw(&wte, t, t->wte, 1, tuned, ops, &stage, &cap);
-    ops->embedding_free(&w->wte);
-    w->wte = ops->embedding_load(&wte);
     free(stage);
 }
 

@@ -217,15 +217,25 @@ bool fsync_path(const char *path, Error *err) {
     return true;
 }
 
-// Writes n bytes to a new file and syncs it; a full disk is noticed here, not later.
-bool write_file(const char *path, const void *data, size_t n, Error *err) {
+typedef struct { const void *data; size_t bytes; } FilePart;
+
+// Writes n parts, one behind the other, to a new file and syncs it; a full disk is noticed here, not later.
+bool write_file_parts(const char *path, const FilePart *parts, int n, Error *err) {
     FILE *f = fopen(path, "wb");
     if (!f) return fail(err, EXIT_RUN, "cannot create %s: %s", path, strerror(errno));
-    bool ok = fwrite(data, 1, n, f) == n && fflush(f) == 0 && fsync(fileno(f)) == 0;
+    bool ok = true;
+    size_t all = 0;
+    for (int i = 0; i < n; all += parts[i++].bytes) ok = ok && fwrite(parts[i].data, 1, parts[i].bytes, f) == parts[i].bytes;
+    ok = ok && fflush(f) == 0 && fsync(fileno(f)) == 0;
     int why = errno;
     ok = fclose(f) == 0 && ok;
-    if (!ok) return fail(err, EXIT_RUN, "cannot write %s (%zu bytes): %s\n  -> free the disk and run again with --resume auto", path, n, strerror(why));
+    if (!ok) return fail(err, EXIT_RUN, "cannot write %s (%zu bytes): %s\n  -> free the disk and run again with --resume auto", path, all, strerror(why));
     return true;
+}
+
+bool write_file(const char *path, const void *data, size_t n, Error *err) {
+    const FilePart whole = {data, n};
+    return write_file_parts(path, &whole, 1, err);
 }
 
 bool path_exists(const char *path) { return access(path, F_OK) == 0; }

@@ -35,8 +35,8 @@ class Setup:
             self.numbers = m.L + m.C  # rank 1
 
     def device_bytes(self, problems):
-        """x, its gradient, two moments; of steering_rank the product and its gradient; the parts of a step's gradient."""
-        parts = 1 if self.full else problems
+        """x, its gradient, two moments; of steering_rank the product and its gradient; the parts of a step's gradient, of full the gradient itself."""
+        parts = 0 if self.full else problems
         return 4 * (4 * self.numbers + (2 + parts if self.factors else parts) * self.tuned)
 
     def layers_backward(self, m):
@@ -97,8 +97,8 @@ Computed, not measured: GFLOP a token of a completion, in groups of {samples} an
 
 {grid(work)}
 
-numbers, gradients, moments   on the device, with {problems} problems a step: vectors and LoRA keep a gradient of each, full one in all
-host's copies                 numbers and moments once more, where checkpoints are written from
+numbers, gradients, moments   on the device, with {problems} problems a step: vectors and LoRA keep a gradient of each and their sum, full the sum alone
+host's copies                 on a GPU alone: numbers and moments once more, where checkpoints are written from; of full only while one is written or read
 weights                       the model as it computes, bf16
 full                          above 2,147,483,647 numbers the program refuses it: 7B and 14B are arithmetic alone
 rollout                       is as many FLOPs as forward, but every token of the sequences decoded together reads all weights: bytes limit it, not FLOPs

@@ -1,6 +1,6 @@
 /*
-NCCL between the processes of one machine: broadcasts from device memory to device memory, in stream order, by way of shared
-memory (shadow/nccl.h is the interface). Each rank publishes what it is about to do, and all compare before a byte moves, so that
+NCCL between the processes of one machine: broadcasts, and groups of sends and receives, from device memory to device memory, in stream order, by
+way of shared memory (shadow/nccl.h is the interface). Each rank publishes what it is about to do, and all compare before a byte moves, so that
 what on GPUs hangs or gives other numbers is reported instead.
 
 The memory belongs to no file: ncclGetUniqueId makes it, the id says where in /proc the others find it, and it ends with its
@@ -29,13 +29,28 @@ struct Broadcast {
     int root;
     uintptr_t pc;
 };
+// The sends and receives of one group: from and to each rank at most one.
+struct Message {
+    const void *send;
+    void *receive;
+    size_t count;
+    int type;      // -1: none
+    uintptr_t pc;
+};
+struct Trade {
+    uint64_t number;
+    Message out[MOST_RANKS], in[MOST_RANKS];
+    uintptr_t pc;
+};
+struct Announced { size_t count; int type; };
 struct RankState {
     std::atomic<int> taken;
     std::atomic<uint64_t> step; // grows by one whenever the rank may go on if all others have come as far
     int nranks, device;
-    uint64_t number;            // what it does: which broadcast, and how
+    uint64_t number;            // what it does: which broadcast or group, and how
     size_t count;
-    int type, root;
+    int type, root;             // root -1: a group of sends and receives
+    Announced out[MOST_RANKS], in[MOST_RANKS];
     char line[200];             // where in its source
 };
 struct SharedState {
@@ -48,7 +63,7 @@ struct SharedState {
 struct ncclComm {
     int rank, nranks, file;
     cuda_on_cpu::SharedState *shared;
-    uint64_t step, queued; // broadcasts that were called
+    uint64_t step, queued; // broadcasts and groups of sends and receives that were called
     ncclResult_t error;    // what ncclCommGetAsyncError tells
     const char *gone;      // "destroyed" or "aborted"
 };
@@ -62,6 +77,7 @@ struct Queued {
     Broadcast what;
 };
 static std::vector<Queued> group; // called since ncclGroupStart
+static struct { ncclComm *comm; CUstream_st *stream; Trade what; } trade; // the same of sends and receives; comm NULL: none
 static char nccl_last_error[512];
 
 static ncclResult_t nccl_failed(ncclResult_t result, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -136,7 +152,8 @@ static bool meet(ncclComm *c, const char *what, uintptr_t pc) {
 // ----------------------------------------------------------------------------
 // The broadcast, when its stream comes to it
 
-// CUDA_ON_CPU_NCCL=kill:RANK:N or fail:RANK:N: the rank dies in the middle of its Nth broadcast, or its network fails there.
+// CUDA_ON_CPU_NCCL=kill:RANK:N or fail:RANK:N: the rank dies in the middle of its Nth broadcast or group of sends and receives, or its network fails
+// there.
 static bool planned(const char *how, const ncclComm *c, uint64_t number) {
     const char *text = getenv("CUDA_ON_CPU_NCCL");
     char name[8];
@@ -153,7 +170,7 @@ static void compare(const ncclComm *c, int r, uintptr_t pc) {
     const RankState &mine = c->shared->rank[c->rank], &theirs = c->shared->rank[r];
     if (mine.number == theirs.number && mine.count == theirs.count && mine.type == theirs.type && mine.root == theirs.root) return;
     report("ranks differ", nullptr, pc,
-           "ncclBroadcast number %llu of rank %d: %zu of type %d from rank %d; number %llu of rank %d, at %s: %zu of type %d from rank %d\n"
+           "call number %llu of rank %d: %zu of type %d from rank %d (-1: sends and receives); number %llu of rank %d, at %s: %zu of type %d from rank %d\n"
            "    -> the same calls in the same order on every rank, with the same count, type and root",
            static_cast<unsigned long long>(mine.number), c->rank, mine.count, mine.type, mine.root, static_cast<unsigned long long>(theirs.number), r,
            theirs.line, theirs.count, theirs.type, theirs.root);
@@ -200,6 +217,94 @@ static void broadcast_now(ncclComm *c, const Broadcast &b) {
         }
         if (!meet(c, "ncclBroadcast", b.pc)) return;
     }
+}
+
+// What this rank sends is what the other receives.
+static void compare_messages(const ncclComm *c, int r, const Trade &t) {
+    const RankState &mine = c->shared->rank[c->rank], &theirs = c->shared->rank[r];
+    const Announced &out = mine.out[r], &awaited = theirs.in[c->rank];
+    if (out.type == awaited.type && (out.type < 0 || out.count == awaited.count)) return;
+    report("ranks differ", nullptr, t.pc, "rank %d sends %zu of type %d (-1: nothing) to rank %d, which at %s receives %zu of type %d\n"
+           "    -> an ncclRecv for each ncclSend, with the same count and type", c->rank, out.type < 0 ? 0 : out.count, out.type, r, theirs.line,
+           awaited.type < 0 ? 0 : awaited.count, awaited.type);
+    give_up();
+}
+
+static void trade_now(ncclComm *c, const Trade &t) {
+    if (c->gone || c->error != ncclSuccess) return;
+    if (planned("fail", c, t.number)) {
+        c->error = nccl_failed(ncclSystemError, "CUDA_ON_CPU_NCCL says that the network fails here");
+        return;
+    }
+    RankState &mine = c->shared->rank[c->rank];
+    for (int r = 0; r < c->nranks; r++) {
+        const Message &out = t.out[r], &in = t.in[r];
+        const size_t bytes = out.type < 0 ? 0 : out.count * nccl_bytes(ncclDataType_t(out.type));
+        // The pointers were checked when the call came; a stream may have freed them since.
+        if (out.type >= 0 && !check_device_bytes(out.send, bytes, "ncclSend", "the send buffer", out.pc)) give_up();
+        if (in.type >= 0 && !check_device_bytes(in.receive, in.count * nccl_bytes(ncclDataType_t(in.type)), "ncclRecv", "the receive buffer", in.pc)) give_up();
+        const size_t first = bytes ? first_unwritten(reinterpret_cast<uintptr_t>(out.send), bytes) : 0;
+        if (first < bytes) report("uninitialised read", nullptr, out.pc, "ncclSend: byte %zu of the send buffer was never written", first);
+        mine.out[r] = {out.count, out.type};
+        mine.in[r] = {in.count, in.type};
+    }
+    mine.number = t.number;
+    mine.count = 0;
+    mine.type = mine.root = -1;
+    snprintf(mine.line, sizeof mine.line, "%s", source_line(t.pc).c_str());
+    if (!meet(c, "ncclSend and ncclRecv", t.pc)) return;
+    for (int r = 0; r < c->nranks; r++) compare(c, r, t.pc);
+    for (int r = 0; r < c->nranks; r++) compare_messages(c, r, t);
+    if (!meet(c, "ncclSend and ncclRecv", t.pc)) return; // all have compared
+    for (int from = 0; from < c->nranks; from++) {
+        for (int to = 0; to < c->nranks; to++) {
+            const Announced a = c->shared->rank[from].out[to];
+            const size_t bytes = a.type < 0 ? 0 : a.count * nccl_bytes(ncclDataType_t(a.type));
+            for (size_t done = 0; done < bytes; done += NCCL_PIECE) {
+                const size_t n = std::min(NCCL_PIECE, bytes - done);
+                if (from == c->rank) {
+                    open_device(reinterpret_cast<uintptr_t>(t.out[to].send));
+                    memcpy(c->shared->data, static_cast<const char *>(t.out[to].send) + done, planned("kill", c, t.number) ? n / 2 : n);
+                    close_device();
+                    if (planned("kill", c, t.number)) raise(SIGKILL);
+                }
+                if (!meet(c, "ncclSend and ncclRecv", t.pc)) return;
+                if (to == c->rank) {
+                    void *receive = static_cast<char *>(t.in[from].receive) + done;
+                    open_device(reinterpret_cast<uintptr_t>(t.in[from].receive));
+                    memcpy(receive, c->shared->data, n);
+                    close_device();
+                    written_by_host(reinterpret_cast<uintptr_t>(receive), n);
+                }
+                if (!meet(c, "ncclSend and ncclRecv", t.pc)) return;
+            }
+        }
+    }
+}
+
+// A send or a receive is noted; ncclGroupEnd starts all of them.
+static ncclResult_t add_message(const char *function, bool sends, const void *buffer, size_t count, ncclDataType_t type, int peer, ncclComm *comm, CUstream_st *stream, uintptr_t pc) {
+    CUstream_st *s = stream_of(stream, function, pc);
+    if (!s) return nccl_failed(ncclInvalidArgument, "no such stream");
+    if (comm->error != ncclSuccess) return bad_nccl("bad communicator", pc, "%s after the error %d of its communicator\n    -> ncclCommAbort", function, int(comm->error));
+    if (!nccl_bytes(type) || peer < 0 || peer >= comm->nranks) return bad_nccl("bad message", pc, "%s: type %d, peer %d of %d ranks", function, int(type), peer, comm->nranks);
+    if (!nccl_groups) return bad_nccl("not supported", pc, "%s outside of ncclGroupStart and ncclGroupEnd", function);
+    if (!check_device_bytes(buffer, count * nccl_bytes(type), function, sends ? "the send buffer" : "the receive buffer", pc))
+        return nccl_failed(ncclInvalidArgument, "not device memory, or not enough of it");
+    if (!trade.comm) {
+        trade.comm = comm;
+        trade.stream = s;
+        for (int r = 0; r < MOST_RANKS; r++) trade.what.out[r].type = trade.what.in[r].type = -1;
+    }
+    Message &m = (sends ? trade.what.out : trade.what.in)[peer];
+    if (trade.comm != comm || trade.stream != s || m.type >= 0)
+        return bad_nccl("not supported", pc, "%s: in a group one communicator, one stream, and one message to and from each rank", function);
+    if (sends) m.send = buffer;
+    else m.receive = const_cast<void *>(buffer);
+    m.count = count;
+    m.type = int(type);
+    m.pc = trade.what.pc = pc;
+    return ncclSuccess;
 }
 
 } // namespace cuda_on_cpu
@@ -303,6 +408,16 @@ ncclResult_t ncclBroadcast(const void *send, void *receive, size_t count, ncclDa
     else nccl_launch(q);
     return ncclSuccess;
 }
+ncclResult_t ncclSend(const void *send, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
+    const uintptr_t pc = CALLER;
+    if (!known(comm, __func__, pc)) return ncclInvalidArgument;
+    return add_message(__func__, true, send, count, type, peer, comm, stream, pc);
+}
+ncclResult_t ncclRecv(void *receive, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
+    const uintptr_t pc = CALLER;
+    if (!known(comm, __func__, pc)) return ncclInvalidArgument;
+    return add_message(__func__, false, receive, count, type, peer, comm, stream, pc);
+}
 ncclResult_t ncclGroupStart(void) {
     nccl_groups++;
     return ncclSuccess;
@@ -313,6 +428,12 @@ ncclResult_t ncclGroupEnd(void) {
     std::vector<Queued> all;
     all.swap(group);
     for (const Queued &q : all) nccl_launch(q);
+    if (ncclComm *comm = trade.comm) {
+        Trade t = trade.what;
+        t.number = ++comm->queued;
+        trade.comm = nullptr;
+        enqueue(trade.stream, "ncclSend and ncclRecv", t.pc, [comm, t] { trade_now(comm, t); });
+    }
     return ncclSuccess;
 }
 

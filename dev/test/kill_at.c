@@ -3,6 +3,7 @@ Ends its process by SIGKILL in the middle of something, at the same place every 
 
     KILL_AT=fsync:13:0      rank 0 at its 13th fsync, which is inside the second checkpoint
     KILL_AT=nanosleep:20:1  rank 1 the 20th time that it waits for the others, which is inside an exchange
+    KILL_AT=MPI_Isend:16:1  rank 1 at the 16th piece that it sends (dist_trade)
 */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -24,6 +25,12 @@ static void called(const char *function) {
 int fsync(int fd) {
     called("fsync");
     return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
+}
+
+// MPI's handles, pointers or ints, go through as they are.
+int MPI_Isend(const void *from, int count, void *type, int to, int tag, void *comm, void *request) {
+    called("MPI_Isend");
+    return ((int (*)(const void *, int, void *, int, int, void *, void *))dlsym(RTLD_NEXT, "MPI_Isend"))(from, count, type, to, tag, comm, request);
 }
 
 int nanosleep(const struct timespec *time, struct timespec *left) {

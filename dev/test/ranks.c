@@ -1,13 +1,16 @@
 /*
-Ranks with a GPU each, without a model: what mpirun starts with 1 to 4 processes. The tree that adds up a gradient, its subtrees
-exchanged from GPU to GPU, against the same tree on one rank's CPU, to the bit, for any owners of its parts. Without NCCL
-they travel through the hosts' memory, and the same holds.
+Ranks with a GPU each, or on the CPU, without a model: what mpirun starts with 1 to 4 processes. The tree that adds up a gradient, its subtrees
+exchanged from GPU to GPU, against the same tree on one rank's CPU, to the bit, for any owners of its parts. And shards of a gradient of all
+weights: their sums, against the same sums in the order of ranks, their norm, what all ranks and what rank 0 gather. Without NCCL
+they travel through the hosts' memory, and the same holds; with it the shards do both.
 
     CUDA_ON_CPU_DEVICES=4 mpirun -np 4 build/test_ranks
+    mpirun -np 4 build/test_ranks cpu
 */
 #include "dev/test/test.h"
 #include "llmc/grad_tree.h"
 #include "llmc/rng.h"
+#include "llmc/shard.h"
 
 enum { MOST = 13 };
 
@@ -81,15 +84,91 @@ static void test_trees(const Ops *ops) {
     }
 }
 
+// found[n] of the backend's memory are the bits of expected * scale.
+static void same_bits(const Ops *ops, const float *found, const float *expected, float scale, size_t n, const char *what) {
+    float *x = (float *)xmalloc((n + 1) * sizeof(float));
+    size_t wrong = 0, first = n;
+    ops->download(x, found, n * sizeof(float));
+    for (size_t i = n; i-- > 0;) {
+        const float wanted = scale * expected[i];
+        if (memcmp(&x[i], &wanted, sizeof wanted) != 0) { wrong++; first = i; }
+    }
+    CHECK(wrong == 0, "rank %d of %d: %s: %zu of %zu numbers are wrong, the first is number %zu", dist.rank, dist.size, what, wrong, n, first);
+    free(x);
+}
+
+// Number i of rank r's gradient; of another size on each, so that sums of three depend on their order.
+static float shard_value(int r, size_t i) { return value((uint32_t)r, 1, 0, i) * (1 + 0.37f * (float)r); }
+
+// A gradient of n numbers, of which every rank has its own, goes the way of a step and of a checkpoint.
+static void test_shards(const Ops *ops, size_t n) {
+    Shard s;
+    shard_init(&s, ops, n, true);
+    shard_alloc(&s, ops);
+    const size_t room = shard_room(&s), bytes = room * sizeof(float), each = s.each * sizeof(float);
+    float *host = (float *)xcalloc(room, sizeof(float)), *sum = (float *)xcalloc(room, sizeof(float)), *backwards = (float *)xcalloc(room, sizeof(float));
+    float *g = (float *)ops->alloc(bytes), *moments = (float *)ops->alloc(each), *all = (float *)ops->alloc(bytes);
+    double squares = 0;
+    int order_seen = 0;
+    for (size_t i = 0; i < n; i++) {
+        for (int r = 0; r < dist.size; r++) {
+            sum[i] += shard_value(r, i);
+            backwards[i] += shard_value(dist.size - 1 - r, i);
+        }
+        host[i] = shard_value(dist.rank, i);
+        squares += (double)sum[i] * sum[i];
+        order_seen += sum[i] != backwards[i];
+    }
+    CHECK(order_seen > 0 || n < 100 || dist.size < 3, "no sum of %zu numbers would notice another order", n);
+
+    const size_t first = s.split ? s.first : 0;
+    ops->upload(g, host, bytes);
+    shard_reduce(&s, g);
+    same_bits(ops, g + first, sum + first, 1, s.mine, "the sums of a shard");
+    const double norm = shard_norm(&s, g), wanted = sqrt(squares);
+    CHECK(fabs(norm - wanted) <= 1e-12 * wanted, "rank %d of %d: the norm is %.17g, expected %.17g", dist.rank, dist.size, norm, wanted);
+    shard_share(&s, g);
+    same_bits(ops, g, sum, 1, n, "what all have of all shards");
+    if (s.split) {
+        memset(host, 0, bytes);
+        ops->upload(moments, sum + first, each);
+        shard_collect(&s, host, moments);
+        if (dist.rank == 0) CHECK(memcmp(host, sum, bytes) == 0, "rank 0 of %d: it gathers other numbers than the shards'", dist.size);
+        for (size_t i = 0; i < room; i++) host[i] = dist.rank == 0 ? 2 * sum[i] : 7; // rank 0's alone count
+        shard_deal(&s, moments, host);
+        same_bits(ops, moments, sum + first, 2, s.mine, "a shard from rank 0");
+        // where x is: on the host rank 0's shard lies in its place
+        ops->upload(all, host, bytes);
+        shard_deal(&s, all + first, ops->host_memory ? all : host);
+        shard_share(&s, all);
+        same_bits(ops, all, sum, 2, n, "all shards from rank 0");
+    }
+    ops->release(g);
+    ops->release(moments);
+    ops->release(all);
+    shard_release(&s);
+    free(host);
+    free(sum);
+    free(backwards);
+}
+
 int main(int argc, char **argv) {
     Error err = {0, ""};
     const Ops *ops = NULL;
+    const char *device = argc > 1 ? argv[1] : "cuda";
     if (!dist_init(&argc, &argv, &err)) die(&err);
-    bool ok = dist_gpu_choose("cuda", &err);
-    if (ok) ops = ops_for_device("cuda", &err);
-    if (!dist_agree(ok && ops, &err) || !dist_gpu_begin("cuda", &err)) dist_die(&err);
+    bool ok = dist_gpu_choose(device, &err);
+    if (ok) ops = ops_for_device(device, &err);
+    if (!dist_agree(ok && ops, &err) || !dist_gpu_begin(device, &err)) dist_die(&err);
     if (dist.size > 1) printf("%d ranks, rank 0 on %s; gradients %s\n", dist.size, dist_gpu.gpu, dist_gpu.gradient);
     test_trees(ops);
+    const bool direct = dist_gpu.direct;
+    for (int k = 0; k < (direct ? 2 : 1); k++) { // from GPU to GPU, and through the hosts' memory
+        static const size_t sizes[] = {1, 100, 1000, 2 * SHARD_PIECE + 77};
+        dist_gpu.direct = direct && k == 0;
+        for (int i = 0; i < 4; i++) test_shards(ops, sizes[i]);
+    }
+    dist_gpu.direct = direct;
     // what went wrong on any rank is rank 0's to say: the others' output goes nowhere
     struct { int passed, failed; } mine = {tests_passed, tests_failed}, *one;
     Str all = {0};

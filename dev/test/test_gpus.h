@@ -6,7 +6,8 @@ rank gets which GPU; ranks that die in the exchange, or whose network fails ther
 #ifndef DEV_TEST_TEST_GPUS_H
 #define DEV_TEST_TEST_GPUS_H
 
-#include "dev/test/test_dist.h" // dist_can_run, run_command, check_same_checkpoint
+#include "dev/test/test_dist.h"  // dist_can_run, run_command, check_same_checkpoint
+#include "dev/test/test_shard.h" // shard_same
 
 #define GPU_RANKS "export OMP_NUM_THREADS=1 CUDA_ON_CPU_DEVICES=4; "
 #define GPU_TRAIN "./train_steer --config " TINY_RECIPE " --device cuda --prompts_per_step 5 --num_generations 3 --max_completion_length 8 --reward random" \
@@ -49,6 +50,25 @@ void test_gpus_failures(void) {
     str_free(&out);
 }
 
+// All weights, whose gradient goes in pieces (what that adds up to is build/test_ranks's to show): twice the same bits on 2 GPUs, also where a rank dies in the
+// second step, in the second of the two pieces of the gradient. Before it are 2 broadcasts of x at the start, and 2 pieces and 2 broadcasts a step.
+void test_gpus_shards(void) {
+    const char *names[3] = {"gpu_full_a", "gpu_full_b", "gpu_full_broken"};
+    const char *full = " --setup full --learning_rate 0.0001 < /dev/null";
+    Str out = {0};
+    for (int i = 0; i < 2; i++) expect_command(0, "from GPU to GPU, by NCCL", GPU_RANKS "mpirun -np 2 " GPU_TRAIN "%s %s", test_path(names[i]), full);
+    const double t0 = now_s();
+    const int code = run_command(&out, GPU_RANKS "CUDA_ON_CPU_NCCL=kill:1:8 mpirun -np 2 " GPU_TRAIN "%s %s", test_path(names[2]), full);
+    CHECK(code != 0 && strstr(out.s, "rank 1") && now_s() - t0 < 60, "killed in the reduce-scatter: ended with %d after %.1f s:\n%s", code, now_s() - t0, out.s);
+    char *run = shard_file(names[2], "full", 1, "model.safetensors"), *next = shard_file(names[2], "full", 2, "model.safetensors");
+    CHECK(path_exists(run) && !path_exists(next), "killed in another step");
+    expect_command(0, "resumed from", GPU_RANKS "mpirun -np 2 " GPU_TRAIN "%s --resume auto %s", test_path(names[2]), full);
+    for (int i = 1; i < 3; i++) shard_same(names[0], names[i], "full", i == 1 ? "2 GPUs twice" : "2 GPUs, one was lost");
+    free(run);
+    free(next);
+    str_free(&out);
+}
+
 void test_gpus(void) {
     const Ops *ops = test_cuda_ops();
     if (!ops || !dist_can_run()) return;
@@ -70,6 +90,7 @@ void test_gpus(void) {
         gpus_same(name, "several GPUs against one");
     }
     test_gpus_failures();
+    test_gpus_shards();
 }
 
 #endif

@@ -46,7 +46,7 @@ static bool memory_test_step(Trainer *t, Error *err) {
         PolicySample *s = &samples[i];
         s->prompt = asked[i / G].prompt;
         s->P = asked[i / G].P;
-        s->group = s->part = i / G;
+        s->group = s->part = i / G; // the place in tree.parts is known below
         s->completion = &asked[i / G].completions[i % G];
         s->advantage = i % 2 ? 1.0f : -1.0f;
         s->weight = 0.01f;
@@ -55,6 +55,7 @@ static bool memory_test_step(Trainer *t, Error *err) {
         t->tree.owner[i / G] = 0;
     }
     grad_tree_zero(&t->tree, 0);
+    for (int i = 0; i < n * G; i++) samples[i].part = t->tree.part[i / G];
     ok = ok && policy_pass(&t->policy, &t->model, t->trained.tuned, samples, n * G, &loss, t->tree.parts, t->trained.layers, &stats, err);
     if (ok) grad_tree_sum(&t->tree, t->trained.dtuned);
     ok = ok && t->ops->gradient_norm(t->trained.dtuned, t->trained.tuning.n) > 0;
@@ -80,7 +81,9 @@ void test_memory_plan(const char *device, const char *setup, const char *kept, c
     const size_t *part = t.memory.part, total = memory_total(&t.memory);
     if (ops->memory) {
         const size_t taken = ops->memory(&left) - before;
-        CHECK(taken == total - part[MEMORY_OWN], "%s, kept %s: %zu bytes were taken, %zu were planned", device, kept, taken, total - part[MEMORY_OWN]);
+        const size_t early = strcmp(setup, "full") == 0 ? (size_t)4 << 20 : 0; // of the kernels' own: fp32 weights have become bf16
+        const size_t planned = total - part[MEMORY_OWN] + early;
+        CHECK(taken == planned, "%s, %s, kept %s: %zu bytes were taken, %zu were planned", device, setup, kept, taken, planned);
     }
 
     // the same once more, each allocation counted
@@ -97,7 +100,7 @@ void test_memory_plan(const char *device, const char *setup, const char *kept, c
     trainer_alloc_passes(&t);
     taken = memory_test_taken();
     const size_t planned = total - part[MEMORY_TRAINED] - part[MEMORY_WEIGHTS] - part[MEMORY_OWN];
-    trained_upload(&t.trained); // what it was
+    if (!CHECK(trained_begin(&t.trained, &t.model.config, &t.options, &err), "%s", err.text)) return; // what it was
     CHECK(taken == planned, "%s, kept %s: passes take %zu bytes, %zu were planned", device, kept, taken, planned);
 
     // its parts, from the shapes
@@ -139,9 +142,11 @@ void test_memory(void) {
     test_memory_plan("cpu", "steering", "0", "0.01");
     test_memory_plan("cpu", "lora", "0", "0.01");
     test_memory_plan("ref", "steering_rank", "0.01", "0.01");
+    test_memory_plan("cpu", "full", "0", "0.01");
     const Ops *cuda = test_cuda_ops();
     if (!cuda) return;
     test_memory_plan("cuda", "lora", "0", "0.01");
+    test_memory_plan("cuda", "full", "0", "0.01");
     test_memory_plan("cuda", "steering", "0.01", "0.000001"); // a batch has room for one completion
     if (strstr(cuda->isa, "emulated"))
         expect_command(1, "more are wanted", "CUDA_ON_CPU_MEMORY=128 ./train_steer --config " TINY_RECIPE " --device cuda --output_dir %s/small", test_tmpdir());

@@ -26,7 +26,8 @@ static size_t cuda_own_bytes(const LargestPass *p) {
     if (p->backward)
         backward = (p->HD <= 32 ? backward_scratch_bytes<32> : p->HD <= 64 ? backward_scratch_bytes<64>
                   : p->HD <= 128 ? backward_scratch_bytes<128> : backward_scratch_bytes<256>)(at, p->T, p->n_segments, p->NKV, p->HD) + NORM_BYTES;
-    return cuda.workspace_bytes + cuda.convert.bytes + decode_scratch_bytes(p->NH, p->NKV, p->HD) + output_chunks_bytes(p->head_rows, p->V) + backward;
+    const size_t convert = p->fp32_weights ? CONVERT_BYTES : cuda.convert.bytes;
+    return cuda.workspace_bytes + convert + decode_scratch_bytes(p->NH, p->NKV, p->HD) + output_chunks_bytes(p->head_rows, p->V) + backward;
 }
 
 // How many GPUs this process can see; 0 and in why[why_size] the reason, with what to do about it.

@@ -50,6 +50,10 @@ void nccl_begin(const void *id, int rank, int size, const char *host);
 // what is queued in gpu_stream; returns when it is done. Ends the program where a rank or its link is lost.
 void nccl_share(float *arrays, const float *const *from, const int *owner, int n, size_t count);
 
+// in[ranks,count] in device memory: row r = `count` numbers at out + me stride of rank r, me this rank. All ranks call it together with the same stride
+// and count; `in` and what is sent, out + r stride for all r, do not overlap. Otherwise as nccl_share.
+void nccl_trade(float *in, const float *out, size_t stride, size_t count);
+
 // Leaves the set: all ranks together. Nothing is left over.
 void nccl_end(void);
 

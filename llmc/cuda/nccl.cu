@@ -4,10 +4,10 @@ moved, and when, is dist_gpu.h's business; gpu.h says what the functions do. Lin
 
 Nothing is added up here. ncclAllReduce would be shorter, but the order of its additions depends on the number of ranks and on the
 network: the same gradient would have other bits on 2 ranks than on 1. Ours are made by grad_tree.h, in the tree's order, on
-every rank.
+every rank; those of all weights, where ncclReduceScatter would be shorter, by shard.h in the order of ranks.
 
 A rank may be lost at any time, and a call that waits for it would wait for ever. mpirun or srun then end the others, as they do
-without GPUs; where NCCL notices first (a link that broke), the loop in nccl_share does it.
+without GPUs; where NCCL notices first (a link that broke), the loop in nccl_wait does it.
 */
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +54,19 @@ static void nccl_check(ncclResult_t result, const char *call) {
 }
 #define NCCL_CHECK(call) nccl_check(call, #call)
 
+// Returns when what was queued is done. Not cudaStreamSynchronize, which never returns when a rank is lost.
+static void nccl_wait(cudaStream_t stream) {
+    const struct timespec pause = {0, 50000};
+    for (cudaError_t state = cudaErrorNotReady; state == cudaErrorNotReady;) {
+        state = cudaStreamQuery(stream);
+        ncclResult_t broken = ncclSuccess;
+        NCCL_CHECK(ncclCommGetAsyncError(nccl.comm, &broken));
+        nccl_check(broken, "exchange of the gradient");
+        if (state == cudaErrorNotReady) nanosleep(&pause, NULL);
+        else if (state != cudaSuccess) nccl_failed("exchange of the gradient", cudaGetErrorString(state), "", nccl_advice(ncclUnhandledCudaError));
+    }
+}
+
 extern "C" {
 
 int nccl_version(void) {
@@ -90,16 +103,18 @@ void nccl_share(float *arrays, const float *const *from, const int *owner, int n
         NCCL_CHECK(ncclBroadcast(owner[i] == nccl.rank ? from[i] : to, to, count, ncclFloat32, owner[i], nccl.comm, stream));
     }
     NCCL_CHECK(ncclGroupEnd());
-    // Not cudaStreamSynchronize, which never returns when a rank is lost.
-    const struct timespec pause = {0, 50000};
-    for (cudaError_t state = cudaErrorNotReady; state == cudaErrorNotReady;) {
-        state = cudaStreamQuery(stream);
-        ncclResult_t broken = ncclSuccess;
-        NCCL_CHECK(ncclCommGetAsyncError(nccl.comm, &broken));
-        nccl_check(broken, "exchange of the gradient");
-        if (state == cudaErrorNotReady) nanosleep(&pause, NULL);
-        else if (state != cudaSuccess) nccl_failed("exchange of the gradient", cudaGetErrorString(state), "", nccl_advice(ncclUnhandledCudaError));
+    nccl_wait(stream);
+}
+
+void nccl_trade(float *in, const float *out, size_t stride, size_t count) {
+    const cudaStream_t stream = (cudaStream_t)gpu_stream();
+    NCCL_CHECK(ncclGroupStart());
+    for (int r = 0; r < nccl.size; r++) {
+        NCCL_CHECK(ncclSend(out + (size_t)r * stride, count, ncclFloat32, r, nccl.comm, stream));
+        NCCL_CHECK(ncclRecv(in + (size_t)r * count, count, ncclFloat32, r, nccl.comm, stream));
     }
+    NCCL_CHECK(ncclGroupEnd());
+    nccl_wait(stream);
 }
 
 void nccl_end(void) {

@@ -62,6 +62,20 @@ static int run_nccl_right() {
         for (int i = 0; i < 2 * N; i++)
             if (int wrong = expect(host[i], float(10 * turn + i / N))) return both(wrong);
     }
+    // each sends to each, itself as well
+    std::vector<float> host(2 * N);
+    for (int i = 0; i < 2 * N; i++) host[i] = float(10 * two.rank + i / N);
+    float *out = device_floats(2 * N, false);
+    cudaMemcpyAsync(out, host.data(), 2 * N * sizeof *out, cudaMemcpyHostToDevice, two.stream);
+    ncclGroupStart();
+    for (int r = 0; r < 2; r++) {
+        ncclSend(out + r * N, N, ncclFloat32, r, two.comm, two.stream);
+        ncclRecv(all + r * N, N, ncclFloat32, r, two.comm, two.stream);
+    }
+    ncclGroupEnd();
+    cudaMemcpyAsync(host.data(), all, 2 * N * sizeof *all, cudaMemcpyDeviceToHost, two.stream);
+    for (int i = 0; i < 2 * N; i++)
+        if (int wrong = expect(host[i], float(10 * (i / N) + two.rank))) return both(wrong);
     const int result = expect_result(async_error(), ncclSuccess);
     ncclCommDestroy(two.comm);
     return both(result);
@@ -80,6 +94,29 @@ static int run_nccl_type() {
     connect();
     float *p = device_floats(32);
     ncclBroadcast(p, p, 8, two.rank ? ncclFloat32 : ncclInt32, 0, two.comm, two.stream); // bug: nccl_type
+    return both(0);
+}
+static int run_nccl_send_count() {
+    connect();
+    float *p = device_floats(32), *q = device_floats(32);
+    ncclGroupStart();
+    ncclSend(p, two.rank ? 31 : 32, ncclFloat32, 1 - two.rank, two.comm, two.stream);
+    ncclRecv(q, 32, ncclFloat32, 1 - two.rank, two.comm, two.stream); // bug: nccl_send_count
+    ncclGroupEnd();
+    return both(0);
+}
+static int run_nccl_no_receive() {
+    connect();
+    float *p = device_floats(32);
+    ncclGroupStart();
+    ncclSend(p, 32, ncclFloat32, 1 - two.rank, two.comm, two.stream); // bug: nccl_no_receive
+    ncclGroupEnd();
+    return both(0);
+}
+static int run_nccl_send_alone() {
+    connect();
+    float *p = device_floats(32);
+    ncclSend(p, 32, ncclFloat32, 1 - two.rank, two.comm, two.stream); // bug: nccl_send_alone
     return both(0);
 }
 static int run_nccl_root() {

@@ -167,7 +167,7 @@ report "$both" 'out of bounds' 'host code' matmul_small_d matmul
 report checked 'uninitialised read' 'host code' matmul_unwritten matmul
 
 export CUDA_ON_CPU_DEVICES=2
-for case in nccl_count nccl_type nccl_root nccl_order; do report "$both" 'ranks differ' 'host code' $case; done
+for case in nccl_count nccl_type nccl_root nccl_order nccl_send_count nccl_no_receive; do report "$both" 'ranks differ' 'host code' $case; done
 watchdog=0.5 report "$both" deadlock 'host code' nccl_missing
 for case in nccl_same_device nccl_after_abort nccl_destroy_twice; do report "$both" 'bad communicator' 'host code' $case; done
 report "$both" 'host pointer' 'host code' nccl_host_pointer
@@ -175,7 +175,7 @@ report "$both" 'out of bounds' 'host code' nccl_too_much
 report "$both" 'bad broadcast' 'host code' nccl_overlap
 report checked 'uninitialised read' 'host code' nccl_unwritten
 report "$both" 'open group' 'host code' nccl_open_group
-report "$both" 'not supported' 'host code' late_device
+for case in late_device nccl_send_alone; do report "$both" 'not supported' 'host code' $case; done
 wrong "$both" nccl_no_event CUDA_ON_CPU_LAZY=1
 for case in nccl_no_event nccl_right; do right "$both" $case; done
 for how in kill fail; do CUDA_ON_CPU_NCCL=$how:1:1 right "$both" nccl_lost; done
