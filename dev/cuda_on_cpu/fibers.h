@@ -67,7 +67,8 @@ static void switch_stack(Thread *from, Thread *to) { swapcontext(context_of(from
 // Which thread runs next
 
 static uint32_t ready[MAX_THREADS], ready_first, ready_count; // ring of the threads that can go on
-static uint32_t at_barrier, exited;
+static uint32_t at_barrier, in_warp, exited;     // how many threads wait at a barrier, in a warp operation, have returned
+static uint8_t awaited[MAX_THREADS / 32];        // of each warp, the lane that was found missing last
 
 static void make_ready(Thread *t) {
     t->state = READY;
@@ -154,10 +155,15 @@ int barrier(const void *site, Barrier kind, int value) {
 // The lanes of mask that wait for the operation of lane t, once all that have not returned from the kernel do; 0 before.
 static unsigned all_arrived(const Thread *t, const Thread *warp_threads) {
     unsigned arrived = 0;
-    for (unsigned lane = 0; lane < 32; lane++) {
+    uint8_t *missing = &awaited[warp_threads->id / 32];
+    for (unsigned i = 0, first = *missing; i < 32; i++) { // most often that one is missing still, or the one behind it
+        const unsigned lane = (first + i) % 32;
         const Thread *other = warp_threads + lane;
         if (!(t->mask >> lane & 1) || other->id >= block_size || other->state == EXITED) continue;
-        if (other->state != IN_WARP || other->mask != t->mask) return 0;
+        if (other->state != IN_WARP || other->mask != t->mask) {
+            *missing = uint8_t(lane);
+            return 0;
+        }
         arrived |= 1u << lane;
     }
     return arrived;
@@ -225,6 +231,7 @@ static void finish_warp(Thread *warp_threads, unsigned lanes) {
     }
     if (leader->op == MATRIX_MULTIPLY) multiply_fragments(warp_threads);
     if (checked && leader->op == SYNCWARP) synchronised_warp(warp_threads, lanes);
+    in_warp -= uint32_t(__builtin_popcount(lanes));
     uint32_t first = uint32_t(warp_threads - threads);
     make_all_ready(first, first + 32, [=](Thread *t) { return (lanes >> t->lane() & 1) != 0; });
 }
@@ -245,6 +252,7 @@ uint64_t warp(WarpOp op, unsigned mask, uint64_t value, int argument, int width)
     t->argument = argument;
     t->width = width;
     t->state = IN_WARP;
+    in_warp++;
     if (unsigned lanes = all_arrived(t, warp_threads)) finish_warp(warp_threads, lanes);
     run_next();
     return current->result;
@@ -283,7 +291,7 @@ static void stuck() {
     current->state = EXITED;
     exited++;
     Thread *warp_threads = threads + current->id / 32 * 32;
-    for (unsigned lane = 0; lane < 32; lane++) // those who waited only for this one
+    for (unsigned lane = 0; lane < 32 && in_warp; lane++) // those who waited only for this one
         if (warp_threads[lane].id < block_size && warp_threads[lane].state == IN_WARP)
             if (unsigned lanes = all_arrived(warp_threads + lane, warp_threads)) finish_warp(warp_threads, lanes);
     if (at_barrier && at_barrier + exited == block_size) finish_barrier();
@@ -310,7 +318,7 @@ static void run_block(uint32_t number) {
     shared_begin_block();
     async_begin_block();
     if (checked) races_begin_block();
-    at_barrier = exited = ready_first = ready_count = 0;
+    at_barrier = in_warp = exited = ready_first = ready_count = 0;
     for (uint32_t i = 0; i < block_size; i++) {
         Thread *t = &threads[i];
         t->index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
