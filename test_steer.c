@@ -46,7 +46,7 @@ void run_suite(const Suite *suite) {
 // Runs n suites in processes of their own, at most `jobs` at once; prints what they printed in the order of the list. One that crashes
 // is a failure more, and the others go on.
 void run_suites(const Suite *const *suites, int n, int jobs) {
-    int (*counts)[2] = (int (*)[2])mmap(NULL, (size_t)n * sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0); // passed, failed
+    int (*counts)[3] = (int (*)[3])mmap(NULL, (size_t)n * sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0); // passed, failed, whether it came to its end
     FILE **printed = (FILE **)xcalloc((size_t)n, sizeof *printed);
     pid_t *child = (pid_t *)xcalloc((size_t)n, sizeof *child);
     if (counts == MAP_FAILED) { perror("mmap"); exit(1); }
@@ -63,6 +63,7 @@ void run_suites(const Suite *const *suites, int n, int jobs) {
                 test_remove_tmpdir();
                 counts[started][0] = tests_passed;
                 counts[started][1] = tests_failed;
+                counts[started][2] = 1;
                 exit(0);
             }
             started++;
@@ -77,7 +78,7 @@ void run_suites(const Suite *const *suites, int n, int jobs) {
             tests_passed += counts[i][0];
             tests_failed += counts[i][1];
             fseek(printed[i], 0, SEEK_END);
-            if (status == 0) continue;
+            if (status == 0 && counts[i][2]) continue; // not one that something in it has ended with 0
             tests_failed++;
             if (WIFSIGNALED(status))
                 fprintf(printed[i], "FAILED %s: ended by signal %d (%s)\n", suites[i]->name, WTERMSIG(status), strsignal(WTERMSIG(status)));
