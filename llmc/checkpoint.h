@@ -21,7 +21,7 @@ function of (seed, step, ...), so there is no generator to save.
 #include <sys/syscall.h> // SYS_renameat2
 #include "export_files.h" // export_copy_side_files
 #include "json.h"        // json_load, json_get_*, json_add_string
-#include "model.h"       // model_path
+#include "model_config.h" // model_path
 #include "peft.h"        // PeftConfig, peft_config_read, peft_config_write
 #include "safetensors.h" // safetensors_open, safetensors_metadata
 #include "tuned_file.h"  // FileTensor, tuned_read, tuned_write

@@ -5,7 +5,7 @@ What every export needs: a folder in which nothing is overwritten, files copied 
 #define LLMC_EXPORT_FILES_H
 
 #include <dirent.h> // opendir, readdir
-#include "model.h"  // model_path
+#include "model_config.h" // model_path
 #include "utils.h"  // Error, fail, write_file, make_dirs
 
 // dir/file must not be there yet; dir is made.
