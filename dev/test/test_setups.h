@@ -335,6 +335,33 @@ void test_setups_runs(void) {
     str_free(&out);
 }
 
+// The first step of all layers' vectors is, row by row, that of each vector trained alone: both sample from the same model, and each
+// gradient is taken where all vectors are zero. (dev/results/README.md draws vectors of every layer from one step.)
+void test_setups_first_step(void) {
+    const char *train = "./train_steer --config " TINY_RECIPE " --prompts_per_step 8 --max_steps 1 --warmup_ratio 0 --max_grad_norm 1e6 --model_name m --dataset_name d";
+    expect_command(0, "", "%s --setup steering --output_dir %s", train, test_path("first"));
+    expect_command(0, "", "%s --setup steering_layer --layers 1 --output_dir %s", train, test_path("first"));
+    const char *const folders[2] = {"steering", "steering_layer_1"};
+    SafeTensors st[2];
+    const float *rows[2] = {NULL, NULL};
+    int L = 0, C = 0;
+    for (int i = 0; i < 2; i++) {
+        char file[512];
+        Error e = {0};
+        snprintf(file, sizeof file, "%s/m/d/%s/seed-0/checkpoint-1/steering_vectors.safetensors", test_path("first"), folders[i]);
+        if (!CHECK(safetensors_open(&st[i], file, &e), "%s", e.text)) return;
+        const RawTensor *t = safetensors_find(&st[i], "steering");
+        if (!CHECK(t && t->ndim == 2 && (i == 0 || (t->shape[0] == L && t->shape[1] == C)), "%s holds other vectors", file)) return;
+        rows[i] = (const float *)t->data, L = (int)t->shape[0], C = (int)t->shape[1];
+    }
+    for (int l = 0; l < L; l++)
+        for (int c = 0, wrong = 0; c < C && !wrong; c++) {
+            float alone = rows[1][l * C + c], together = rows[0][l * C + c];
+            wrong = !CHECK(alone == (l == 1 ? together : 0) && together != 0, "layer %d, number %d: %.9g trained alone, %.9g with all layers", l, c, (double)alone, (double)together);
+        }
+    for (int i = 0; i < 2; i++) safetensors_close(&st[i]);
+}
+
 // A LoRA in the weights (fp32) has the log-probs of the LoRA beside them, but for bf16's rounding of the weights.
 void test_setups_export(void) {
     Str a = {0}, b = {0};
@@ -367,6 +394,7 @@ void test_setups(void) {
     test_setups_start();
     test_setups_calls();
     test_setups_runs();
+    test_setups_first_step();
     test_setups_export();
 }
 
