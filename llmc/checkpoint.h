@@ -17,15 +17,15 @@ function of (seed, step, ...), so there is no generator to save.
 #ifndef LLMC_CHECKPOINT_H
 #define LLMC_CHECKPOINT_H
 
-#include <dirent.h>      // opendir, readdir
-#include <sys/syscall.h> // SYS_renameat2
+#include <dirent.h>       // opendir, readdir
+#include <sys/syscall.h>  // SYS_renameat2
 #include "export_files.h" // export_copy_side_files
-#include "json.h"        // json_load, json_get_*, json_add_string
+#include "json.h"         // json_load, json_get_*, json_add_string
 #include "model_config.h" // model_path
-#include "peft.h"        // PeftConfig, peft_config_read, peft_config_write
-#include "safetensors.h" // safetensors_open, safetensors_metadata
-#include "tuned_file.h"  // FileTensor, tuned_read, tuned_write
-#include "utils.h"       // Error, fail, warn, Str, write_file, fsync_path, make_dirs
+#include "peft.h"         // PeftConfig, peft_config_read, peft_config_write
+#include "safetensors.h"  // safetensors_open, safetensors_metadata
+#include "tuned_file.h"   // FileTensor, tuned_read, tuned_write
+#include "utils.h"        // Error, fail, warn, Str, write_file, fsync_path, make_dirs
 
 #define CHECKPOINT_TEXT 128 // bytes of a short text, its NUL included
 

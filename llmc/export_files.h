@@ -4,9 +4,9 @@ What every export needs: a folder in which nothing is overwritten, files copied 
 #ifndef LLMC_EXPORT_FILES_H
 #define LLMC_EXPORT_FILES_H
 
-#include <dirent.h> // opendir, readdir
+#include <dirent.h>       // opendir, readdir
 #include "model_config.h" // model_path
-#include "utils.h"  // Error, fail, write_file, make_dirs
+#include "utils.h"        // Error, fail, write_file, make_dirs
 
 // dir/file must not be there yet; dir is made.
 bool export_begin(const char *dir, const char *file, Error *err) {

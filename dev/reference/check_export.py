@@ -11,7 +11,7 @@ Exports MODEL_DIR with VECTORS (a checkpoint or a file) in every format into a t
     gguf    read with the gguf package: direction.l is row l, and there is no direction.0
     vllm    with --vllm PYTHON, a Python that has vLLM: the greedy answers are ours, up to ties
     llama   with --llama DIR, which holds llama-perplexity and llama-completion of llama.cpp and model.gguf (convert_hf_to_gguf.py
-            MODEL_DIR --outtype f32): the perplexity of the problems and greedy answers, with the control vector, are ours
+            MODEL_DIR --outtype f32): the perplexity of the problems and five greedy answers, with the control vector, are ours
             with the vectors of all layers but 0, for which such a file has no place
 
 Exit 1 if a log-prob differs by more than 1e-3, or llama.cpp's perplexity by more than 1e-3 of itself.
