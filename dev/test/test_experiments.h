@@ -57,6 +57,21 @@ void test_experiments_match(void) {
         }
     }
     cJSON_Delete(root);
+
+    // a layer without a vector of its own has nothing that the change could point to
+    float vectors[4 * 96] = {0};
+    for (int c = 0; c < 96; c++) vectors[96 + c] = c % 2 ? 0.5f : -0.25f;
+    const OutTensor t = {"steering", 2, {4, 96}, vectors};
+    char more[400];
+    snprintf(more, sizeof more, "--layers 1 --dataset_name one --steering %s", test_path("only_layer_1.safetensors"));
+    CHECK(safetensors_write(test_path("only_layer_1.safetensors"), &t, 1, NULL, &err), "%s", err.text);
+    experiment_runs("match_effect", more);
+    root = json_load(experiment_result("match_effect/tiny/one/match_effect.json"), &err);
+    for (int k = 0; k < 3; k++) {
+        const double behind = experiment_number(cJSON_GetObjectItem(root, keys[k]), 0, 3);
+        CHECK(cJSON_GetObjectItem(root, keys[k]) && isnan(behind) == (k != 1), "%s[1,3] is %g", keys[k], behind);
+    }
+    cJSON_Delete(root);
 }
 
 // Sums over a distribution: the largest gain is a gain, KL is not negative, every generated token has its line.

@@ -8,7 +8,7 @@ with s_l alone; the model runs over it with s_l and without, and
     diff_diff[l,k]   = mean over t of cos(D_{k,t}, mean_t D_{k,t})  is the change the same at all positions (of a sample)?
     mean_vector[l,k] = cos(mean of D_{k,t} over all positions and samples, s_k)
 
-each the mean over samples; null below layer l, where nothing changes. Then the tokens that the mean change behind the last layer points to.
+each the mean over samples; null below layer l, where nothing changes, and the first and last where layer k has no vector. Then the tokens that the mean change behind the last layer points to.
 --steering holds in row l the vector trained alone at layer l.
 
     results/experiments/match_effect/<Model>/<dataset>/match_effect.json
@@ -92,10 +92,12 @@ bool match_one(Session *s, const Benchmarks *b, int l, MatchRow *row, Str *out, 
         row->samples++;
     }
     for (int k = 0; k < L && ok; k++) {
-        row->diff_vector[k] = k < l ? NAN : row->diff_vector[k] / row->samples;
+        const float *s_k = s->vectors + (size_t)k * C;
+        const bool has_vector = lens_norm(s_k, (size_t)C) > 0;
+        row->diff_vector[k] = k < l || !has_vector ? NAN : row->diff_vector[k] / row->samples;
         row->diff_diff[k] = k < l ? NAN : row->diff_diff[k] / row->samples;
         for (int c = 0; c < C; c++) mean[c] = (float)(row->sum[(size_t)k * C + c] / (double)row->positions);
-        row->mean_vector[k] = k < l ? NAN : lens_cosine(mean, s->vectors + (size_t)k * C, (size_t)C);
+        row->mean_vector[k] = k < l || !has_vector ? NAN : lens_cosine(mean, s_k, (size_t)C);
     }
     if (ok) { // mean is now that behind the last layer
         LensToken *tokens = (LensToken *)xmalloc((size_t)m->config.V * sizeof(LensToken));
@@ -134,7 +136,7 @@ bool experiment_match_effect(Session *s, Error *err) {
         ok = match_one(s, &b, layers.v[i], &row, &final, err);
         if (ok && !s->options.json)
             printf("layer %2d: behind the last layer diff_vector %.3f, diff_diff %.3f (%d samples, %lld positions)\n", layers.v[i], row.diff_vector[L - 1], row.diff_diff[L - 1],
-                   row.samples, row.positions);
+                   row.samples, row.positions); // nan: the last layer has no vector
         fflush(stdout);
         free(row.sum);
     }

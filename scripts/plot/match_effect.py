@@ -10,7 +10,8 @@ import argparse
 
 from common import BLUE, DIVERGING, accuracy, grid, load_json, plt, save, style, token_line, variants
 
-NAMES = [("diff_vector", "change · own vector: mean cos(Δh, s_k)"), ("diff_diff", "same at all positions: mean cos(Δh, mean Δh)"), ("mean_vector", "cos(mean Δh, s_k)")]
+NAMES = [("diff_vector", "change and own vector:\nmean cos(Δh, s_k)"), ("diff_diff", "the same at all positions?\nmean cos(Δh, mean Δh)"),
+         ("mean_vector", "mean change and own vector:\ncos(mean Δh, s_k)")]
 
 
 def pearson(x, y):
@@ -48,7 +49,7 @@ def main():
         axis = figure.add_subplot(parts[0, i])
         matrix = [[v if v is not None else float("nan") for v in row] for row in data[key]]
         axis.set_facecolor("#f1f1f1")  # nothing changes below the vector
-        image = axis.imshow(matrix, cmap=DIVERGING, vmin=-1, vmax=1)
+        image = axis.imshow(matrix, cmap=DIVERGING, vmin=-1, vmax=1, aspect="equal" if len(layers) == len(matrix[0]) else "auto")
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("layer k looked at")
         axis.set_ylabel("layer l of the vector")

@@ -106,7 +106,7 @@ def cosine(a, b):
 def visible(token):
     """A token's text with blanks and line breaks to be seen; letters that common fonts lack, or that turn the line's direction, by number; a dollar as \\$, for matplotlib."""
     text = token.replace(" ", "␣").replace("\n", "⏎").replace("\r", "⏎").replace("\t", "⇥").replace("\ufffd", "?").replace("$", "\\$")
-    odd = lambda c: unicodedata.east_asian_width(c) in "WF" or unicodedata.bidirectional(c) in ("R", "AL", "AN") or unicodedata.category(c) in ("Cc", "Cf", "Co", "Cn", "Mn")
+    odd = lambda c: "\u0590" <= c < "\u1e00" or c >= "\u2c00" or unicodedata.east_asian_width(c) in "WF" or unicodedata.category(c) in ("Cc", "Cf", "Co", "Cn", "Mn")
     return "".join(f"\\u{ord(c):04x}" if odd(c) else c for c in text) or "(empty)"
 
 
