@@ -194,7 +194,7 @@ test demo:
 	@$(MAKE) --no-print-directory SETUP_RAN=1 $@
 else
 ifeq ($(CUDA),emulate)
-test: $(PROGRAMS) build/test_portable build/test_checked $(if $(NCCL_WORKS),build/test_ranks)
+test: $(PROGRAMS) build/test_checked $(if $(NCCL_WORKS),build/test_ranks)
 	@CXX='$(CXX)' CUDA_HOME='$(CUDA_HOME)' dev/test/emulated.sh
 else
 test: $(PROGRAMS) build/test_portable $(if $(MPI_WORKS),build/test_ranks) ## prove everything: no network, no GPU, no Python; ends in `N passed, N failed`

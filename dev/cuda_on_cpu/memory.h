@@ -1,8 +1,9 @@
 /*
 Device memory: one range of addresses, reserved at the start and never used twice. Each allocation ends, but for its rounding
 up to 256 bytes, at a page that nobody may touch, and is filled with NaN (0xFF). Outside kernels and copies all of it is
-closed, so that a host program that follows a device pointer stops there and then. A kernel finds those allocations open
-that its arguments point into; another one opens when the kernel first touches it.
+closed, so that a host program that follows a device pointer stops there and then. Where the CPU has protection keys (x86-64),
+one key opens and closes all of it at once. Elsewhere the kernel of the operating system changes page after page, so that only
+those allocations are opened that the arguments of a kernel point into; another one opens when it is first touched.
 */
 namespace cuda_on_cpu {
 
@@ -14,6 +15,7 @@ static std::deque<Allocation> allocations; // by address
 static uint32_t *page_owner;               // for each page of the range: number of its allocation + 1
 static std::map<uintptr_t, size_t> pinned; // cudaMallocHost
 static Allocation *open_allocations;
+static int device_key = -1; // -1: none
 static void races_forget(uintptr_t first, size_t bytes); // races.h
 
 static void *reserve(size_t n, int protection) {
@@ -27,6 +29,7 @@ static void memory_init() {
     device_base = reinterpret_cast<uintptr_t>(reserve(DEVICE_RANGE, PROT_NONE));
     device_top = device_base + PAGE; // what lies before the first allocation is closed as well
     page_owner = static_cast<uint32_t *>(reserve(DEVICE_RANGE / PAGE * sizeof *page_owner, PROT_READ | PROT_WRITE));
+    if (settings.keys) device_key = pkey_alloc(0, PKEY_DISABLE_ACCESS);
 }
 
 static bool in_device_range(uintptr_t address) { return address - device_base < DEVICE_RANGE; }
@@ -39,11 +42,20 @@ static const Allocation *allocation_at(uintptr_t address) {
     return next ? &allocations[owner] : a;
 }
 
+// Closed memory has no key of its own, so that what is freed becomes one mapping with its neighbours: their number is limited.
 static void protect(const Allocation &a, int protection) {
     uintptr_t first = a.begin / PAGE * PAGE;
-    mprotect(reinterpret_cast<void *>(first), (a.end - first + PAGE - 1) / PAGE * PAGE, protection);
+    int key = device_key >= 0 && protection == PROT_NONE ? 0 : device_key;
+    if (pkey_mprotect(reinterpret_cast<void *>(first), (a.end - first + PAGE - 1) / PAGE * PAGE, protection, key) == 0) return;
+    fprintf(stderr, "cuda_on_cpu: cannot change the protection of %zu bytes: %s\n  -> too many allocations: raise vm.max_map_count\n",
+            size_t(a.end - a.begin), strerror(errno));
+    exit(1);
 }
 static bool open_device(uintptr_t address) {
+    if (device_key >= 0) {
+        pkey_set(device_key, 0);
+        return false;
+    }
     uint32_t owner = in_device_range(address) ? page_owner[(address - device_base) / PAGE] : 0;
     if (!owner) return false;
     Allocation &a = allocations[owner - 1];
@@ -55,6 +67,7 @@ static bool open_device(uintptr_t address) {
     return true;
 }
 static void close_device() {
+    if (device_key >= 0) pkey_set(device_key, PKEY_DISABLE_ACCESS);
     for (; open_allocations; open_allocations = open_allocations->next_open) {
         protect(*open_allocations, PROT_NONE);
         open_allocations->open = false;
@@ -80,9 +93,10 @@ static void *device_allocate(size_t n, uintptr_t pc) {
     for (uintptr_t p = first; p <= first + pages * PAGE; p += PAGE) page_owner[(p - device_base) / PAGE] = uint32_t(allocations.size());
     device_top = first + (pages + 1) * PAGE;
     device_used += rounded;
-    protect(allocations.back(), PROT_READ | PROT_WRITE);
+    if (device_key >= 0) protect(allocations.back(), PROT_READ | PROT_WRITE); // until it is freed: the key closes it
+    open_device(begin);
     memset(reinterpret_cast<void *>(first), 0xFF, pages * PAGE);
-    protect(allocations.back(), PROT_NONE);
+    close_device();
     return reinterpret_cast<void *>(begin);
 }
 // False after a report.

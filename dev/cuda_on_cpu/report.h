@@ -45,6 +45,7 @@ static void read_settings() {
     const char *order = getenv("CUDA_ON_CPU_SCHEDULE");
     if (order && *order && !set_order(order)) wrong_setting("CUDA_ON_CPU_SCHEDULE", order, "forward, reverse or random:SEED");
     settings.lazy = number_setting("CUDA_ON_CPU_LAZY", 0, 1, 0) != 0;
+    settings.keys = number_setting("CUDA_ON_CPU_KEYS", 0, 1, 1) != 0;
     settings.watchdog = number_setting("CUDA_ON_CPU_WATCHDOG", 0.01, 1e6, 60);
     settings.device_memory = size_t(number_setting("CUDA_ON_CPU_MEMORY", 1, 131072, 8192)) << 20;
     settings.arch = int(number_setting("CUDA_ON_CPU_ARCH", 80, 120, 80));

@@ -31,6 +31,7 @@ struct Settings {
     Order order;
     uint64_t seed;
     bool lazy;
+    bool keys;            // the CPU's protection keys may close device memory
     double watchdog;      // seconds a kernel may run
     size_t device_memory; // bytes
     int arch;             // 80, 90 or 100: what cudaGetDeviceProperties tells
