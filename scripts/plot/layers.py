@@ -45,7 +45,7 @@ def main():
 
     style()
     names = list(next(iter(next(iter(layers.values())).values()))) if args.benchmarks else [None]
-    figure, axes = plt.subplots(1, len(names), figsize=(max(4.6, 2 + 0.34 * len(layers)) * len(names), 3.6), squeeze=False)
+    figure, axes = plt.subplots(1, len(names), figsize=(max(4.6, 2 + 0.34 * len(layers), 2 + 0.21 * (max(layers) - min(layers))) * len(names), 3.6), squeeze=False)
     for axis, name in zip(axes[0], names):
         points = [(l, accuracy(seeds, name)) for l, seeds in layers.items()]
         points = [(l, p) for l, p in points if p]

@@ -26,7 +26,8 @@ def main():
         axis.annotate(name, (f, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=8.5, color="#555555")
     best = max(range(len(y)), key=lambda i: y[i])
     axis.annotate(f"{y[best]:.1f} % at {x[best]:g}", (x[best], y[best]), xytext=(-8, 0), textcoords="offset points", ha="right", fontsize=9)
-    axis.set_xscale("symlog", linthresh=1.5, linscale=1.1)  # the factors near 1 are the interesting ones
+    if max(x) > 3:
+        axis.set_xscale("symlog", linthresh=1.5, linscale=1.1)  # the factors near 1 are the interesting ones
     ticks = [t for t in (-1, -0.5, 0, 0.5, 1, 1.5, 2, 3, 5, 10) if min(x) <= t <= max(x)]
     axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axis.minorticks_off()
