@@ -67,7 +67,7 @@ def main():
     flat[0].set_ylim(max(0, min(lows) - margin), max(highs) + margin)
     for row in axes:
         row[0].set_ylabel("accuracy (%)")
-    figure.suptitle(f"The vector before the last layer, patched: {problems(found[0][1])}, {spread(found[0][1])}" + ("; patched attention goes" if len(paths) > 1 else ""),
+    figure.suptitle(f"The vector before the last layer, patched: {' or '.join(dict.fromkeys(problems(seeds) for _, seeds in found))}, {spread(found[0][1])}" + ("; patched attention goes" if len(paths) > 1 else ""),
                     x=0.02, ha="left", fontsize=10.5)
     figure.tight_layout()
     handles, labels = flat[0].get_legend_handles_labels()
