@@ -195,6 +195,7 @@ test demo:
 else
 ifeq ($(CUDA),emulate)
 test: $(PROGRAMS) build/test_checked $(if $(NCCL_WORKS),build/test_ranks)
+	@rm -f build/test_portable # not made anew here, and an old one proves nothing
 	@CXX='$(CXX)' CUDA_HOME='$(CUDA_HOME)' dev/test/emulated.sh
 else
 test: $(PROGRAMS) build/test_portable $(if $(MPI_WORKS),build/test_ranks) ## prove everything: no network, no GPU, no Python; ends in `N passed, N failed`

@@ -8,8 +8,8 @@ with s_l alone; the model runs over it with s_l and without, and
     diff_diff[l,k]   = mean over t of cos(D_{k,t}, mean_t D_{k,t})  is the change the same at all positions (of a sample)?
     mean_vector[l,k] = cos(mean of D_{k,t} over all positions and samples, s_k)
 
-each the mean over samples; null below layer l, where nothing changes, and the first and last where layer k has no vector. Then the tokens that the mean change behind the last layer points to.
---steering holds in row l the vector trained alone at layer l.
+each the mean over samples; null below layer l, where nothing changes, and the first and last where layer k has no vector. Then the tokens
+that the mean change behind the last layer points to. --steering holds in row l the vector trained alone at layer l.
 
     results/experiments/match_effect/<Model>/<dataset>/match_effect.json
 */

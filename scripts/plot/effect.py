@@ -80,7 +80,7 @@ def page(folders, out, samples=20):
         for sample in list(dict.fromkeys(r["sample"] for r in rows))[:samples]:
             spans = []
             for r in (r for r in rows if r["sample"] == sample):
-                note = f"KL {r['kl']:.3g}, {visible(r['top_token'])} {r['delta']:+.3f}, entropy {r['entropy']:.2f}"
+                note = f"KL {r['kl']:.3g}, {visible(r['top_token'], dollar='$')} {r['delta']:+.3f}, entropy {r['entropy']:.2f}"
                 shade = min(1.0, (r["kl"] or 0) / worst)
                 spans.append(f'<span style="background:rgba(217,130,43,{shade:.2f})" title="{escape(note)}">{escape(r["token"])}</span>')
             body.append(f"<p><b>{sample}</b> " + "".join(spans) + "</p>")

@@ -103,9 +103,9 @@ def cosine(a, b):
     return sum(x * y for x, y in zip(a, b)) / size if size > 0 else float("nan")
 
 
-def visible(token):
-    """A token's text with blanks and line breaks to be seen; letters that common fonts lack, or that turn the line's direction, by number; a dollar as \\$, for matplotlib."""
-    text = token.replace(" ", "␣").replace("\n", "⏎").replace("\r", "⏎").replace("\t", "⇥").replace("\ufffd", "?").replace("$", "\\$")
+def visible(token, dollar="\\$"):
+    """A token's text with blanks and line breaks to be seen; letters that common fonts lack, or that turn the line's direction, by number; a dollar as matplotlib wants it."""
+    text = token.replace(" ", "␣").replace("\n", "⏎").replace("\r", "⏎").replace("\t", "⇥").replace("\ufffd", "?").replace("$", dollar)
     odd = lambda c: "\u0590" <= c < "\u1e00" or c >= "\u2c00" or unicodedata.east_asian_width(c) in "WF" or unicodedata.category(c) in ("Cc", "Cf", "Co", "Cn", "Mn")
     return "".join(f"\\u{ord(c):04x}" if odd(c) else c for c in text) or "(empty)"
 
