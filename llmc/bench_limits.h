@@ -17,8 +17,24 @@ kernels use, and bytes per second of reading memory. Used by `eval_steer bench` 
 #if OPS_CPU_X86
 
 #define BENCH_CHAINS_AVX512 20
-__attribute__((target("avx512f,avx512bf16")))
+__attribute__((target("avx512f")))
 float bench_chains_avx512(int n) {
+    __m512 sum[BENCH_CHAINS_AVX512];
+    __m512 a = _mm512_set1_ps((float)(n & 1)), b = _mm512_set1_ps((float)(n & 2));
+    BENCH_UNROLL
+    for (int i = 0; i < BENCH_CHAINS_AVX512; i++) sum[i] = _mm512_set1_ps((float)i);
+    for (int k = 0; k < n; k++) {
+        __asm__ volatile("" : "+v"(a), "+v"(b));
+        BENCH_UNROLL
+        for (int i = 0; i < BENCH_CHAINS_AVX512; i++) sum[i] = _mm512_fmadd_ps(a, b, sum[i]);
+    }
+    BENCH_UNROLL
+    for (int i = 1; i < BENCH_CHAINS_AVX512; i++) sum[0] = _mm512_add_ps(sum[0], sum[i]);
+    return _mm512_cvtss_f32(sum[0]);
+}
+
+__attribute__((target("avx512f,avx512bf16")))
+float bench_chains_avx512_bf16(int n) {
     __m512 sum[BENCH_CHAINS_AVX512];
     __m512bh a = (__m512bh)_mm512_set1_epi32(n & 1), b = (__m512bh)_mm512_set1_epi32(n & 2);
     BENCH_UNROLL
@@ -110,7 +126,8 @@ double bench_peak_gflops(const char *isa) {
     float (*chains)(int) = bench_chains_portable;
     double flops = BENCH_CHAINS_PORTABLE * 4 * 2, total = 0, sum = 0, stop = now_s() + BENCH_LIMIT_S;
 #if OPS_CPU_X86
-    if (strcmp(isa, "avx512") == 0) { chains = bench_chains_avx512; flops = BENCH_CHAINS_AVX512 * 32 * 2; }
+    if (strcmp(isa, "avx512_bf16") == 0) { chains = bench_chains_avx512_bf16; flops = BENCH_CHAINS_AVX512 * 32 * 2; }
+    if (strcmp(isa, "avx512") == 0) { chains = bench_chains_avx512; flops = BENCH_CHAINS_AVX512 * 16 * 2; }
     if (strcmp(isa, "amx") == 0) { chains = bench_chains_amx; flops = BENCH_CHAINS_AMX * 16 * 16 * 32 * 2; }
     if (strcmp(isa, "avx2") == 0) { chains = bench_chains_avx2; flops = BENCH_CHAINS_AVX2 * 8 * 2; }
 #else

@@ -2,17 +2,18 @@
 The `cpu` backend: OpenMP and vector instructions, bf16 weights and matmul inputs, everything else fp32.
 
 The kernels are written once (ops_cpu_matmul.h, _weight.h, _rows.h, _rank.h, _attention.h, _output.h over the vector type of
-ops_cpu_simd.h) and compiled three times here, each time told another instruction set; ops_cpu_amx.h adds tiles to the
-matrix products:
+ops_cpu_simd.h) and compiled three times here, each time told another instruction set; two levels more have matrix products
+of their own (ops_cpu_amx.h is the tiles'):
 
-    amx        tile products (Intel Sapphire Rapids ...), the rest as avx512
-    avx512     AVX-512 with bf16 dot products (Intel Cooper Lake, Sapphire Rapids ...; AMD Zen 4 ...)
-    avx2       AVX2 and FMA (about every x86 since 2013)
-    portable   what the compiler assumes anyway: SSE2, NEON, ...
+    amx          tile products (Intel Sapphire Rapids ...), the rest as avx512
+    avx512_bf16  bf16 dot products (AMD Zen 4 ..., Intel Cooper Lake), the rest as avx512
+    avx512       AVX-512 with fp32 multiply-adds (Intel since Skylake-SP)
+    avx2         AVX2 and FMA (about every x86 since 2013)
+    portable     what the compiler assumes anyway: SSE2, NEON, ...
 
-so one binary runs anywhere, without -march. The best level the CPU has is taken at run time; the environment
-variable LLMC_ISA=amx|avx512|avx2|portable forces one; -DLLMC_PORTABLE builds none but portable. Bits differ between
-levels, never within one.
+so one binary runs anywhere, without -march. The best level the CPU has is taken at run time (cpu_levels); the environment
+variable LLMC_ISA, one of these names, forces one; -DLLMC_PORTABLE builds none but portable. avx512 and avx2 give
+the same bits; otherwise bits differ between levels, never within one.
 */
 #ifndef LLMC_OPS_CPU_H
 #define LLMC_OPS_CPU_H
@@ -147,7 +148,8 @@ void cpu_weight_free(Weight *w) {
 #define SIMD_PORTABLE 1
 #define SIMD_AVX2 2
 #define SIMD_AVX512 3
-#define SIMD_AMX 4
+#define SIMD_AVX512_BF16 4
+#define SIMD_AMX 5
 #define AMX_EMULATED 0
 #define SIMD_PASTE2(x, y) x##_##y
 #define SIMD_PASTE(x, y) SIMD_PASTE2(x, y)
@@ -156,11 +158,10 @@ void cpu_weight_free(Weight *w) {
 #if OPS_CPU_X86
 
 #if defined __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c"))), \
-                             apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")
 #endif
 #define SIMD avx512
 #define SIMD_LEVEL SIMD_AVX512
@@ -171,6 +172,21 @@ void cpu_weight_free(Weight *w) {
 #include "ops_cpu_rank.h"
 #include "ops_cpu_attention.h"
 #include "ops_cpu_output.h"
+#undef SIMD
+#undef SIMD_LEVEL
+#if defined __clang__
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c"))), \
+                             apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")
+#endif
+#define SIMD avx512_bf16
+#define SIMD_LEVEL SIMD_AVX512_BF16
+#include "ops_cpu_matmul.h" // the rest is avx512's
+#include "ops_cpu_weight.h"
 #undef SIMD
 #undef SIMD_LEVEL
 #if defined __clang__
@@ -270,15 +286,14 @@ void cpu_weight_free(Weight *w) {
         (ops)->sample_rows = sample_rows_##level;              \
     } while (0)
 
-// what amx has of its own
-#define CPU_TABLE_AMX(ops, level)                              \
+// what avx512_bf16 and amx have of their own
+#define CPU_TABLE_MATMUL(ops, level)                           \
     do {                                                       \
         (ops)->isa = #level;                                   \
         (ops)->weight_load = weight_load_##level;              \
         (ops)->matmul_forward = matmul_forward_##level;        \
         (ops)->matmul_backward = matmul_backward_##level;      \
         (ops)->matmul_weight_backward = matmul_weight_backward_##level; \
-        (ops)->matmul_swiglu_forward = matmul_swiglu_forward_##level; \
     } while (0)
 
 // Permission of the operating system to use the tile registers: Linux asks for it, once per process.
@@ -293,7 +308,17 @@ bool cpu_amx_permitted(void) {
 bool cpu_amx_permitted(void) { return false; }
 #endif
 
-#define CPU_LEVELS 4
+#define CPU_LEVELS 5
+
+// Intel's cores that have AMX take two cycles for VDPBF16PS, in which they do four FMAs of half as many products: where a
+// virtual machine hides the tiles, avx512 is faster. (Measured on Emerald Rapids: 86 against 176 GFLOP/s a core; the same
+// is seen in libxsmm/tpp-mlir #1025.) They are known by AVX512-FP16. On Zen 4 it is twice as fast as FMAs (iree-org/iree #15089).
+#if OPS_CPU_X86
+bool cpu_bf16_slower(void) {
+    unsigned a, b, c, d;
+    return __builtin_cpu_is("intel") && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 23 & 1);
+}
+#endif
 
 // Levels this CPU and its operating system can run, best first.
 int cpu_levels(const char *names[CPU_LEVELS]) {
@@ -302,9 +327,12 @@ int cpu_levels(const char *names[CPU_LEVELS]) {
     __builtin_cpu_init(); // its answers include whether the system saves the registers
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bf16")) {
-        if (cpu_amx_permitted()) names[n++] = "amx";
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
+        const bool bf16 = __builtin_cpu_supports("avx512bf16"), slower = bf16 && cpu_bf16_slower();
+        if (bf16 && cpu_amx_permitted()) names[n++] = "amx";
+        if (bf16 && !slower) names[n++] = "avx512_bf16";
         names[n++] = "avx512";
+        if (slower) names[n++] = "avx512_bf16";
     }
     if (avx2) names[n++] = "avx2";
 #endif
@@ -322,13 +350,17 @@ const Ops *cpu_ops_for(const char *level, Error *err) {
         Ops *ops = &tables[i];
         ops_host_init(ops);
 #if OPS_CPU_X86
-        if (strcmp(level, "amx") == 0 || strcmp(level, "avx512") == 0) CPU_TABLE(ops, avx512);
+        if (strcmp(level, "amx") == 0 || strncmp(level, "avx512", 6) == 0) CPU_TABLE(ops, avx512);
         else if (strcmp(level, "avx2") == 0) CPU_TABLE(ops, avx2);
         else
 #endif
             CPU_TABLE(ops, portable);
 #if OPS_CPU_X86
-        if (strcmp(level, "amx") == 0) CPU_TABLE_AMX(ops, amx);
+        if (strcmp(level, "avx512_bf16") == 0) CPU_TABLE_MATMUL(ops, avx512_bf16);
+        if (strcmp(level, "amx") == 0) {
+            CPU_TABLE_MATMUL(ops, amx);
+            ops->matmul_swiglu_forward = matmul_swiglu_forward_amx;
+        }
 #endif
         return ops;
     }

@@ -2,9 +2,9 @@
 Matrix products over packed bf16 weights, for one instruction set (see ops_cpu_simd.h for how this file is
 included).
 
-Packing (weight_load, once): strips of 64 rows of W (16 below avx512), each [K/2][64][2]: a pair of neighbours
-along K lies in one 32-bit word, the words of 64 outputs side by side. One VDPBF16PS takes 16 such words and one
-broadcast pair of x. Same size as the file's bf16; the last panel (64 rows) is padded with zeros.
+Packing (weight_load, once): strips of 64 rows of W (avx512_bf16; 32 avx512, 16 the others), each [K/2][64][2]: a
+pair of neighbours along K lies in one 32-bit word, the words of 64 outputs side by side. One VDPBF16PS takes 16 such
+words and one broadcast pair of x. Same size as the file's bf16; the last panel (64 rows) is padded with zeros.
 
     forward   y[T,N]  = x[T,K] W^T     sums over K, reads the panels as they lie
     backward  dx[T,K] = dy[T,N] W      sums over N: blocks of W are turned into strips of 64 columns,
@@ -18,8 +18,7 @@ enters the chain.
 #ifndef LLMC_OPS_CPU_MATMUL_TYPES
 #define LLMC_OPS_CPU_MATMUL_TYPES
 
-#define MM_COLS 64      // outputs of a panel, the unit of work: one strip of 64 or four of 16
-#define MM_ROWS 6       // rows of the largest tile: 6 x 4 accumulators of 16, 4 weights, 1 input: 29 of 32 registers
+#define MM_COLS 64      // outputs of a panel, the unit of work: one strip of 64, two of 32 or four of 16
 #define MM_BLOCK_MAX 512 // pairs of the sum per pass over a panel, see MM_BLOCK
 #define MM_GROUP 8      // pairs between two bursts of prefetches
 
@@ -44,6 +43,17 @@ typedef struct {
     size_t skip, beside;
     int piece, left, lines, burst;
 } MatmulPrefetch;
+
+// in[T, ...] times w, either way; the caller adds where the sums run
+static inline MatmulJob matmul_job(const act *in, const Weight *w, int T) {
+    MatmulJob job;
+    memset(&job, 0, sizeof job);
+    job.in = (const bf16_t *)in;
+    job.w = (const bf16_t *)w->data;
+    job.T = T;
+    job.panel = (size_t)((w->K + 1) / 2) * 128;
+    return job;
+}
 
 // scratch of one thread: one block of a backward panel
 static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[MM_BLOCK_MAX * MM_COLS * 2];
@@ -76,9 +86,10 @@ SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
     }
 }
 
-// MM_STRIP: outputs side by side in memory, what a tile is wide. MM_BLOCK: pairs of the sum per pass. MM_CHUNK: rows that
-// share one pass over the weights; more in the backward, where each pass also turns the weights.
+// MM_STRIP: outputs side by side in memory, what a tile is wide. MM_ROWS: rows of the largest tile. MM_BLOCK: pairs of the sum
+// per pass. MM_CHUNK: rows that share one pass over the weights; more in the backward, where each pass also turns the weights.
 #undef MM_STRIP
+#undef MM_ROWS
 #undef MM_BLOCK
 #undef MM_CHUNK
 #undef MM_CHUNK_BACKWARD
@@ -87,19 +98,27 @@ SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
 #define MM_BLOCK 256           // 32 KiB of two strips, in the L1 cache
 #define MM_CHUNK 256
 #define MM_CHUNK_BACKWARD 512
-#elif SIMD_LEVEL == SIMD_AVX512
+#elif SIMD_LEVEL == SIMD_AVX512_BF16
 #define MM_STRIP 64
+#define MM_ROWS 6              // 6 x 4 accumulators of 16, 4 weights, 1 input: 29 of 32 registers
 #define MM_BLOCK MM_BLOCK_MAX  // 128 KiB of a panel, well inside the L2 cache
+#define MM_CHUNK 384
+#define MM_CHUNK_BACKWARD 512
+#elif SIMD_LEVEL == SIMD_AVX512
+#define MM_STRIP 32
+#define MM_ROWS 12             // 12 x 2 accumulators, 2 weights, 1 input, 1 mask: 28 of 32 registers
+#define MM_BLOCK 128           // 16 KiB of a strip and 12 of input, in the L1 cache
 #define MM_CHUNK 384
 #define MM_CHUNK_BACKWARD 512
 #else
 #define MM_STRIP 16
+#define MM_ROWS 6
 #define MM_BLOCK 256           // 16 KiB of a strip, in the L1 cache
 #define MM_CHUNK 384
 #define MM_CHUNK_BACKWARD 512
 #endif
 
-#if SIMD_LEVEL == SIMD_AVX512
+#if SIMD_LEVEL == SIMD_AVX512_BF16
 
 // out[R][cols] (+)= in[R] times `pairs` pairs of one panel. R is a constant after inlining.
 SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, int cols, const bf16_t *in, size_t ld_in, const bf16_t *b,
@@ -226,25 +245,31 @@ static inline void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n
 
 #include "ops_cpu_amx.h"
 
-#elif SIMD_LEVEL < SIMD_AVX512
+#elif SIMD_LEVEL <= SIMD_AVX512
 
 #if defined __clang__
 #define MM_UNROLL
 #else
-#define MM_UNROLL _Pragma("GCC unroll 8") // so that the accumulators are registers
+#define MM_UNROLL _Pragma("GCC unroll 12") // so that the accumulators are registers
 #endif
 
-// acc[S] += w[S] times one float. By hand on avx2: gcc, left to choose, broadcasts early and moves sums about, and
-// 12 sums, 2 weights, a mask and this float are all 16 registers.
-#if SIMD_LEVEL == SIMD_AVX2
+// acc[S] += w[S] times one float. By hand where registers are short: gcc, left to choose, broadcasts early and moves sums
+// about, and on avx2 12 sums, 2 weights, a mask and this float are all 16 registers.
+#if SIMD_LEVEL >= SIMD_AVX2
+#if SIMD_LEVEL == SIMD_AVX512
+#define MM_LANES 16
+#define MM_VEC vf
+#define MM_UVEC vu
+#else
 #define MM_LANES 8
 #define MM_VEC vf8
 #define MM_UVEC vu8
-SIMD_INLINE void mm_step(vf8 acc[2], const vu8 w[2], const float *x) {
-    vf8 t;
+#endif
+SIMD_INLINE void mm_step(MM_VEC acc[2], const MM_UVEC w[2], const float *x) {
+    MM_VEC t;
     __asm__("vbroadcastss %5, %2\n\tvfmadd231ps %2, %3, %0\n\tvfmadd231ps %2, %4, %1"
-            : "+x"(acc[0]), "+x"(acc[1]), "=&x"(t)
-            : "x"(w[0]), "x"(w[1]), "m"(*x));
+            : "+v"(acc[0]), "+v"(acc[1]), "=&v"(t)
+            : "v"(w[0]), "v"(w[1]), "m"(*x));
 }
 #else
 #define MM_LANES 4
@@ -256,7 +281,7 @@ SIMD_INLINE void mm_step(vf4 acc[4], const vu4 w[4], const float *x) {
 }
 #endif
 
-// As above for a strip of 16 in registers of MM_LANES. x is split into floats, even[MM_ROWS][MM_SPLIT] and odd
+// As above for a strip of MM_STRIP in registers of MM_LANES. x is split into floats, even[MM_ROWS][MM_SPLIT] and odd
 // alike. A word of weights becomes two floats by a shift and a mask; all rows take the even ones, then the odd.
 #define MM_SPLIT (MM_BLOCK + 16) // not a power of two: rows would share a cache set
 SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *x_even, const float *x_odd, const bf16_t *b,
@@ -306,7 +331,7 @@ static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, cons
     int cols = job->n_out - panel * MM_COLS < MM_COLS ? job->n_out - panel * MM_COLS : MM_COLS;
     bool first = sum0 == 0, last = sum0 + 2 * pairs >= job->n_sum;
     const float *bias = last && job->bias ? job->bias + (size_t)panel * MM_COLS : NULL;
-#if SIMD_LEVEL == SIMD_AVX512
+#if SIMD_LEVEL == SIMD_AVX512_BF16
     MatmulPrefetch prefetch = {(const char *)next, next_stride - 8192, 0, 128, 128, 0, (4 * MM_GROUP + n_tiles - 1) / n_tiles};
     if (n_tiles == 1 && !job->backward) next_lines = 0; // it is a stream anyway
 #endif
@@ -315,7 +340,7 @@ static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, cons
         float *out = job->out + (size_t)r * job->n_out + (size_t)panel * MM_COLS;
         const bf16_t *in = job->in + (size_t)r * job->ld_in + sum0;
         const size_t ld_out = (size_t)job->n_out, ld_in = (size_t)job->ld_in;
-#if SIMD_LEVEL == SIMD_AVX512
+#if SIMD_LEVEL == SIMD_AVX512_BF16
         (void)strip;
         prefetch.lines = next_lines * (i + 1) / n_tiles - next_lines * i / n_tiles;
 #define MM_TILE(R) case R: mm_tile(R, out, ld_out, cols, in, ld_in, b, pairs, first, bias, &prefetch); break
@@ -339,7 +364,12 @@ static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, cons
             for (int j = 0; j < height && to == edge; j++)
                 memcpy(edge + j * MM_STRIP, out + j * ld_out + c, (size_t)n * sizeof *edge);
 #define MM_TILE(R) case R: mm_tile(R, to, ld_to, even, odd, bc, pairs, first); break
-            switch (height) { MM_TILE(1); MM_TILE(2); MM_TILE(3); MM_TILE(4); MM_TILE(5); MM_TILE(6); }
+            switch (height) {
+                MM_TILE(1); MM_TILE(2); MM_TILE(3); MM_TILE(4); MM_TILE(5); MM_TILE(6);
+#if MM_ROWS == 12
+                MM_TILE(7); MM_TILE(8); MM_TILE(9); MM_TILE(10); MM_TILE(11); MM_TILE(12);
+#endif
+            }
             for (int j = 0; j < height && to == edge; j++)
                 memcpy(out + j * ld_out + c, edge + j * MM_STRIP, (size_t)n * sizeof *edge);
             for (int j = 0; j < height && bias; j++)
@@ -438,30 +468,20 @@ void SIMD_NAME(weight_load)(Weight *w, const RawTensor *raw, int n_raw) {
 
 // y[T,N] = x[T,K] W^T + bias[N]
 void SIMD_NAME(matmul_forward)(float *y, const act *x, const Weight *w, const float *bias, int T) {
-    MatmulJob job;
-    memset(&job, 0, sizeof job);
+    MatmulJob job = matmul_job(x, w, T);
     job.out = y;
-    job.in = (const bf16_t *)x;
-    job.w = (const bf16_t *)w->data;
     job.bias = bias;
-    job.T = T;
     job.n_out = w->N;
     job.n_sum = w->K;
-    job.panel = (size_t)((w->K + 1) / 2) * 128;
     mm_run(&job);
 }
 
 // dx[T,K] = dy[T,N] W
 void SIMD_NAME(matmul_backward)(float *dx, const act *dy, const Weight *w, int T) {
-    MatmulJob job;
-    memset(&job, 0, sizeof job);
+    MatmulJob job = matmul_job(dy, w, T);
     job.out = dx;
-    job.in = (const bf16_t *)dy;
-    job.w = (const bf16_t *)w->data;
-    job.T = T;
     job.n_out = w->K;
     job.n_sum = w->N;
-    job.panel = (size_t)((w->K + 1) / 2) * 128;
     job.backward = true;
     mm_run(&job);
 }
@@ -473,14 +493,9 @@ void SIMD_NAME(matmul_swiglu_forward)(act *a, act *gu_saved, float *gu, const ac
         AMX_ROWS(swiglu_forward)(a, gu_saved, gu, T, w->N / 2);
         return;
     }
-    MatmulJob job;
-    memset(&job, 0, sizeof job);
-    job.in = (const bf16_t *)x;
-    job.w = (const bf16_t *)w->data;
-    job.T = T;
+    MatmulJob job = matmul_job(x, w, T);
     job.n_out = w->N;
     job.n_sum = w->K;
-    job.panel = (size_t)((w->K + 1) / 2) * 128;
     job.a = (bf16_t *)a;
     job.gu_saved = (bf16_t *)gu_saved;
     mm_run(&job);

@@ -67,7 +67,8 @@ static inline void amx_emulated_dp(AmxTile *c, const AmxTile *a, const AmxTile *
 const Ops *cpu_ops_amx_emulated(void) {
     static Ops ops;
     CPU_TABLE(&ops, portable);
-    CPU_TABLE_AMX(&ops, amx_emulated);
+    CPU_TABLE_MATMUL(&ops, amx_emulated);
+    ops.matmul_swiglu_forward = matmul_swiglu_forward_amx_emulated;
     return &ops;
 }
 

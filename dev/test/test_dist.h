@@ -6,7 +6,7 @@ ranks; ranks that fail, are interrupted, or are killed in the rollout, in an exc
 #ifndef DEV_TEST_TEST_DIST_H
 #define DEV_TEST_TEST_DIST_H
 
-#include "dev/test/test_model.h"    // Records
+#include "dev/test/records.h"       // Records
 #include "dev/test/test_programs.h" // run_command, check_same_checkpoint, check_same_metrics
 #include "llmc/grad_tree.h"
 #include "llmc/peft.h" // PEFT_WEIGHTS

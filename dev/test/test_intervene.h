@@ -5,8 +5,8 @@ the same. On ref and on the best level of cpu; scored in one forward pass and de
 #ifndef DEV_TEST_TEST_INTERVENE_H
 #define DEV_TEST_TEST_INTERVENE_H
 
+#include "dev/test/records.h" // Records
 #include "dev/test/test.h"
-#include "dev/test/test_model.h" // Records
 #include "llmc/experiments/experiments.h" // vectors_scale, vectors_pair
 #include "llmc/intervene.h"
 
