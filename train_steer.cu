@@ -310,13 +310,13 @@ bool train_step(Trainer *t, Error *err) {
     t->state.step++;
     t->state.tokens_total += stats.tokens;
     t->state.samples_total += stats.completions;
-    t->state.seconds_total += now_s() - t->step_start;
     bool validating = o->validation_steps > 0 && t->validation.n > 0 && (t->state.step % o->validation_steps == 0 || t->state.step == t->max_steps);
     if (validating && !validate(t, &validation, err)) {
         if (!dist.stop) return false;
         validating = false; // interrupted: the step itself is done
         err->code = 0;
     }
+    t->state.seconds_total += now_s() - t->step_start;
     if (dist.rank > 0) return true;
     return log_step(t, &stats, &u, validating ? &validation : NULL, err) && (!o->log_completions || log_completions(t, err));
 }

@@ -36,7 +36,7 @@ typedef struct {
     long long next_problem;             // position in the shuffled stream of problems
     long long tokens_total;             // completion tokens sampled so far
     long long samples_total;            // completions sampled so far
-    double seconds_total;               // spent training, over all starts
+    double seconds_total;               // of all steps with their validation, over all starts
     char fingerprint[CHECKPOINT_TEXT];  // whatever the trainer wants to compare on resume: data, seed, batch
 } TrainerState;
 
