@@ -34,9 +34,13 @@ static double fuzz_cpu_s(void) {
 static bool fuzz_can_box(const char *s) {
     int depth = 0;
     for (const char *c = s; *c; c++) {
-        if (*c == '\\' && *++c == 0) return false;
-        else if (*c == '{') depth++;
-        else if (*c == '}' && --depth < 0) return false;
+        if (*c == '\\') {
+            if (*++c == 0) return false; // whatever else follows is no brace of a group
+        } else if (*c == '{') {
+            depth++;
+        } else if (*c == '}' && --depth < 0) {
+            return false;
+        }
     }
     return depth == 0 && !strstr(s, "box") && !strchr(s, '<') && !strstr(s, "**") && !strpbrk(s, "\"`") && *s;
 }
