@@ -285,7 +285,7 @@ SIMD_INLINE void mm_step(vf4 acc[4], const vu4 w[4], const float *x) {
 // alike. A word of weights becomes two floats by a shift and a mask; all rows take the even ones, then the odd.
 #define MM_SPLIT (MM_BLOCK + 16) // not a power of two: rows would share a cache set
 SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *x_even, const float *x_odd, const bf16_t *b,
-                         int pairs, bool first) {
+                         int pairs, bool first, MatmulPrefetch *prefetch) {
     enum { S = MM_STRIP / MM_LANES };
     MM_VEC acc[MM_ROWS][S];
     MM_UNROLL
@@ -296,6 +296,7 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *x_even, 
             if (!first) memcpy(&acc[r][j], out + r * ld_out + j * MM_LANES, sizeof acc[r][j]);
         }
     for (int k = 0; k < pairs; k++) {
+        if (k % MM_GROUP == 0) mm_prefetch(prefetch);
         MM_UVEC w[S];
         MM_UNROLL
         for (int j = 0; j < S; j++) {
@@ -323,30 +324,33 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *x_even, 
 
 #if SIMD_LEVEL != SIMD_AMX
 
-// Rows r0 ... r1-1 of one panel and one block of the sum, in tiles of as equal height as can be. Meanwhile `next_lines` cache
-// lines of `next`, pieces of 8 KiB next_stride bytes apart, come in.
+// Rows r0 ... r1-1 of one panel and one block of the sum, in tiles of as equal height as can be. Meanwhile next_pairs pairs of
+// each strip from `next` on, in pieces of 32 that lie next_stride bytes apart, come in.
 static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, const bf16_t *b, size_t strip, int sum0,
-                           int pairs, const bf16_t *next, size_t next_stride, int next_lines) {
+                           int pairs, const bf16_t *next, size_t next_stride, int next_pairs) {
     int rows = r1 - r0, n_tiles = (rows + MM_ROWS - 1) / MM_ROWS;
     int cols = job->n_out - panel * MM_COLS < MM_COLS ? job->n_out - panel * MM_COLS : MM_COLS;
     bool first = sum0 == 0, last = sum0 + 2 * pairs >= job->n_sum;
     const float *bias = last && job->bias ? job->bias + (size_t)panel * MM_COLS : NULL;
-#if SIMD_LEVEL == SIMD_AVX512_BF16
-    MatmulPrefetch prefetch = {(const char *)next, next_stride - 8192, 0, 128, 128, 0, (4 * MM_GROUP + n_tiles - 1) / n_tiles};
-    if (n_tiles == 1 && !job->backward) next_lines = 0; // it is a stream anyway
-#endif
+    enum { STRIPS = MM_COLS / MM_STRIP, PIECE = 2 * MM_STRIP }; // of a panel; cache lines of 32 pairs
+    if (SIMD_LEVEL == SIMD_AVX512_BF16 && n_tiles == 1 && !job->backward) next_pairs = 0; // it is a stream anyway
+    const int next_lines = next_pairs * MM_STRIP / 16, burst = (MM_GROUP * MM_STRIP / 16 + n_tiles - 1) / n_tiles;
+    MatmulPrefetch prefetch[STRIPS];
+    for (int s = 0; s < STRIPS; s++) {
+        const MatmulPrefetch f = {(const char *)(next + s * job->panel / STRIPS), next_stride - PIECE * 64, 0, PIECE, PIECE, 0, burst};
+        prefetch[s] = f;
+    }
     for (int i = 0; i < n_tiles; i++) {
         int r = r0 + (int)((int64_t)rows * i / n_tiles), height = r0 + (int)((int64_t)rows * (i + 1) / n_tiles) - r;
         float *out = job->out + (size_t)r * job->n_out + (size_t)panel * MM_COLS;
         const bf16_t *in = job->in + (size_t)r * job->ld_in + sum0;
         const size_t ld_out = (size_t)job->n_out, ld_in = (size_t)job->ld_in;
+        for (int s = 0; s < STRIPS; s++) prefetch[s].lines = next_lines * (i + 1) / n_tiles - next_lines * i / n_tiles;
 #if SIMD_LEVEL == SIMD_AVX512_BF16
         (void)strip;
-        prefetch.lines = next_lines * (i + 1) / n_tiles - next_lines * i / n_tiles;
-#define MM_TILE(R) case R: mm_tile(R, out, ld_out, cols, in, ld_in, b, pairs, first, bias, &prefetch); break
+#define MM_TILE(R) case R: mm_tile(R, out, ld_out, cols, in, ld_in, b, pairs, first, bias, prefetch); break
         switch (height) { MM_TILE(1); MM_TILE(2); MM_TILE(3); MM_TILE(4); MM_TILE(5); MM_TILE(6); }
 #else
-        (void)next, (void)next_stride, (void)next_lines;
         float even[MM_ROWS * MM_SPLIT], odd[MM_ROWS * MM_SPLIT];
         for (int j = 0; j < height; j++)
             for (int k = 0; k < pairs; k++) {
@@ -363,7 +367,7 @@ static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, cons
             const size_t ld_to = n < MM_STRIP ? MM_STRIP : ld_out;
             for (int j = 0; j < height && to == edge; j++)
                 memcpy(edge + j * MM_STRIP, out + j * ld_out + c, (size_t)n * sizeof *edge);
-#define MM_TILE(R) case R: mm_tile(R, to, ld_to, even, odd, bc, pairs, first); break
+#define MM_TILE(R) case R: mm_tile(R, to, ld_to, even, odd, bc, pairs, first, &prefetch[c / MM_STRIP]); break
             switch (height) {
                 MM_TILE(1); MM_TILE(2); MM_TILE(3); MM_TILE(4); MM_TILE(5); MM_TILE(6);
 #if MM_ROWS == 12
@@ -394,8 +398,8 @@ static void mm_work(const MatmulJob *job, int u0, int u1) {
                     const bf16_t *b = job->w + p * job->panel + (size_t)k * 2 * MM_STRIP;
                     int pairs = n_pairs - k < MM_BLOCK ? n_pairs - k : MM_BLOCK;
                     bool end = p + 1 == p1 && k + pairs == n_pairs;
-                    // what comes next lies right behind
-                    mm_rows(job, r0, r1, p, b, strip, 2 * k, pairs, b + (size_t)pairs * 128, 8192, end ? 0 : 4 * pairs);
+                    const bf16_t *behind = k + pairs < n_pairs ? b + (size_t)pairs * 2 * MM_STRIP : job->w + (p + 1) * job->panel;
+                    mm_rows(job, r0, r1, p, b, strip, 2 * k, pairs, behind, 128 * MM_STRIP, end ? 0 : pairs);
                 }
             continue;
         }
@@ -407,8 +411,8 @@ static void mm_work(const MatmulJob *job, int u0, int u1) {
                 for (int i = 0; i < pairs; i += 32)
                     mm_repack(matmul_scratch + (size_t)i * 2 * MM_STRIP, from + i / 32 * job->panel, strip, n_k2);
                 bool end = p + 1 == p1 || p + 2 == job->n_panels; // the last panel may be short
-                mm_rows(job, r0, r1, p, matmul_scratch, (size_t)MM_BLOCK * 2 * MM_STRIP, 2 * k, pairs, from + 32 * 128,
-                        job->panel * sizeof *from, end ? 0 : 4 * (pairs / 32 * 32));
+                mm_rows(job, r0, r1, p, matmul_scratch, (size_t)MM_BLOCK * 2 * MM_STRIP, 2 * k, pairs, from + 32 * 2 * MM_STRIP,
+                        job->panel * sizeof *from, end ? 0 : pairs / 32 * 32);
             }
     }
 }
