@@ -1,15 +1,18 @@
 # steer.c. `make` builds the programs and says what it found; `make help` lists the targets.
 #
-# Each program is one translation unit over the headers in llmc/, so each is one compiler call; the programs' .cu files compile
-# as C. The CUDA backend is one more, llmc/cuda/backend.cu, linked to them:
+# Each program is one translation unit over the headers in llmc/; the programs' .cu files compile as C. Linked to them are the
+# kernels, which are made once: for the CPU llmc/cpu/backend.c, and llmc/cpu/level.c as often as there are instruction sets (LEVELS);
+# for the GPU llmc/cuda/backend.cu:
 #     CUDA=1        compiled by nvcc for a GPU (what you get by default where nvcc and a GPU are found; CUDA=0 leaves it out)
 #     CUDA=emulate  compiled by the C++ compiler and run on the CPU by dev/cuda_on_cpu, with every check switched on
 # DEVICE=cuda or emulate: who computes in `make demo`.
 # To set on the command line: CC, CXX, CFLAGS, CPPFLAGS, LDFLAGS, OPENMP=0 (one thread), GPU_ARCH='80 90 100', CUDA_HOME,
-# MPI=0 or 1, NCCL=0 or 1, NCCL_HOME, MODEL=DIR (for bench).
+# MPI=0 or 1, NCCL=0 or 1, NCCL_HOME, MODEL=DIR (for bench), BUILD=DIR (objects and, unless it is `build`, the programs).
 
 SOURCES := train_steer.cu eval_steer.cu test_steer.c
-PROGRAMS := $(basename $(SOURCES))
+BUILD ?= build
+BIN := $(if $(filter-out build,$(BUILD)),$(BUILD)/)
+PROGRAMS := $(addprefix $(BIN),$(basename $(SOURCES)))
 LIBRARIES := cJSON GMP PCRE2 utf8proc libyaml
 .DEFAULT_GOAL := all
 GOALS := $(or $(MAKECMDGOALS),all)
@@ -44,6 +47,27 @@ comma := ,
 find = $(firstword $(shell command -v $1) $(wildcard $2))
 
 # ----------------------------------------------------------------------------
+# The instruction sets that the kernels of the CPU are compiled for, beside `portable`, by the machine that the compiler makes programs
+# for. A level whose flags and instructions the compiler or its assembler does not know is left out, and make says so.
+
+MACHINE := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null)))
+ALL_LEVELS := $(if $(filter x86_64 amd64,$(MACHINE)),avx2 avx512 avx512_bf16 amx,$(if $(filter aarch64 arm64,$(MACHINE)),neon neon_bf16))
+FLAGS_avx2 := -mavx2 -mfma
+FLAGS_avx512 := $(FLAGS_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq
+FLAGS_avx512_bf16 := $(FLAGS_avx512) -mavx512bf16
+FLAGS_amx := $(FLAGS_avx512_bf16) -mamx-tile -mamx-bf16
+FLAGS_neon_bf16 := -march=armv8.2-a+bf16
+ONE_OF_avx2 := vpermd %ymm0, %ymm1, %ymm2
+ONE_OF_avx512 := vpermd %zmm0, %zmm1, %zmm2
+ONE_OF_avx512_bf16 := vdpbf16ps %zmm0, %zmm1, %zmm2
+ONE_OF_amx := tdpbf16ps %tmm0, %tmm1, %tmm2
+ONE_OF_neon := fmla v0.4s, v1.4s, v2.4s
+ONE_OF_neon_bf16 := bfmmla v0.4s, v1.8h, v2.8h
+ifneq ($(filter-out help clean,$(GOALS)),)
+LEVELS := portable $(foreach l,$(ALL_LEVELS),$(shell echo 'void f(void) { __asm__("$(ONE_OF_$l)"); }' | $(CC) $(FLAGS_$l) -c -x c - -o /dev/null 2>/dev/null && echo $l))
+endif
+
+# ----------------------------------------------------------------------------
 # CUDA: which compiler makes the backend, and what it is linked with. GPU_ARCH: compute capabilities without the point.
 
 NVCC := $(call find,$(if $(CUDA_HOME),$(CUDA_HOME)/bin/nvcc,nvcc),/usr/local/cuda/bin/nvcc)
@@ -52,13 +76,13 @@ GPU := $(wildcard /proc/driver/nvidia/version /dev/nvidia0)
 CUDA ?= $(if $(and $(NVCC),$(GPU)),1,0)
 GPU_ARCH ?= 80 90 100
 ifeq ($(CUDA),1)
-BACKEND := build/backend.o
+BACKEND := $(BUILD)/backend.o
 BACKEND_LIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudart_static -lstdc++ -ldl -lrt -lpthread
 ifeq ($(NVCC),)
 $(error CUDA=1: nvcc was not found: install the CUDA Toolkit, or set CUDA_HOME to where it is)
 endif
 else ifeq ($(CUDA),emulate)
-BACKEND := build/backend_fast.o build/cuda_on_cpu.o
+BACKEND := $(BUILD)/backend_fast.o $(BUILD)/cuda_on_cpu.o
 BACKEND_LIBS := -lstdc++ -ldl -lpthread
 ifeq ($(wildcard $(CUDA_HOME)/include/cublasLt.h),)
 $(error CUDA=emulate: the headers of the CUDA Toolkit were not found (cublasLt.h): install it, or set CUDA_HOME to where it is)
@@ -75,7 +99,7 @@ MISSING := $(strip $(shell CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' LDFLAGS='$(LDFLAGS)
 openmp = $(shell echo 'int main(void) { return !omp_get_max_threads(); }' | \
     $1 -fopenmp -include omp.h $(CPPFLAGS) -x c - -o /dev/null $(LDFLAGS) >/dev/null 2>&1 && echo -fopenmp || echo $(ONE_THREAD))
 THREADS := $(if $(filter 0,$(OPENMP)),$(ONE_THREAD),$(call openmp,$(CC)))
-STEER_FLAGS := $(BASE_FLAGS) $(THREADS) $(if $(BACKEND),-DLLMC_CUDA)
+STEER_FLAGS := $(BASE_FLAGS) $(THREADS) $(foreach l,$(LEVELS),-DLLMC_LEVEL_$l=cpu_level_$l) $(if $(BACKEND),-DLLMC_CUDA)
 
 # MPI, for train_steer alone: what the compiler must be told, from Open MPI's mpicc or MPICH's, then a try.
 MPICC := $(if $(filter 0,$(MPI)),,$(call find,mpicc))
@@ -87,7 +111,7 @@ ifeq ($(MPI)$(MPI_WORKS),1)
 $(error MPI=1: $(if $(MPICC),a program with what $(MPICC) names does not compile with $(CC),mpicc was not found): `scripts/setup.sh --mpi` installs Open MPI)
 endif
 ifneq ($(MPI_WORKS),)
-RANKS_PROGRAMS := train_steer build/test_ranks
+RANKS_PROGRAMS := $(BIN)train_steer $(BUILD)/test_ranks
 $(RANKS_PROGRAMS): private STEER_FLAGS += -DLLMC_MPI $(MPI_FLAGS)
 $(RANKS_PROGRAMS): private LIBS += $(MPI_LIBS)
 endif
@@ -110,7 +134,7 @@ ifeq ($(NCCL)$(NCCL_WORKS),1)
 $(error NCCL=1: $(if $(NCCL_HEADER),a program with $(NCCL_HEADER) does not link,$(if $(MPI_WORKS),$(if $(BACKEND),nccl.h was not found: `scripts/setup.sh --nccl` installs it,it goes with CUDA=1),it goes with MPI: `scripts/setup.sh --mpi`)))
 endif
 ifneq ($(NCCL_WORKS),)
-NCCL_OBJECT := $(if $(filter emulate,$(CUDA)),build/nccl_fast.o,build/nccl.o)
+NCCL_OBJECT := $(if $(filter emulate,$(CUDA)),$(BUILD)/nccl_fast.o,$(BUILD)/nccl.o)
 $(RANKS_PROGRAMS): $(NCCL_OBJECT)
 $(RANKS_PROGRAMS): private STEER_FLAGS += -DLLMC_NCCL
 $(RANKS_PROGRAMS): private LIBS += $(NCCL_LIBS)
@@ -140,49 +164,79 @@ endif
 all: $(PROGRAMS) ## build the three programs and say what was found (the default)
 	@echo 'built: $(PROGRAMS). Next: make test, make demo, make help'
 
-$(PROGRAMS): build/flags
-	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(STEER_FLAGS) -MMD -MP -MF build/$@.d -MT $@ -x c $(filter $@.%,$^) -x none $(BACKEND) -o $@ $(LDFLAGS) $(LIBS) $(BACKEND_LIBS)
-$(PROGRAMS): $(BACKEND)
-train_steer: train_steer.cu
-eval_steer: eval_steer.cu
-test_steer: test_steer.c
--include $(PROGRAMS:%=build/%.d) build/test_portable.d
+DIALECT := -std=gnu11 -x c
+COMPILE = $(CC) $(CPPFLAGS) $(CFLAGS) $(DIALECT) $(STEER_FLAGS)
+LINK = -o $@ $(LDFLAGS) $(LIBS) $(BACKEND_LIBS)
+DEPENDENCIES = -MMD -MP -MF $(@:.o=.d)
+
+# The CPU's kernels: an object a level, each with one function that the others call (llmc/cpu/cpu.h).
+CPU := $(BUILD)/cpu_backend.o $(LEVELS:%=$(BUILD)/cpu_%.o)
+$(BUILD)/cpu_backend.o: llmc/cpu/backend.c $(BUILD)/flags
+	$(COMPILE) $(DEPENDENCIES) -c $< -o $@
+$(LEVELS:%=$(BUILD)/cpu_%.o): $(BUILD)/cpu_%.o: llmc/cpu/level.c $(BUILD)/flags
+	$(COMPILE) $(FLAGS_$*) -DSIMD=$* $(DEPENDENCIES) -c $< -o $@
+
+$(BIN)train_steer $(BIN)eval_steer: $(BIN)%: %.cu $(CPU) $(BACKEND) $(BUILD)/flags
+	$(COMPILE) -MMD -MP -MF $(BUILD)/$*.d -MT $@ $< -x none $(CPU) $(BACKEND) $(LINK)
+
+# The tests, and what they call of the levels beside the table: the vector layer, and AMX's tiles without AMX.
+TEST_OBJECTS := $(BUILD)/test_steer.o $(BUILD)/test_amx_emulated.o $(patsubst %,$(BUILD)/test_simd_%.o,$(filter-out %_bf16 amx,$(LEVELS)))
+$(BUILD)/test_steer.o: test_steer.c $(BUILD)/flags
+	$(COMPILE) $(DEPENDENCIES) -c $< -o $@
+$(BUILD)/test_amx_emulated.o: dev/test/amx_emulated.c $(BUILD)/flags
+	$(COMPILE) $(DEPENDENCIES) -c $< -o $@
+$(BUILD)/test_simd_%.o: dev/test/simd_level.c $(BUILD)/flags
+	$(COMPILE) $(FLAGS_$*) -DSIMD=$* $(DEPENDENCIES) -c $< -o $@
+$(BIN)test_steer: $(TEST_OBJECTS) $(CPU) $(BACKEND)
+	$(CC) $(CFLAGS) $(THREADS) $^ $(LINK)
+
+# The tests with no level but portable: what a CPU that nobody knew of runs.
+$(BUILD)/cpu_backend_portable.o: llmc/cpu/backend.c $(BUILD)/flags
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(DIALECT) $(BASE_FLAGS) $(THREADS) $(DEPENDENCIES) -c $< -o $@
+$(BUILD)/test_portable: $(TEST_OBJECTS) $(BUILD)/cpu_backend_portable.o $(BUILD)/cpu_portable.o $(BACKEND)
+	$(CC) $(CFLAGS) $(THREADS) $^ $(LINK)
 
 # The CUDA backend. `checked` is compiled so that each access of a kernel to memory calls dev/cuda_on_cpu first.
 NVCC_FLAGS = -std=c++17 -O3 -I. -Werror all-warnings --fmad=true $(foreach a,$(GPU_ARCH),-gencode arch=compute_$a,code=sm_$a) \
     -gencode arch=compute_$(lastword $(GPU_ARCH)),code=compute_$(lastword $(GPU_ARCH))
 EMULATE = $(CXX) -std=c++17 -DCUDA_ON_CPU -ffp-contract=off -fno-strict-aliasing -fstack-clash-protection -Wall -Wextra -Werror -Wno-unknown-pragmas -g -Idev/cuda_on_cpu/shadow -I. -isystem $(CUDA_HOME)/include
-DEPENDENCIES = -MMD -MP -MF $(@:.o=.d)
-build/backend.o: llmc/cuda/backend.cu build/flags
+$(BUILD)/backend.o: llmc/cuda/backend.cu $(BUILD)/flags
 	$(NVCC) $(NVCC_FLAGS) $(DEPENDENCIES) -c $< -o $@
-build/nccl.o: llmc/cuda/nccl.cu build/flags
+$(BUILD)/nccl.o: llmc/cuda/nccl.cu $(BUILD)/flags
 	$(NVCC) $(NVCC_FLAGS) $(addprefix -isystem ,$(NCCL_FOUND)/include) $(DEPENDENCIES) -c $< -o $@
-build/nccl_fast.o: llmc/cuda/nccl.cu build/flags
+$(BUILD)/nccl_fast.o: llmc/cuda/nccl.cu $(BUILD)/flags
 	$(EMULATE) -O2 $(DEPENDENCIES) -x c++ -c $< -o $@
-build/backend_fast.o: llmc/cuda/backend.cu build/flags
+$(BUILD)/backend_fast.o: llmc/cuda/backend.cu $(BUILD)/flags
 	$(EMULATE) -O2 $(DEPENDENCIES) -x c++ -c $< -o $@
-build/backend_checked.o: llmc/cuda/backend.cu build/flags
+$(BUILD)/backend_checked.o: llmc/cuda/backend.cu $(BUILD)/flags
 	$(EMULATE) -O1 -finline-functions -fsanitize=thread,alignment $(DEPENDENCIES) -x c++ -c $< -o $@
-build/cuda_on_cpu.o: dev/cuda_on_cpu/cuda_on_cpu.cpp build/flags
+$(BUILD)/cuda_on_cpu.o: dev/cuda_on_cpu/cuda_on_cpu.cpp $(BUILD)/flags
 	$(EMULATE) -O2 $(DEPENDENCIES) -c $< -o $@
-build/test_checked: test_steer.c build/backend_checked.o build/cuda_on_cpu.o build/flags
-	$(CC) $(CPPFLAGS) -O2 -std=gnu11 $(STEER_FLAGS) -MMD -MP -MF $@.d -MT $@ -x c $< -x none build/backend_checked.o build/cuda_on_cpu.o -o $@ $(LDFLAGS) $(LIBS) $(BACKEND_LIBS)
--include $(wildcard build/backend*.d build/nccl*.d build/cuda_on_cpu.d build/test_checked.d build/test_ranks.d)
+$(BUILD)/test_checked: $(TEST_OBJECTS) $(CPU) $(BUILD)/backend_checked.o $(BUILD)/cuda_on_cpu.o
+	$(CC) $(CFLAGS) $(THREADS) $^ $(LINK)
 
 # Several ranks, without a model: mpirun starts it (dev/test/test_shard.h, test_gpus.h).
-build/test_ranks: dev/test/ranks.c $(BACKEND) build/flags
-	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(STEER_FLAGS) -MMD -MP -MF $@.d -MT $@ -x c $< -x none $(BACKEND) -o $@ $(LDFLAGS) $(LIBS) $(BACKEND_LIBS)
+$(BUILD)/test_ranks: dev/test/ranks.c $(CPU) $(BACKEND) $(BUILD)/flags
+	$(COMPILE) -MMD -MP -MF $@.d -MT $@ $< -x none $(CPU) $(BACKEND) $(LINK)
 
-# The tests once more with all code for particular CPUs left out: what a CPU that nobody knew of runs.
-build/test_portable: test_steer.c build/flags
-	$(CC) $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(filter-out -DLLMC_CUDA,$(STEER_FLAGS)) -DLLMC_PORTABLE -MMD -MP -MF $@.d -MT $@ -x c $< -o $@ $(LDFLAGS) $(LIBS)
+# A function that no level owns, with the flags of each: what dev/test/strays.sh must see.
+STRAYS := $(patsubst %,$(BUILD)/stray_%.o,$(filter-out portable neon,$(LEVELS)))
+$(BUILD)/stray_%.o: dev/test/stray.c $(BUILD)/flags
+	$(COMPILE) $(FLAGS_$*) $(DEPENDENCIES) -c $< -o $@
+
+# The kernel labs of dev/cpu, for this machine's own CPU, and the benches of dev/bench.
+$(BUILD)/lab_%: dev/cpu/%.c $(CPU) $(BUILD)/flags
+	$(COMPILE) -march=native $< -x none $(CPU) $(LINK)
+$(BUILD)/bench_%: dev/bench/%.c $(CPU) $(BUILD)/flags
+	$(COMPILE) $< -x none $(CPU) $(LINK)
+-include $(wildcard $(BUILD)/*.d)
 
 # Changes only when the compiler or a flag does; then everything is rebuilt. The build stops here if a library is missing.
-build/flags: export FLAGS = $(shell $(CC) --version | head -n 1) $(CC) $(CPPFLAGS) $(CFLAGS) $(STEER_FLAGS) $(LDFLAGS) $(BACKEND) $(if $(BACKEND),$(GPU_ARCH) $(CUDA_HOME)) $(MPI_WORKS) $(MPI_FLAGS) $(MPI_LIBS) $(NCCL_WORKS) $(NCCL_LIBS)
-build/flags: FORCE
+$(BUILD)/flags: export FLAGS = $(shell $(CC) --version | head -n 1) $(CC) $(CPPFLAGS) $(CFLAGS) $(STEER_FLAGS) $(LDFLAGS) $(BACKEND) $(if $(BACKEND),$(GPU_ARCH) $(CUDA_HOME)) $(MPI_WORKS) $(MPI_FLAGS) $(MPI_LIBS) $(NCCL_WORKS) $(NCCL_LIBS)
+$(BUILD)/flags: FORCE
 	@test -z '$(MISSING)' || { echo 'error: not found: $(MISSING)'; \
 	    echo '  -> run scripts/setup.sh, or set CPPFLAGS=-I... and LDFLAGS=-L... to where they are'; exit 1; } >&2
-	@mkdir -p build; echo "$$FLAGS" | cmp -s - $@ || echo "$$FLAGS" > $@
+	@mkdir -p $(BUILD); echo "$$FLAGS" | cmp -s - $@ || echo "$$FLAGS" > $@
 
 # ----------------------------------------------------------------------------
 # Running
@@ -194,11 +248,11 @@ test demo:
 	@$(MAKE) --no-print-directory SETUP_RAN=1 $@
 else
 ifeq ($(CUDA),emulate)
-test: $(PROGRAMS) build/test_checked $(if $(NCCL_WORKS),build/test_ranks)
+test: $(PROGRAMS) build/test_checked $(STRAYS) $(if $(NCCL_WORKS),build/test_ranks)
 	@rm -f build/test_portable # not made anew here, and an old one proves nothing
 	@CXX='$(CXX)' CUDA_HOME='$(CUDA_HOME)' dev/test/emulated.sh
 else
-test: $(PROGRAMS) build/test_portable $(if $(MPI_WORKS),build/test_ranks) ## prove everything: no network, no GPU, no Python; ends in `N passed, N failed`
+test: $(PROGRAMS) build/test_portable $(STRAYS) $(if $(MPI_WORKS),build/test_ranks) ## prove everything: no network, no GPU, no Python; ends in `N passed, N failed`
 	@OMP_WAIT_POLICY=passive ./test_steer -j $(if $(filter 1,$(CUDA)),1,$(CORES)) # suites that share a GPU would see each other's memory
 endif
 
@@ -208,17 +262,18 @@ endif
 
 # Slower, for those who change the code. A tool that is not here is named and skipped.
 have = command -v $1 >/dev/null || { echo 'skipped: $1 not found'; exit 0; }
-check: $(PROGRAMS) ## tests under ASan and UBSan; clang and g++ -std=c++17 builds; cppcheck, shellcheck; a minute of fuzzing; two hosts
-	$(CC) $(CPPFLAGS) $(CFLAGS) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -std=gnu11 $(STEER_FLAGS) -x c test_steer.c -o build/test_sanitized $(LDFLAGS) $(LIBS)
-	OMP_WAIT_POLICY=passive build/test_sanitized -j $(CORES)
-	@$(call have,clang); set -ex; for f in $(SOURCES); do \
-	    clang $(CPPFLAGS) $(CFLAGS) -std=gnu11 $(BASE_FLAGS) $(call openmp,clang) -x c $$f -o build/clang_$${f%.*} $(LDFLAGS) $(LIBS); done
-	@$(call have,$(CXX)); set -ex; for f in $(SOURCES); do \
-	    $(CXX) $(CPPFLAGS) $(CFLAGS) -std=c++17 $(BASE_FLAGS) $(call openmp,$(CXX)) -Wno-missing-field-initializers -x c++ $$f -o build/cxx_$${f%.*} $(LDFLAGS) $(LIBS); done
-	$(if $(MPI_WORKS),$(CXX) $(CPPFLAGS) $(CFLAGS) -std=c++17 $(BASE_FLAGS) $(call openmp,$(CXX)) -Wno-missing-field-initializers -DLLMC_MPI $(MPI_FLAGS) -x c++ train_steer.cu -o build/cxx_train_steer $(LDFLAGS) $(LIBS) $(MPI_LIBS))
+COMPILERS ?= gcc-11 gcc-12 gcc-13 gcc-14 clang clang-14 clang-16 clang-19
+check: $(PROGRAMS) ## tests under ASan and UBSan; other compilers, C++17; cppcheck, shellcheck; a minute of fuzzing; two hosts
+	$(MAKE) BUILD=build/sanitized CFLAGS='$(CFLAGS) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all' build/sanitized/test_steer
+	OMP_WAIT_POLICY=passive build/sanitized/test_steer -j $(CORES)
+	@for cc in $(COMPILERS); do if command -v $$cc >/dev/null; then ( set -ex; $(MAKE) BUILD=build/$$cc CC=$$cc all; build/$$cc/test_steer matmul ops ) || exit; \
+	    else echo "skipped: $$cc not found"; fi; done
+	@$(call have,$(CXX)); set -ex; $(MAKE) BUILD=build/cxx CC='$(CXX)' DIALECT='-std=c++17 -Wno-missing-field-initializers -x c++' all
 	@$(call have,cppcheck); set -ex; \
 	    cppcheck --quiet --error-exitcode=1 --std=c11 --language=c --enable=warning,portability --suppressions-list=dev/cppcheck.txt \
-	    --include=dev/cppcheck.h -I. $(SOURCES)
+	    --include=dev/cppcheck.h -I. $(SOURCES) llmc/cpu/backend.c; \
+	    for l in $(LEVELS); do cppcheck --quiet --error-exitcode=1 --std=c11 --language=c --enable=warning,portability \
+	    --suppressions-list=dev/cppcheck.txt -I. -DSIMD=$$l llmc/cpu/level.c; done
 	@$(call have,shellcheck); set -ex; shellcheck .ci/run scripts/*.sh scripts/multi_node/*.sh dev/bench/*.sh dev/test/*.sh
 	@$(call have,clang); dev/test/fuzz.sh 60
 	dev/test/two_hosts.sh

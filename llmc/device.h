@@ -4,7 +4,7 @@ Which backend computes: the one place that turns the option `device` into a tabl
 #ifndef LLMC_DEVICE_H
 #define LLMC_DEVICE_H
 
-#include "ops_cpu.h" // ops_cpu_init
+#include "cpu/cpu.h" // ops_cpu_init
 #include "ops_ref.h" // ops_ref_init
 
 #ifdef LLMC_CUDA      // set by `make CUDA=...`, which links cuda/backend.cu

@@ -3,7 +3,7 @@ THE list of operations: everything the model computes, as a table of function po
 written once and runs on every backend:
 
     ops_ref.h   `ref`   plain loops in fp32: the specification
-    ops_cpu.h   `cpu`   OpenMP and vector instructions, bf16 weights
+    cpu/        `cpu`   OpenMP and vector instructions, bf16 weights
     cuda/       `cuda`  CUDA kernels and cuBLASLt, bf16 weights
 
 Shape letters, everywhere in this project:

@@ -9,19 +9,19 @@ vectors is a plain loop.
 #include <string.h> // memcpy, memset
 #include "ops.h"
 
-void host_zero(void *p, size_t bytes) { memset(p, 0, bytes); }
-void host_upload(void *p, const void *host, size_t bytes) { memcpy(p, host, bytes); }
-void host_download(void *host, const void *p, size_t bytes) { memcpy(host, p, bytes); }
-RawTensor host_embedding_load(const RawTensor *file) { return *file; }
-void host_embedding_free(RawTensor *wte) { (void)wte; }
+static inline void host_zero(void *p, size_t bytes) { memset(p, 0, bytes); }
+static inline void host_upload(void *p, const void *host, size_t bytes) { memcpy(p, host, bytes); }
+static inline void host_download(void *host, const void *p, size_t bytes) { memcpy(host, p, bytes); }
+static inline RawTensor host_embedding_load(const RawTensor *file) { return *file; }
+static inline void host_embedding_free(RawTensor *wte) { (void)wte; }
 
-double host_gradient_norm(const float *g, size_t n) {
+static inline double host_gradient_norm(const float *g, size_t n) {
     double sum = 0;
     for (size_t i = 0; i < n; i++) sum += (double)g[i] * g[i];
     return sqrt(sum);
 }
 
-void host_adamw_update(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step, const AdamW *a) {
+static inline void host_adamw_update(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step, const AdamW *a) {
     double correction1 = 1 - pow(a->beta1, step), correction2 = 1 - pow(a->beta2, step);
     for (size_t i = 0; i < n; i++) {
         float gi = (float)(g[i] * scale);
@@ -33,7 +33,7 @@ void host_adamw_update(float *x, float *exp_avg, float *exp_avg_sq, const float 
 }
 
 // Fills in these entries of a table.
-void ops_host_init(Ops *ops) {
+static inline void ops_host_init(Ops *ops) {
     ops->host_memory = true;
     ops->zero = host_zero;
     ops->upload = host_upload;

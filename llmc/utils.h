@@ -1,6 +1,6 @@
 /*
 What every other header needs: errors with an exit code, memory that is checked, growing strings and
-int arrays, whole-file reading and writing, bf16/fp16 conversion, a clock.
+int arrays, whole-file reading and writing, a clock. Its functions are static, so that any translation unit may include it.
 
 Errors. A function that can fail on what the user gave us (a file, an option, a model) takes an `Error *err`
 last and returns false (or NULL) after filling it through `fail`. main prints the text and exits with its
@@ -25,6 +25,8 @@ it prints and exits.
 #include <time.h>
 #include <unistd.h>
 
+#include "numbers.h" // bf16_t, bf16_to_f32, f32_to_bf16, f16_to_f32
+
 // ----------------------------------------------------------------------------
 // errors
 
@@ -39,7 +41,7 @@ typedef struct {
 // Fills err (which may be NULL) and returns false, so that callers can write `return fail(...)`.
 // If err already holds an error it is kept: the first cause is the one worth reading.
 __attribute__((format(printf, 3, 4)))
-bool fail(Error *err, int code, const char *format, ...) {
+static inline bool fail(Error *err, int code, const char *format, ...) {
     if (err && err->code == 0) {
         err->code = code;
         va_list args;
@@ -52,16 +54,16 @@ bool fail(Error *err, int code, const char *format, ...) {
 
 // Prints the error and ends the program with its exit code.
 __attribute__((noreturn))
-void die(const Error *err) {
+static inline void die(const Error *err) {
     fflush(stdout);
     fprintf(stderr, "error: %s\n", err->text);
     exit(err->code ? err->code : EXIT_RUN);
 }
 
-bool warnings_off; // another process, doing the same, prints them (dist.h)
+static bool warnings_off; // another process, doing the same, prints them (dist.h)
 
 __attribute__((format(printf, 1, 2)))
-void warn(const char *format, ...) {
+static inline void warn(const char *format, ...) {
     if (warnings_off) return;
     va_list args;
     va_start(args, format);
@@ -75,59 +77,59 @@ void warn(const char *format, ...) {
 // memory: these return usable memory or end the program. Freed with free().
 
 __attribute__((noreturn))
-void out_of_memory(size_t bytes) {
+static inline void out_of_memory(size_t bytes) {
     fprintf(stderr, "error: out of memory: wanted %.1f MiB more\n"
                     "  -> lower rollout_batch_size, max_completion_length or activation_memory\n", (double)bytes / (1 << 20));
     exit(EXIT_RUN);
 }
 
-void *xmalloc(size_t bytes) {
+static inline void *xmalloc(size_t bytes) {
     void *p = malloc(bytes ? bytes : 1);
     if (!p) out_of_memory(bytes);
     return p;
 }
 
-void *xcalloc(size_t n, size_t size) {
+static inline void *xcalloc(size_t n, size_t size) {
     void *p = calloc(n ? n : 1, size ? size : 1);
     if (!p) out_of_memory(n * size);
     return p;
 }
 
-void *xrealloc(void *old, size_t bytes) {
+static inline void *xrealloc(void *old, size_t bytes) {
     void *p = realloc(old, bytes ? bytes : 1);
     if (!p) out_of_memory(bytes);
     return p;
 }
 
 // 64-byte aligned (one cache line, one zmm register), contents undefined.
-void *xaligned(size_t bytes) {
+static inline void *xaligned(size_t bytes) {
     void *p = NULL;
     if (posix_memalign(&p, 64, bytes ? (bytes + 63) & ~(size_t)63 : 64) != 0) out_of_memory(bytes);
     return p;
 }
 
-char *xstrndup(const char *s, size_t n) {
+static inline char *xstrndup(const char *s, size_t n) {
     char *p = (char *)xmalloc(n + 1);
     memcpy(p, s, n);
     p[n] = 0;
     return p;
 }
 
-char *xstrdup(const char *s) { return xstrndup(s, strlen(s)); }
+static inline char *xstrdup(const char *s) { return xstrndup(s, strlen(s)); }
 
 // ----------------------------------------------------------------------------
 // growing arrays. Zero-initialise ({0} or memset) before use; *_free leaves them zeroed and reusable.
 
 typedef struct { char *s; size_t n, cap; } Str; // s is always NUL-terminated once anything was appended
 
-void str_reserve(Str *b, size_t more) {
+static inline void str_reserve(Str *b, size_t more) {
     if (b->n + more + 1 > b->cap) {
         b->cap = (b->n + more + 1) * 2;
         b->s = (char *)xrealloc(b->s, b->cap);
     }
 }
 
-void str_add(Str *b, const char *s, size_t n) {
+static inline void str_add(Str *b, const char *s, size_t n) {
     str_reserve(b, n);
     if (n) memcpy(b->s + b->n, s, n);
     b->n += n;
@@ -135,7 +137,7 @@ void str_add(Str *b, const char *s, size_t n) {
 }
 
 __attribute__((format(printf, 2, 3)))
-void str_printf(Str *b, const char *format, ...) {
+static inline void str_printf(Str *b, const char *format, ...) {
     va_list args;
     va_start(args, format);
     int n = vsnprintf(NULL, 0, format, args);
@@ -147,11 +149,11 @@ void str_printf(Str *b, const char *format, ...) {
     b->n += (size_t)n;
 }
 
-void str_free(Str *b) { free(b->s); memset(b, 0, sizeof *b); }
+static inline void str_free(Str *b) { free(b->s); memset(b, 0, sizeof *b); }
 
 typedef struct { int *v; int n, cap; } IntVec;
 
-void ints_push(IntVec *a, int x) {
+static inline void ints_push(IntVec *a, int x) {
     if (a->n == a->cap) {
         a->cap = a->cap ? 2 * a->cap : 16;
         a->v = (int *)xrealloc(a->v, (size_t)a->cap * sizeof(int));
@@ -159,13 +161,13 @@ void ints_push(IntVec *a, int x) {
     a->v[a->n++] = x;
 }
 
-void ints_free(IntVec *a) { free(a->v); memset(a, 0, sizeof *a); }
+static inline void ints_free(IntVec *a) { free(a->v); memset(a, 0, sizeof *a); }
 
 // ----------------------------------------------------------------------------
 // files
 
 // Reads a whole file ("-": standard input), NUL-terminated, its length in *n. NULL and err on failure. Free with free().
-char *read_file(const char *path, size_t *n, Error *err) {
+static inline char *read_file(const char *path, size_t *n, Error *err) {
     bool input = strcmp(path, "-") == 0;
     FILE *f = input ? stdin : fopen(path, "rb");
     if (input) path = "standard input";
@@ -187,7 +189,7 @@ char *read_file(const char *path, size_t *n, Error *err) {
 }
 
 // Makes a folder and its parents (mkdir -p).
-bool make_dirs(const char *path, Error *err) {
+static inline bool make_dirs(const char *path, Error *err) {
     char *p = xstrdup(path);
     for (char *c = p + 1;; c++) {
         if (*c != '/' && *c != 0) continue;
@@ -206,7 +208,7 @@ bool make_dirs(const char *path, Error *err) {
 }
 
 // Forces what was written at path (a file or a folder) to the disk.
-bool fsync_path(const char *path, Error *err) {
+static inline bool fsync_path(const char *path, Error *err) {
     int fd = open(path, O_RDONLY);
     if (fd < 0 || fsync(fd) != 0) {
         int why = errno;
@@ -220,7 +222,7 @@ bool fsync_path(const char *path, Error *err) {
 typedef struct { const void *data; size_t bytes; } FilePart;
 
 // Writes n parts, one behind the other, to a new file and syncs it; a full disk is noticed here, not later.
-bool write_file_parts(const char *path, const FilePart *parts, int n, Error *err) {
+static inline bool write_file_parts(const char *path, const FilePart *parts, int n, Error *err) {
     FILE *f = fopen(path, "wb");
     if (!f) return fail(err, EXIT_RUN, "cannot create %s: %s", path, strerror(errno));
     bool ok = true;
@@ -233,15 +235,15 @@ bool write_file_parts(const char *path, const FilePart *parts, int n, Error *err
     return true;
 }
 
-bool write_file(const char *path, const void *data, size_t n, Error *err) {
+static inline bool write_file(const char *path, const void *data, size_t n, Error *err) {
     const FilePart whole = {data, n};
     return write_file_parts(path, &whole, 1, err);
 }
 
-bool path_exists(const char *path) { return access(path, F_OK) == 0; }
+static inline bool path_exists(const char *path) { return access(path, F_OK) == 0; }
 
 // The last part of a path without trailing slashes: "/models/qwen/" -> "qwen". Free with free().
-char *path_basename(const char *path) {
+static inline char *path_basename(const char *path) {
     size_t end = strlen(path);
     while (end > 0 && path[end - 1] == '/') end--;
     size_t start = end;
@@ -253,7 +255,7 @@ char *path_basename(const char *path) {
 // words a user mistyped
 
 // Edit distance (insertions, deletions, substitutions) of two short words, case ignored.
-int edit_distance(const char *a, const char *b) {
+static inline int edit_distance(const char *a, const char *b) {
     size_t na = strlen(a), nb = strlen(b);
     int *row = (int *)xmalloc((nb + 1) * sizeof(int));
     for (size_t j = 0; j <= nb; j++) row[j] = (int)j;
@@ -276,40 +278,10 @@ int edit_distance(const char *a, const char *b) {
 }
 
 // ----------------------------------------------------------------------------
-// numbers
-
-typedef uint16_t bf16_t; // the upper half of an fp32
-
-float bf16_to_f32(bf16_t x) {
-    uint32_t u = (uint32_t)x << 16;
-    float f;
-    memcpy(&f, &u, 4);
-    return f;
-}
-
-// Round to nearest even; NaN stays NaN.
-bf16_t f32_to_bf16(float f) {
-    uint32_t u;
-    memcpy(&u, &f, 4);
-    if ((u & 0x7FFFFFFF) > 0x7F800000) return (bf16_t)((u >> 16) | 0x40);
-    return (bf16_t)((u + 0x7FFF + ((u >> 16) & 1)) >> 16);
-}
-
-// IEEE half, subnormals included.
-float f16_to_f32(uint16_t x) {
-    uint32_t sign = (uint32_t)(x & 0x8000) << 16, exponent = (x >> 10) & 31, mantissa = x & 0x3FF;
-    if (exponent == 0) {
-        float f = (float)mantissa * 0x1p-24f; // exact: 10 bits
-        return sign ? -f : f;
-    }
-    uint32_t u = sign | ((exponent == 31 ? 255 : exponent + 112) << 23) | (mantissa << 13);
-    float f;
-    memcpy(&f, &u, 4);
-    return f;
-}
+// time
 
 // Seconds on a clock that only goes forward.
-double now_s(void) {
+static inline double now_s(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;

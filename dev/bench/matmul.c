@@ -1,8 +1,8 @@
 /*
 How fast the matrix products of the `cpu` backend are, against what this machine can do.
 
-    gcc -std=gnu11 -O3 -ffp-contract=off -fopenmp -Wno-psabi -I. dev/bench/matmul.c -o /tmp/matmul -lm
-    OMP_NUM_THREADS=2 /tmp/matmul [forward|backward] [T ...]
+    make build/bench_matmul
+    OMP_NUM_THREADS=2 build/bench_matmul [forward|backward] [T ...]
 
 For each shape of Qwen2.5-0.5B (K x N) and each number of rows T: GFLOP/s, its share of the measured peak of the
 multiply-add the level uses, GB/s of weights read and its share of the measured memory speed. The weights of a
@@ -10,7 +10,8 @@ shape lie in memory often enough that none is found in a cache. Best of several:
 LLMC_ISA forces a level.
 */
 #include "llmc/bench_limits.h" // bench_peak_gflops, bench_memory_gbs
-#include "llmc/ops_cpu.h"      // ops_cpu_init, Weight, bf16
+#include "llmc/cpu/cpu.h"      // ops_cpu_init, Weight, bf16
+#include "llmc/threads.h"
 
 bf16_t random_bf16(uint64_t *state) { // about uniform in -1 ... 1
     *state = *state * 6364136223846793005u + 1442695040888963407u;

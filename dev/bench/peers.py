@@ -215,8 +215,7 @@ def ours_bench(model, phase, batch=1):
 
 
 def build(name):
-    run(["gcc", "-std=gnu11", "-O3", "-ffp-contract=off", "-fopenmp", "-Wno-psabi", "-I.", f"dev/bench/{name}.c", "-o",
-         f"build/bench_{name}", "-lcjson", "-lpcre2-8", "-lutf8proc", "-lm"])
+    run(["make", "-s", f"build/bench_{name}"])
     return f"build/bench_{name}"
 
 

@@ -1,8 +1,8 @@
 /*
 How fast the tokenizer is, on one thread and with an empty cache: MB/s over the problems and solutions of a JSONL file.
 
-    gcc -std=gnu11 -O3 -ffp-contract=off -fopenmp -I. dev/bench/tokenize.c -o /tmp/tokenize -lcjson -lpcre2-8 -lutf8proc -lm
-    /tmp/tokenize MODEL_DIR data/gsm8k_train.jsonl
+    make build/bench_tokenize
+    build/bench_tokenize MODEL_DIR data/gsm8k_train.jsonl
 */
 #include "llmc/dataset.h"   // Dataset, dataset_load
 #include "llmc/tokenizer.h" // Tokenizer, tokenizer_encode

@@ -1,13 +1,14 @@
 /*
 Kernel lab: the log-probability of one token a row from logits[n,V], V = 151,936: log softmax without the softmax.
 
-    gcc -std=gnu11 -O3 -ffp-contract=off -march=native -fopenmp -Wno-psabi -I. dev/cpu/logprob.c -o build/lab -lm
-    build/lab [n]        64 rows
+    make build/lab_logprob
+    build/lab_logprob [n]        64 rows
 
 Logits of 64 rows are 39 MB: the fast versions are bound by how often they are read from memory. The last line is what the
-programs run (llmc/ops_cpu_output.h). Every version but the last two runs on one thread.
+programs run (llmc/cpu/output.h). Every version but the last two runs on one thread.
 */
-#include "llmc/ops_cpu.h" // ops_cpu_init
+#include "llmc/cpu/cpu.h" // ops_cpu_init
+#include "llmc/threads.h"
 
 #define LAB_V 151936
 #define LAB_CHUNK 4096 // logits that stay in the L1 cache

@@ -1,15 +1,19 @@
 /*
 Kernel lab: the matrix product of the forward pass, y[T,N] = x[T,K] W^T with W[N,K] in bf16, from naive to fast.
 
-    gcc -std=gnu11 -O3 -ffp-contract=off -march=native -fopenmp -Wno-psabi -I. dev/cpu/matmul_forward.c -o build/lab -lm
-    build/lab [T K N]        64 896 9728, the gate-and-up product of Qwen2.5-0.5B on 64 rows
+    make build/lab_matmul_forward
+    build/lab_matmul_forward [T K N]        64 896 9728, the gate-and-up product of Qwen2.5-0.5B on 64 rows
 
 Each version keeps the idea of the ones above it and adds one; all are compared with version 1. The last line is what
-the programs run (llmc/ops_cpu_matmul.h, ops_cpu_amx.h). Versions that this CPU cannot run are left out.
+the programs run (llmc/cpu/matmul.h, tile_amx.h). Versions that this CPU cannot run are left out.
 
 Every version but the last two runs on one thread.
 */
-#include "llmc/ops_cpu.h" // bf16_t, Weight, ops_cpu_init, the intrinsics
+#include "llmc/cpu/cpu.h" // bf16_t, Weight, ops_cpu_init
+#include "llmc/threads.h"
+#if defined __AVX512F__
+#include <immintrin.h>
+#endif
 
 typedef float vf16 __attribute__((vector_size(64)));
 
@@ -116,6 +120,10 @@ void version_5(const Lab *l) {
 #endif
 
 #ifdef __AMX_BF16__
+// What LDTILECFG reads: palette 1, eight tiles of 16 rows of 64 bytes.
+static const struct { uint8_t palette, start_row, reserved[14]; uint16_t row_bytes[16]; uint8_t rows[16]; } lab_tiles = {
+    1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+
 // 6. Tile registers: one instruction multiplies 16 rows by 16 outputs over 32 inputs. 2 x 2 of them: 32 rows, 32 outputs.
 static inline void tile_amx(const Lab *l, int t, int n) {
     const bf16_t *x = l->x16 + (size_t)t * l->K, *w = l->packed16 + (size_t)(n / 16) * l->K * 16, *w2 = w + (size_t)l->K * 16;
@@ -139,7 +147,7 @@ static inline void tile_amx(const Lab *l, int t, int n) {
 }
 
 void version_6(const Lab *l) {
-    _tile_loadconfig(&amx_config);
+    _tile_loadconfig(&lab_tiles);
     for (int n = 0; n < l->N; n += 32)
         for (int t = 0; t < l->T; t += 32) tile_amx(l, t, n);
     _tile_release();
@@ -151,7 +159,7 @@ void version_7(const Lab *l) {
 #pragma omp parallel
     {
 #ifdef __AMX_BF16__
-        _tile_loadconfig(&amx_config);
+        _tile_loadconfig(&lab_tiles);
 #endif
 #pragma omp for schedule(static)
         for (int n = 0; n < l->N; n += 64) {

@@ -28,7 +28,7 @@ for harness in dev/test/fuzz_*.c; do
     name=$(basename "$harness" .c)
     name=${name#fuzz_}
     clang -g -O1 -std=gnu11 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -ffp-contract=off -fopenmp-simd \
-        -Wno-unknown-pragmas -Wno-psabi -Wno-pass-failed -DLLMC_PORTABLE -I. "$harness" -o "build/fuzz_$name" -lcjson -lgmp -lpcre2-8 -lutf8proc -lyaml -lm
+        -Wno-unknown-pragmas -Wno-psabi -Wno-pass-failed -I. "$harness" -o "build/fuzz_$name" -lcjson -lgmp -lpcre2-8 -lutf8proc -lyaml -lm
     echo "fuzzing $name for $seconds s"
     mkdir -p "build/fuzz/$name"
     length=8000

@@ -3,78 +3,13 @@
 #define DEV_TEST_TEST_MATMUL_H
 
 #include "dev/test/backends.h" // test_backends; CHECK
-#include "dev/test/amx_emulated.h" // cpu_ops_amx_emulated
-#include "llmc/ops_cpu.h"  // cpu_ops_for, cpu_levels, the vf_ functions of each level
+#include "dev/test/simd_level.h" // the vector layer of each level
+#include "llmc/cpu/shared.h"     // cpu_levels, CpuFill
+#include "llmc/threads.h"        // omp_set_num_threads
 
 float test_matmul_random(uint64_t *state) { // about uniform in -1 ... 1
     *state = *state * 6364136223846793005u + 1442695040888963407u;
     return (float)(int32_t)(*state >> 32) * 0x1p-31f;
-}
-
-// ----------------------------------------------------------------------------
-// the vector layer: small loops per level, so that tests can call them by pointer
-
-typedef struct {
-    const char *level;
-    void (*exp)(float *y, const float *x, size_t n);              // n a multiple of 16
-    void (*to_bf16)(bf16_t *y, const float *x, size_t n);         // n a multiple of 16
-    void (*from_bf16)(float *y, const bf16_t *x, size_t n);       // n a multiple of 16
-    // y, h = the first n of x; y[16 ...], h[16 ...] = 16 of x and xh, read as n
-    void (*part)(float *y, bf16_t *h, const float *x, const bf16_t *xh, int n);
-    void (*reduce)(float *sum_max, const float *x);               // of 16
-    void (*fma)(float *y, const float *a, const float *b, const float *c, float *smaller, float *larger); // 16
-} TestSimd;
-
-#define TEST_SIMD(level, target_attribute)                                                                          \
-    target_attribute void test_simd_exp_##level(float *y, const float *x, size_t n) {                               \
-        for (size_t i = 0; i < n; i += 16) vf_store_##level(y + i, vf_exp_##level(vf_load_##level(x + i)));         \
-    }                                                                                                               \
-    target_attribute void test_simd_to_bf16_##level(bf16_t *y, const float *x, size_t n) {                          \
-        for (size_t i = 0; i < n; i += 16) vf_store_bf16_##level(y + i, vf_load_##level(x + i));                    \
-    }                                                                                                               \
-    target_attribute void test_simd_from_bf16_##level(float *y, const bf16_t *x, size_t n) {                        \
-        for (size_t i = 0; i < n; i += 16) vf_store_##level(y + i, vf_load_bf16_##level(x + i));                    \
-    }                                                                                                               \
-    target_attribute void test_simd_part_##level(float *y, bf16_t *h, const float *x, const bf16_t *xh, int n) {    \
-        vf_store_n_##level(y, vf_load_n_##level(x, n), n);                                                          \
-        vf_store_bf16_n_##level(h, vf_load_n_##level(x, n), n);                                                     \
-        vf_store_bf16_##level(h + 16, vf_load_bf16_n_##level(xh, n));                                               \
-        vf_store_##level(y + 16, vf_load_n_##level(x, n));                                                          \
-    }                                                                                                               \
-    target_attribute void test_simd_reduce_##level(float *sum_max, const float *x) {                                \
-        sum_max[0] = vf_sum_##level(vf_load_##level(x));                                                            \
-        sum_max[1] = vf_hmax_##level(vf_load_##level(x));                                                           \
-    }                                                                                                               \
-    target_attribute void test_simd_fma_##level(float *y, const float *a, const float *b, const float *c,           \
-                                                float *smaller, float *larger) {                                    \
-        vf x = vf_load_##level(a), z = vf_load_##level(b);                                                          \
-        vf_store_##level(y, vf_fma_##level(x, z, vf_load_##level(c)));                                              \
-        vf_store_##level(smaller, vf_min_##level(x, z));                                                            \
-        vf_store_##level(larger, vf_max_##level(x, z));                                                             \
-    }
-
-#if OPS_CPU_X86
-TEST_SIMD(avx512, __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"))))
-TEST_SIMD(avx2, __attribute__((target("avx2,fma,f16c"))))
-#endif
-TEST_SIMD(portable, )
-
-TestSimd test_simd_level(const char *level) {
-    TestSimd t;
-#define TEST_SIMD_FILL(l)                                                                                        \
-    do {                                                                                                         \
-        t.level = #l; t.exp = test_simd_exp_##l; t.to_bf16 = test_simd_to_bf16_##l;                              \
-        t.from_bf16 = test_simd_from_bf16_##l; t.part = test_simd_part_##l; t.reduce = test_simd_reduce_##l;     \
-        t.fma = test_simd_fma_##l;                                                                               \
-    } while (0)
-#if OPS_CPU_X86
-    if (!strcmp(level, "avx512")) TEST_SIMD_FILL(avx512);
-    else if (!strcmp(level, "avx2")) TEST_SIMD_FILL(avx2);
-    else
-#endif
-        TEST_SIMD_FILL(portable);
-    (void)level;
-    return t;
 }
 
 // largest error of y against e^x in units of the last place of the result
@@ -91,7 +26,7 @@ double test_exp_error(const float *y, const float *x, size_t n, float *at) {
 }
 
 void test_simd(const char *level) {
-    TestSimd t = test_simd_level(level);
+    const TestSimd t = test_simd_level(level);
 
     // e^x over every 509th float of the whole range
     enum { N = 1 << 14 };
@@ -413,9 +348,18 @@ void test_matmul_fused(const Ops *ops) {
     omp_set_num_threads(usual);
 }
 
+#ifdef __cplusplus
+extern "C"
+#endif
+CpuFill cpu_level_amx_emulated; // amx_emulated.c
+
 // The tile code over emulated tile registers, so that it is proved on any machine; where AMX exists, the same bits as AMX.
 void test_matmul_amx(void) {
-    const Ops *emulated = cpu_ops_amx_emulated(), *amx = NULL;
+    Ops with_tiles = *cpu_ops_for("portable", NULL);
+    CpuChains chains;
+    cpu_level_amx_emulated(&with_tiles, &chains);
+    with_tiles.isa = "amx_emulated";
+    const Ops *emulated = &with_tiles, *amx = NULL;
     const char *levels[CPU_LEVELS];
     for (int i = cpu_levels(levels) - 1; i >= 0; i--)
         if (!strcmp(levels[i], "amx")) amx = cpu_ops_for("amx", NULL);
@@ -471,7 +415,7 @@ void test_matmul(void) {
     const int n = test_cpu_backends(backends);
     for (int i = 0; i < n; i++) {
         const char *isa = backends[i]->isa;
-        if (strcmp(isa, "amx") != 0 && strcmp(isa, "avx512_bf16") != 0) test_simd(isa); // those take avx512's vectors
+        if (strcmp(isa, "amx") != 0 && !strstr(isa, "_bf16")) test_simd(isa); // those take the vectors of the level below
         test_matmul_on(backends[i]);
     }
     test_matmul_amx();

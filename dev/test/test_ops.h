@@ -9,7 +9,7 @@
 
 #include "dev/test/backends.h" // test_backends
 #include "dev/test/test.h"
-#include "llmc/ops_cpu.h" // cpu_levels, cpu_ops_for, cpu_kv_page
+#include "llmc/cpu/cpu.h" // cpu_levels, cpu_ops_for, cpu_kv_page
 #include "llmc/ops_ref.h" // ops_ref_init, ref_kv_at
 #include "llmc/rng.h"     // rng_uniform
 
@@ -317,7 +317,7 @@ void scene_run_free(SceneRun *r, const Ops *ops) {
     free(r->dv);
 }
 
-// The key and the value at a slot as cpu (see ops_cpu_rows.h), cuda (see rope.cuh) and ref keep them: element d.
+// The key and the value at a slot as cpu (see cpu_kv_page), cuda (see rope.cuh) and ref keep them: element d.
 float scene_key(const Ops *ops, SceneRun *r, int page, int h, int offset, int d) {
     if (strcmp(ops->name, "cuda") == 0) return bf16_to_f32(cpu_kv_page(r->kv.k, &r->kv, 1, page, h)[offset * r->kv.HD + d]);
     return bf16_to_f32(cpu_kv_page(r->kv.k, &r->kv, 1, page, h)[d * KV_PAGE + offset]);

@@ -56,7 +56,7 @@ void expect_command(int code, const char *word, const char *format, ...) {
 }
 
 bool same_files(const char *a, const char *b) {
-    size_t na, nb;
+    size_t na = 0, nb = 0;
     char *x = read_file(a, &na, NULL), *y = read_file(b, &nb, NULL);
     bool same = x && y && na == nb && memcmp(x, y, na) == 0;
     free(x);

@@ -1,5 +1,5 @@
 /*
-The output side: log-probs of given tokens, entropy, the logits' gradient. As in ops_cpu_output.h, where the same words are
+The output side: log-probs of given tokens, entropy, the logits' gradient. As in cpu/output.h, where the same words are
 defined, a row is cut into chunks of OUTPUT_CHUNK logits at fixed places. A block reads a chunk once, keeps it in registers and
 leaves its largest z and its sum of exp(z - largest); the few chunk sums of a row are added in order, in double. So a row's bits do
 not depend on its batch, and the trainer's log-prob is the sampler's (sample.cuh).

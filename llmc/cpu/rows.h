@@ -1,58 +1,26 @@
 /*
-Row operations of `cpu`: embedding, residual adds with RMSNorm, SwiGLU, RoPE with the write to the cache, sums
-and copies of rows. ops_cpu.h includes this file once per instruction set, after ops_cpu_simd.h, so there is
-no include guard; what each operation computes is said in ops.h.
+Row operations: embedding, residual adds with RMSNorm, RoPE with the write to the cache, sums of rows, the gradient of SwiGLU (which itself
+is in swiglu.h).
+What each operation computes is said in ops.h.
 
 A row is always reduced by one thread in one order, so its bits depend neither on the rows beside it nor on
-the threads. The work on vectors lives in functions outside the OpenMP regions: clang does not hand the
-target down into a region.
-
-The cache's layout, shared with ops_cpu_attention.h, per (layer, page, key/value head):
-    keys    [HD][KV_PAGE] bf16, transposed: one load gives an element of 16 keys
-    values  [KV_PAGE][HD] bf16
+the threads.
 */
-#ifndef LLMC_OPS_CPU_ROWS_ONCE
-#define LLMC_OPS_CPU_ROWS_ONCE
+#ifndef LLMC_CPU_ROWS_H
+#define LLMC_CPU_ROWS_H
 
-#define CPU_MAX_HD 1024 // what model.h accepts; buffers on the stack hold a row of a head
+#include "llmc/cpu/swiglu.h" // simd.h, vf_get, vf_put
 
-// below this many elements one thread is faster than waking the others
-#define CPU_PARALLEL_MIN 8192
-
-bf16_t *cpu_kv_page(void *base, const KVCache *kv, int layer, int page, int head) {
-    return (bf16_t *)base + (((size_t)layer * kv->n_pages + page) * kv->NKV + head) * KV_PAGE * kv->HD;
-}
-
-#define vf_get SIMD_NAME(vf_get)
-#define vf_put SIMD_NAME(vf_put)
-#define vf_get_bf16 SIMD_NAME(vf_get_bf16)
-#define vf_put_bf16 SIMD_NAME(vf_put_bf16)
 #define rows_embed SIMD_NAME(rows_embed)
 #define rows_add_rmsnorm SIMD_NAME(rows_add_rmsnorm)
 #define rows_rmsnorm_backward SIMD_NAME(rows_rmsnorm_backward)
 #define rows_to_act SIMD_NAME(rows_to_act)
 #define rows_add SIMD_NAME(rows_add)
 #define rows_add_normalised SIMD_NAME(rows_add_normalised)
-#define rows_swiglu SIMD_NAME(rows_swiglu)
 #define rows_swiglu_backward SIMD_NAME(rows_swiglu_backward)
 #define rows_rotate SIMD_NAME(rows_rotate)
 #define rows_rope_kv SIMD_NAME(rows_rope_kv)
 #define rows_rope_backward SIMD_NAME(rows_rope_backward)
-#endif
-
-// 16 elements, or the last n of a row when fewer are left
-SIMD_INLINE vf vf_get(const float *p, int n) { return n >= 16 ? vf_load(p) : vf_load_n(p, n); }
-SIMD_INLINE vf vf_get_bf16(const bf16_t *p, int n) { return n >= 16 ? vf_load_bf16(p) : vf_load_bf16_n(p, n); }
-
-SIMD_INLINE void vf_put(float *p, vf v, int n) {
-    if (n >= 16) vf_store(p, v);
-    else vf_store_n(p, v, n);
-}
-
-SIMD_INLINE void vf_put_bf16(bf16_t *p, vf v, int n) {
-    if (n >= 16) vf_store_bf16(p, v);
-    else vf_store_bf16_n(p, v, n);
-}
 
 // ----------------------------------------------------------------------------
 // one row each
@@ -113,17 +81,6 @@ static void rows_add_normalised(float *dw, const float *dx, const float *h, floa
     for (int c = 0; c < n; c += 16) vf_put(dw + c, vf_fma(vf_get(dx + c, n - c) * vf_get(h + c, n - c), vf_set1(r), vf_get(dw + c, n - c)), n - c);
 }
 
-// n of a row's I; the saved gate and up may be NULL
-static void rows_swiglu(bf16_t *a, bf16_t *saved_gate, bf16_t *saved_up, const float *gate, const float *up, int n) {
-    for (int i = 0; i < n; i += 16) {
-        vf g = vf_get(gate + i, n - i), u = vf_get(up + i, n - i);
-        vf_put_bf16(a + i, g / (1.0f + vf_exp(-g)) * u, n - i);
-        if (!saved_gate) continue;
-        vf_put_bf16(saved_gate + i, g, n - i);
-        vf_put_bf16(saved_up + i, u, n - i);
-    }
-}
-
 // a (n values) may be NULL
 static void rows_swiglu_backward(bf16_t *dgate, bf16_t *dup, bf16_t *a, const float *da, const bf16_t *gate, const bf16_t *up, int n) {
     for (int i = 0; i < n; i += 16) {
@@ -176,12 +133,12 @@ static void rows_rope_backward(bf16_t *dqkv, const float *dq, const float *dk, c
 // ----------------------------------------------------------------------------
 // the operations
 
-void SIMD_NAME(embed)(float *h, const int *ids, const RawTensor *wte, int T, int C) {
+static void SIMD_NAME(embed)(float *h, const int *ids, const RawTensor *wte, int T, int C) {
     #pragma omp parallel for if ((size_t)T * C > CPU_PARALLEL_MIN)
     for (int t = 0; t < T; t++) rows_embed(h + (size_t)t * C, wte, ids[t], C);
 }
 
-void SIMD_NAME(add_rmsnorm_forward)(float *h_out, act *x, float *rstd, const float *h, const float *y,
+static void SIMD_NAME(add_rmsnorm_forward)(float *h_out, act *x, float *rstd, const float *h, const float *y,
                                     const float *s, const float *w, float eps, int T, int C) {
     #pragma omp parallel for if ((size_t)T * C > CPU_PARALLEL_MIN)
     for (int t = 0; t < T; t++) {
@@ -191,7 +148,7 @@ void SIMD_NAME(add_rmsnorm_forward)(float *h_out, act *x, float *rstd, const flo
     }
 }
 
-void SIMD_NAME(rmsnorm_backward)(float *dh, act *dy, const float *dx, const float *h, const float *rstd,
+static void SIMD_NAME(rmsnorm_backward)(float *dh, act *dy, const float *dx, const float *h, const float *rstd,
                                  const float *w, int T, int C) {
     #pragma omp parallel for if ((size_t)T * C > CPU_PARALLEL_MIN)
     for (int t = 0; t < T; t++) {
@@ -201,7 +158,7 @@ void SIMD_NAME(rmsnorm_backward)(float *dh, act *dy, const float *dx, const floa
 }
 
 // Threads share the columns, as in column_sum.
-void SIMD_NAME(rmsnorm_weight_backward)(float *dw, const float *dx, const float *h, const float *rstd, int T, int C) {
+static void SIMD_NAME(rmsnorm_weight_backward)(float *dw, const float *dx, const float *h, const float *rstd, int T, int C) {
     #pragma omp parallel for if ((size_t)T * C > CPU_PARALLEL_MIN)
     for (int c = 0; c < C; c += 128)
         for (int t = 0; t < T; t++)
@@ -210,19 +167,14 @@ void SIMD_NAME(rmsnorm_weight_backward)(float *dw, const float *dx, const float 
 
 // Threads share the columns; each adds its rows in order onto what ds holds, so rows that arrive in several
 // calls give the same bits as in one.
-void SIMD_NAME(column_sum)(float *ds, const float *dh, int T, int C) {
+static void SIMD_NAME(column_sum)(float *ds, const float *dh, int T, int C) {
     #pragma omp parallel for if ((size_t)T * C > CPU_PARALLEL_MIN)
     for (int c = 0; c < C; c += 128)
         for (int t = 0; t < T; t++) rows_add(ds + c, dh + (size_t)t * C + c, C - c < 128 ? C - c : 128);
 }
 
-void SIMD_NAME(gather_rows)(float *out, const float *x, const int *rows, int n, int C) {
-    #pragma omp parallel for if ((size_t)n * C > CPU_PARALLEL_MIN)
-    for (int i = 0; i < n; i++) memcpy(out + (size_t)i * C, x + (size_t)rows[i] * C, (size_t)C * sizeof *out);
-}
-
 // Threads share the columns, as one row may come more than once.
-void SIMD_NAME(scatter_add_rows)(float *x, const float *in, const int *rows, int n, int C) {
+static void SIMD_NAME(scatter_add_rows)(float *x, const float *in, const int *rows, int n, int C) {
     #pragma omp parallel for if ((size_t)n * C > CPU_PARALLEL_MIN)
     for (int c = 0; c < C; c += 128)
         for (int i = 0; i < n; i++)
@@ -230,7 +182,7 @@ void SIMD_NAME(scatter_add_rows)(float *x, const float *in, const int *rows, int
 }
 
 // float -> bf16, n values
-void SIMD_NAME(to_act)(act *out, const float *in, size_t n) {
+static void SIMD_NAME(to_act)(act *out, const float *in, size_t n) {
     const size_t piece = 1 << 14;
     const int64_t pieces = (int64_t)((n + piece - 1) / piece);
     #pragma omp parallel for schedule(static) if (pieces > 4)
@@ -240,16 +192,7 @@ void SIMD_NAME(to_act)(act *out, const float *in, size_t n) {
     }
 }
 
-void SIMD_NAME(swiglu_forward)(act *a, act *gu_saved, const float *gu, int T, int I) {
-    #pragma omp parallel for if ((size_t)T * I > CPU_PARALLEL_MIN)
-    for (int t = 0; t < T; t++) {
-        size_t row = (size_t)t * I;
-        bf16_t *saved = gu_saved ? (bf16_t *)gu_saved + 2 * row : NULL;
-        rows_swiglu((bf16_t *)a + row, saved, saved ? saved + I : NULL, gu + 2 * row, gu + 2 * row + I, I);
-    }
-}
-
-void SIMD_NAME(swiglu_backward)(act *dgu, act *a, const float *da, const act *gu_saved, int T, int I) {
+static void SIMD_NAME(swiglu_backward)(act *dgu, act *a, const float *da, const act *gu_saved, int T, int I) {
     #pragma omp parallel for if ((size_t)T * I > CPU_PARALLEL_MIN)
     for (int t = 0; t < T; t++) {
         size_t row = (size_t)t * I;
@@ -258,7 +201,7 @@ void SIMD_NAME(swiglu_backward)(act *dgu, act *a, const float *da, const act *gu
     }
 }
 
-void SIMD_NAME(rope_kv_write)(act *q, KVCache *kv, int layer, const float *qkv, const float *rope, const int *pos,
+static void SIMD_NAME(rope_kv_write)(act *q, KVCache *kv, int layer, const float *qkv, const float *rope, const int *pos,
                               const int *write_row, const int *write_slot, int n_writes, int T, int NH) {
     int HD = kv->HD, NKV = kv->NKV, QKV = (NH + 2 * NKV) * HD;
     #pragma omp parallel if ((size_t)T * QKV > CPU_PARALLEL_MIN)
@@ -274,7 +217,7 @@ void SIMD_NAME(rope_kv_write)(act *q, KVCache *kv, int layer, const float *qkv, 
     }
 }
 
-void SIMD_NAME(rope_backward)(act *dqkv, const float *dq, const float *dk, const float *dv, const float *rope,
+static void SIMD_NAME(rope_backward)(act *dqkv, const float *dq, const float *dk, const float *dv, const float *rope,
                               const int *pos, int T, int NH, int NKV, int HD) {
     #pragma omp parallel for if ((size_t)T * NH * HD > CPU_PARALLEL_MIN)
     for (int t = 0; t < T; t++)
@@ -282,10 +225,4 @@ void SIMD_NAME(rope_backward)(act *dqkv, const float *dq, const float *dk, const
                            dk + (size_t)t * NKV * HD, dv + (size_t)t * NKV * HD, rope + (size_t)pos[t] * HD, NH, NKV, HD);
 }
 
-void SIMD_NAME(kv_copy_page)(KVCache *kv, int to_page, int from_page) {
-    size_t bytes = (size_t)kv->NKV * KV_PAGE * kv->HD * sizeof(bf16_t);
-    for (int l = 0; l < kv->L; l++) {
-        memcpy(cpu_kv_page(kv->k, kv, l, to_page, 0), cpu_kv_page(kv->k, kv, l, from_page, 0), bytes);
-        memcpy(cpu_kv_page(kv->v, kv, l, to_page, 0), cpu_kv_page(kv->v, kv, l, from_page, 0), bytes);
-    }
-}
+#endif

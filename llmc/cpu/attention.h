@@ -1,6 +1,5 @@
 /*
-Attention of `cpu`, forward and backward; included once per instruction set by ops_cpu.h, after
-ops_cpu_rows.h (which says how a page of the cache lies).
+Attention, forward and backward. How a page of the cache lies: cpu_kv_page.
 
 The G = NH/NKV query heads of one key/value head read the same keys, so their queries are taken together:
 query vector m of a segment is row m / G, head m % G of the group. A tile of ATTENTION_TILE query vectors meets
@@ -14,50 +13,28 @@ probability exactly 0 and a block of only such keys multiplies by exactly 1, so 
 it is visited for the sake of another query of the tile. Slots not yet written may hold anything: their scores
 are replaced before use and their values are not read.
 */
-#ifndef LLMC_OPS_CPU_ATTENTION_ONCE
-#define LLMC_OPS_CPU_ATTENTION_ONCE
+#ifndef LLMC_CPU_ATTENTION_H
+#define LLMC_CPU_ATTENTION_H
+
+#include "llmc/cpu/rows.h"
 
 #define ATTENTION_KEYS 128  // keys between two rescalings of the forward
 #define ATTENTION_ROWS 64   // backward: query vectors ...
 #define ATTENTION_BLOCK 64  // ... that meet this many keys at a time
 
-// Which (segment, key/value head, tile) is task i, when segments have first[s+1] - first[s] tasks each.
-int cpu_attention_segment(const int *first, int n_segments, int task) {
-    int lo = 0, hi = n_segments - 1;
-    while (lo < hi) {
-        int mid = (lo + hi + 1) / 2;
-        if (first[mid] <= task) lo = mid;
-        else hi = mid - 1;
-    }
-    return lo;
-}
-
-#define attention_scores SIMD_NAME(attention_scores)
-#define attention_accumulate SIMD_NAME(attention_accumulate)
-#define attention_load_bf16 SIMD_NAME(attention_load_bf16)
-#define attention_load SIMD_NAME(attention_load)
-#define attention_store SIMD_NAME(attention_store)
-#define attention_add_product SIMD_NAME(attention_add_product)
-#define attention_add_values SIMD_NAME(attention_add_values)
-#define attention_mask SIMD_NAME(attention_mask)
 #define attention_tile SIMD_NAME(attention_tile)
-#define attention_tile_of SIMD_NAME(attention_tile_of)
 #define attention_load_keys SIMD_NAME(attention_load_keys)
 #define attention_load_queries SIMD_NAME(attention_load_queries)
 #define attention_block SIMD_NAME(attention_block)
 #define attention_segment SIMD_NAME(attention_segment)
-#endif
 
 // The products are written over the registers a level really has; a vf that lives through a loop would live in
 // memory where the compiler has to cut it.
-#undef ATTENTION_TILE
-#undef ATTENTION_LANES
-#undef attention_vector
-#if SIMD_LEVEL == SIMD_AVX512
+#if SIMD_VECTORS == SIMD_AVX512
 #define ATTENTION_TILE 8 // accumulators: 8 for scores, 16 for outputs, of 32 registers
 #define ATTENTION_LANES 16
 #define attention_vector vf
-#elif SIMD_LEVEL == SIMD_AVX2
+#elif SIMD_VECTORS == SIMD_AVX2
 #define ATTENTION_TILE 4 // 8 accumulators of 16 registers
 #define ATTENTION_LANES 8
 #define attention_vector vf8
@@ -72,9 +49,9 @@ int cpu_attention_segment(const int *first, int n_segments, int task) {
 // accumulators live in registers.
 
 SIMD_INLINE attention_vector attention_load_bf16(const bf16_t *p) {
-#if SIMD_LEVEL == SIMD_AVX512
+#if SIMD_VECTORS == SIMD_AVX512
     return vf_load_bf16(p);
-#elif SIMD_LEVEL == SIMD_AVX2
+#elif SIMD_VECTORS == SIMD_AVX2
     return (vf8)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16);
 #else
     uint16_t h __attribute__((vector_size(8)));
@@ -96,9 +73,9 @@ SIMD_INLINE void attention_accumulate(attention_vector *acc, const float *p, int
         for (int i = 0; i < n; i++) {
             float x = p[i * p_row + step * p_step];
             for (int j = 0; j < pieces; j++) {
-#if SIMD_LEVEL == SIMD_AVX512
+#if SIMD_VECTORS == SIMD_AVX512
                 acc[i * pieces + j] = (vf)_mm512_fmadd_ps(_mm512_set1_ps(x), (__m512)row[j], (__m512)acc[i * pieces + j]);
-#elif SIMD_LEVEL == SIMD_AVX2
+#elif SIMD_VECTORS == SIMD_AVX2
                 acc[i * pieces + j] = (vf8)_mm256_fmadd_ps(_mm256_set1_ps(x), (__m256)row[j], (__m256)acc[i * pieces + j]);
 #else
                 acc[i * pieces + j] += x * row[j];
@@ -258,10 +235,10 @@ static void attention_tile(bf16_t *out, float *lse, const bf16_t *q, const KVCac
     }
 }
 
-void SIMD_NAME(attention_forward)(act *out, float *lse, const act *q, const KVCache *kv, int layer,
+static void SIMD_NAME(attention_forward)(act *out, float *lse, const act *q, const KVCache *kv, int layer,
                                   const Segment *segments, int n_segments, int NH) {
     int G = NH / kv->NKV;
-    int *first = (int *)xmalloc((size_t)(n_segments + 1) * sizeof *first);
+    int *first = (int *)cpu_scratch((size_t)(n_segments + 1) * sizeof *first);
     first[0] = 0;
     for (int s = 0; s < n_segments; s++)
         first[s + 1] = first[s] + kv->NKV * ((segments[s].T * G + ATTENTION_TILE - 1) / ATTENTION_TILE);
@@ -397,11 +374,11 @@ static void attention_segment(float *dq, float *dk, float *dv, float *prefix, fl
     }
 }
 
-void SIMD_NAME(attention_backward)(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse,
+static void SIMD_NAME(attention_backward)(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse,
                                    const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments,
                                    int T, int NH) {
     int HD = kv->HD, NKV = kv->NKV, stride = (HD + 15) & ~15, rows = 0, longest = 0, longest_prefix = 0;
-    size_t *prefix_at = (size_t *)xmalloc((size_t)(n_segments + 1) * sizeof *prefix_at); // of [NKV][pos0][2][HD]
+    size_t *prefix_at = (size_t *)cpu_scratch((size_t)(n_segments + 1) * sizeof *prefix_at); // of [NKV][pos0][2][HD]
     prefix_at[0] = 0;
     for (int s = 0; s < n_segments; s++) {
         const Segment *g = &segments[s];
@@ -415,11 +392,11 @@ void SIMD_NAME(attention_backward)(float *dq, float *dk, float *dv, const float 
         memset(dk, 0, (size_t)T * NKV * HD * sizeof(float));
         memset(dv, 0, (size_t)T * NKV * HD * sizeof(float));
     }
-    float *prefix = (float *)xmalloc(prefix_at[n_segments] * sizeof(float));
+    float *prefix = (float *)cpu_scratch(prefix_at[n_segments] * sizeof(float));
     size_t work = ((size_t)(longest + KV_PAGE) * 4 + ATTENTION_ROWS * 3) * stride + 2 * ATTENTION_ROWS * ATTENTION_BLOCK;
     #pragma omp parallel
     {
-        float *mine = (float *)xaligned(work * sizeof(float));
+        float *mine = (float *)cpu_scratch(work * sizeof(float));
         #pragma omp for schedule(dynamic, 1)
         for (int task = 0; task < n_segments * NKV; task++) {
             const Segment *g = &segments[task / NKV];
@@ -445,3 +422,5 @@ void SIMD_NAME(attention_backward)(float *dq, float *dk, float *dv, const float 
     free(prefix);
     free(prefix_at);
 }
+
+#endif

@@ -1,6 +1,6 @@
 /*
-Matrix products over packed bf16 weights, for one instruction set (see ops_cpu_simd.h for how this file is
-included).
+Matrix products over packed bf16 weights: how they are cut into tiles and dealt to threads. The tiles themselves are in tile_fma.h,
+tile_bf16.h and tile_amx.h, the packing's two transposes in pack.h.
 
 Packing (weight_load, once): strips of 64 rows of W (avx512_bf16; 32 avx512, 16 the others), each [K/2][64][2]: a
 pair of neighbours along K lies in one 32-bit word, the words of 64 outputs side by side. One VDPBF16PS takes 16 such
@@ -15,8 +15,12 @@ ascending order, then the bias. Between blocks of the sum the accumulator rests 
 keeps its bits. Which rows share a tile, how panels are dealt to threads, where blocks end: none of it
 enters the chain.
 */
-#ifndef LLMC_OPS_CPU_MATMUL_TYPES
-#define LLMC_OPS_CPU_MATMUL_TYPES
+#ifndef LLMC_CPU_MATMUL_H
+#define LLMC_CPU_MATMUL_H
+
+#include "llmc/cpu/shared.h" // Weight, bf16_t, cpu_weight_pack
+#include "llmc/cpu/simd.h"
+#include "llmc/threads.h"
 
 #define MM_COLS 64      // outputs of a panel, the unit of work: one strip of 64, two of 32 or four of 16
 #define MM_BLOCK_MAX 512 // pairs of the sum per pass over a panel, see MM_BLOCK
@@ -58,22 +62,11 @@ static inline MatmulJob matmul_job(const act *in, const Weight *w, int T) {
 // scratch of one thread: one block of a backward panel
 static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[MM_BLOCK_MAX * MM_COLS * 2];
 
-#endif
-
-#define mm_tile SIMD_NAME(mm_tile)
-#define mm_prefetch SIMD_NAME(mm_prefetch)
 #define mm_rows SIMD_NAME(mm_rows)
 #define mm_turn SIMD_NAME(mm_turn)
 #define mm_repack SIMD_NAME(mm_repack)
 #define mm_work SIMD_NAME(mm_work)
-#define mm_step SIMD_NAME(mm_step)
 #define mm_run SIMD_NAME(mm_run)
-#define amx_tile_32x32 SIMD_NAME(amx_tile_32x32)
-#define amx_tile_16x64 SIMD_NAME(amx_tile_16x64)
-#define amx_rows SIMD_NAME(amx_rows)
-#define amx_weights SIMD_NAME(amx_weights)
-#define amx_panel SIMD_NAME(amx_panel)
-#define amx_swiglu SIMD_NAME(amx_swiglu)
 
 SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
     for (int i = 0; i < f->burst && f->lines > 0; i++, f->lines--) {
@@ -88,11 +81,6 @@ SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
 
 // MM_STRIP: outputs side by side in memory, what a tile is wide. MM_ROWS: rows of the largest tile. MM_BLOCK: pairs of the sum
 // per pass. MM_CHUNK: rows that share one pass over the weights; more in the backward, where each pass also turns the weights.
-#undef MM_STRIP
-#undef MM_ROWS
-#undef MM_BLOCK
-#undef MM_CHUNK
-#undef MM_CHUNK_BACKWARD
 #if SIMD_LEVEL == SIMD_AMX
 #define MM_STRIP 16            // a tile register is 16 outputs wide: each is filled from 1 KiB in one piece
 #define MM_BLOCK 256           // 32 KiB of two strips, in the L1 cache
@@ -118,208 +106,13 @@ SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
 #define MM_CHUNK_BACKWARD 512
 #endif
 
-#if SIMD_LEVEL == SIMD_AVX512_BF16
-
-// out[R][cols] (+)= in[R] times `pairs` pairs of one panel. R is a constant after inlining.
-SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, int cols, const bf16_t *in, size_t ld_in, const bf16_t *b,
-                         int pairs, bool first, const float *bias, MatmulPrefetch *prefetch) {
-    __m512 acc[MM_ROWS][4];
-    __mmask16 mask[4];
-    for (int j = 0; j < 4; j++) {
-        int n = cols - 16 * j;
-        mask[j] = n >= 16 ? 0xFFFF : n > 0 ? (__mmask16)((1u << n) - 1) : 0;
-    }
-    for (int r = 0; r < R && first; r++) // the lines written at the end
-        for (int j = 0; j < 4; j++) __builtin_prefetch(out + r * ld_out + 16 * j, 1, 3);
-    for (int r = 0; r < R; r++)
-        for (int j = 0; j < 4; j++)
-            acc[r][j] = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask[j], out + r * ld_out + 16 * j);
-    for (int k = 0, stop; k < pairs; k = stop) {
-        mm_prefetch(prefetch);
-        stop = pairs - k < MM_GROUP ? pairs : k + MM_GROUP;
-        for (int i = k; i < stop; i++) {
-            __m512bh w[4];
-            for (int j = 0; j < 4; j++) w[j] = (__m512bh)_mm512_loadu_si512(b + (size_t)i * 128 + 32 * j);
-            for (int r = 0; r < R; r++) {
-                int32_t pair;
-                memcpy(&pair, in + r * ld_in + 2 * i, 4);
-                __m512bh a = (__m512bh)_mm512_set1_epi32(pair);
-                for (int j = 0; j < 4; j++) acc[r][j] = _mm512_dpbf16_ps(acc[r][j], a, w[j]);
-            }
-        }
-    }
-    if (bias)
-        for (int j = 0; j < 4; j++) {
-            __m512 v = _mm512_maskz_loadu_ps(mask[j], bias + 16 * j);
-            for (int r = 0; r < R; r++) acc[r][j] = _mm512_add_ps(acc[r][j], v);
-        }
-    for (int r = 0; r < R; r++)
-        for (int j = 0; j < 4; j++) _mm512_mask_storeu_ps(out + r * ld_out + 16 * j, mask[j], acc[r][j]);
-}
-
-#endif
-
-#if SIMD_LEVEL >= SIMD_AVX512 && !AMX_EMULATED
-
-// For cpu_weight_pack: to[16][MM_STRIP] 32-bit words from x[MM_STRIP][16], transposes of 16 x 16.
-static void mm_turn(bf16_t *to, const bf16_t *x) {
-    for (int n = 0; n < MM_STRIP; n += 16) {
-        __m512i a[16], b[16];
-        for (int i = 0; i < 16; i++) a[i] = _mm512_loadu_si512(x + (size_t)(n + i) * 32);
-        for (int i = 0; i < 16; i += 2) { // pairs of rows: words 0 and 1 of each lane, 2 and 3
-            b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
-            b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
-        }
-        for (int i = 0; i < 16; i += 4) // fours of rows: a[i + c] holds words c, 4 + c, 8 + c, 12 + c
-            for (int c = 0; c < 2; c++) {
-                a[i + 2 * c] = _mm512_unpacklo_epi64(b[i + c], b[i + c + 2]);
-                a[i + 2 * c + 1] = _mm512_unpackhi_epi64(b[i + c], b[i + c + 2]);
-            }
-        for (int c = 0; c < 4; c++)
-            for (int i = 0; i < 16; i += 8) { // eights: words c and 8 + c (b[i + c]), 4 + c and 12 + c (b[i + c + 4])
-                b[i + c] = _mm512_shuffle_i32x4(a[i + c], a[i + c + 4], 0x88);
-                b[i + c + 4] = _mm512_shuffle_i32x4(a[i + c], a[i + c + 4], 0xDD);
-            }
-        for (int c = 0; c < 8; c++) {
-            _mm512_storeu_si512(to + (size_t)c * 2 * MM_STRIP + 2 * n, _mm512_shuffle_i32x4(b[c], b[c + 8], 0x88));
-            _mm512_storeu_si512(to + (size_t)(c + 8) * 2 * MM_STRIP + 2 * n, _mm512_shuffle_i32x4(b[c], b[c + 8], 0xDD));
-        }
-    }
-}
-
-// 64 rows n times 64 columns k of W (n_k2 pairs of columns present) from the forward packing, whose strips are
-// `strip` values apart, to 32 pairs of the backward's panel: 8 x 8 transposes of 64-bit words after swapping the
-// middle two bf16 of each.
-SIMD_INLINE void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k2) {
-    const __m512i swap = _mm512_set4_epi32(0x0F0E0B0A, 0x0D0C0908, 0x07060302, 0x05040100);
-    for (int k = 0; k < n_k2; k += 8)
-        for (int n = 0; n < 64; n += 16) {
-            const bf16_t *f = from + n / MM_STRIP * strip + (size_t)k * 2 * MM_STRIP + n % MM_STRIP * 2;
-            __m512i a[8], b[8];
-            for (int i = 0; i < 8; i++)
-                a[i] = k + i < n_k2 ? _mm512_shuffle_epi8(_mm512_loadu_si512(f + (size_t)i * 2 * MM_STRIP), swap)
-                                    : _mm512_setzero_si512();
-            for (int i = 0; i < 8; i += 2) { // pairs of rows: b[i] even columns, b[i+1] odd ones
-                b[i] = _mm512_unpacklo_epi64(a[i], a[i + 1]);
-                b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 1]);
-            }
-            for (int i = 0; i < 2; i++) { // a[4 i ...]: 128-bit lanes 0 2 | 1 3 of rows 0-3, then of rows 4-7
-                a[4 * i + 0] = _mm512_shuffle_i64x2(b[4 * i], b[4 * i + 2], 0x88);
-                a[4 * i + 1] = _mm512_shuffle_i64x2(b[4 * i + 1], b[4 * i + 3], 0x88);
-                a[4 * i + 2] = _mm512_shuffle_i64x2(b[4 * i], b[4 * i + 2], 0xDD);
-                a[4 * i + 3] = _mm512_shuffle_i64x2(b[4 * i + 1], b[4 * i + 3], 0xDD);
-            }
-            bf16_t *t = to + (size_t)(2 * k / MM_STRIP) * MM_BLOCK * 2 * MM_STRIP + (size_t)n * MM_STRIP + 2 * k % MM_STRIP * 2;
-            for (int i = 0; i < 4; i++) { // columns i (lane 0 or 1) and i + 4 (lane 2 or 3)
-                _mm512_storeu_si512(t + (size_t)i * 2 * MM_STRIP, _mm512_shuffle_i64x2(a[i], a[4 + i], 0x88));
-                _mm512_storeu_si512(t + (size_t)(i + 4) * 2 * MM_STRIP, _mm512_shuffle_i64x2(a[i], a[4 + i], 0xDD));
-            }
-        }
-}
-
-#else // portable code
-
-static void mm_turn(bf16_t *to, const bf16_t *x) {
-    for (int k = 0; k < 16; k++)
-        for (int n = 0; n < MM_STRIP; n++) memcpy(to + (k * MM_STRIP + n) * 2, x + n * 32 + 2 * k, 4);
-}
-
-static inline void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k2) {
-    for (int n = 0; n < 32; n += 8) // one source strip each
-        for (int k = 0; k < n_k2; k++) {
-            const bf16_t *f = from + n / 8 * strip + (size_t)k * 32;
-            bf16_t *t = to + (size_t)(k / 8) * MM_BLOCK * 32 + (size_t)n * 32 + k % 8 * 4;
-            for (int i = 0; i < 8; i++) {
-                uint32_t pair[2], turned[2]; // of two rows: (k, k+1) each
-                memcpy(pair, f + 4 * i, 8);
-                turned[0] = (pair[0] & 0xFFFF) | pair[1] << 16;
-                turned[1] = pair[0] >> 16 | (pair[1] & 0xFFFF0000u);
-                memcpy(t + (size_t)i * 32, turned, 8);
-            }
-        }
-}
-
-#endif
-
+#include "llmc/cpu/pack.h" // mm_turn, mm_repack
 #if SIMD_LEVEL == SIMD_AMX
-
-#include "ops_cpu_amx.h"
-
-#elif SIMD_LEVEL <= SIMD_AVX512
-
-#if defined __clang__
-#define MM_UNROLL
+#include "llmc/cpu/tile_amx.h" // mm_work
+#elif SIMD_LEVEL == SIMD_AVX512_BF16
+#include "llmc/cpu/tile_bf16.h" // mm_tile
 #else
-#define MM_UNROLL _Pragma("GCC unroll 12") // so that the accumulators are registers
-#endif
-
-// acc[S] += w[S] times one float. By hand where registers are short: gcc, left to choose, broadcasts early and moves sums
-// about, and on avx2 12 sums, 2 weights, a mask and this float are all 16 registers.
-#if SIMD_LEVEL >= SIMD_AVX2
-#if SIMD_LEVEL == SIMD_AVX512
-#define MM_LANES 16
-#define MM_VEC vf
-#define MM_UVEC vu
-#else
-#define MM_LANES 8
-#define MM_VEC vf8
-#define MM_UVEC vu8
-#endif
-SIMD_INLINE void mm_step(MM_VEC acc[2], const MM_UVEC w[2], const float *x) {
-    MM_VEC t;
-    __asm__("vbroadcastss %5, %2\n\tvfmadd231ps %2, %3, %0\n\tvfmadd231ps %2, %4, %1"
-            : "+v"(acc[0]), "+v"(acc[1]), "=&v"(t)
-            : "v"(w[0]), "v"(w[1]), "m"(*x));
-}
-#else
-#define MM_LANES 4
-#define MM_VEC vf4
-#define MM_UVEC vu4
-SIMD_INLINE void mm_step(vf4 acc[4], const vu4 w[4], const float *x) {
-    MM_UNROLL
-    for (int j = 0; j < 4; j++) acc[j] = acc[j] + (vf4)w[j] * *x;
-}
-#endif
-
-// As above for a strip of MM_STRIP in registers of MM_LANES. x is split into floats, even[MM_ROWS][MM_SPLIT] and odd
-// alike. A word of weights becomes two floats by a shift and a mask; all rows take the even ones, then the odd.
-#define MM_SPLIT (MM_BLOCK + 16) // not a power of two: rows would share a cache set
-SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *x_even, const float *x_odd, const bf16_t *b,
-                         int pairs, bool first, MatmulPrefetch *prefetch) {
-    enum { S = MM_STRIP / MM_LANES };
-    MM_VEC acc[MM_ROWS][S];
-    MM_UNROLL
-    for (int r = 0; r < R; r++)
-        MM_UNROLL
-        for (int j = 0; j < S; j++) {
-            acc[r][j] = (MM_VEC){0};
-            if (!first) memcpy(&acc[r][j], out + r * ld_out + j * MM_LANES, sizeof acc[r][j]);
-        }
-    for (int k = 0; k < pairs; k++) {
-        if (k % MM_GROUP == 0) mm_prefetch(prefetch);
-        MM_UVEC w[S];
-        MM_UNROLL
-        for (int j = 0; j < S; j++) {
-            memcpy(&w[j], b + (size_t)k * 2 * MM_STRIP + 2 * MM_LANES * j, sizeof w[j]);
-            w[j] = w[j] << 16;
-        }
-        MM_UNROLL
-        for (int r = 0; r < R; r++) mm_step(acc[r], w, x_even + r * MM_SPLIT + k);
-        __asm__ volatile("" ::: "memory"); // load w again rather than keep it: two registers fewer
-        MM_UNROLL
-        for (int j = 0; j < S; j++) {
-            memcpy(&w[j], b + (size_t)k * 2 * MM_STRIP + 2 * MM_LANES * j, sizeof w[j]);
-            w[j] = w[j] & 0xFFFF0000u;
-        }
-        MM_UNROLL
-        for (int r = 0; r < R; r++) mm_step(acc[r], w, x_odd + r * MM_SPLIT + k);
-    }
-    MM_UNROLL
-    for (int r = 0; r < R; r++)
-        MM_UNROLL
-        for (int j = 0; j < S; j++) memcpy(out + r * ld_out + j * MM_LANES, &acc[r][j], sizeof acc[r][j]);
-}
-
+#include "llmc/cpu/tile_fma.h" // mm_tile
 #endif
 
 #if SIMD_LEVEL != SIMD_AMX
@@ -424,7 +217,7 @@ static void mm_run(MatmulJob *job) {
     bf16_t *padded = NULL; // a sum of odd length: copy in with a zero at the end of each row
     if (job->n_sum % 2) {
         int n = job->n_sum;
-        padded = (bf16_t *)xaligned((size_t)job->T * (n + 1) * sizeof *padded);
+        padded = (bf16_t *)cpu_scratch((size_t)job->T * (n + 1) * sizeof *padded);
         for (int t = 0; t < job->T; t++) {
             memcpy(padded + (size_t)t * (n + 1), job->in + (size_t)t * n, (size_t)n * sizeof *padded);
             padded[(size_t)t * (n + 1) + n] = 0;
@@ -466,12 +259,12 @@ static void mm_run(MatmulJob *job) {
 }
 
 // w = the raw tensors stacked along N, packed
-void SIMD_NAME(weight_load)(Weight *w, const RawTensor *raw, int n_raw) {
+static void SIMD_NAME(weight_load)(Weight *w, const RawTensor *raw, int n_raw) {
     cpu_weight_pack(w, raw, n_raw, MM_STRIP, mm_turn);
 }
 
 // y[T,N] = x[T,K] W^T + bias[N]
-void SIMD_NAME(matmul_forward)(float *y, const act *x, const Weight *w, const float *bias, int T) {
+static void SIMD_NAME(matmul_forward)(float *y, const act *x, const Weight *w, const float *bias, int T) {
     MatmulJob job = matmul_job(x, w, T);
     job.out = y;
     job.bias = bias;
@@ -481,7 +274,7 @@ void SIMD_NAME(matmul_forward)(float *y, const act *x, const Weight *w, const fl
 }
 
 // dx[T,K] = dy[T,N] W
-void SIMD_NAME(matmul_backward)(float *dx, const act *dy, const Weight *w, int T) {
+static void SIMD_NAME(matmul_backward)(float *dx, const act *dy, const Weight *w, int T) {
     MatmulJob job = matmul_job(dy, w, T);
     job.out = dx;
     job.n_out = w->K;
@@ -491,10 +284,10 @@ void SIMD_NAME(matmul_backward)(float *dx, const act *dy, const Weight *w, int T
 }
 
 #if SIMD_LEVEL == SIMD_AMX
-void SIMD_NAME(matmul_swiglu_forward)(act *a, act *gu_saved, float *gu, const act *x, const Weight *w, int T) {
+static void SIMD_NAME(matmul_swiglu_forward)(act *a, act *gu_saved, float *gu, const act *x, const Weight *w, int T) {
     if (w->N % (2 * MM_COLS) || w->K % 2) { // a panel would not hold as much of gate as of up
         SIMD_NAME(matmul_forward)(gu, x, w, NULL, T);
-        AMX_ROWS(swiglu_forward)(a, gu_saved, gu, T, w->N / 2);
+        SIMD_NAME(swiglu_forward)(a, gu_saved, gu, T, w->N / 2);
         return;
     }
     MatmulJob job = matmul_job(x, w, T);
@@ -506,6 +299,4 @@ void SIMD_NAME(matmul_swiglu_forward)(act *a, act *gu_saved, float *gu, const ac
 }
 #endif
 
-#undef MM_LANES
-#undef MM_VEC
-#undef MM_UVEC
+#endif

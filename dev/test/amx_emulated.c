@@ -1,11 +1,9 @@
 /*
-The level `amx_emulated`: portable, but for the matrix products, which run the tile code of llmc/ops_cpu_amx.h over arrays
-that stand in for the tile registers. So that code is tested on any machine; where AMX exists, bit for bit against it.
+The level `amx_emulated`: the tile code of llmc/cpu/tile_amx.h over arrays that stand in for the tile registers, the rest as portable.
+So that code is tested on any machine; where AMX exists, bit for bit against it.
 */
-#ifndef DEV_TEST_AMX_EMULATED_H
-#define DEV_TEST_AMX_EMULATED_H
-
-#include "llmc/ops_cpu.h"
+#include <math.h> // fabsf, fmaf, copysignf
+#include "llmc/cpu/shared.h" // CpuFill
 
 typedef struct { uint32_t row[16][16]; } AmxTile;
 static __thread AmxTile amx_tiles[8];
@@ -38,15 +36,6 @@ static inline void amx_emulated_dp(AmxTile *c, const AmxTile *a, const AmxTile *
         }
 }
 
-#undef AMX_ROWS
-#undef TILE_BEGIN
-#undef TILE_END
-#undef TILE_ZERO
-#undef TILE_LOAD
-#undef TILE_STREAM
-#undef TILE_STORE
-#undef TILE_DP
-#define AMX_ROWS(f) f##_portable
 #define TILE_BEGIN() ((void)0)
 #define TILE_END() ((void)0)
 #define TILE_ZERO(i) memset(&amx_tiles[i], 0, sizeof(AmxTile))
@@ -55,21 +44,7 @@ static inline void amx_emulated_dp(AmxTile *c, const AmxTile *a, const AmxTile *
 #define TILE_STORE(i, p, stride) amx_emulated_store(&amx_tiles[i], p, stride)
 #define TILE_DP(c, a, b) amx_emulated_dp(&amx_tiles[c], &amx_tiles[a], &amx_tiles[b])
 
-#undef AMX_EMULATED
+CpuFill cpu_level_amx_emulated;
 #define AMX_EMULATED 1
 #define SIMD amx_emulated
-#define SIMD_LEVEL SIMD_AMX
-#include "llmc/ops_cpu_matmul.h"
-#include "llmc/ops_cpu_weight.h"
-#undef SIMD
-#undef SIMD_LEVEL
-
-const Ops *cpu_ops_amx_emulated(void) {
-    static Ops ops;
-    CPU_TABLE(&ops, portable);
-    CPU_TABLE_MATMUL(&ops, amx_emulated);
-    ops.matmul_swiglu_forward = matmul_swiglu_forward_amx_emulated;
-    return &ops;
-}
-
-#endif
+#include "llmc/cpu/level.c"

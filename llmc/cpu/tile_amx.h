@@ -1,8 +1,7 @@
 /*
-The tile of ops_cpu_matmul.h for AMX (Intel Sapphire Rapids and later): a core that has it does some fifteen times the
-bf16 multiply-adds of its AVX-512. Included by ops_cpu_matmul.h, with the instructions
-(level `amx`) or with eight arrays that stand in for the eight tile registers (dev/test/amx_emulated.h), so that any
-machine can test this file.
+The tile of matmul.h for AMX (Intel Sapphire Rapids and later): a core that has it does some fifteen times the
+bf16 multiply-adds of its AVX-512. Compiled with the instructions (level `amx`), or with eight arrays that stand in for the eight
+tile registers (dev/test/amx_emulated.c), so that any machine can test this file.
 
 A tile register holds 16 rows of 64 bytes. TDPBF16PS adds to 16 x 16 floats the product of 16 rows x 32 bf16 (the
 input, as it lies) and 16 pairs x 16 outputs (a strip of the packed weights, as it lies). Tiles 0-3 are sums, 4-5 input, 6-7 weights:
@@ -14,8 +13,14 @@ Batch-invariance: each step of 32 inputs begins at a multiple of 32 and adds, to
 even products and the sum of its odd ones (that is how the instruction is defined); which rows lie beside a row in a
 tile does not enter. Rows and pairs that are missing are copied with zeros behind them.
 */
-#ifndef LLMC_OPS_CPU_AMX_ONCE
-#define LLMC_OPS_CPU_AMX_ONCE
+#ifndef LLMC_CPU_TILE_AMX_H
+#define LLMC_CPU_TILE_AMX_H
+
+#include "llmc/cpu/swiglu.h" // rows_swiglu
+
+#define amx_rows SIMD_NAME(amx_rows)
+#define amx_panel SIMD_NAME(amx_panel)
+#define amx_swiglu SIMD_NAME(amx_swiglu)
 
 #define AMX_STEP 16  // pairs that one product takes
 #define AMX_TILE (AMX_STEP * 2 * MM_STRIP) // bf16 values in a register
@@ -26,8 +31,6 @@ static __thread __attribute__((aligned(64))) bf16_t amx_input[32 * (MM_BLOCK_MAX
 static __thread __attribute__((aligned(64))) bf16_t amx_pairs[AMX_STEP * MM_COLS * 2];
 static __thread __attribute__((aligned(64))) float amx_edge[32 * MM_COLS];
 static __thread __attribute__((aligned(64))) float amx_products[MM_CHUNK * AMX_PANELS * MM_COLS]; // 512 KiB, before SwiGLU
-
-#endif
 
 #if !AMX_EMULATED
 
@@ -40,7 +43,6 @@ typedef struct {
 
 static const AmxConfig amx_config = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
 
-#define AMX_ROWS(f) f##_avx512 // the level whose row operations go with it
 #define TILE_BEGIN() _tile_loadconfig(&amx_config)
 #define TILE_END() _tile_release()
 #define TILE_ZERO(i) _tile_zero(i)
@@ -189,11 +191,11 @@ static inline void amx_swiglu(const MatmulJob *job, int r0, int r1, int p, int n
         for (int i = 0; i < n; i++) {
             const float *products = amx_products + (size_t)(r - r0) * n * MM_COLS + i * MM_COLS;
             bf16_t *saved = job->gu_saved ? job->gu_saved + (size_t)r * 2 * I + (p + i) * 32 : NULL;
-            AMX_ROWS(rows_swiglu)(job->a + (size_t)r * I + (p + i) * 32, saved, saved ? saved + I : NULL, products, products + 32, 32);
+            rows_swiglu(job->a + (size_t)r * I + (p + i) * 32, saved, saved ? saved + I : NULL, products, products + 32, 32);
         }
 }
 
-// Units u0 ... u1-1 of a product, see mm_work of ops_cpu_matmul.h. The chunk's rows by MM_BLOCK pairs lie in the L2 cache
+// Units u0 ... u1-1 of a product, see mm_work of matmul.h. The chunk's rows by MM_BLOCK pairs lie in the L2 cache
 // while some panels take them in turn.
 static void mm_work(const MatmulJob *job, int u0, int u1) {
     TILE_BEGIN();
@@ -219,3 +221,5 @@ static void mm_work(const MatmulJob *job, int u0, int u1) {
     }
     TILE_END();
 }
+
+#endif

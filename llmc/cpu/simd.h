@@ -1,19 +1,19 @@
 /*
-16 floats at a time, for one instruction set. ops_cpu.h includes this file (and the kernels written over it)
-once per level, with SIMD_LEVEL and SIMD_NAME set and the compiler told the target, so there is no include
-guard: `vf_fma` below becomes vf_fma_avx512, vf_fma_avx2 and vf_fma_portable.
+16 floats at a time, for the level that is being compiled (level.h).
 
     vf   16 floats, vi 16 int32, vu 16 uint32, all of the compiler's vector extension: + - * / & | ~ << >> work
          on them. The avx2 and portable levels leave it to the compiler to cut them into registers of 8 or 4.
          It does so badly for comparisons: write vf_lt(a, b), not a < b.
 
-Two rules for kernels. (1) -ffp-contract=off everywhere: what is a fused multiply-add is written vf_fma, and
-nothing else is one. (2) No vf inside `#pragma omp parallel` itself: there, call a plain function that does
-one thread's or one row's work. clang compiles the body of a parallel region without the target of the
-function around it, and refuses.
+A rule for kernels: -ffp-contract=off everywhere, so what is a fused multiply-add is written vf_fma, and nothing else is one.
 */
-#ifndef LLMC_OPS_CPU_SIMD_TYPES
-#define LLMC_OPS_CPU_SIMD_TYPES
+#ifndef LLMC_CPU_SIMD_H
+#define LLMC_CPU_SIMD_H
+
+#include "llmc/cpu/level.h"
+#include "llmc/numbers.h" // bf16_t
+#include <math.h>         // INFINITY
+
 typedef float vf __attribute__((vector_size(64)));
 typedef int32_t vi __attribute__((vector_size(64)));
 typedef uint32_t vu __attribute__((vector_size(64)));
@@ -24,40 +24,12 @@ typedef float vf4 __attribute__((vector_size(16)));
 typedef int32_t vi4 __attribute__((vector_size(16)));
 typedef uint32_t vu4 __attribute__((vector_size(16)));
 
-#define SIMD_INLINE static inline __attribute__((always_inline, unused))
-
-#define vf_load SIMD_NAME(vf_load)
-#define vf_store SIMD_NAME(vf_store)
-#define vf_load_n SIMD_NAME(vf_load_n)
-#define vf_store_n SIMD_NAME(vf_store_n)
-#define vf_set1 SIMD_NAME(vf_set1)
-#define vf_zero SIMD_NAME(vf_zero)
-#define vi_set1 SIMD_NAME(vi_set1)
-#define vf_fma SIMD_NAME(vf_fma)
-#define vf_select SIMD_NAME(vf_select)
-#define vf_lt SIMD_NAME(vf_lt)
-#define vf_is_nan SIMD_NAME(vf_is_nan)
-#define vf_max SIMD_NAME(vf_max)
-#define vf_min SIMD_NAME(vf_min)
-#define vf_sum SIMD_NAME(vf_sum)
-#define vf_hmax SIMD_NAME(vf_hmax)
-#define vf_load_bf16 SIMD_NAME(vf_load_bf16)
-#define vf_store_bf16 SIMD_NAME(vf_store_bf16)
-#define vf_load_bf16_n SIMD_NAME(vf_load_bf16_n)
-#define vf_store_bf16_n SIMD_NAME(vf_store_bf16_n)
-#define vf_bf16_bits SIMD_NAME(vf_bf16_bits)
-#define vf_exp SIMD_NAME(vf_exp)
-#endif
-
 // the register a level cuts a vf into
-#undef SIMD_PIECE
-#undef SIMD_IPIECE
-#undef SIMD_PIECES
-#if SIMD_LEVEL == SIMD_AVX2
+#if SIMD_VECTORS == SIMD_AVX2
 #define SIMD_PIECE vf8
 #define SIMD_IPIECE vi8
 #define SIMD_PIECES 2
-#elif SIMD_LEVEL == SIMD_PORTABLE
+#elif SIMD_VECTORS == SIMD_PORTABLE
 #define SIMD_PIECE vf4
 #define SIMD_IPIECE vi4
 #define SIMD_PIECES 4
@@ -71,7 +43,7 @@ SIMD_INLINE vf vf_set1(float x) { return (vf){x, x, x, x, x, x, x, x, x, x, x, x
 SIMD_INLINE vi vi_set1(int32_t x) { return (vi){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 SIMD_INLINE vf vf_zero(void) { return vf_set1(0.0f); }
 
-#if SIMD_LEVEL == SIMD_AVX512
+#if SIMD_VECTORS == SIMD_AVX512
 
 SIMD_INLINE vf vf_load(const float *p) { return (vf)_mm512_loadu_ps(p); }
 SIMD_INLINE void vf_store(float *p, vf v) { _mm512_storeu_ps(p, (__m512)v); }
@@ -111,9 +83,9 @@ SIMD_INLINE void vf_store_n(float *p, vf v, int n) {
 
 // a*b + c: rounded once where the level has the instruction, twice on portable
 SIMD_INLINE vf vf_fma(vf a, vf b, vf c) {
-#if SIMD_LEVEL == SIMD_AVX512
+#if SIMD_VECTORS == SIMD_AVX512
     return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif SIMD_LEVEL == SIMD_AVX2
+#elif SIMD_VECTORS == SIMD_AVX2
     vf8 x[2], y[2], z[2];
     memcpy(x, &a, 64);
     memcpy(y, &b, 64);
@@ -131,7 +103,7 @@ SIMD_INLINE vf vf_fma(vf a, vf b, vf c) {
 SIMD_INLINE vf vf_select(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
 
 // a < b and "is NaN" as masks; false for NaN, as <
-#if SIMD_LEVEL == SIMD_AVX512
+#if SIMD_VECTORS == SIMD_AVX512
 SIMD_INLINE vi vf_lt(vf a, vf b) { return (vi)(a < b); }
 SIMD_INLINE vi vf_is_nan(vf a) { return (vi)(a != a); }
 #else
@@ -158,7 +130,7 @@ SIMD_INLINE vi vf_is_nan(vf a) {
 #endif
 
 // As the x86 instructions: the second operand if either is NaN.
-#if SIMD_LEVEL == SIMD_AVX512
+#if SIMD_VECTORS == SIMD_AVX512
 SIMD_INLINE vf vf_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
 SIMD_INLINE vf vf_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
 #else
@@ -201,7 +173,7 @@ SIMD_INLINE vu vf_bf16_bits(vf v) {
     return (vu)vf_select(vf_is_nan(v), (vf)((u >> 16) | 0x40u), (vf)rounded);
 }
 
-#if SIMD_LEVEL == SIMD_AVX512
+#if SIMD_VECTORS == SIMD_AVX512
 
 SIMD_INLINE vf vf_load_bf16(const bf16_t *p) {
     return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16);
@@ -219,7 +191,7 @@ SIMD_INLINE void vf_store_bf16_n(bf16_t *p, vf v, int n) {
     _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), _mm512_cvtepi32_epi16((__m512i)vf_bf16_bits(v)));
 }
 
-#elif SIMD_LEVEL == SIMD_AVX2
+#elif SIMD_VECTORS == SIMD_AVX2
 
 SIMD_INLINE vf vf_load_bf16(const bf16_t *p) {
     __m256i h[2];
@@ -252,7 +224,7 @@ SIMD_INLINE void vf_store_bf16(bf16_t *p, vf v) {
 
 #endif
 
-#if SIMD_LEVEL != SIMD_AVX512
+#if SIMD_VECTORS != SIMD_AVX512
 
 SIMD_INLINE vf vf_load_bf16_n(const bf16_t *p, int n) {
     bf16_t a[16] = {0};
@@ -290,3 +262,5 @@ SIMD_INLINE vf vf_exp(vf x) {
     y = vf_select(vf_lt(x, vf_set1(-87.3365402f)), vf_zero(), y);
     return vf_select(vf_is_nan(x), x, y);
 }
+
+#endif

@@ -1,21 +1,19 @@
 /*
-Products with matrices of few rows (LoRA) of `cpu`, in fp32; included once per instruction set by ops_cpu.h, after ops_cpu_rows.h. They
-run for every token that is sampled too, beside products some hundred times their size.
+Products with matrices of few rows (LoRA), in fp32. They run for every token that is sampled too, beside products some hundred times their size.
 
 Each output element has one chain of additions that knows nothing of the rows beside its own, of blocks or of threads.
 */
-#ifndef LLMC_OPS_CPU_RANK_ONCE
-#define LLMC_OPS_CPU_RANK_ONCE
+#ifndef LLMC_CPU_RANK_H
+#define LLMC_CPU_RANK_H
+
+#include "llmc/cpu/rows.h"
 
 #define RANK_COLUMNS 64 // of a unit of rank_outer, two halves of two vectors
 #define RANK_ROWS 256   // of x that stay in the L1 cache while all rows of u have their turn: 32 KiB
 
-#define rank_dots SIMD_NAME(rank_dots)
 #define rank_down_rows SIMD_NAME(rank_down_rows)
 #define rank_up_row SIMD_NAME(rank_up_row)
-#define rank_outer_tile SIMD_NAME(rank_outer_tile)
 #define rank_outer_unit SIMD_NAME(rank_outer_unit)
-#endif
 
 // Four at a time of what there are r of, the last n < 4 apart: f(4, ...) is compiled for a constant number.
 #define RANK_BY_FOUR(j, r, f, ...)                    \
@@ -27,8 +25,7 @@ Each output element has one chain of additions that knows nothing of the rows be
     }
 
 // Rows of x that take their dot products at once, so that the rows of a are read once for all of them: as many as there are registers.
-#undef RANK_TILE
-#if SIMD_LEVEL == SIMD_AVX512
+#if SIMD_VECTORS == SIMD_AVX512
 #define RANK_TILE 4
 #else
 #define RANK_TILE 1
@@ -91,20 +88,20 @@ static void rank_outer_unit(float *g, const float *u, const bf16_t *x, int ld, i
     }
 }
 
-void SIMD_NAME(rank_down)(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r) {
+static void SIMD_NAME(rank_down)(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r) {
     #pragma omp parallel for if ((size_t)T * K * r > CPU_PARALLEL_MIN)
     for (int t = 0; t < T; t += RANK_TILE) rank_down_rows(u + (size_t)t * r, (const bf16_t *)x + (size_t)t * ld, ld, a, scale, T - t, K, r);
 }
 
-void SIMD_NAME(rank_up)(float *y, int ld, const float *u, const float *b, int T, int N, int r) {
+static void SIMD_NAME(rank_up)(float *y, int ld, const float *u, const float *b, int T, int N, int r) {
     #pragma omp parallel for if ((size_t)T * N * r > CPU_PARALLEL_MIN)
     for (int t = 0; t < T; t++) rank_up_row(y + (size_t)t * ld, u + (size_t)t * r, b, N, r);
 }
 
-void SIMD_NAME(rank_outer)(float *g, const float *u, const act *x, int ld, int T, int K, int r) {
+static void SIMD_NAME(rank_outer)(float *g, const float *u, const act *x, int ld, int T, int K, int r) {
     #pragma omp parallel for schedule(static) if ((size_t)T * K * r > CPU_PARALLEL_MIN)
     for (int k = 0; k < K; k += RANK_COLUMNS)
         rank_outer_unit(g + k, u, (const bf16_t *)x + k, ld, T, K - k < RANK_COLUMNS ? K - k : RANK_COLUMNS, K, r);
 }
 
-#undef RANK_BY_FOUR
+#endif

@@ -1,6 +1,5 @@
 /*
-The output side of `cpu`: log-probabilities, their gradient, sampling; included once per instruction set by
-ops_cpu.h, after ops_cpu_rows.h.
+The output side: log-probabilities, their gradient, sampling.
 
 A row of logits is cut into chunks of OUTPUT_CHUNK tokens at fixed places. Each chunk is read from memory once:
 its largest logit, then, while it is still in the L1 cache, its sum of exp(z - largest). The few chunk sums of a
@@ -10,74 +9,12 @@ and no bit depends on it; the trainer's log-prob is the sampler's.
 z = logit * (1/temperature) everywhere. A row with a NaN or +inf logit has a NaN sum, hence lse, logprob and entropy
 NaN and token -1. -inf is a token of probability 0.
 */
-#ifndef LLMC_OPS_CPU_OUTPUT_ONCE
-#define LLMC_OPS_CPU_OUTPUT_ONCE
+#ifndef LLMC_CPU_OUTPUT_H
+#define LLMC_CPU_OUTPUT_H
 
-#define OUTPUT_CHUNK 4096
+#include "llmc/cpu/rows.h"
 
-// of one chunk: largest z, sum of e = exp(z - max), sum of e (z - max)
-typedef struct { float max, sum, moment; } OutputChunk;
-
-// of one row: largest z, sum of exp(z - max), log sum exp(z)
-typedef struct { float max, lse; double total; } OutputRow;
-
-typedef struct { float z, p; int id; } OutputCandidate; // p = exp(z - max of the row)
-
-int cpu_output_chunks(int V) { return (V + OUTPUT_CHUNK - 1) / OUTPUT_CHUNK; }
-
-// how much of exp(z - row's max) is in the chunk
-double cpu_output_share(const OutputChunk *c, const OutputRow *row) { return exp((double)c->max - row->max) * c->sum; }
-
-OutputRow cpu_output_row(const OutputChunk *c, int n_chunks) {
-    OutputRow row;
-    row.max = -INFINITY;
-    row.total = 0;
-    for (int i = 0; i < n_chunks; i++) if (c[i].max > row.max) row.max = c[i].max;
-    for (int i = 0; i < n_chunks; i++) row.total += cpu_output_share(&c[i], &row);
-    row.lse = (float)(row.max + log(row.total));
-    return row;
-}
-
-// -sum p log p = log total - sum e (z - max) / total
-float cpu_output_entropy(const OutputChunk *c, int n_chunks, const OutputRow *row) {
-    double moment = 0;
-    for (int i = 0; i < n_chunks; i++) {
-        double below = (double)c[i].max - row->max;
-        if (c[i].sum > 0) moment += exp(below) * (c[i].moment + below * c[i].sum);
-    }
-    return (float)(log(row->total) - moment / row->total);
-}
-
-bool cpu_output_better(const OutputCandidate *a, const OutputCandidate *b) { return a->z != b->z ? a->z > b->z : a->id < b->id; }
-
-// Reorders c so that the fewest best candidates whose weights (p, or 1 each if `counting`) reach `need` come first
-// and returns how many they are, at least 1. Quickselect: linear on average, nothing is sorted.
-int cpu_output_select(OutputCandidate *c, int n, double need, bool counting) {
-    int lo = 0, hi = n; // all before lo are in, none from hi on
-    while (hi - lo > 1) {
-        OutputCandidate *a = &c[lo], *b = &c[lo + (hi - lo) / 2], *last = &c[hi - 1], *middle;
-        if (cpu_output_better(a, b)) middle = cpu_output_better(b, last) ? b : cpu_output_better(a, last) ? last : a;
-        else middle = cpu_output_better(a, last) ? a : cpu_output_better(b, last) ? last : b;
-        OutputCandidate pivot = *middle, t;
-        *middle = *last;
-        double weight = 0;
-        int m = lo;
-        for (int i = lo; i < hi - 1; i++) {
-            if (!cpu_output_better(&c[i], &pivot)) continue;
-            weight += counting ? 1 : c[i].p;
-            t = c[i]; c[i] = c[m]; c[m++] = t;
-        }
-        c[hi - 1] = c[m];
-        c[m] = pivot;
-        if (m > lo && weight >= need) { hi = m; continue; }
-        weight += counting ? 1 : pivot.p;
-        if (weight >= need) return m + 1;
-        need -= weight;
-        lo = m + 1;
-    }
-    return hi;
-}
-
+#define output_n_chunks SIMD_NAME(output_n_chunks)
 #define output_chunk SIMD_NAME(output_chunk)
 #define output_chunks SIMD_NAME(output_chunks)
 #define output_dlogits SIMD_NAME(output_dlogits)
@@ -85,8 +22,8 @@ int cpu_output_select(OutputCandidate *c, int n, double need, bool counting) {
 #define output_draw SIMD_NAME(output_draw)
 #define output_draw_filtered SIMD_NAME(output_draw_filtered)
 #define output_sample SIMD_NAME(output_sample)
-#define output_exp SIMD_NAME(output_exp)
-#endif
+
+static inline int output_n_chunks(int V) { return (V + OUTPUT_CHUNK - 1) / OUTPUT_CHUNK; }
 
 // exp(z - max) of 16 logits, n of them real; 0 for the others
 SIMD_INLINE vf output_exp(const float *x, float inv_t, float max, int n) {
@@ -115,8 +52,8 @@ static void output_chunk(OutputChunk *c, const float *x, float inv_t, int n, boo
 
 // Chunk i % n_chunks of row i / n_chunks, for all rows. Freed by the caller.
 static OutputChunk *output_chunks(const float *logits, float inv_t, int n, int V, bool with_moment) {
-    int n_chunks = cpu_output_chunks(V);
-    OutputChunk *chunks = (OutputChunk *)xmalloc((size_t)n * n_chunks * sizeof *chunks);
+    int n_chunks = output_n_chunks(V);
+    OutputChunk *chunks = (OutputChunk *)cpu_scratch((size_t)n * n_chunks * sizeof *chunks);
     #pragma omp parallel for schedule(static) if ((size_t)n * V > CPU_PARALLEL_MIN)
     for (int i = 0; i < n * n_chunks; i++) {
         int first = i % n_chunks * OUTPUT_CHUNK;
@@ -126,9 +63,9 @@ static OutputChunk *output_chunks(const float *logits, float inv_t, int n, int V
     return chunks;
 }
 
-void SIMD_NAME(logprob_rows)(float *logprob, float *lse, float *entropy, const float *logits, const int *target,
+static void SIMD_NAME(logprob_rows)(float *logprob, float *lse, float *entropy, const float *logits, const int *target,
                              float temperature, int n, int V) {
-    int n_chunks = cpu_output_chunks(V);
+    int n_chunks = output_n_chunks(V);
     float inv_t = 1.0f / temperature;
     OutputChunk *chunks = output_chunks(logits, inv_t, n, V, entropy != NULL);
     for (int i = 0; i < n; i++) {
@@ -150,9 +87,9 @@ static void output_dlogits(bf16_t *d, const float *x, float inv_t, float lse, fl
     d[target] = f32_to_bf16(scale * (1.0f - vf_exp(vf_set1(x[target] * inv_t - lse))[0]));
 }
 
-void SIMD_NAME(dlogits_rows)(act *dlogits, const float *logits, const float *lse, const int *target,
+static void SIMD_NAME(dlogits_rows)(act *dlogits, const float *logits, const float *lse, const int *target,
                              const float *dlogprob, float temperature, int n, int V) {
-    int n_chunks = cpu_output_chunks(V);
+    int n_chunks = output_n_chunks(V);
     float inv_t = 1.0f / temperature;
     #pragma omp parallel for schedule(static) if ((size_t)n * V > CPU_PARALLEL_MIN)
     for (int i = 0; i < n * n_chunks; i++) {
@@ -171,7 +108,7 @@ void SIMD_NAME(dlogits_rows)(act *dlogits, const float *logits, const float *lse
 static int output_draw(const float *logits, const OutputChunk *chunks, const OutputRow *row, float inv_t, float u, int V) {
     double target = u * row->total, sum = 0, before = 0;
     int chunk = 0;
-    for (int c = 0; c < cpu_output_chunks(V); c++) {
+    for (int c = 0; c < output_n_chunks(V); c++) {
         double share = cpu_output_share(&chunks[c], row);
         if (!(share > 0)) continue;
         chunk = c;
@@ -216,7 +153,7 @@ static int output_collect(OutputCandidate *c, const float *logits, const OutputC
 // surely hold all that is kept.
 static int output_draw_filtered(const float *logits, const OutputChunk *chunks, const OutputRow *row, float inv_t,
                                 float u, int top_k, float top_p, int V) {
-    OutputCandidate *c = (OutputCandidate *)xmalloc((size_t)V * sizeof *c), worst;
+    OutputCandidate *c = (OutputCandidate *)cpu_scratch((size_t)V * sizeof *c), worst;
     int n, kept = 0, token = -1;
     double mass, sum = 0;
     for (float below = 4;; below *= 2) {
@@ -265,9 +202,9 @@ static int output_sample(const float *logits, const OutputChunk *chunks, const O
     return output_draw(logits, chunks, row, inv_t, u, V);
 }
 
-void SIMD_NAME(sample_rows)(int *token, float *logprob, const float *logits, const float *u, float temperature,
+static void SIMD_NAME(sample_rows)(int *token, float *logprob, const float *logits, const float *u, float temperature,
                             int top_k, float top_p, int n, int V) {
-    int n_chunks = cpu_output_chunks(V);
+    int n_chunks = output_n_chunks(V);
     bool greedy = temperature <= 0;
     float inv_t = 1.0f / (greedy ? 1.0f : temperature);
     OutputChunk *chunks = output_chunks(logits, inv_t, n, V, false);
@@ -281,3 +218,5 @@ void SIMD_NAME(sample_rows)(int *token, float *logprob, const float *logits, con
     }
     free(chunks);
 }
+
+#endif
