@@ -68,7 +68,11 @@ void bench_add_pass(BenchResult *b, const ModelConfig *c, double count, double l
 double bench_resident(void) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
+#ifdef __APPLE__
+    return (double)usage.ru_maxrss; // bytes there, KiB elsewhere
+#else
     return (double)usage.ru_maxrss * 1024;
+#endif
 }
 
 // Seconds the phase takes at the machine's limits (FLOP/s, bytes/s); *memory_s = what of it waits for memory.

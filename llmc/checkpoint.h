@@ -18,7 +18,9 @@ function of (seed, step, ...), so there is no generator to save.
 #define LLMC_CHECKPOINT_H
 
 #include <dirent.h>       // opendir, readdir
+#ifdef __linux__
 #include <sys/syscall.h>  // SYS_renameat2
+#endif
 #include "export_files.h" // export_copy_side_files
 #include "json.h"         // json_load, json_get_*, json_add_string
 #include "model_config.h" // model_path

@@ -143,7 +143,7 @@ void test_programs_calls(void) {
     expect_command(0, "", "mkdir -p %s && cp data/tiny/model/* %s", test_path("cut"), test_path("cut"));
     expect_command(0, "", "head -c 5000 data/tiny/model/model.safetensors > %s/model.safetensors", test_path("cut"));
     expect_command(1, "model.safetensors", "./eval_steer generate --model %s --prompt hi", test_path("cut"));
-    expect_command(0, "", "cp data/tiny/model/* %s && sed -i s/Qwen2ForCausalLM/LlamaForCausalLM/ %s/config.json", test_path("cut"), test_path("cut"));
+    expect_command(0, "", "cp data/tiny/model/* %s && sed s/Qwen2ForCausalLM/LlamaForCausalLM/ data/tiny/model/config.json > %s/config.json", test_path("cut"), test_path("cut"));
     expect_command(1, "LlamaForCausalLM", "./eval_steer generate --model %s --prompt hi", test_path("cut"));
     expect_command(0, "", "cp data/tiny/model/config.json %s && printf '{\"model\":' > %s/tokenizer.json", test_path("cut"), test_path("cut"));
     expect_command(1, "tokenizer.json", "./eval_steer generate --model %s --prompt hi", test_path("cut"));
