@@ -16,16 +16,15 @@ PROGRAMS := $(addprefix $(BIN),$(basename $(SOURCES)))
 LIBRARIES := cJSON GMP PCRE2 utf8proc libyaml
 .DEFAULT_GOAL := all
 GOALS := $(or $(MAKECMDGOALS),all)
-CORES := $(or $(shell nproc 2>/dev/null),1)
+CORES := $(or $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null),1)
 
 ifeq ($(origin CC),default) # make predefines CC, so ?= would never take effect
-CC := $(or $(firstword $(foreach c,gcc clang cc,$(if $(shell command -v $c),$c))),gcc)
+CC := $(or $(firstword $(foreach c,gcc clang cc,$(if $(shell command -v $c 2>/dev/null),$c))),gcc)
 endif
 CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 CFLAGS ?= -O3
 # -ffp-contract=off: results must not depend on where a compiler finds a multiply and an add to fuse.
 BASE_FLAGS := -ffp-contract=off -Wall -Wextra -Werror -Wno-psabi -I.
-LIBS := -lcjson -lgmp -lpcre2-8 -lutf8proc -lyaml -lm
 
 ifneq ($(filter -Ofast -ffast-math,$(CC) $(CFLAGS) $(CPPFLAGS)),)
 $(error -Ofast and -ffast-math drop the checks for NaN and change results; steer.c is built without them)
@@ -44,7 +43,8 @@ $(error NCCL=$(NCCL): expected 1 (gradients go from GPU to GPU), 0 (by way of th
 endif
 
 comma := ,
-find = $(firstword $(shell command -v $1) $(wildcard $2))
+# Without a redirection make up to 4.2 looks for a program `command` instead of asking the shell.
+find = $(firstword $(shell command -v $1 2>/dev/null) $(wildcard $2))
 
 # ----------------------------------------------------------------------------
 # The instruction sets that the kernels of the CPU are compiled for, beside `portable`, by the machine that the compiler makes programs
@@ -90,15 +90,20 @@ endif
 endif
 
 # ----------------------------------------------------------------------------
-# What this machine has: the compiler, OpenMP and each library are tried, not guessed.
+# What this machine has: the compiler, OpenMP and each library are tried, not guessed, by scripts/setup.sh, which answers with
+# a line NAME=WORD for each flag that worked.
 
 # Without OpenMP its `simd` pragmas still hold: they order sums, and results must not depend on the number of threads.
 ONE_THREAD := -fopenmp-simd -Wno-unknown-pragmas
 ifneq ($(filter-out help clean,$(GOALS)),)
-MISSING := $(strip $(shell CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' LDFLAGS='$(LDFLAGS)' scripts/setup.sh --missing))
-openmp = $(shell echo 'int main(void) { return !omp_get_max_threads(); }' | \
-    $1 -fopenmp -include omp.h $(CPPFLAGS) -x c - -o /dev/null $(LDFLAGS) >/dev/null 2>&1 && echo -fopenmp || echo $(ONE_THREAD))
-THREADS := $(if $(filter 0,$(OPENMP)),$(ONE_THREAD),$(call openmp,$(CC)))
+try = $(shell CC='$1' CPPFLAGS='$(CPPFLAGS)' LDFLAGS='$(LDFLAGS)' scripts/setup.sh --flags)
+named = $(patsubst $1=%,%,$(filter $1=%,$2))
+FOUND := $(call try,$(CC))
+MISSING := $(strip $(call named,MISSING,$(FOUND)))
+BASE_FLAGS += $(call named,CPPFLAGS,$(FOUND))
+LIBS := $(call named,LDFLAGS,$(FOUND)) $(call named,LIBS,$(FOUND))
+openmp = $(or $(call named,THREADS,$(call try,$1)),$(ONE_THREAD))
+THREADS := $(if $(filter 0,$(OPENMP)),$(ONE_THREAD),$(or $(call named,THREADS,$(FOUND)),$(ONE_THREAD)))
 STEER_FLAGS := $(BASE_FLAGS) $(THREADS) $(foreach l,$(LEVELS),-DLLMC_LEVEL_$l=cpu_level_$l) $(if $(BACKEND),-DLLMC_CUDA)
 
 # MPI, for train_steer alone: what the compiler must be told, from Open MPI's mpicc or MPICH's, then a try.
@@ -145,7 +150,7 @@ endif
 ifneq ($(filter all test demo,$(GOALS)),)
 ifeq ($(SETUP_RAN),)
 $(info $(if $(filter compiler,$(MISSING)),✗ compiler $(CC) not found,✓ compiler $(shell $(CC) --version | head -n 1)))
-$(info $(if $(filter -fopenmp,$(THREADS)),✓ OpenMP   all cores are used,✗ OpenMP   $(if $(filter 0,$(OPENMP)),switched off by OPENMP=0,$(CC) cannot link -fopenmp (clang needs libomp-dev)): the programs use one thread))
+$(info $(if $(filter -fopenmp,$(THREADS)),✓ OpenMP   all cores are used,✗ OpenMP   $(if $(filter 0,$(OPENMP)),switched off by OPENMP=0,$(CC) cannot link it (clang needs libomp: Debian libomp-dev$(comma) Homebrew libomp)): the programs use one thread))
 $(foreach l,$(LIBRARIES),$(info $(if $(filter $l,$(MISSING)),✗ $l not found: scripts/setup.sh installs it,✓ $l)))
 $(info $(if $(filter 1,$(CUDA)),✓ CUDA     $(NVCC)$(comma) for compute capability $(GPU_ARCH),$(if $(filter emulate,$(CUDA)),✓ CUDA     the kernels run on the CPU (dev/cuda_on_cpu),→ CUDA     $(if $(NVCC),nvcc found$(comma) $(if $(GPU),switched off,no GPU here: `make CUDA=1` builds for one$(comma) `make CUDA=emulate` runs the kernels on the CPU),nvcc not found: building for the CPU))))
 $(info $(if $(MPI_WORKS),✓ MPI      $(MPICC): mpirun starts train_steer on several machines,→ MPI      $(if $(filter 0,$(MPI)),switched off by MPI=0,$(if $(MPICC),$(MPICC) found$(comma) but $(CC) cannot use it,mpicc not found (`scripts/setup.sh --mpi` installs it))): train_steer runs in one process))
@@ -232,7 +237,7 @@ $(BUILD)/bench_%: dev/bench/%.c $(CPU) $(BUILD)/flags
 -include $(wildcard $(BUILD)/*.d)
 
 # Changes only when the compiler or a flag does; then everything is rebuilt. The build stops here if a library is missing.
-$(BUILD)/flags: export FLAGS = $(shell $(CC) --version | head -n 1) $(CC) $(CPPFLAGS) $(CFLAGS) $(STEER_FLAGS) $(LDFLAGS) $(BACKEND) $(if $(BACKEND),$(GPU_ARCH) $(CUDA_HOME)) $(MPI_WORKS) $(MPI_FLAGS) $(MPI_LIBS) $(NCCL_WORKS) $(NCCL_LIBS)
+$(BUILD)/flags: export FLAGS = $(shell $(CC) --version | head -n 1) $(CC) $(CPPFLAGS) $(CFLAGS) $(STEER_FLAGS) $(LDFLAGS) $(LIBS) $(BACKEND) $(if $(BACKEND),$(GPU_ARCH) $(CUDA_HOME)) $(MPI_WORKS) $(MPI_FLAGS) $(MPI_LIBS) $(NCCL_WORKS) $(NCCL_LIBS)
 $(BUILD)/flags: FORCE
 	@test -z '$(MISSING)' || { echo 'error: not found: $(MISSING)'; \
 	    echo '  -> run scripts/setup.sh, or set CPPFLAGS=-I... and LDFLAGS=-L... to where they are'; exit 1; } >&2
