@@ -239,6 +239,9 @@ void test_dist_failures(void) {
     expect_command(0, "", "mkdir -p %s/" DIST_RUN "/.tmp-checkpoint-2/mine", test_path("refused"));
     dist_expect(1, "rank 0 of 2", 20, 2, "refused", "%s", plain);
 
+    // the children of mpirun are found by /proc, and kill_at.c is loaded by LD_PRELOAD
+    if (!path_exists("/proc/self/task")) { SKIP("ranks that are interrupted or killed: no /proc here"); str_free(&out); return; }
+
     // one rank is interrupted or killed in the rollout, which is made slow (an interrupted validation would be missing in metrics.jsonl, so
     // there is none before step 4). $2: the process of rank 1
     for (int kill = 0; kill < 2; kill++) {
