@@ -26,7 +26,8 @@ for length in 64 128 256 512 1024 2048; do
     sweep prompt_length --phase rollout --batch 8 --prompt_length $length
     sweep new_tokens --phase rollout --batch 8 --new_tokens $length
 done
-for ((threads = 1; threads <= $(nproc); threads *= 2)); do
+cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+for ((threads = 1; threads <= cores; threads *= 2)); do
     OMP_NUM_THREADS=$threads sweep threads --batch 64
 done
 

@@ -239,10 +239,10 @@ for spec in $setups; do
     {
         printf '{"model": "%s", "setup": "%s", "device": "%s", "kernels": "%s", "numbers": %s, "moments_bytes": %s, "gradient": "%s", ' \
             "$name" "$spec" "$device" "$(header kernels)" \
-            "${numbers%%[ :,]*}" $(($(stat -c %s "$moments") - 8 - head_bytes)) "$gradient"
+            "${numbers%%[ :,]*}" $(($(wc -c < "$moments") - 8 - head_bytes)) "$gradient"
         printf '"planned": "%s", "file": "%s", "file_bytes": %s, "resident_kib": %s, "steps": [' \
-            "$(header '  trained, gradients, AdamW')" "$(basename "$file")" "$(stat -c %s "$file")" "$resident"
-        sed 1d "$(dirname "$checkpoint")/metrics.jsonl" | paste -sd ,
+            "$(header '  trained, gradients, AdamW')" "$(basename "$file")" "$(($(wc -c < "$file")))" "$resident"
+        sed 1d "$(dirname "$checkpoint")/metrics.jsonl" | paste -sd , -
         printf ']}'
     } | tr -d '\n' >> "$lines"
     echo >> "$lines"

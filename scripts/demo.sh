@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" # threads that wait by spinning are slow where other programs run too
-case "${DEVICE:-cpu}" in
+case "${DEVICE:-cpu}" in # no options: bash 3.2 takes an empty array for an unset one, so they are used as ${x[@]+"${x[@]}"}
 cpu) train_options=() eval_options=() ;;
 cuda) train_options=(--device cuda) eval_options=(--device cuda) ;;
 emulate) train_options=(--device cuda --max_steps 4 --prompts_per_step 8) eval_options=(--device cuda --limit 32) ;;
@@ -21,7 +21,7 @@ say() { printf '\n$ %s\n' "$*"; }
 
 # evaluate NAME CHECKPOINT: adds a line of JSON behind NAME to the table.
 evaluate() {
-    command=(./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint "$2" --json "${eval_options[@]}")
+    command=(./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint "$2" --json ${eval_options[@]+"${eval_options[@]}"})
     say "${command[@]}"
     line=$("${command[@]}")
     echo "$line"
@@ -30,12 +30,12 @@ evaluate() {
 
 rm -rf "$run" "$before" "$after"
 evaluate before none
-command=(./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml "${train_options[@]}")
+command=(./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml ${train_options[@]+"${train_options[@]}"})
 say "${command[@]}"
 start=$(date +%s)
 "${command[@]}"
 seconds=$(($(date +%s) - start))
-checkpoint=$(find "$run" -maxdepth 1 -name 'checkpoint-*' | sort -V | tail -n 1)
+checkpoint=$run/checkpoint-$(find "$run" -maxdepth 1 -name 'checkpoint-*' | sed 's/.*-//' | sort -n | tail -n 1)
 evaluate after "$checkpoint"
 
 echo

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scripts/link_data.sh DIR: the recipes read data/<name>.jsonl; this links every DIR/*.jsonl there. A file that is not a link stays.
 set -euo pipefail
-from=$(realpath -- "${1:?"usage: scripts/link_data.sh DIR (a folder of .jsonl files)"}")
+from=$(cd -- "${1:?"usage: scripts/link_data.sh DIR (a folder of .jsonl files)"}" >/dev/null && pwd -P)
 cd "$(dirname "$0")/../data"
 n=0
 for file in "$from"/*.jsonl; do

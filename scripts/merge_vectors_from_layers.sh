@@ -15,8 +15,8 @@ for run in "$runs"/steering_layer_*/seed-"$seed"; do
         last=$run/checkpoint-$checkpoint
         [ -d "$last" ] || { echo "error: there is no $last" >&2; exit 1; }
     else
-        last=$(find "$run" -maxdepth 1 -name 'checkpoint-*' | sort -V | tail -n 1)
-        [ -n "$last" ] || { echo "error: $run holds no checkpoint" >&2; exit 1; }
+        last=$run/checkpoint-$(find "$run" -maxdepth 1 -name 'checkpoint-*' | sed 's/.*-//' | sort -n | tail -n 1)
+        [ -d "$last" ] || { echo "error: $run holds no checkpoint" >&2; exit 1; }
     fi
     list=${list:+$list,}$last
 done

@@ -19,16 +19,19 @@ printf '\x05{"step": 1, "updates": 1, "next_problem": 4, "tokens_total": 9, "fin
 
 # the verifier's: a gold answer and a given one a file, with a byte 0xFF between them, and some that are read as formulas
 mkdir -p build/fuzz/answer
-LC_ALL=C sed -nE 's/^\{"gold": "(.*)", "pred": "(.*)", "equal": .*/\1\xFF\2/; s/\\\\/\\/g; p' dev/test/answers.jsonl | split -l 1 -a 4 -d - build/fuzz/answer/case_
+between=$(printf '\377')
+LC_ALL=C sed -nE "s/^\{\"gold\": \"(.*)\", \"pred\": \"(.*)\", \"equal\": .*/\\1$between\\2/; s/\\\\\\\\/\\\\/g; p" dev/test/answers.jsonl | split -l 1 -a 4 - build/fuzz/answer/case_
 for i in 1 2 3 4 5 6 7 8; do
     { printf '\xFE'; head -c "$((i * 4000))" data/tiny/model/model.safetensors | tail -c 40; } > "build/fuzz/answer/formula_$i"
 done
 
+libraries=()
+while read -r word; do libraries+=("$word"); done < <(CC=clang scripts/setup.sh --flags | sed -n 's/^CPPFLAGS=//p; s/^LDFLAGS=//p; s/^LIBS=//p')
 for harness in dev/test/fuzz_*.c; do
     name=$(basename "$harness" .c)
     name=${name#fuzz_}
     clang -g -O1 -std=gnu11 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -ffp-contract=off -fopenmp-simd \
-        -Wno-unknown-pragmas -Wno-psabi -Wno-pass-failed -I. "$harness" -o "build/fuzz_$name" -lcjson -lgmp -lpcre2-8 -lutf8proc -lyaml -lm
+        -Wno-unknown-pragmas -Wno-psabi -Wno-pass-failed -I. "$harness" -o "build/fuzz_$name" "${libraries[@]}"
     echo "fuzzing $name for $seconds s"
     mkdir -p "build/fuzz/$name"
     length=8000

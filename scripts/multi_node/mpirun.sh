@@ -25,7 +25,7 @@ if [ -n "${HOSTFILE:-}" ]; then
     flags+=(--hostfile "$HOSTFILE")
 else
     ranks=${RANKS:-2}
-    threads=$(($(nproc) / ranks))
+    threads=$(($(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) / ranks))
     if [ -z "${OMP_NUM_THREADS:-}" ]; then flags+=(-x "OMP_NUM_THREADS=$((threads > 0 ? threads : 1))"); fi
     flags+=(--oversubscribe -np "$ranks")
 fi
@@ -33,7 +33,9 @@ fi
 flags+=(${MPIRUN_FLAGS:-})
 
 # mpirun leaves its processes one second to end when it is itself interrupted. So it is not: it passes SIGUSR1 on, at which they save.
-setsid mpirun "${flags[@]}" ./train_steer --config "$CONFIG_PATH" "$@" </dev/null &
+own_group=setsid # macOS has none; there the shell's job control starts it apart from what Ctrl-C reaches
+command -v setsid >/dev/null || { own_group=''; set -m; }
+$own_group mpirun "${flags[@]}" ./train_steer --config "$CONFIG_PATH" "$@" </dev/null &
 mpirun=$!
 trap 'kill -USR1 $mpirun 2>/dev/null' INT TERM
 status=0
