@@ -281,6 +281,8 @@ check: $(PROGRAMS) ## tests under ASan and UBSan; other compilers, C++17; cppche
 	    --suppressions-list=dev/cppcheck.txt -I. -DSIMD=$$l llmc/cpu/level.c; done
 	@$(call have,shellcheck); set -ex; shellcheck .ci/run scripts/*.sh scripts/multi_node/*.sh dev/bench/*.sh dev/test/*.sh
 	@$(call have,clang); dev/test/fuzz.sh 60
+	dev/test/setup.sh
+	dev/test/macos_objects.sh
 	dev/test/two_hosts.sh
 
 bench: eval_steer ## measure speed and how it changes with batch, lengths and threads; MODEL=DIR, PEERS=DIR compares with other programs
