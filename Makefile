@@ -15,6 +15,7 @@ BIN := $(if $(filter-out build,$(BUILD)),$(BUILD)/)
 PROGRAMS := $(addprefix $(BIN),$(basename $(SOURCES)))
 LIBRARIES := cJSON GMP PCRE2 utf8proc libyaml
 .DEFAULT_GOAL := all
+MAKEFLAGS += --no-builtin-rules # they would make things of the lists of headers
 GOALS := $(or $(MAKECMDGOALS),all)
 CORES := $(or $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null),1)
 
@@ -117,8 +118,8 @@ $(error MPI=1: $(if $(MPICC),a program with what $(MPICC) names does not compile
 endif
 ifneq ($(MPI_WORKS),)
 RANKS_PROGRAMS := $(BIN)train_steer $(BUILD)/test_ranks
-$(RANKS_PROGRAMS): private STEER_FLAGS += -DLLMC_MPI $(MPI_FLAGS)
-$(RANKS_PROGRAMS): private LIBS += $(MPI_LIBS)
+RANKS_FLAGS := -DLLMC_MPI $(MPI_FLAGS)
+RANKS_LIBS := $(MPI_LIBS)
 endif
 
 # NCCL, for train_steer on the GPUs of several ranks: from NCCL_HOME, the toolkit, what `scripts/setup.sh --nccl` has put into .venv, or
@@ -141,9 +142,9 @@ endif
 ifneq ($(NCCL_WORKS),)
 NCCL_OBJECT := $(if $(filter emulate,$(CUDA)),$(BUILD)/nccl_fast.o,$(BUILD)/nccl.o)
 $(RANKS_PROGRAMS): $(NCCL_OBJECT)
-$(RANKS_PROGRAMS): private STEER_FLAGS += -DLLMC_NCCL
-$(RANKS_PROGRAMS): private LIBS += $(NCCL_LIBS)
-$(RANKS_PROGRAMS): private BACKEND := $(NCCL_OBJECT) $(BACKEND)
+RANKS_FLAGS += -DLLMC_NCCL
+RANKS_LIBS += $(NCCL_LIBS)
+RANKS_OBJECTS := $(NCCL_OBJECT)
 endif
 endif
 
@@ -171,7 +172,9 @@ all: $(PROGRAMS) ## build the three programs and say what was found (the default
 
 DIALECT := -std=gnu11 -x c
 COMPILE = $(CC) $(CPPFLAGS) $(CFLAGS) $(DIALECT) $(STEER_FLAGS)
-LINK = -o $@ $(LDFLAGS) $(LIBS) $(BACKEND_LIBS)
+LINK = -o $@ $(LDFLAGS) $(LIBS) $(call ranks,LIBS) $(BACKEND_LIBS)
+# What only the programs of several ranks take. Not `private` variables of theirs: macOS has make 3.81, which knows none.
+ranks = $(if $(filter $@,$(RANKS_PROGRAMS)),$(RANKS_$1))
 DEPENDENCIES = -MMD -MP -MF $(@:.o=.d)
 
 # The CPU's kernels: an object a level, each with one function that the others call (llmc/cpu/cpu.h).
@@ -182,7 +185,7 @@ $(LEVELS:%=$(BUILD)/cpu_%.o): $(BUILD)/cpu_%.o: llmc/cpu/level.c $(BUILD)/flags
 	$(COMPILE) $(FLAGS_$*) -DSIMD=$* $(DEPENDENCIES) -c $< -o $@
 
 $(BIN)train_steer $(BIN)eval_steer: $(BIN)%: %.cu $(CPU) $(BACKEND) $(BUILD)/flags
-	$(COMPILE) -MMD -MP -MF $(BUILD)/$*.d -MT $@ $< -x none $(CPU) $(BACKEND) $(LINK)
+	$(COMPILE) $(call ranks,FLAGS) -MMD -MP -MF $(BUILD)/$*.d -MT $@ $< -x none $(CPU) $(call ranks,OBJECTS) $(BACKEND) $(LINK)
 
 # The tests, and what they call of the levels beside the table: the vector layer, and AMX's tiles without AMX.
 TEST_OBJECTS := $(BUILD)/test_steer.o $(BUILD)/test_amx_emulated.o $(patsubst %,$(BUILD)/test_simd_%.o,$(filter-out %_bf16 amx,$(LEVELS)))
@@ -190,7 +193,7 @@ $(BUILD)/test_steer.o: test_steer.c $(BUILD)/flags
 	$(COMPILE) $(DEPENDENCIES) -c $< -o $@
 $(BUILD)/test_amx_emulated.o: dev/test/amx_emulated.c $(BUILD)/flags
 	$(COMPILE) $(DEPENDENCIES) -c $< -o $@
-$(BUILD)/test_simd_%.o: dev/test/simd_level.c $(BUILD)/flags
+$(LEVELS:%=$(BUILD)/test_simd_%.o): $(BUILD)/test_simd_%.o: dev/test/simd_level.c $(BUILD)/flags
 	$(COMPILE) $(FLAGS_$*) -DSIMD=$* $(DEPENDENCIES) -c $< -o $@
 $(BIN)test_steer: $(TEST_OBJECTS) $(CPU) $(BACKEND)
 	$(CC) $(CFLAGS) $(THREADS) $^ $(LINK)
@@ -222,11 +225,11 @@ $(BUILD)/test_checked: $(TEST_OBJECTS) $(CPU) $(BUILD)/backend_checked.o $(BUILD
 
 # Several ranks, without a model: mpirun starts it (dev/test/test_shard.h, test_gpus.h).
 $(BUILD)/test_ranks: dev/test/ranks.c $(CPU) $(BACKEND) $(BUILD)/flags
-	$(COMPILE) -MMD -MP -MF $@.d -MT $@ $< -x none $(CPU) $(BACKEND) $(LINK)
+	$(COMPILE) $(call ranks,FLAGS) -MMD -MP -MF $@.d -MT $@ $< -x none $(CPU) $(call ranks,OBJECTS) $(BACKEND) $(LINK)
 
 # A function that no level owns, with the flags of each: what dev/test/strays.sh must see.
 STRAYS := $(patsubst %,$(BUILD)/stray_%.o,$(filter-out portable neon,$(LEVELS)))
-$(BUILD)/stray_%.o: dev/test/stray.c $(BUILD)/flags
+$(STRAYS): $(BUILD)/stray_%.o: dev/test/stray.c $(BUILD)/flags
 	$(COMPILE) $(FLAGS_$*) $(DEPENDENCIES) -c $< -o $@
 
 # The kernel labs of dev/cpu, for this machine's own CPU, and the benches of dev/bench.

@@ -22,6 +22,9 @@ bool test_check(bool ok, const char *condition, const char *file, int line, cons
     return false;
 }
 
+// Whether each kind of test is wanted, but few of its cases: TEST_FEW=1, for a CPU that is emulated (ports.sh).
+static inline bool test_few(void) { return getenv("TEST_FEW") != NULL; }
+
 #define SKIP(...) (printf("skipped: "), printf(__VA_ARGS__), printf("\n"))
 
 // A scratch folder, made on first use.

@@ -29,6 +29,7 @@ void test_simd(const char *level) {
     const TestSimd t = test_simd_level(level);
 
     // e^x over every 509th float of the whole range
+    const uint32_t step = test_few() ? 70001 : 509;
     enum { N = 1 << 14 };
     static float x[N], y[N], back[N];
     static bf16_t h[N];
@@ -36,7 +37,7 @@ void test_simd(const char *level) {
     float at = 0;
     size_t n = 0;
     for (int sign = 0; sign < 2; sign++)
-        for (uint32_t u = 0x30000000;; u += 509) {
+        for (uint32_t u = 0x30000000;; u += step) {
             float f;
             memcpy(&f, &u, 4);
             if (sign) f = -f;
@@ -69,7 +70,7 @@ void test_simd(const char *level) {
     const uint32_t low[8] = {0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF, 0x4000, 0xC000};
     int wrong = 0;
     uint32_t wrong_at = 0;
-    for (int l = 0; l < 8; l++)
+    for (int l = 0; l < 8; l += test_few() ? 3 : 1)
         for (uint32_t high = 0; high < 0x10000; high += N) {
             for (uint32_t i = 0; i < N; i++) {
                 uint32_t u = (high + i) << 16 | low[l];
@@ -344,7 +345,7 @@ void test_matmul_swiglu(const Ops *ops, int T, int I, int C) {
 void test_matmul_fused(const Ops *ops) {
     const int usual = omp_get_max_threads();
     const int shapes[7][3] = {{1, 64, 96}, {17, 128, 96}, {33, 64, 1056}, {64, 192, 30}, {5, 80, 96}, {40, 33, 31}, {600, 64, 96}};
-    for (int i = 0; i < 7; i++) test_matmul_swiglu(ops, shapes[i][0], shapes[i][1], shapes[i][2]);
+    for (int i = 0; i < (test_few() ? 3 : 7); i++) test_matmul_swiglu(ops, shapes[i][0], shapes[i][1], shapes[i][2]);
     omp_set_num_threads(usual);
 }
 
@@ -365,7 +366,7 @@ void test_matmul_amx(void) {
         if (!strcmp(levels[i], "amx")) amx = cpu_ops_for("amx", NULL);
     const int shapes[12][3] = {{1, 64, 32},  {16, 16, 2},   {17, 65, 30},  {31, 33, 96},  {32, 64, 64},  {33, 130, 31},
                                {48, 32, 98}, {65, 1, 1100}, {9, 1100, 66}, {64, 96, 544}, {7, 40, 1055}, {300, 20, 34}};
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < 12; i += test_few() ? 4 : 1) {
         const int T = shapes[i][0], N = shapes[i][1], K = shapes[i][2];
         test_matmul_shape(emulated, T, N, K, true);
         if (!amx) continue;
@@ -399,12 +400,13 @@ void test_matmul_on(const Ops *ops) {
             for (int k = 0; k < 4; k++) {
                 bool large = N[a] == 1152 && K[k] == 896; // fewer of these, the largest only by its bits: to save time
                 if (large && T[t] != 1 && T[t] != 7 && T[t] != 65) continue;
+                if (test_few() && (t % 3 || large || (T[t] > 13 && N[a] > 64))) continue;
                 test_matmul_shape(ops, T[t], N[a], K[k], T[t] < 64 || N[a] < 1152);
             }
     test_matmul_shape(ops, 3, 65, 31, true);     // sums of odd length, both ways
     test_matmul_shape(ops, 9, 2500, 130, true);  // several blocks of the sum, backward
     test_matmul_shape(ops, 9, 130, 2500, true);  // and forward
-    test_matmul_shape(ops, 1000, 70, 64, false); // several chunks of rows
+    test_matmul_shape(ops, 1000, test_few() ? 17 : 70, test_few() ? 4 : 64, false); // several chunks of rows
     test_matmul_caught(ops);
     test_matmul_load(ops);
     test_matmul_memory(ops);
