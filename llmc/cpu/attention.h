@@ -28,79 +28,49 @@ are replaced before use and their values are not read.
 #define attention_block SIMD_NAME(attention_block)
 #define attention_segment SIMD_NAME(attention_segment)
 
-// The products are written over the registers a level really has; a vf that lives through a loop would live in
-// memory where the compiler has to cut it.
 #if SIMD_VECTORS == SIMD_AVX512
 #define ATTENTION_TILE 8 // accumulators: 8 for scores, 16 for outputs, of 32 registers
-#define ATTENTION_LANES 16
-#define attention_vector vf
-#elif SIMD_VECTORS == SIMD_AVX2
-#define ATTENTION_TILE 4 // 8 accumulators of 16 registers
-#define ATTENTION_LANES 8
-#define attention_vector vf8
 #else
-#define ATTENTION_TILE 4
-#define ATTENTION_LANES 4
-#define attention_vector vf4
+#define ATTENTION_TILE 4 // 8 accumulators of 16 registers
 #endif
 
 // ----------------------------------------------------------------------------
 // the one product all is made of. `pieces`, is_bf16 and n are constants where these are inlined, so the
 // accumulators live in registers.
 
-SIMD_INLINE attention_vector attention_load_bf16(const bf16_t *p) {
-#if SIMD_VECTORS == SIMD_AVX512
-    return vf_load_bf16(p);
-#elif SIMD_VECTORS == SIMD_AVX2
-    return (vf8)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16);
-#else
-    uint16_t h __attribute__((vector_size(8)));
-    memcpy(&h, p, sizeof h);
-    return (vf4)(__builtin_convertvector(h, vu4) << 16);
-#endif
-}
-
 // acc[n][pieces] += sum over steps of p[i * p_row + step * p_step] * b[step * b_stride ...], b bf16 or float
-SIMD_INLINE void attention_accumulate(attention_vector *acc, const float *p, int p_row, int p_step, const void *b, bool is_bf16,
+SIMD_INLINE void attention_accumulate(vf *acc, const float *p, int p_row, int p_step, const void *b, bool is_bf16,
                                       int b_stride, int steps, int n, int pieces) {
     for (int step = 0; step < steps; step++) {
-        attention_vector row[2];
+        vf row[2];
         for (int j = 0; j < pieces; j++) {
-            size_t at = (size_t)step * b_stride + j * ATTENTION_LANES;
-            if (is_bf16) row[j] = attention_load_bf16((const bf16_t *)b + at);
+            size_t at = (size_t)step * b_stride + j * VF_LANES;
+            if (is_bf16) row[j] = vf_load_bf16((const bf16_t *)b + at);
             else memcpy(&row[j], (const float *)b + at, sizeof row[j]);
         }
         for (int i = 0; i < n; i++) {
             float x = p[i * p_row + step * p_step];
-            for (int j = 0; j < pieces; j++) {
-#if SIMD_VECTORS == SIMD_AVX512
-                acc[i * pieces + j] = (vf)_mm512_fmadd_ps(_mm512_set1_ps(x), (__m512)row[j], (__m512)acc[i * pieces + j]);
-#elif SIMD_VECTORS == SIMD_AVX2
-                acc[i * pieces + j] = (vf8)_mm256_fmadd_ps(_mm256_set1_ps(x), (__m256)row[j], (__m256)acc[i * pieces + j]);
-#else
-                acc[i * pieces + j] += x * row[j];
-#endif
-            }
+            for (int j = 0; j < pieces; j++) acc[i * pieces + j] = vf_fma(vf_set1(x), row[j], acc[i * pieces + j]);
         }
     }
 }
 
-SIMD_INLINE void attention_load(attention_vector *acc, const float *a, int stride, int n, int pieces) {
+SIMD_INLINE void attention_load(vf *acc, const float *a, int stride, int n, int pieces) {
     for (int i = 0; i < n; i++)
-        for (int j = 0; j < pieces; j++) memcpy(&acc[i * pieces + j], a + i * stride + j * ATTENTION_LANES, sizeof *acc);
+        for (int j = 0; j < pieces; j++) memcpy(&acc[i * pieces + j], a + i * stride + j * VF_LANES, sizeof *acc);
 }
 
-SIMD_INLINE void attention_store(float *a, const attention_vector *acc, int stride, int n, int pieces) {
+SIMD_INLINE void attention_store(float *a, const vf *acc, int stride, int n, int pieces) {
     for (int i = 0; i < n; i++)
-        for (int j = 0; j < pieces; j++) memcpy(a + i * stride + j * ATTENTION_LANES, &acc[i * pieces + j], sizeof *acc);
+        for (int j = 0; j < pieces; j++) memcpy(a + i * stride + j * VF_LANES, &acc[i * pieces + j], sizeof *acc);
 }
 
 // s[n][s_stride] = q[n] . k for 16 keys; k[HD][16] is a page of the cache or a copy in float
 SIMD_INLINE void attention_scores(float *s, int s_stride, const float *q, int q_stride, const void *k, bool is_bf16, int HD, int n) {
-    const int pieces = ATTENTION_LANES == 16 ? 1 : 2;
-    for (int c = 0; c < KV_PAGE; c += pieces * ATTENTION_LANES) {
-        attention_vector acc[ATTENTION_TILE * 2];
-        for (int i = 0; i < n * pieces; i++) acc[i] = (attention_vector){0};
+    const int pieces = VF_LANES == 16 ? 1 : 2;
+    for (int c = 0; c < KV_PAGE; c += pieces * VF_LANES) {
+        vf acc[ATTENTION_TILE * 2];
+        for (int i = 0; i < n * pieces; i++) acc[i] = vf_zero();
         const void *kc = is_bf16 ? (const void *)((const bf16_t *)k + c) : (const void *)((const float *)k + c);
         attention_accumulate(acc, q, q_stride, 1, kc, is_bf16, KV_PAGE, HD, n, pieces);
         attention_store(s + c, acc, s_stride, n, pieces);
@@ -109,9 +79,9 @@ SIMD_INLINE void attention_scores(float *s, int s_stride, const float *q, int q_
 
 // a[ATTENTION_TILE][stride] += p b[steps][stride]; stride is a multiple of 16
 SIMD_INLINE void attention_add_product(float *a, const float *p, int p_row, int p_step, const float *b, int stride, int steps) {
-    attention_vector acc[ATTENTION_TILE * 2];
+    vf acc[ATTENTION_TILE * 2];
     int c = 0;
-    for (; c + 2 * ATTENTION_LANES <= stride; c += 2 * ATTENTION_LANES) {
+    for (; c + 2 * VF_LANES <= stride; c += 2 * VF_LANES) {
         attention_load(acc, a + c, stride, ATTENTION_TILE, 2);
         attention_accumulate(acc, p, p_row, p_step, b + c, false, stride, steps, ATTENTION_TILE, 2);
         attention_store(a + c, acc, stride, ATTENTION_TILE, 2);
@@ -126,29 +96,26 @@ SIMD_INLINE void attention_add_product(float *a, const float *p, int p_row, int 
 // acc[n][stride] += p[n][ATTENTION_KEYS] v for the columns from c, the values of positions key0 ... end-1
 SIMD_INLINE void attention_add_values(float *out, const float *p, const KVCache *kv, int layer, const Segment *g, int head,
                                       int c, int stride, int key0, int end, int n, int pieces) {
-    attention_vector acc[ATTENTION_TILE * 2];
+    vf acc[ATTENTION_TILE * 2];
     int HD = kv->HD;
     attention_load(acc, out + c, stride, n, pieces);
     for (int key = key0; key < end; key += KV_PAGE) {
         const bf16_t *v = cpu_kv_page(kv->v, kv, layer, g->pages[key / KV_PAGE], head) + c;
         int steps = end - key < KV_PAGE ? end - key : KV_PAGE;
-        if (HD - c >= pieces * ATTENTION_LANES) {
+        if (HD - c >= pieces * VF_LANES) {
             attention_accumulate(acc, p + key - key0, ATTENTION_KEYS, 1, v, true, HD, steps, n, pieces);
         } else { // a head that does not fill its last register: a copy that does
-            float copy[KV_PAGE * 2 * ATTENTION_LANES] = {0};
+            float copy[KV_PAGE * 2 * VF_LANES] = {0};
             for (int j = 0; j < steps; j++)
-                for (int d = 0; d < HD - c; d++) copy[j * pieces * ATTENTION_LANES + d] = bf16_to_f32(v[j * HD + d]);
-            attention_accumulate(acc, p + key - key0, ATTENTION_KEYS, 1, copy, false, pieces * ATTENTION_LANES, steps, n, pieces);
+                for (int d = 0; d < HD - c; d++) copy[j * pieces * VF_LANES + d] = bf16_to_f32(v[j * HD + d]);
+            attention_accumulate(acc, p + key - key0, ATTENTION_KEYS, 1, copy, false, pieces * VF_LANES, steps, n, pieces);
         }
     }
     attention_store(out + c, acc, stride, n, pieces);
 }
 
-// which of the 16 keys from position `key` a query at position pos may see
-SIMD_INLINE vi attention_mask(int key, int pos) {
-    const vf lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return vf_lt(lane, vf_set1((float)(pos - key + 1)));
-}
+// which of the 16 keys from position `key` (of register `part` of them) a query at position pos may see
+SIMD_INLINE vi attention_mask(int part, int key, int pos) { return vf_lt(vf_lane(part), vf_set1((float)(pos - key + 1))); }
 
 // ----------------------------------------------------------------------------
 // forward
@@ -159,17 +126,17 @@ SIMD_INLINE void attention_tile_of(bf16_t *out, float *lse, const bf16_t *q, con
     int HD = kv->HD, G = NH / kv->NKV, stride = (HD + 15) & ~15;
     float scale = 1.0f / sqrtf((float)HD);
     float qs[ATTENTION_TILE * CPU_MAX_HD], acc[ATTENTION_TILE * CPU_MAX_HD], p[ATTENTION_TILE * ATTENTION_KEYS];
-    float max[16], rescale[16];
+    float max[ATTENTION_TILE], rescale[16];
     int pos[ATTENTION_TILE];
     size_t at[ATTENTION_TILE]; // (row, head) in q and out
-    vf sum[ATTENTION_TILE];
-    vf_store(max, vf_set1(-INFINITY));
+    vf sum[ATTENTION_TILE][VF_PARTS];
     for (int i = 0; i < n; i++) {
         int t = (first + i) / G;
         pos[i] = g->pos0 + t;
         at[i] = (size_t)(g->row0 + t) * NH + head * G + (first + i) % G;
-        sum[i] = vf_zero();
-        for (int d = 0; d < HD; d += 16) {
+        max[i] = -INFINITY;
+        for (int j = 0; j < VF_PARTS; j++) sum[i][j] = vf_zero();
+        for (int d = 0; d < stride; d += VF_LANES) {
             vf_store(qs + i * stride + d, vf_get_bf16(q + at[i] * HD + d, HD - d) * scale);
             vf_store(acc + i * stride + d, vf_zero());
         }
@@ -177,42 +144,47 @@ SIMD_INLINE void attention_tile_of(bf16_t *out, float *lse, const bf16_t *q, con
     int last = pos[n - 1];
     for (int key0 = 0; key0 <= last; key0 += ATTENTION_KEYS) {
         int end = last + 1 < key0 + ATTENTION_KEYS ? last + 1 : key0 + ATTENTION_KEYS;
-        vf top[ATTENTION_TILE];
-        for (int i = 0; i < n; i++) top[i] = vf_set1(-INFINITY);
+        vf top[ATTENTION_TILE][VF_PARTS];
+        for (int i = 0; i < n; i++) for (int j = 0; j < VF_PARTS; j++) top[i][j] = vf_set1(-INFINITY);
         for (int key = key0; key < end; key += KV_PAGE) {
             float *s = p + key - key0;
             attention_scores(s, ATTENTION_KEYS, qs, stride, cpu_kv_page(kv->k, kv, layer, g->pages[key / KV_PAGE], head), true, HD, n);
-            for (int i = 0; i < n; i++) {
-                vf si = vf_select(attention_mask(key, pos[i]), vf_load(s + i * ATTENTION_KEYS), vf_set1(-INFINITY));
-                top[i] = vf_max(si, top[i]); // drops a NaN, which exp(s - max) brings back
-                vf_store(s + i * ATTENTION_KEYS, si);
-            }
+            for (int i = 0; i < n; i++)
+                for (int j = 0; j < VF_PARTS; j++) {
+                    float *at = s + i * ATTENTION_KEYS + j * VF_LANES;
+                    vf si = vf_select(attention_mask(j, key, pos[i]), vf_load(at), vf_set1(-INFINITY));
+                    top[i][j] = vf_max(si, top[i][j]); // drops a NaN, which exp(s - max) brings back
+                    vf_store(at, si);
+                }
         }
-        vf old = vf_load(max);
+        for (int i = 0; i < 16; i++) rescale[i] = 0;
         for (int i = 0; i < n; i++) {
-            float m = vf_hmax(top[i]);
+            float m = vf_hmax(top[i]), old = max[i];
             if (m > max[i]) max[i] = m;
+            rescale[i] = old - max[i];
         }
-        vf_store(rescale, vf_exp(old - vf_load(max)));
+        for (int i = 0; i < n; i += VF_LANES) vf_store(rescale + i, vf_exp(vf_load(rescale + i)));
         for (int i = 0; i < n; i++) {
-            sum[i] *= rescale[i];
-            for (int key = key0; key < end; key += KV_PAGE) {
-                vf e = vf_exp(vf_load(p + i * ATTENTION_KEYS + key - key0) - max[i]);
-                sum[i] += e;
-                vf_store(p + i * ATTENTION_KEYS + key - key0, e);
-            }
+            for (int j = 0; j < VF_PARTS; j++) sum[i][j] *= rescale[i];
+            for (int key = key0; key < end; key += KV_PAGE)
+                for (int j = 0; j < VF_PARTS; j++) {
+                    float *at = p + i * ATTENTION_KEYS + key - key0 + j * VF_LANES;
+                    vf e = vf_exp(vf_load(at) - max[i]);
+                    sum[i][j] += e;
+                    vf_store(at, e);
+                }
         }
         for (int i = 0; i < n; i++)
-            for (int c = 0; c < stride; c += 16) vf_store(acc + i * stride + c, vf_load(acc + i * stride + c) * rescale[i]);
+            for (int c = 0; c < stride; c += VF_LANES) vf_store(acc + i * stride + c, vf_load(acc + i * stride + c) * rescale[i]);
         int c = 0;
-        for (; c + 2 * ATTENTION_LANES <= stride; c += 2 * ATTENTION_LANES)
+        for (; c + 2 * VF_LANES <= stride; c += 2 * VF_LANES)
             attention_add_values(acc, p, kv, layer, g, head, c, stride, key0, end, n, 2);
         if (c < stride) attention_add_values(acc, p, kv, layer, g, head, c, stride, key0, end, n, 1);
     }
     for (int i = 0; i < n; i++) {
         float total = vf_sum(sum[i]);
         // + 0 turns -0 into 0, the one trace that visiting keys of probability 0 could leave
-        for (int d = 0; d < HD; d += 16)
+        for (int d = 0; d < HD; d += VF_LANES)
             vf_put_bf16(out + at[i] * HD + d, vf_load(acc + i * stride + d) * (1.0f / total) + 0.0f, HD - d);
         if (lse) lse[at[i]] = max[i] + logf(total);
     }
@@ -283,19 +255,21 @@ static void attention_load_queries(float *qs, float *d_out, float *D, float *l, 
     for (int i = 0; i < n || i % ATTENTION_TILE; i++) {
         int t = (first + (i < n ? i : n - 1)) / G;
         size_t at = (size_t)(g->row0 + t) * NH + head * G + (first + i) % G;
-        vf dots = vf_zero();
+        vf dots[VF_PARTS] = {vf_zero()};
         pos[i] = g->pos0 + t;
         l[i] = i < n ? lse[at] : 0;
-        for (int d = 0; d < HD; d += 16) {
-            vf x = vf_zero(), y = vf_zero();
-            if (i < n) {
-                x = vf_get_bf16(q + at * HD + d, HD - d) * scale;
-                y = vf_get(dout + at * HD + d, HD - d);
-                dots = vf_fma(y, vf_get_bf16(out + at * HD + d, HD - d), dots);
+        for (int e = 0; e < stride; e += 16)
+            for (int j = 0; j < VF_PARTS; j++) {
+                const int d = e + j * VF_LANES;
+                vf x = vf_zero(), y = vf_zero();
+                if (i < n) {
+                    x = vf_get_bf16(q + at * HD + d, HD - d) * scale;
+                    y = vf_get(dout + at * HD + d, HD - d);
+                    dots[j] = vf_fma(y, vf_get_bf16(out + at * HD + d, HD - d), dots[j]);
+                }
+                vf_store(qs + i * stride + d, x);
+                vf_store(d_out + i * stride + d, y);
             }
-            vf_store(qs + i * stride + d, x);
-            vf_store(d_out + i * stride + d, y);
-        }
         D[i] = vf_sum(dots);
     }
 }
@@ -313,9 +287,12 @@ static int attention_block(float *p, float *ds, const float *qs, const float *d_
         attention_scores(dp, ATTENTION_BLOCK, d_out, stride, v_t + (size_t)key * HD, false, HD, ATTENTION_TILE);
         for (int i = 0; i < ATTENTION_TILE * ATTENTION_BLOCK; i += ATTENTION_BLOCK) {
             int row = i / ATTENTION_BLOCK;
-            vf pi = vf_select(attention_mask(key, pos[row]), vf_exp(vf_load(s + i) - l[row]), vf_zero());
-            vf_store(s + i, pi);
-            vf_store(dp + i, pi * (vf_load(dp + i) - D[row]));
+            for (int j = 0; j < VF_PARTS; j++) {
+                float *si = s + i + j * VF_LANES, *di = dp + i + j * VF_LANES;
+                vf pi = vf_select(attention_mask(j, key, pos[row]), vf_exp(vf_load(si) - l[row]), vf_zero());
+                vf_store(si, pi);
+                vf_store(di, pi * (vf_load(di) - D[row]));
+            }
         }
     }
     return key - key0;

@@ -48,7 +48,6 @@ static float SIMD_NAME(chains)(int n) {
 typedef __m512bh chains_in;
 #define CHAINS_SET(x) (__m512bh)_mm512_set1_epi32(x)
 #define CHAINS_ADD(sum, a, b) (vf)_mm512_dpbf16_ps((__m512)(sum), a, b)
-#define chains_sum vf
 #define CHAINS_HIDE(a, b) __asm__ volatile("" : "+v"(a), "+v"(b))
 #elif SIMD_LEVEL == SIMD_AVX512
 #define CHAINS 20
@@ -56,34 +55,31 @@ typedef __m512bh chains_in;
 typedef __m512 chains_in;
 #define CHAINS_SET(x) _mm512_set1_ps((float)(x))
 #define CHAINS_ADD(sum, a, b) (vf)_mm512_fmadd_ps(a, b, (__m512)(sum))
-#define chains_sum vf
 #define CHAINS_HIDE(a, b) __asm__ volatile("" : "+v"(a), "+v"(b))
 #elif SIMD_LEVEL == SIMD_AVX2
 #define CHAINS 12
 #define CHAINS_FLOPS (CHAINS * 8 * 2)
 typedef __m256 chains_in;
 #define CHAINS_SET(x) _mm256_set1_ps((float)(x))
-#define CHAINS_ADD(sum, a, b) (vf8)_mm256_fmadd_ps(a, b, (__m256)(sum))
-#define chains_sum vf8
+#define CHAINS_ADD(sum, a, b) (vf)_mm256_fmadd_ps(a, b, (__m256)(sum))
 #define CHAINS_HIDE(a, b) __asm__ volatile("" : "+x"(a), "+x"(b))
 #else
 // A multiplication and an addition, 4 floats at a time: what every x86-64 and arm64 has. Each product needs the sum
 // before it, or the compiler would compute it once for all chains.
 #define CHAINS 14
 #define CHAINS_FLOPS (CHAINS * 4 * 2)
-typedef vf4 chains_in;
-#define CHAINS_SET(x) (vf4){(float)(x), 0, 0, 0}
+typedef vf chains_in;
+#define CHAINS_SET(x) (vf){(float)(x), 0, 0, 0}
 #define CHAINS_ADD(sum, a, b) ((sum) * a + b)
-#define chains_sum vf4
 #define CHAINS_HIDE(a, b) __asm__ volatile("" : "+m"(a), "+m"(b))
 #endif
 
 static float SIMD_NAME(chains)(int n) {
-    chains_sum sum[CHAINS];
+    vf sum[CHAINS];
     chains_in a = CHAINS_SET(n & 1), b = CHAINS_SET(n & 2);
     CHAINS_UNROLL
     for (int i = 0; i < CHAINS; i++) {
-        sum[i] = (chains_sum){0};
+        sum[i] = (vf){0};
         sum[i] = sum[i] + (float)i;
     }
     for (int k = 0; k < n; k++) {

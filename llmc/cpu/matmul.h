@@ -25,6 +25,7 @@ enters the chain.
 #define MM_COLS 64      // outputs of a panel, the unit of work: one strip of 64, two of 32 or four of 16
 #define MM_BLOCK_MAX 512 // pairs of the sum per pass over a panel, see MM_BLOCK
 #define MM_GROUP 8      // pairs between two bursts of prefetches
+#define MM_NEAR 262144  // bytes of input that stay in the L2 cache; of more, each tile's are prefetched
 
 typedef struct {
     float *out;         // [T, n_out]
@@ -36,6 +37,7 @@ typedef struct {
     size_t panel;       // bf16 values in one packed panel
     bool backward;
     int chunk, n_chunks, n_panels; // rows per chunk; panels of 64 outputs
+    int block;          // pairs of the sum per pass over a panel
     bf16_t *a, *gu_saved; // amx: not NULL: SwiGLU instead of out; a panel is 32 columns of gate and the same 32 of up
 } MatmulJob;
 
@@ -102,7 +104,7 @@ SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
 #define MM_STRIP 16
 #define MM_ROWS 6
 #define MM_BLOCK 256           // 16 KiB of a strip, in the L1 cache
-#define MM_CHUNK 384
+#define MM_CHUNK 128           // rows of 896 stay in an L2 cache of 512 KiB
 #define MM_CHUNK_BACKWARD 512
 #endif
 
@@ -128,6 +130,9 @@ static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, cons
     enum { STRIPS = MM_COLS / MM_STRIP, PIECE = 2 * MM_STRIP }; // of a panel; cache lines of 32 pairs
     if (SIMD_LEVEL == SIMD_AVX512_BF16 && n_tiles == 1 && !job->backward) next_pairs = 0; // it is a stream anyway
     const int next_lines = next_pairs * MM_STRIP / 16, burst = (MM_GROUP * MM_STRIP / 16 + n_tiles - 1) / n_tiles;
+#if SIMD_LEVEL != SIMD_AVX512_BF16
+    const bool far = (size_t)rows * (job->backward ? 2 * job->block : job->n_sum) * sizeof(bf16_t) > MM_NEAR; // the input that passes again and again
+#endif
     MatmulPrefetch prefetch[STRIPS];
     for (int s = 0; s < STRIPS; s++) {
         const MatmulPrefetch f = {(const char *)(next + s * job->panel / STRIPS), next_stride - PIECE * 64, 0, PIECE, PIECE, 0, burst};
@@ -144,30 +149,48 @@ static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, cons
 #define MM_TILE(R) case R: mm_tile(R, out, ld_out, cols, in, ld_in, b, pairs, first, bias, prefetch); break
         switch (height) { MM_TILE(1); MM_TILE(2); MM_TILE(3); MM_TILE(4); MM_TILE(5); MM_TILE(6); }
 #else
-        float even[MM_ROWS * MM_SPLIT], odd[MM_ROWS * MM_SPLIT];
+        const int next_height = i + 1 < n_tiles ? r0 + (int)((int64_t)rows * (i + 2) / n_tiles) - r - height : 0;
+        float x[2 * MM_ROWS * MM_SPLIT];
         for (int j = 0; j < height; j++)
             for (int k = 0; k < pairs; k++) {
                 uint32_t pair;
                 memcpy(&pair, in + j * ld_in + 2 * k, 4);
                 uint32_t low = pair << 16, high = pair & 0xFFFF0000u;
-                memcpy(&even[j * MM_SPLIT + k], &low, 4);
-                memcpy(&odd[j * MM_SPLIT + k], &high, 4);
+                memcpy(&x[j * MM_SPLIT + k], &low, 4);
+                memcpy(&x[(MM_ROWS + j) * MM_SPLIT + k], &high, 4);
             }
+        float *rest = matmul_rest + (size_t)(r - r0) * MM_COLS; // sums go to `to` from `from`
+        float *to = job->backward || last ? out : rest;
+        const float *from = first ? NULL : job->backward ? out : rest;
+        const size_t ld_to = to == out ? ld_out : MM_COLS, ld_from = from == out ? ld_out : MM_COLS;
         for (int c = 0; c < cols; c += MM_STRIP) {
             const int n = cols - c < MM_STRIP ? cols - c : MM_STRIP;
             const bf16_t *bc = b + c / MM_STRIP * strip;
-            float edge[MM_ROWS * MM_STRIP], *to = n < MM_STRIP ? edge : out + c; // a tile writes whole strips
-            const size_t ld_to = n < MM_STRIP ? MM_STRIP : ld_out;
-            for (int j = 0; j < height && to == edge; j++)
-                memcpy(edge + j * MM_STRIP, out + j * ld_out + c, (size_t)n * sizeof *edge);
-#define MM_TILE(R) case R: mm_tile(R, to, ld_to, even, odd, bc, pairs, first, &prefetch[c / MM_STRIP]); break
+            if (far) // a part of the next tile's input
+                for (int j = next_height * c / cols; j < next_height * (c + MM_STRIP) / cols; j++)
+                    for (int k = 0; k < pairs; k += 16) __builtin_prefetch(in + (height + j) * ld_in + 2 * k, 0, 2);
+            if (from == out) { // what the next strip's sums begin with
+                const bool more = c + MM_STRIP < cols;
+                for (int j = 0; j < (more ? height : next_height); j++)
+                    __builtin_prefetch(more ? from + j * ld_from + c + MM_STRIP : from + (height + j) * ld_from, 0, 3);
+            }
+            float edge[MM_ROWS * MM_STRIP], *strip_to = to + c; // a tile writes whole strips
+            const float *strip_from = from ? from + c : NULL;
+            size_t ld_strip_to = ld_to, ld_strip_from = ld_from;
+            if (n < MM_STRIP && to == out) {
+                for (int j = 0; j < height && from; j++) memcpy(edge + j * MM_STRIP, from + j * ld_from + c, (size_t)n * sizeof *edge);
+                strip_to = edge;
+                ld_strip_to = MM_STRIP;
+                if (from) strip_from = edge, ld_strip_from = MM_STRIP;
+            }
+#define MM_TILE(R) case R: mm_tile(R, strip_to, ld_strip_to, strip_from, ld_strip_from, x, bc, pairs, &prefetch[c / MM_STRIP]); break
             switch (height) {
                 MM_TILE(1); MM_TILE(2); MM_TILE(3); MM_TILE(4); MM_TILE(5); MM_TILE(6);
 #if MM_ROWS == 12
                 MM_TILE(7); MM_TILE(8); MM_TILE(9); MM_TILE(10); MM_TILE(11); MM_TILE(12);
 #endif
             }
-            for (int j = 0; j < height && to == edge; j++)
+            for (int j = 0; j < height && strip_to == edge; j++)
                 memcpy(out + j * ld_out + c, edge + j * MM_STRIP, (size_t)n * sizeof *edge);
             for (int j = 0; j < height && bias; j++)
                 for (int k = 0; k < n; k++) out[j * ld_out + c + k] += bias[c + k];
@@ -187,18 +210,18 @@ static void mm_work(const MatmulJob *job, int u0, int u1) {
         int p1 = p0 + next - u, r0 = chunk * job->chunk, r1 = r0 + job->chunk < job->T ? r0 + job->chunk : job->T;
         if (!job->backward) {
             for (int p = p0; p < p1; p++)
-                for (int k = 0; k < n_pairs; k += MM_BLOCK) {
+                for (int k = 0; k < n_pairs; k += job->block) {
                     const bf16_t *b = job->w + p * job->panel + (size_t)k * 2 * MM_STRIP;
-                    int pairs = n_pairs - k < MM_BLOCK ? n_pairs - k : MM_BLOCK;
+                    int pairs = n_pairs - k < job->block ? n_pairs - k : job->block;
                     bool end = p + 1 == p1 && k + pairs == n_pairs;
                     const bf16_t *behind = k + pairs < n_pairs ? b + (size_t)pairs * 2 * MM_STRIP : job->w + (p + 1) * job->panel;
                     mm_rows(job, r0, r1, p, b, strip, 2 * k, pairs, behind, 128 * MM_STRIP, end ? 0 : pairs);
                 }
             continue;
         }
-        for (int k = 0; k < n_pairs; k += MM_BLOCK) // every panel takes this block of `in` while it is in the cache
+        for (int k = 0; k < n_pairs; k += job->block) // every panel takes this block of `in` while it is in the cache
             for (int p = p0; p < p1; p++) {
-                int pairs = n_pairs - k < MM_BLOCK ? n_pairs - k : MM_BLOCK;
+                int pairs = n_pairs - k < job->block ? n_pairs - k : job->block;
                 int n_k2 = (job->n_out + 1) / 2 - 32 * p < 32 ? (job->n_out + 1) / 2 - 32 * p : 32;
                 const bf16_t *from = job->w + k / 32 * job->panel + (size_t)p * 32 * 2 * MM_STRIP;
                 for (int i = 0; i < pairs; i += 32)
@@ -227,6 +250,8 @@ static void mm_run(MatmulJob *job) {
     }
     job->ld_in = job->n_sum;
     job->n_panels = (job->n_out + MM_COLS - 1) / MM_COLS;
+    const int n_blocks = (job->n_sum / 2 + MM_BLOCK - 1) / MM_BLOCK; // as equal as can be in pieces of 32
+    job->block = ((job->n_sum / 2 + n_blocks - 1) / n_blocks + 31) / 32 * 32;
     double work = (double)job->T * job->n_out * job->n_sum;
     int n_threads = work < 5e5 ? 1 : omp_get_max_threads(); // below, waking threads costs more than they save
     int least = job->backward ? 96 : 24; // rows that pay for another pass over the weights

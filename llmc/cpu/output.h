@@ -25,27 +25,33 @@ NaN and token -1. -inf is a token of probability 0.
 
 static inline int output_n_chunks(int V) { return (V + OUTPUT_CHUNK - 1) / OUTPUT_CHUNK; }
 
-// exp(z - max) of 16 logits, n of them real; 0 for the others
+// exp(z - max) of a register of logits, n of them real; 0 for the others
 SIMD_INLINE vf output_exp(const float *x, float inv_t, float max, int n) {
     vf e = vf_exp(vf_get(x, n) * inv_t - max);
-    const vf lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return n >= 16 ? e : vf_select(vf_lt(lane, vf_set1((float)n)), e, vf_zero());
+    return n >= VF_LANES ? e : vf_select(vf_lt(vf_lane(0), vf_set1((float)n)), e, vf_zero());
 }
 
 static void output_chunk(OutputChunk *c, const float *x, float inv_t, int n, bool with_moment) {
-    vf top = vf_set1(-INFINITY), sum = vf_zero(), moment = vf_zero();
+    vf top[VF_PARTS], sum[VF_PARTS], moment[VF_PARTS];
+    for (int j = 0; j < VF_PARTS; j++) {
+        top[j] = vf_set1(-INFINITY);
+        sum[j] = moment[j] = vf_zero();
+    }
     int i = 0;
-    for (; i + 16 <= n; i += 16) top = vf_max(vf_load(x + i), top);
+    for (; i + 16 <= n; i += 16)
+        for (int j = 0; j < VF_PARTS; j++) top[j] = vf_max(vf_load(x + i + j * VF_LANES), top[j]);
     float max = vf_hmax(top);
     for (; i < n; i++) if (x[i] > max) max = x[i];
     c->max = max * inv_t;
     float base = c->max > -INFINITY ? c->max : 0.0f; // nothing but -inf (or NaN): their sum is 0 (or NaN)
-    for (i = 0; i < n; i += 16) {
-        vf e = output_exp(x + i, inv_t, base, n - i);
-        sum += e;
-        // the bound keeps 0 * -inf out; below it e is 0
-        if (with_moment) moment = vf_fma(e, vf_max(vf_get(x + i, n - i) * inv_t - base, vf_set1(-100.0f)), moment);
-    }
+    for (i = 0; i < n; i += 16)
+        for (int j = 0; j < VF_PARTS; j++) {
+            const int at = i + j * VF_LANES, left = n - at;
+            vf e = output_exp(x + at, inv_t, base, left);
+            sum[j] += e;
+            // the bound keeps 0 * -inf out; below it e is 0
+            if (with_moment) moment[j] = vf_fma(e, vf_max(vf_get(x + at, left) * inv_t - base, vf_set1(-100.0f)), moment[j]);
+        }
     c->sum = vf_sum(sum);
     c->moment = vf_sum(moment);
 }
@@ -82,7 +88,7 @@ static void SIMD_NAME(logprob_rows)(float *logprob, float *lse, float *entropy, 
 
 // n tokens of one row; `target` counts from the first of them and may lie outside
 static void output_dlogits(bf16_t *d, const float *x, float inv_t, float lse, float scale, int target, int n) {
-    for (int i = 0; i < n; i += 16) vf_put_bf16(d + i, vf_exp(vf_get(x + i, n - i) * inv_t - lse) * -scale, n - i);
+    for (int i = 0; i < n; i += VF_LANES) vf_put_bf16(d + i, vf_exp(vf_get(x + i, n - i) * inv_t - lse) * -scale, n - i);
     if (target < 0 || target >= n) return;
     d[target] = f32_to_bf16(scale * (1.0f - vf_exp(vf_set1(x[target] * inv_t - lse))[0]));
 }
@@ -121,8 +127,13 @@ static int output_draw(const float *logits, const OutputChunk *chunks, const Out
     target = (target - before) / exp((double)chunks[chunk].max - row->max);
     sum = 0;
     for (int i = 0; i < n; i += 16) {
-        vf e = output_exp(x + i, inv_t, chunks[chunk].max, n - i);
-        double next = sum + vf_sum(e);
+        vf parts[VF_PARTS];
+        float e[16];
+        for (int j = 0; j < VF_PARTS; j++) {
+            parts[j] = output_exp(x + i + j * VF_LANES, inv_t, chunks[chunk].max, n - i - j * VF_LANES);
+            vf_store(e + j * VF_LANES, parts[j]);
+        }
+        double next = sum + vf_sum(parts);
         for (int j = 0; j < 16 && next > target; j++) {
             sum += e[j];
             if (e[j] > 0 && sum > target) return first + i + j;

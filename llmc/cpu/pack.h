@@ -70,6 +70,30 @@ static void mm_turn(bf16_t *to, const bf16_t *x) {
         for (int n = 0; n < MM_STRIP; n++) memcpy(to + (k * MM_STRIP + n) * 2, x + n * 32 + 2 * k, 4);
 }
 
+#if SIMD_LEVEL == SIMD_AVX2
+
+// As above for strips of 16: 4 x 4 transposes of 64-bit words. What would lie behind the last column is a copy of it, which nobody reads.
+SIMD_INLINE void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k2) {
+    const __m256i swap = _mm256_set_epi32(0x0F0E0B0A, 0x0D0C0908, 0x07060302, 0x05040100, 0x0F0E0B0A, 0x0D0C0908, 0x07060302, 0x05040100);
+    for (int n = 0; n < 4; n++) // one source strip each
+        for (int k = 0; k < n_k2; k += 4) {
+            const bf16_t *f[4];
+            for (int i = 0; i < 4; i++) f[i] = from + n * strip + (size_t)(k + i < n_k2 ? k + i : n_k2 - 1) * 32;
+            bf16_t *t = to + (size_t)(k / 8) * MM_BLOCK * 32 + n * 8 * 32 + k % 8 * 4;
+            for (int j = 0; j < 8; j += 2, t += 2 * 32) { // two words, those of four rows, become two rows of four
+                __m256i a[2];
+                for (int i = 0; i < 2; i++) {
+                    const __m128i low = _mm_loadu_si128((const __m128i *)(f[i] + 4 * j)), high = _mm_loadu_si128((const __m128i *)(f[i + 2] + 4 * j));
+                    a[i] = _mm256_shuffle_epi8(_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1), swap);
+                }
+                _mm256_storeu_si256((__m256i *)t, _mm256_unpacklo_epi64(a[0], a[1]));
+                _mm256_storeu_si256((__m256i *)(t + 32), _mm256_unpackhi_epi64(a[0], a[1]));
+            }
+        }
+}
+
+#else
+
 static inline void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k2) {
     for (int n = 0; n < 32; n += 8) // one source strip each
         for (int k = 0; k < n_k2; k++) {
@@ -84,6 +108,8 @@ static inline void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n
             }
         }
 }
+
+#endif
 
 #endif
 

@@ -8,7 +8,7 @@ Each output element has one chain of additions that knows nothing of the rows be
 
 #include "llmc/cpu/rows.h"
 
-#define RANK_COLUMNS 64 // of a unit of rank_outer, two halves of two vectors
+#define RANK_COLUMNS 64 // of a unit of rank_outer, pieces of two vectors
 #define RANK_ROWS 256   // of x that stay in the L1 cache while all rows of u have their turn: 32 KiB
 
 #define rank_down_rows SIMD_NAME(rank_down_rows)
@@ -33,16 +33,18 @@ Each output element has one chain of additions that knows nothing of the rows be
 
 // n columns of `rows` rows of u = scale * x . rows of a
 SIMD_INLINE void rank_dots(int n, int rows, float *u, const bf16_t *x, int ld, const float *a, float scale, int K, int r) {
-    vf sum[RANK_TILE][4];
-    for (int t = 0; t < rows; t++) for (int j = 0; j < n; j++) sum[t][j] = vf_zero();
-    for (int k = 0; k < K; k += 16) {
-        vf v[RANK_TILE];
-        for (int t = 0; t < rows; t++) v[t] = vf_get_bf16(x + (size_t)t * ld + k, K - k);
-        for (int j = 0; j < n; j++) {
-            const vf factor = vf_get(a + (size_t)j * K + k, K - k);
-            for (int t = 0; t < rows; t++) sum[t][j] = vf_fma(v[t], factor, sum[t][j]);
+    vf sum[RANK_TILE][4][VF_PARTS];
+    for (int t = 0; t < rows; t++) for (int j = 0; j < n; j++) for (int part = 0; part < VF_PARTS; part++) sum[t][j][part] = vf_zero();
+    for (int at = 0; at < K; at += 16)
+        for (int part = 0; part < VF_PARTS; part++) {
+            const int k = at + part * VF_LANES;
+            vf v[RANK_TILE];
+            for (int t = 0; t < rows; t++) v[t] = vf_get_bf16(x + (size_t)t * ld + k, K - k);
+            for (int j = 0; j < n; j++) {
+                const vf factor = vf_get(a + (size_t)j * K + k, K - k);
+                for (int t = 0; t < rows; t++) sum[t][j][part] = vf_fma(v[t], factor, sum[t][j][part]);
+            }
         }
-    }
     for (int t = 0; t < rows; t++) for (int j = 0; j < n; j++) u[(size_t)t * r + j] = scale * vf_sum(sum[t][j]);
 }
 
@@ -56,35 +58,35 @@ static void rank_down_rows(float *u, const bf16_t *x, int ld, const float *a, fl
 }
 
 static void rank_up_row(float *y, const float *u, const float *b, int N, int r) {
-    for (int n = 0; n < N; n += 16) {
+    for (int n = 0; n < N; n += VF_LANES) {
         vf sum = vf_zero();
         for (int j = 0; j < r; j++) sum = vf_fma(vf_set1(u[j]), vf_get(b + (size_t)j * N + n, N - n), sum);
         vf_put(y + n, vf_get(y + n, N - n) + sum, N - n);
     }
 }
 
-// `columns` (32 at most) of n rows of g, whose rows lie K apart, take T rows
+// `columns` (2 VF_LANES at most) of n rows of g, whose rows lie K apart, take T rows
 SIMD_INLINE void rank_outer_tile(int n, float *g, const float *u, const bf16_t *x, int ld, int T, int columns, int K, int r) {
     vf sum[4][2];
     for (int j = 0; j < n; j++)
-        for (int i = 0; i < 2; i++) sum[j][i] = columns > 16 * i ? vf_get(g + (size_t)j * K + 16 * i, columns - 16 * i) : vf_zero();
+        for (int i = 0; i < 2; i++) sum[j][i] = columns > VF_LANES * i ? vf_get(g + (size_t)j * K + VF_LANES * i, columns - VF_LANES * i) : vf_zero();
     for (int t = 0; t < T; t++) {
         const bf16_t *row = x + (size_t)t * ld;
-        const vf v[2] = {vf_get_bf16(row, columns), columns > 16 ? vf_get_bf16(row + 16, columns - 16) : vf_zero()};
+        const vf v[2] = {vf_get_bf16(row, columns), columns > VF_LANES ? vf_get_bf16(row + VF_LANES, columns - VF_LANES) : vf_zero()};
         for (int j = 0; j < n; j++)
             for (int i = 0; i < 2; i++) sum[j][i] = vf_fma(vf_set1(u[(size_t)t * r + j]), v[i], sum[j][i]);
     }
     for (int j = 0; j < n; j++)
-        for (int i = 0; i < 2; i++) if (columns > 16 * i) vf_put(g + (size_t)j * K + 16 * i, sum[j][i], columns - 16 * i);
+        for (int i = 0; i < 2; i++) if (columns > VF_LANES * i) vf_put(g + (size_t)j * K + VF_LANES * i, sum[j][i], columns - VF_LANES * i);
 }
 
 // all rows of g, `columns` (RANK_COLUMNS at most) of them
 static void rank_outer_unit(float *g, const float *u, const bf16_t *x, int ld, int T, int columns, int K, int r) {
     for (int t = 0; t < T; t += RANK_ROWS) {
         const int rows = T - t < RANK_ROWS ? T - t : RANK_ROWS;
-        for (int c = 0; c < columns; c += 32)
+        for (int c = 0; c < columns; c += 2 * VF_LANES)
             RANK_BY_FOUR(j, r, rank_outer_tile, g + (size_t)j * K + c, u + (size_t)t * r + j, x + (size_t)t * ld + c, ld, rows,
-                         columns - c < 32 ? columns - c : 32, K, r)
+                         columns - c < 2 * VF_LANES ? columns - c : 2 * VF_LANES, K, r)
     }
 }
 

@@ -31,7 +31,7 @@ static void rows_embed(float *h, const RawTensor *wte, int id, int C) {
         memcpy(h, (const char *)wte->data + first * sizeof *h, (size_t)C * sizeof *h);
     } else if (wte->dtype == DTYPE_BF16) {
         const bf16_t *row = (const bf16_t *)wte->data + first;
-        for (int c = 0; c < C; c += 16) vf_put(h + c, vf_get_bf16(row + c, C - c), C - c);
+        for (int c = 0; c < C; c += VF_LANES) vf_put(h + c, vf_get_bf16(row + c, C - c), C - c);
     } else {
         for (int c = 0; c < C; c++) h[c] = f16_to_f32(((const uint16_t *)wte->data)[first + c]);
     }
@@ -39,27 +39,32 @@ static void rows_embed(float *h, const RawTensor *wte, int id, int C) {
 
 static void rows_add_rmsnorm(float *h_out, bf16_t *x, float *rstd, const float *h, const float *y,
                              const float *s, const float *w, float eps, int C) {
-    vf squares = vf_zero();
-    for (int c = 0; c < C; c += 16) {
-        vf v = vf_get(h + c, C - c);
-        if (y) v += vf_get(y + c, C - c);
-        if (s) v += vf_get(s + c, C - c);
-        if (y || s || h_out != h) vf_put(h_out + c, v, C - c);
-        squares = vf_fma(v, v, squares);
-    }
+    vf squares[VF_PARTS] = {vf_zero()};
+    for (int c = 0; c < C; c += 16)
+        for (int j = 0; j < VF_PARTS; j++) {
+            const int i = c + j * VF_LANES;
+            vf v = vf_get(h + i, C - i);
+            if (y) v += vf_get(y + i, C - i);
+            if (s) v += vf_get(s + i, C - i);
+            if (y || s || h_out != h) vf_put(h_out + i, v, C - i);
+            squares[j] = vf_fma(v, v, squares[j]);
+        }
     float r = 1.0f / sqrtf(vf_sum(squares) / (float)C + eps);
     if (rstd) *rstd = r;
-    if (x) for (int c = 0; c < C; c += 16)
+    if (x) for (int c = 0; c < C; c += VF_LANES)
         vf_put_bf16(x + c, vf_get(h_out + c, C - c) * r * vf_get(w + c, C - c), C - c);
 }
 
 static void rows_rmsnorm_backward(float *dh, bf16_t *dy, const float *dx, const float *h, float r,
                                   const float *w, int C) {
-    vf dots = vf_zero();
+    vf dots[VF_PARTS] = {vf_zero()};
     for (int c = 0; c < C; c += 16)
-        dots = vf_fma(vf_get(w + c, C - c) * vf_get(dx + c, C - c), vf_get(h + c, C - c), dots);
+        for (int j = 0; j < VF_PARTS; j++) {
+            const int i = c + j * VF_LANES;
+            dots[j] = vf_fma(vf_get(w + i, C - i) * vf_get(dx + i, C - i), vf_get(h + i, C - i), dots[j]);
+        }
     float k = r * r / (float)C * vf_sum(dots);
-    for (int c = 0; c < C; c += 16) {
+    for (int c = 0; c < C; c += VF_LANES) {
         vf d = vf_get(w + c, C - c) * vf_get(dx + c, C - c) - vf_get(h + c, C - c) * k;
         vf v = vf_fma(d, vf_set1(r), vf_get(dh + c, C - c));
         vf_put(dh + c, v, C - c);
@@ -68,22 +73,22 @@ static void rows_rmsnorm_backward(float *dh, bf16_t *dy, const float *dx, const 
 }
 
 static void rows_to_act(bf16_t *out, const float *in, int n) {
-    for (int i = 0; i < n; i += 16) vf_put_bf16(out + i, vf_get(in + i, n - i), n - i);
+    for (int i = 0; i < n; i += VF_LANES) vf_put_bf16(out + i, vf_get(in + i, n - i), n - i);
 }
 
 // a[n] += b[n]
 static void rows_add(float *a, const float *b, int n) {
-    for (int c = 0; c < n; c += 16) vf_put(a + c, vf_get(a + c, n - c) + vf_get(b + c, n - c), n - c);
+    for (int c = 0; c < n; c += VF_LANES) vf_put(a + c, vf_get(a + c, n - c) + vf_get(b + c, n - c), n - c);
 }
 
 // dw[n] += dx[n] h[n] r
 static void rows_add_normalised(float *dw, const float *dx, const float *h, float r, int n) {
-    for (int c = 0; c < n; c += 16) vf_put(dw + c, vf_fma(vf_get(dx + c, n - c) * vf_get(h + c, n - c), vf_set1(r), vf_get(dw + c, n - c)), n - c);
+    for (int c = 0; c < n; c += VF_LANES) vf_put(dw + c, vf_fma(vf_get(dx + c, n - c) * vf_get(h + c, n - c), vf_set1(r), vf_get(dw + c, n - c)), n - c);
 }
 
 // a (n values) may be NULL
 static void rows_swiglu_backward(bf16_t *dgate, bf16_t *dup, bf16_t *a, const float *da, const bf16_t *gate, const bf16_t *up, int n) {
-    for (int i = 0; i < n; i += 16) {
+    for (int i = 0; i < n; i += VF_LANES) {
         vf g = vf_get_bf16(gate + i, n - i), u = vf_get_bf16(up + i, n - i), d = vf_get(da + i, n - i);
         vf sigmoid = 1.0f / (1.0f + vf_exp(-g));
         vf_put_bf16(dgate + i, d * u * sigmoid * (1.0f + g * (1.0f - sigmoid)), n - i);
@@ -102,7 +107,7 @@ static void rows_rotate(bf16_t *out, const float *in, const float *cs, float dir
         sine[i] = direction * cs[2 * i + 1];
     }
     for (int h = 0; h < n_heads; h++, in += HD, out += HD) {
-        for (int i = 0; i < half; i += 16) {
+        for (int i = 0; i < half; i += VF_LANES) {
             vf a = vf_get(in + i, half - i), b = vf_get(in + half + i, half - i);
             vf c = vf_get(cosine + i, half - i), s = vf_get(sine + i, half - i);
             vf_put_bf16(out + i, a * c - b * s, half - i);

@@ -1,9 +1,12 @@
 /*
-16 floats at a time, for the level that is being compiled (level.h).
+The vector register of the level that is being compiled (level.h).
 
-    vf   16 floats, vi 16 int32, vu 16 uint32, all of the compiler's vector extension: + - * / & | ~ << >> work
-         on them. The avx2 and portable levels leave it to the compiler to cut them into registers of 8 or 4.
-         It does so badly for comparisons: write vf_lt(a, b), not a < b.
+    vf   VF_LANES floats (16 avx512, 8 avx2, 4 portable), vi as many int32, vu as many uint32, all of the compiler's
+         vector extension: + - * / & | ~ << >> work on them. It does badly for comparisons: write vf_lt(a, b), not a < b.
+
+A vector longer than a register would live in memory (gcc cuts it so badly that e^x took five times as long), so kernels say
+how many there are. So that bits do not depend on the level, sums are of 16 lanes at each: VF_PARTS registers, of which number j
+takes the elements VF_LANES * j ... of every 16, and which vf_sum adds up in one order.
 
 A rule for kernels: -ffp-contract=off everywhere, so what is a fused multiply-add is written vf_fma, and nothing else is one.
 */
@@ -14,9 +17,9 @@ A rule for kernels: -ffp-contract=off everywhere, so what is a fused multiply-ad
 #include "llmc/numbers.h" // bf16_t
 #include <math.h>         // INFINITY
 
-typedef float vf __attribute__((vector_size(64)));
-typedef int32_t vi __attribute__((vector_size(64)));
-typedef uint32_t vu __attribute__((vector_size(64)));
+typedef float vf16 __attribute__((vector_size(64)));
+typedef int32_t vi16 __attribute__((vector_size(64)));
+typedef uint32_t vu16 __attribute__((vector_size(64)));
 typedef float vf8 __attribute__((vector_size(32)));
 typedef int32_t vi8 __attribute__((vector_size(32)));
 typedef uint32_t vu8 __attribute__((vector_size(32)));
@@ -24,33 +27,41 @@ typedef float vf4 __attribute__((vector_size(16)));
 typedef int32_t vi4 __attribute__((vector_size(16)));
 typedef uint32_t vu4 __attribute__((vector_size(16)));
 
-// the register a level cuts a vf into
-#if SIMD_VECTORS == SIMD_AVX2
-#define SIMD_PIECE vf8
-#define SIMD_IPIECE vi8
-#define SIMD_PIECES 2
-#elif SIMD_VECTORS == SIMD_PORTABLE
-#define SIMD_PIECE vf4
-#define SIMD_IPIECE vi4
-#define SIMD_PIECES 4
-#endif
-
-// ----------------------------------------------------------------------------
-// memory: no alignment is needed. The _n forms touch only the first n of 16 (0 <= n <= 16), the others are
-// read as 0 and not written.
-
-SIMD_INLINE vf vf_set1(float x) { return (vf){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
-SIMD_INLINE vi vi_set1(int32_t x) { return (vi){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
-SIMD_INLINE vf vf_zero(void) { return vf_set1(0.0f); }
+static const float simd_lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 #if SIMD_VECTORS == SIMD_AVX512
-
-SIMD_INLINE vf vf_load(const float *p) { return (vf)_mm512_loadu_ps(p); }
-SIMD_INLINE void vf_store(float *p, vf v) { _mm512_storeu_ps(p, (__m512)v); }
-SIMD_INLINE vf vf_load_n(const float *p, int n) { return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
-SIMD_INLINE void vf_store_n(float *p, vf v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
-
+#define vf vf16
+#define vi vi16
+#define vu vu16
+#define VF_LANES 16
+#elif SIMD_VECTORS == SIMD_AVX2
+#define vf vf8
+#define vi vi8
+#define vu vu8
+#define VF_LANES 8
 #else
+#define vf vf4
+#define vi vi4
+#define vu vu4
+#define VF_LANES 4
+#endif
+#define VF_PARTS (16 / VF_LANES)
+
+// ----------------------------------------------------------------------------
+// memory: no alignment is needed. The _n forms touch only the first n of VF_LANES (0 <= n <= VF_LANES), the others are
+// read as 0 and not written.
+
+SIMD_INLINE vf vf_set1(float x) {
+#if SIMD_VECTORS == SIMD_AVX512
+    return (vf)_mm512_set1_ps(x);
+#elif SIMD_VECTORS == SIMD_AVX2
+    return (vf)_mm256_set1_ps(x);
+#else
+    return (vf){x, x, x, x};
+#endif
+}
+
+SIMD_INLINE vf vf_zero(void) { return vf_set1(0.0f); }
 
 SIMD_INLINE vf vf_load(const float *p) {
     vf v;
@@ -58,20 +69,26 @@ SIMD_INLINE vf vf_load(const float *p) {
     return v;
 }
 
-SIMD_INLINE void vf_store(float *p, vf v) {
-    SIMD_PIECE x[SIMD_PIECES];
-    memcpy(x, &v, 64);
-    for (int i = 0; i < SIMD_PIECES; i++) memcpy(p + i * (16 / SIMD_PIECES), &x[i], sizeof x[i]);
-}
+SIMD_INLINE void vf_store(float *p, vf v) { memcpy(p, &v, sizeof v); }
+
+// the numbers of the lanes of register `part` of VF_PARTS
+SIMD_INLINE vf vf_lane(int part) { return vf_load(simd_lanes + part * VF_LANES); }
+
+#if SIMD_VECTORS == SIMD_AVX512
+
+SIMD_INLINE vf vf_load_n(const float *p, int n) { return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
+SIMD_INLINE void vf_store_n(float *p, vf v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
+
+#else
 
 SIMD_INLINE vf vf_load_n(const float *p, int n) {
-    float a[16] = {0};
+    float a[VF_LANES] = {0};
     memcpy(a, p, (size_t)n * sizeof *p);
     return vf_load(a);
 }
 
 SIMD_INLINE void vf_store_n(float *p, vf v, int n) {
-    float a[16];
+    float a[VF_LANES];
     vf_store(a, v);
     memcpy(p, a, (size_t)n * sizeof *p);
 }
@@ -86,73 +103,49 @@ SIMD_INLINE vf vf_fma(vf a, vf b, vf c) {
 #if SIMD_VECTORS == SIMD_AVX512
     return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif SIMD_VECTORS == SIMD_AVX2
-    vf8 x[2], y[2], z[2];
-    memcpy(x, &a, 64);
-    memcpy(y, &b, 64);
-    memcpy(z, &c, 64);
-    z[0] = (vf8)_mm256_fmadd_ps((__m256)x[0], (__m256)y[0], (__m256)z[0]);
-    z[1] = (vf8)_mm256_fmadd_ps((__m256)x[1], (__m256)y[1], (__m256)z[1]);
-    memcpy(&c, z, 64);
-    return c;
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #else
     return a * b + c;
 #endif
 }
 
 // mask (0 or -1 per lane) ? a : b
-SIMD_INLINE vf vf_select(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+SIMD_INLINE vf vf_select(vi mask, vf a, vf b) {
+#if SIMD_VECTORS == SIMD_AVX2
+    return (vf)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)mask);
+#else
+    return (vf)((mask & (vi)a) | (~mask & (vi)b));
+#endif
+}
 
 // a < b and "is NaN" as masks; false for NaN, as <
-#if SIMD_VECTORS == SIMD_AVX512
 SIMD_INLINE vi vf_lt(vf a, vf b) { return (vi)(a < b); }
 SIMD_INLINE vi vf_is_nan(vf a) { return (vi)(a != a); }
-#else
-SIMD_INLINE vi vf_lt(vf a, vf b) {
-    SIMD_PIECE x[SIMD_PIECES], y[SIMD_PIECES];
-    SIMD_IPIECE m[SIMD_PIECES];
-    vi mask;
-    memcpy(x, &a, 64);
-    memcpy(y, &b, 64);
-    for (int i = 0; i < SIMD_PIECES; i++) m[i] = (SIMD_IPIECE)(x[i] < y[i]);
-    memcpy(&mask, m, 64);
-    return mask;
-}
-
-SIMD_INLINE vi vf_is_nan(vf a) {
-    SIMD_PIECE x[SIMD_PIECES];
-    SIMD_IPIECE m[SIMD_PIECES];
-    vi mask;
-    memcpy(x, &a, 64);
-    for (int i = 0; i < SIMD_PIECES; i++) m[i] = (SIMD_IPIECE)(x[i] != x[i]);
-    memcpy(&mask, m, 64);
-    return mask;
-}
-#endif
 
 // As the x86 instructions: the second operand if either is NaN.
 #if SIMD_VECTORS == SIMD_AVX512
 SIMD_INLINE vf vf_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
 SIMD_INLINE vf vf_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+#elif SIMD_VECTORS == SIMD_AVX2
+SIMD_INLINE vf vf_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+SIMD_INLINE vf vf_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
 #else
 SIMD_INLINE vf vf_max(vf a, vf b) { return vf_select(vf_lt(b, a), a, b); }
 SIMD_INLINE vf vf_min(vf a, vf b) { return vf_select(vf_lt(a, b), a, b); }
 #endif
 
-// Sum of the 16: lanes i and i+8, then i and i+4, i and i+2, i and i+1; the same tree at every level.
-SIMD_INLINE float vf_sum(vf v) {
-    vf8 h[2];
-    memcpy(h, &v, 64);
-    h[0] += h[1];
-    vf4 q[2];
-    memcpy(q, h, 32);
-    q[0] += q[1];
+// Sum of 16 lanes: i and i+8, then i and i+4, i and i+2, i and i+1; the same tree at every level.
+SIMD_INLINE float vf_sum(const vf v[VF_PARTS]) {
+    vf4 q[4];
+    memcpy(q, v, 64);
+    q[0] = (q[0] + q[2]) + (q[1] + q[3]);
     return (q[0][0] + q[0][2]) + (q[0][1] + q[0][3]);
 }
 
-// The largest of the 16. A NaN may be lost.
-SIMD_INLINE float vf_hmax(vf v) {
+// The largest of 16 lanes. A NaN may be lost.
+SIMD_INLINE float vf_hmax(const vf v[VF_PARTS]) {
     vf4 q[4];
-    memcpy(q, &v, 64);
+    memcpy(q, v, 64);
     float m[4];
     for (int i = 0; i < 4; i++) {
         float a = q[0][i] > q[1][i] ? q[0][i] : q[1][i], b = q[2][i] > q[3][i] ? q[2][i] : q[3][i];
@@ -194,32 +187,25 @@ SIMD_INLINE void vf_store_bf16_n(bf16_t *p, vf v, int n) {
 #elif SIMD_VECTORS == SIMD_AVX2
 
 SIMD_INLINE vf vf_load_bf16(const bf16_t *p) {
-    __m256i h[2];
-    for (int i = 0; i < 2; i++)
-        h[i] = _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p + 8 * i))), 16);
-    vf v;
-    memcpy(&v, h, 64);
-    return v;
+    return (vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16);
 }
 
 SIMD_INLINE void vf_store_bf16(bf16_t *p, vf v) {
-    vu u = vf_bf16_bits(v);
-    __m256i h[2];
-    memcpy(h, &u, 64); // packus works in halves of 128 bits: 0 1 | 2 3 from 0 2 | 1 3
-    _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(_mm256_packus_epi32(h[0], h[1]), 0xD8));
+    const __m256i u = (__m256i)vf_bf16_bits(v);
+    _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1)));
 }
 
 #else
 
 SIMD_INLINE vf vf_load_bf16(const bf16_t *p) {
-    vu u;
-    for (int i = 0; i < 16; i++) u[i] = (uint32_t)p[i] << 16;
-    return (vf)u;
+    uint16_t h __attribute__((vector_size(8)));
+    memcpy(&h, p, sizeof h);
+    return (vf)(__builtin_convertvector(h, vu) << 16);
 }
 
 SIMD_INLINE void vf_store_bf16(bf16_t *p, vf v) {
     vu u = vf_bf16_bits(v);
-    for (int i = 0; i < 16; i++) p[i] = (bf16_t)u[i];
+    for (int i = 0; i < VF_LANES; i++) p[i] = (bf16_t)u[i];
 }
 
 #endif
@@ -227,13 +213,13 @@ SIMD_INLINE void vf_store_bf16(bf16_t *p, vf v) {
 #if SIMD_VECTORS != SIMD_AVX512
 
 SIMD_INLINE vf vf_load_bf16_n(const bf16_t *p, int n) {
-    bf16_t a[16] = {0};
+    bf16_t a[VF_LANES] = {0};
     memcpy(a, p, (size_t)n * sizeof *p);
     return vf_load_bf16(a);
 }
 
 SIMD_INLINE void vf_store_bf16_n(bf16_t *p, vf v, int n) {
-    bf16_t a[16];
+    bf16_t a[VF_LANES];
     vf_store_bf16(a, v);
     memcpy(p, a, (size_t)n * sizeof *p);
 }

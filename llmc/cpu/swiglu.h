@@ -10,23 +10,23 @@ SwiGLU, a = silu(gate) * up: an operation on rows, and the epilogue of a product
 
 #define rows_swiglu SIMD_NAME(rows_swiglu)
 
-// 16 elements, or the last n of a row when fewer are left
-SIMD_INLINE vf vf_get(const float *p, int n) { return n >= 16 ? vf_load(p) : vf_load_n(p, n); }
-SIMD_INLINE vf vf_get_bf16(const bf16_t *p, int n) { return n >= 16 ? vf_load_bf16(p) : vf_load_bf16_n(p, n); }
+// A register of elements, or the last n of a row when fewer are left; where none is (n <= 0), zeros are read and nothing is written.
+SIMD_INLINE vf vf_get(const float *p, int n) { return n >= VF_LANES ? vf_load(p) : n > 0 ? vf_load_n(p, n) : vf_zero(); }
+SIMD_INLINE vf vf_get_bf16(const bf16_t *p, int n) { return n >= VF_LANES ? vf_load_bf16(p) : n > 0 ? vf_load_bf16_n(p, n) : vf_zero(); }
 
 SIMD_INLINE void vf_put(float *p, vf v, int n) {
-    if (n >= 16) vf_store(p, v);
-    else vf_store_n(p, v, n);
+    if (n >= VF_LANES) vf_store(p, v);
+    else if (n > 0) vf_store_n(p, v, n);
 }
 
 SIMD_INLINE void vf_put_bf16(bf16_t *p, vf v, int n) {
-    if (n >= 16) vf_store_bf16(p, v);
-    else vf_store_bf16_n(p, v, n);
+    if (n >= VF_LANES) vf_store_bf16(p, v);
+    else if (n > 0) vf_store_bf16_n(p, v, n);
 }
 
 // n of a row's I; the saved gate and up may be NULL
 static void rows_swiglu(bf16_t *a, bf16_t *saved_gate, bf16_t *saved_up, const float *gate, const float *up, int n) {
-    for (int i = 0; i < n; i += 16) {
+    for (int i = 0; i < n; i += VF_LANES) {
         vf g = vf_get(gate + i, n - i), u = vf_get(up + i, n - i);
         vf_put_bf16(a + i, g / (1.0f + vf_exp(-g)) * u, n - i);
         if (!saved_gate) continue;
