@@ -17,6 +17,7 @@ PyTorch records and finite differences -> sampling, bit by bit -> the programs a
 #include "dev/test/test_model_files.h" // config.json, safetensors, checkpoints: good and broken
 #include "dev/test/test_matmul.h"      // vector instructions and matrix products
 #include "dev/test/test_ops.h"         // every other operation
+#include "dev/test/test_bits.h"        // bits that levels of different CPUs share
 #include "dev/test/test_cuda.h"        // all of them on cuda
 #include "dev/test/test_model.h"       // the whole model against PyTorch
 #include "dev/test/test_intervene.h"   // interventions, each against what it means
@@ -103,7 +104,7 @@ void run_suites(const Suite *const *suites, int n, int jobs) {
 int main(int argc, char **argv) {
     const Suite tests[] = {
         {"options", test_options}, {"logger", test_logger}, {"tokenizer", test_tokenizer}, {"text", test_text}, {"answer", test_answer},
-        {"model_files", test_model_files}, {"matmul", test_matmul}, {"ops", test_ops}, {"cuda", test_cuda}, {"model", test_model},
+        {"model_files", test_model_files}, {"matmul", test_matmul}, {"ops", test_ops}, {"bits", test_bits}, {"cuda", test_cuda}, {"model", test_model},
         {"intervene", test_intervene}, {"rollout", test_rollout}, {"tuning", test_tuning}, {"programs", test_programs}, {"levels", test_levels}, {"memory", test_memory}, {"setups", test_setups}, {"cost", test_cost},
         {"experiments", test_experiments}, {"export", test_export}, {"dist", test_dist}, {"shard", test_shard}, {"gpus", test_gpus},
     };

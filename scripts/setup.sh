@@ -3,7 +3,7 @@
 # zypper or brew. On another system, or without root, it says what to do. Does nothing where everything is present.
 #   --mpi      also Open MPI, for training on several machines
 #   --nccl     also NCCL, for several GPUs: NVIDIA's Python package for the toolkit's version, into .venv, where the Makefile finds it
-#   --ports    also what checks the builds for other machines: qemu-user, a compiler and the libraries for arm64; zig, into .venv
+#   --ports    also what checks the builds for other machines: qemu-user, a compiler for arm64; its libraries and zig, into .venv
 #   --missing  only prints the names of what is not there
 #   --flags    only prints how a program finds the libraries: a line CPPFLAGS=, THREADS=, LDFLAGS=, LIBS= or MISSING= for each word, for make
 # Libraries and OpenMP are tried, not guessed: with CPPFLAGS and LDFLAGS as given, with what pkg-config says, in CONDA_PREFIX, and where
@@ -228,15 +228,6 @@ install_nccl() {
         "check the network and python3-venv; or install NCCL from developer.nvidia.com/nccl and set NCCL_HOME to where it is"
 }
 
-# The libraries once more, for arm64, beside those of this machine.
-install_arm64() {
-    arm64='libcjson-dev:arm64 libgmp-dev:arm64 libpcre2-dev:arm64 libutf8proc-dev:arm64 libyaml-dev:arm64 libgomp1:arm64'
-    need_root "dpkg --add-architecture arm64 && apt-get update && $install $arm64"
-    echo "installing: $arm64"
-    { as_admin dpkg --add-architecture arm64 && as_admin apt-get update && as_admin $install $arm64; } ||
-        wrong "apt-get failed (its message is above)" "check the network; then: dpkg --add-architecture arm64 && apt-get update && apt-get install $arm64"
-}
-
 install_ports() {
     find_manager
     if [ $manager != apt-get ]; then
@@ -244,15 +235,14 @@ install_ports() {
             "install qemu-user (qemu-aarch64), aarch64-linux-gnu-gcc and, for arm64, $LIBRARIES and libgomp; .venv/bin/pip install ziglang==$ZIG"
     fi
     tools=''
-    command -v qemu-aarch64 >/dev/null || tools='qemu-user'
+    command -v qemu-aarch64 >/dev/null || tools='qemu-user binutils'
     command -v aarch64-linux-gnu-gcc >/dev/null || tools="$tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
     if [ -n "$tools" ]; then
         need_root "$install $tools"
         echo "installing: $tools"
         { as_admin apt-get update && as_admin $install $tools; } || wrong "apt-get failed (its message is above)" "check the network; then: $install $tools"
     fi
-    arm64=$(CC=aarch64-linux-gnu-gcc CPPFLAGS='' LDFLAGS='' PKG_CONFIG=false CONDA_PREFIX='' scripts/setup.sh --missing)
-    [ -z "$arm64" ] || install_arm64
+    scripts/arm64_libraries.sh .venv/arm64 || exit
     .venv/bin/python -m ziglang version 2>/dev/null | grep -qx "$ZIG" || into_venv "ziglang==$ZIG" ||
         wrong "pip could not install ziglang==$ZIG (its message is above)" "check the network and python3-venv"
 }

@@ -30,6 +30,8 @@ are replaced before use and their values are not read.
 
 #if SIMD_VECTORS == SIMD_AVX512
 #define ATTENTION_TILE 8 // accumulators: 8 for scores, 16 for outputs, of 32 registers
+#elif SIMD_VECTORS == SIMD_NEON
+#define ATTENTION_TILE 8 // 16 accumulators and the inputs of four steps, 8, of 32 registers
 #else
 #define ATTENTION_TILE 4 // 8 accumulators of 16 registers
 #endif
@@ -38,10 +40,37 @@ are replaced before use and their values are not read.
 // the one product all is made of. `pieces`, is_bf16 and n are constants where these are inlined, so the
 // accumulators live in registers.
 
+#if SIMD_VECTORS == SIMD_NEON
+// Four steps of attention_accumulate: FMLA takes its factor from a lane, so a load of four of p serves four steps (p_step 1) or
+// four rows (p_row 1).
+SIMD_INLINE void attention_accumulate_4(vf *acc, const float *p, int p_row, int p_step, const void *b, bool is_bf16, int b_stride, int n,
+                                        int pieces) {
+    vf x[ATTENTION_TILE];
+    for (int i = 0; i < n; i++) memcpy(&x[i], p_step == 1 ? p + i * p_row : p + i % 2 * 4 + i / 2 * p_step, sizeof x[i]);
+    for (int step = 0; step < 4; step++)
+        for (int j = 0; j < pieces; j++) {
+            const size_t at = (size_t)step * b_stride + j * VF_LANES;
+            const vf row = is_bf16 ? vf_load_bf16((const bf16_t *)b + at) : vf_load((const float *)b + at);
+            for (int i = 0; i < n; i++) {
+                const float factor = p_step == 1 ? x[i][step] : x[2 * step + i / 4][i % 4];
+                acc[i * pieces + j] = (vf)vfmaq_n_f32((float32x4_t)acc[i * pieces + j], (float32x4_t)row, factor);
+            }
+        }
+}
+#endif
+
 // acc[n][pieces] += sum over steps of p[i * p_row + step * p_step] * b[step * b_stride ...], b bf16 or float
 SIMD_INLINE void attention_accumulate(vf *acc, const float *p, int p_row, int p_step, const void *b, bool is_bf16,
                                       int b_stride, int steps, int n, int pieces) {
-    for (int step = 0; step < steps; step++) {
+    int step = 0;
+#if SIMD_VECTORS == SIMD_NEON
+    for (; step + 4 <= steps && (p_step == 1 || n == ATTENTION_TILE); step += 4) {
+        const size_t at = (size_t)step * b_stride;
+        const void *from = is_bf16 ? (const void *)((const bf16_t *)b + at) : (const void *)((const float *)b + at);
+        attention_accumulate_4(acc, p + step * p_step, p_row, p_step, from, is_bf16, b_stride, n, pieces);
+    }
+#endif
+    for (; step < steps; step++) {
         vf row[2];
         for (int j = 0; j < pieces; j++) {
             size_t at = (size_t)step * b_stride + j * VF_LANES;

@@ -82,7 +82,7 @@ static void cpu_raw_bf16(bf16_t *to, const RawTensor *raw, int64_t row, int64_t 
     }
 }
 
-void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, void (*turn)(bf16_t *to, const bf16_t *x)) {
+void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int pack, void (*turn)(bf16_t *to, const bf16_t *x)) {
     memset(w, 0, sizeof *w);
     w->n_raw = n_raw;
     w->K = (int)raw[0].shape[1];
@@ -90,8 +90,8 @@ void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, void
         w->raw[i] = raw[i];
         w->N += (int)raw[i].shape[0];
     }
-    const int K = w->K, k2 = (K + 1) / 2, n_strips = (w->N + 63) / 64 * (64 / strip);
-    w->bytes = (size_t)n_strips * strip * k2 * 2 * sizeof(bf16_t);
+    const int K = w->K, columns = (K + pack - 1) / pack * pack, n_strips = (w->N + 63) / 64 * (64 / strip);
+    w->bytes = (size_t)n_strips * strip * columns * sizeof(bf16_t);
     bf16_t *data = (bf16_t *)cpu_alloc(w->bytes);
 #pragma omp parallel for schedule(static)
     for (int s = 0; s < n_strips; s++) {
@@ -104,12 +104,12 @@ void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, void
                 while (row >= w->raw[from].shape[0]) row -= (int)w->raw[from++].shape[0];
                 cpu_raw_bf16(x + 32 * n, &w->raw[from], row, k, n_k);
             }
-            bf16_t *to = data + ((size_t)s * k2 + k / 2) * 2 * strip;
+            bf16_t *to = data + ((size_t)s * columns + k) * strip;
             if (n_k == 32) {
                 turn(to, x);
             } else {
                 turn(turned, x);
-                memcpy(to, turned, (size_t)((n_k + 1) / 2) * 2 * strip * sizeof *to);
+                memcpy(to, turned, (size_t)(columns - k) * strip * sizeof *to);
             }
         }
     }

@@ -63,6 +63,20 @@ typedef __m256 chains_in;
 #define CHAINS_SET(x) _mm256_set1_ps((float)(x))
 #define CHAINS_ADD(sum, a, b) (vf)_mm256_fmadd_ps(a, b, (__m256)(sum))
 #define CHAINS_HIDE(a, b) __asm__ volatile("" : "+x"(a), "+x"(b))
+#elif SIMD_LEVEL == SIMD_NEON
+#define CHAINS 20
+#define CHAINS_FLOPS (CHAINS * 4 * 2)
+typedef float32x4_t chains_in;
+#define CHAINS_SET(x) vdupq_n_f32((float)(x))
+#define CHAINS_ADD(sum, a, b) (vf)vfmaq_f32((float32x4_t)(sum), a, b)
+#define CHAINS_HIDE(a, b) __asm__ volatile("" : "+w"(a), "+w"(b))
+#elif SIMD_LEVEL == SIMD_NEON_BF16
+#define CHAINS 20
+#define CHAINS_FLOPS (CHAINS * 16 * 2)
+typedef uint16x8_t chains_in;
+#define CHAINS_SET(x) vdupq_n_u16((uint16_t)(x))
+#define CHAINS_ADD(sum, a, b) (vf)vbfmmlaq_f32((float32x4_t)(sum), vreinterpretq_bf16_u16(a), vreinterpretq_bf16_u16(b))
+#define CHAINS_HIDE(a, b) __asm__ volatile("" : "+w"(a), "+w"(b))
 #else
 // A multiplication and an addition, 4 floats at a time: what every x86-64 and arm64 has. Each product needs the sum
 // before it, or the compiler would compute it once for all chains.

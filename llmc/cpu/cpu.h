@@ -8,14 +8,16 @@ The kernels are written once and compiled once for each level, the instruction s
     avx512_bf16  bf16 dot products (AMD Zen 4 ..., Intel Cooper Lake), the rest as avx512
     avx512       AVX-512 with fp32 multiply-adds (Intel since Skylake-SP)
     avx2         AVX2 and FMA (about every x86 since 2013)
+    neon_bf16    products of 2 x 2 outputs in bf16, BFMMLA (ARM: Neoverse V1, N2, Apple since M2 ...), the rest as neon
+    neon         fp32 multiply-adds (every 64-bit ARM)
     portable     what the compiler assumes anyway: SSE2, NEON, ...
 
 Each level is an object of its own, build/cpu_<level>.o, made of level.c and the headers of this folder with that level's
 flags (Makefile); nothing leaves it but the function cpu_level_<level>. What runs on every CPU (backend.c) is
 compiled for every CPU. So one binary runs anywhere, and `make test` disassembles it to see that this is so.
 
-The best level the CPU has is taken at run time (cpu_levels); the environment variable LLMC_ISA forces one. avx512 and avx2
-give the same bits; otherwise bits differ between levels, never within one.
+The best level the CPU has is taken at run time (cpu_levels); the environment variable LLMC_ISA forces one. avx512, avx2 and
+neon give the same bits (dev/test/test_bits.h); otherwise bits differ between levels, never within one.
 */
 #ifndef LLMC_CPU_CPU_H
 #define LLMC_CPU_CPU_H

@@ -1,10 +1,11 @@
 /*
 Matrix products over packed bf16 weights: how they are cut into tiles and dealt to threads. The tiles themselves are in tile_fma.h,
-tile_bf16.h and tile_amx.h, the packing's two transposes in pack.h.
+tile_bf16.h, tile_amx.h, tile_neon.h and tile_neon_bf16.h, the packing's two transposes there or in pack.h.
 
 Packing (weight_load, once): strips of 64 rows of W (avx512_bf16; 32 avx512, 16 the others), each [K/2][64][2]: a
 pair of neighbours along K lies in one 32-bit word, the words of 64 outputs side by side. One VDPBF16PS takes 16 such
-words and one broadcast pair of x. Same size as the file's bf16; the last panel (64 rows) is padded with zeros.
+words and one broadcast pair of x. Same size as the file's bf16; the last panel (64 rows) is padded with zeros. neon_bf16
+has four neighbours together, [K/4][16][4], in the same places.
 
     forward   y[T,N]  = x[T,K] W^T     sums over K, reads the panels as they lie
     backward  dx[T,K] = dy[T,N] W      sums over N: blocks of W are turned into strips of 64 columns,
@@ -24,6 +25,7 @@ enters the chain.
 
 #define MM_COLS 64      // outputs of a panel, the unit of work: one strip of 64, two of 32 or four of 16
 #define MM_BLOCK_MAX 512 // pairs of the sum per pass over a panel, see MM_BLOCK
+#define MM_PACK (SIMD_LEVEL == SIMD_NEON_BF16 ? 4 : 2) // neighbours along a sum that lie together in the packed weights; sums are padded to whole ones
 #define MM_GROUP 8      // pairs between two bursts of prefetches
 #define MM_NEAR 262144  // bytes of input that stay in the L2 cache; of more, each tile's are prefetched
 
@@ -51,13 +53,13 @@ typedef struct {
 } MatmulPrefetch;
 
 // in[T, ...] times w, either way; the caller adds where the sums run
-static inline MatmulJob matmul_job(const act *in, const Weight *w, int T) {
+SIMD_INLINE MatmulJob matmul_job(const act *in, const Weight *w, int T) {
     MatmulJob job;
     memset(&job, 0, sizeof job);
     job.in = (const bf16_t *)in;
     job.w = (const bf16_t *)w->data;
     job.T = T;
-    job.panel = (size_t)((w->K + 1) / 2) * 128;
+    job.panel = (size_t)((w->K + MM_PACK - 1) / MM_PACK * MM_PACK) * MM_COLS;
     return job;
 }
 
@@ -67,6 +69,7 @@ static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[MM_BLOCK_MAX 
 #define mm_rows SIMD_NAME(mm_rows)
 #define mm_turn SIMD_NAME(mm_turn)
 #define mm_repack SIMD_NAME(mm_repack)
+#define mm_turn_input SIMD_NAME(mm_turn_input)
 #define mm_work SIMD_NAME(mm_work)
 #define mm_run SIMD_NAME(mm_run)
 
@@ -100,6 +103,12 @@ SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
 #define MM_BLOCK 128           // 16 KiB of a strip and 12 of input, in the L1 cache
 #define MM_CHUNK 384
 #define MM_CHUNK_BACKWARD 512
+#elif SIMD_LEVEL == SIMD_NEON
+#define MM_STRIP 16
+#define MM_ROWS 12
+#define MM_BLOCK 128           // 8 KiB of a strip and 12 of input, in the L1 cache
+#define MM_CHUNK 384
+#define MM_CHUNK_BACKWARD 512
 #else
 #define MM_STRIP 16
 #define MM_ROWS 6
@@ -108,16 +117,36 @@ SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
 #define MM_CHUNK_BACKWARD 512
 #endif
 
+#if defined __clang__ && defined __aarch64__
+#define MM_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined __clang__
+#define MM_UNROLL
+#else
+#define MM_UNROLL _Pragma("GCC unroll 12") // so that the accumulators are registers
+#endif
+
+#if SIMD_LEVEL == SIMD_NEON
+#include "llmc/cpu/tile_neon.h" // mm_turn, mm_repack, mm_turn_input, mm_tile
+#elif SIMD_LEVEL == SIMD_NEON_BF16
+#include "llmc/cpu/tile_neon_bf16.h"
+#else
 #include "llmc/cpu/pack.h" // mm_turn, mm_repack
 #if SIMD_LEVEL == SIMD_AMX
 #include "llmc/cpu/tile_amx.h" // mm_work
 #elif SIMD_LEVEL == SIMD_AVX512_BF16
 #include "llmc/cpu/tile_bf16.h" // mm_tile
 #else
-#include "llmc/cpu/tile_fma.h" // mm_tile
+#include "llmc/cpu/tile_fma.h" // mm_turn_input, mm_tile
+#endif
 #endif
 
 #if SIMD_LEVEL != SIMD_AMX
+
+#if SIMD_LEVEL != SIMD_AVX512_BF16
+// scratch of one thread: the sums of a panel between two blocks of a forward product. In the output, whose rows may lie a multiple of a
+// large power of two apart, they would share few sets of the cache.
+static __thread __attribute__((aligned(64))) float matmul_rest[MM_CHUNK * MM_COLS];
+#endif
 
 // Rows r0 ... r1-1 of one panel and one block of the sum, in tiles of as equal height as can be. Meanwhile next_pairs pairs of
 // each strip from `next` on, in pieces of 32 that lie next_stride bytes apart, come in.
@@ -150,15 +179,8 @@ static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, cons
         switch (height) { MM_TILE(1); MM_TILE(2); MM_TILE(3); MM_TILE(4); MM_TILE(5); MM_TILE(6); }
 #else
         const int next_height = i + 1 < n_tiles ? r0 + (int)((int64_t)rows * (i + 2) / n_tiles) - r - height : 0;
-        float x[2 * MM_ROWS * MM_SPLIT];
-        for (int j = 0; j < height; j++)
-            for (int k = 0; k < pairs; k++) {
-                uint32_t pair;
-                memcpy(&pair, in + j * ld_in + 2 * k, 4);
-                uint32_t low = pair << 16, high = pair & 0xFFFF0000u;
-                memcpy(&x[j * MM_SPLIT + k], &low, 4);
-                memcpy(&x[(MM_ROWS + j) * MM_SPLIT + k], &high, 4);
-            }
+        mm_input x[MM_INPUT];
+        mm_turn_input(x, in, ld_in, height, pairs);
         float *rest = matmul_rest + (size_t)(r - r0) * MM_COLS; // sums go to `to` from `from`
         float *to = job->backward || last ? out : rest;
         const float *from = first ? NULL : job->backward ? out : rest;
@@ -237,16 +259,16 @@ static void mm_work(const MatmulJob *job, int u0, int u1) {
 
 static void mm_run(MatmulJob *job) {
     if (job->T <= 0 || job->n_out <= 0) return;
-    bf16_t *padded = NULL; // a sum of odd length: copy in with a zero at the end of each row
-    if (job->n_sum % 2) {
-        int n = job->n_sum;
-        padded = (bf16_t *)cpu_scratch((size_t)job->T * (n + 1) * sizeof *padded);
+    bf16_t *padded = NULL; // a sum that does not fill its last MM_PACK: copy in with zeros at the end of each row
+    if (job->n_sum % MM_PACK) {
+        const int n = job->n_sum, n_padded = (n + MM_PACK - 1) / MM_PACK * MM_PACK;
+        padded = (bf16_t *)cpu_scratch((size_t)job->T * n_padded * sizeof *padded);
         for (int t = 0; t < job->T; t++) {
-            memcpy(padded + (size_t)t * (n + 1), job->in + (size_t)t * n, (size_t)n * sizeof *padded);
-            padded[(size_t)t * (n + 1) + n] = 0;
+            memcpy(padded + (size_t)t * n_padded, job->in + (size_t)t * n, (size_t)n * sizeof *padded);
+            for (int i = n; i < n_padded; i++) padded[(size_t)t * n_padded + i] = 0;
         }
         job->in = padded;
-        job->n_sum = n + 1;
+        job->n_sum = n_padded;
     }
     job->ld_in = job->n_sum;
     job->n_panels = (job->n_out + MM_COLS - 1) / MM_COLS;
@@ -285,7 +307,7 @@ static void mm_run(MatmulJob *job) {
 
 // w = the raw tensors stacked along N, packed
 static void SIMD_NAME(weight_load)(Weight *w, const RawTensor *raw, int n_raw) {
-    cpu_weight_pack(w, raw, n_raw, MM_STRIP, mm_turn);
+    cpu_weight_pack(w, raw, n_raw, MM_STRIP, MM_PACK, mm_turn);
 }
 
 // y[T,N] = x[T,K] W^T + bias[N]

@@ -24,8 +24,8 @@ void *cpu_scratch(size_t bytes);
 // weights
 
 // w = raw[0 ... n_raw-1] stacked along N, all [*, K], in strips of `strip` rows as matmul.h describes.
-// turn(to, x) writes 16 pairs of `strip` rows x[strip][32] as to[16][strip][2]. Freed by cpu_weight_free.
-void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, void (*turn)(bf16_t *to, const bf16_t *x));
+// turn(to, x) writes 32 columns of `strip` rows x[strip][32] as to[32 / pack][strip][pack]. Freed by cpu_weight_free.
+void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int pack, void (*turn)(bf16_t *to, const bf16_t *x));
 void cpu_weight_free(Weight *w);
 
 // to[n,T] = n columns of from[T,ld]

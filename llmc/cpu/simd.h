@@ -1,7 +1,7 @@
 /*
 The vector register of the level that is being compiled (level.h).
 
-    vf   VF_LANES floats (16 avx512, 8 avx2, 4 portable), vi as many int32, vu as many uint32, all of the compiler's
+    vf   VF_LANES floats (16 avx512, 8 avx2, 4 neon and portable), vi as many int32, vu as many uint32, all of the compiler's
          vector extension: + - * / & | ~ << >> work on them. It does badly for comparisons: write vf_lt(a, b), not a < b.
 
 A vector longer than a register would live in memory (gcc cuts it so badly that e^x took five times as long), so kernels say
@@ -104,6 +104,8 @@ SIMD_INLINE vf vf_fma(vf a, vf b, vf c) {
     return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif SIMD_VECTORS == SIMD_AVX2
     return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif SIMD_VECTORS == SIMD_NEON
+    return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
     return a * b + c;
 #endif
@@ -113,6 +115,8 @@ SIMD_INLINE vf vf_fma(vf a, vf b, vf c) {
 SIMD_INLINE vf vf_select(vi mask, vf a, vf b) {
 #if SIMD_VECTORS == SIMD_AVX2
     return (vf)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)mask);
+#elif SIMD_VECTORS == SIMD_NEON
+    return (vf)vbslq_f32((uint32x4_t)mask, (float32x4_t)a, (float32x4_t)b);
 #else
     return (vf)((mask & (vi)a) | (~mask & (vi)b));
 #endif
@@ -194,6 +198,11 @@ SIMD_INLINE void vf_store_bf16(bf16_t *p, vf v) {
     const __m256i u = (__m256i)vf_bf16_bits(v);
     _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1)));
 }
+
+#elif SIMD_VECTORS == SIMD_NEON
+
+SIMD_INLINE vf vf_load_bf16(const bf16_t *p) { return (vf)vshll_n_u16(vld1_u16(p), 16); }
+SIMD_INLINE void vf_store_bf16(bf16_t *p, vf v) { vst1_u16(p, vmovn_u32((uint32x4_t)vf_bf16_bits(v))); }
 
 #else
 

@@ -4,16 +4,6 @@ The tile of matmul.h in fp32 multiply-adds, for CPUs without products of bf16.
 #ifndef LLMC_CPU_TILE_FMA_H
 #define LLMC_CPU_TILE_FMA_H
 
-// scratch of one thread: the sums of a panel between two blocks of a forward product. In the output, whose rows may lie a multiple of a
-// large power of two apart, they would share few sets of the cache.
-static __thread __attribute__((aligned(64))) float matmul_rest[MM_CHUNK * MM_COLS];
-
-#if defined __clang__
-#define MM_UNROLL
-#else
-#define MM_UNROLL _Pragma("GCC unroll 12") // so that the accumulators are registers
-#endif
-
 // acc[S] += w[S] times one float. By hand where registers are short: gcc, left to choose, broadcasts early and moves sums
 // about, and on avx2 12 sums, 2 weights, a mask and this float are all 16 registers.
 #if SIMD_LEVEL == SIMD_AVX2 || SIMD_LEVEL == SIMD_AVX512
@@ -57,9 +47,24 @@ SIMD_INLINE void mm_odd(vu w[MM_STRIP / VF_LANES], const bf16_t *b) {
     }
 }
 
-// As above for a strip of MM_STRIP in registers of VF_LANES; the sums begin with what lies at `from`, or 0 where it is NULL. x is split
-// into floats, [2][MM_ROWS][MM_SPLIT]: even ones, then odd. All rows take the even ones of a pair, then the odd.
-#define MM_SPLIT (MM_BLOCK + 16) // not a power of two: rows would share a cache set
+typedef float mm_input;
+#define MM_SPLIT (MM_BLOCK + 16) // of a row; not a power of two: rows would share a cache set
+#define MM_INPUT (2 * MM_ROWS * MM_SPLIT)
+
+// x[2][MM_ROWS][MM_SPLIT]: the even elements of `height` rows of `in` as floats, then the odd
+static inline void mm_turn_input(mm_input *x, const bf16_t *in, size_t ld_in, int height, int pairs) {
+    for (int j = 0; j < height; j++)
+        for (int k = 0; k < pairs; k++) {
+            uint32_t pair;
+            memcpy(&pair, in + j * ld_in + 2 * k, 4);
+            uint32_t low = pair << 16, high = pair & 0xFFFF0000u;
+            memcpy(&x[j * MM_SPLIT + k], &low, 4);
+            memcpy(&x[(MM_ROWS + j) * MM_SPLIT + k], &high, 4);
+        }
+}
+
+// As above for a strip of MM_STRIP in registers of VF_LANES; the sums begin with what lies at `from`, or 0 where it is NULL. x is
+// what mm_turn_input makes. All rows take the even ones of a pair, then the odd.
 SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, size_t ld_from, const float *x, const bf16_t *b,
                          int pairs, MatmulPrefetch *prefetch) {
     enum { S = MM_STRIP / VF_LANES };
