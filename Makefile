@@ -23,7 +23,9 @@ ifeq ($(origin CC),default) # make predefines CC, so ?= would never take effect
 CC := $(or $(firstword $(foreach c,gcc clang cc,$(if $(shell command -v $c 2>/dev/null),$c))),gcc)
 endif
 CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
-CFLAGS ?= -O3
+# The kernels of the CPU gain from -O3, and they alone; compiling all of a program so takes half as long again.
+KERNEL_FLAGS := $(if $(filter undefined,$(origin CFLAGS)),-O3)
+CFLAGS ?= -O2
 # -ffp-contract=off: results must not depend on where a compiler finds a multiply and an add to fuse.
 BASE_FLAGS := -ffp-contract=off -Wall -Wextra -Werror -Wno-psabi -I.
 
@@ -152,6 +154,7 @@ ifneq ($(filter all test demo,$(GOALS)),)
 ifeq ($(SETUP_RAN),)
 $(info $(if $(filter compiler,$(MISSING)),✗ compiler $(CC) not found,✓ compiler $(shell $(CC) --version | head -n 1)))
 $(info $(if $(filter -fopenmp,$(THREADS)),✓ OpenMP   all cores are used,✗ OpenMP   $(if $(filter 0,$(OPENMP)),switched off by OPENMP=0,$(CC) cannot link it (clang needs libomp: Debian libomp-dev$(comma) Homebrew libomp)): the programs use one thread))
+$(info ✓ levels   $(LEVELS)$(foreach l,$(filter-out $(LEVELS),$(ALL_LEVELS)),; left out, for this compiler or its assembler does not know it: $l))
 $(foreach l,$(LIBRARIES),$(info $(if $(filter $l,$(MISSING)),✗ $l not found: scripts/setup.sh installs it,✓ $l)))
 $(info $(if $(filter 1,$(CUDA)),✓ CUDA     $(NVCC)$(comma) for compute capability $(GPU_ARCH),$(if $(filter emulate,$(CUDA)),✓ CUDA     the kernels run on the CPU (dev/cuda_on_cpu),→ CUDA     $(if $(NVCC),nvcc found$(comma) $(if $(GPU),switched off,no GPU here: `make CUDA=1` builds for one$(comma) `make CUDA=emulate` runs the kernels on the CPU),nvcc not found: building for the CPU))))
 $(info $(if $(MPI_WORKS),✓ MPI      $(MPICC): mpirun starts train_steer on several machines,→ MPI      $(if $(filter 0,$(MPI)),switched off by MPI=0,$(if $(MPICC),$(MPICC) found$(comma) but $(CC) cannot use it,mpicc not found (`scripts/setup.sh --mpi` installs it))): train_steer runs in one process))
@@ -165,7 +168,7 @@ endif
 
 # A command that fails leaves no half-made file that looks up to date.
 .DELETE_ON_ERROR:
-.PHONY: all test demo check bench help clean FORCE
+.PHONY: all test demo check check-ports bench help clean FORCE
 
 all: $(PROGRAMS) ## build the three programs and say what was found (the default)
 	@echo 'built: $(PROGRAMS). Next: make test, make demo, make help'
@@ -182,7 +185,7 @@ CPU := $(BUILD)/cpu_backend.o $(LEVELS:%=$(BUILD)/cpu_%.o)
 $(BUILD)/cpu_backend.o: llmc/cpu/backend.c $(BUILD)/flags
 	$(COMPILE) $(DEPENDENCIES) -c $< -o $@
 $(LEVELS:%=$(BUILD)/cpu_%.o): $(BUILD)/cpu_%.o: llmc/cpu/level.c $(BUILD)/flags
-	$(COMPILE) $(FLAGS_$*) -DSIMD=$* $(DEPENDENCIES) -c $< -o $@
+	$(COMPILE) $(KERNEL_FLAGS) $(FLAGS_$*) -DSIMD=$* $(DEPENDENCIES) -c $< -o $@
 
 $(BIN)train_steer $(BIN)eval_steer: $(BIN)%: %.cu $(CPU) $(BACKEND) $(BUILD)/flags
 	$(COMPILE) $(call ranks,FLAGS) -MMD -MP -MF $(BUILD)/$*.d -MT $@ $< -x none $(CPU) $(call ranks,OBJECTS) $(BACKEND) $(LINK)
@@ -233,8 +236,9 @@ $(STRAYS): $(BUILD)/stray_%.o: dev/test/stray.c $(BUILD)/flags
 	$(COMPILE) $(FLAGS_$*) $(DEPENDENCIES) -c $< -o $@
 
 # The kernel labs of dev/cpu, for this machine's own CPU, and the benches of dev/bench.
+NATIVE ?= -march=native
 $(BUILD)/lab_%: dev/cpu/%.c $(CPU) $(BUILD)/flags
-	$(COMPILE) -march=native $< -x none $(CPU) $(LINK)
+	$(COMPILE) $(KERNEL_FLAGS) $(NATIVE) $< -x none $(CPU) $(LINK)
 $(BUILD)/bench_%: dev/bench/%.c $(CPU) $(BUILD)/flags
 	$(COMPILE) $< -x none $(CPU) $(LINK)
 -include $(wildcard $(BUILD)/*.d)
@@ -288,11 +292,14 @@ check: $(PROGRAMS) ## tests under ASan and UBSan; other compilers, C++17; cppche
 	dev/test/macos_objects.sh
 	dev/test/two_hosts.sh
 
+check-ports: $(PROGRAMS) ## run on CPUs that are not here (older x86, ARM) by emulation, compile for macOS; needs scripts/setup.sh --ports
+	dev/test/ports.sh
+
 bench: eval_steer ## measure speed and how it changes with batch, lengths and threads; MODEL=DIR, PEERS=DIR compares with other programs
 	@scripts/bench.sh $(or $(MODEL),data/tiny/model) $(PEERS)
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1	\2/p' Makefile | expand -t 12
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1	\2/p' Makefile | expand -t 18
 
 clean: ## remove what make built; trained vectors, results and .venv stay
 	rm -rf build $(PROGRAMS)
