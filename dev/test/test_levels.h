@@ -14,7 +14,7 @@ void test_levels_strays(void) {
         str_free(&out);
         return;
     }
-#if defined __AVX__ || defined __SSE3__ || defined __ARM_FEATURE_BF16 || defined __ARM_FEATURE_DOTPROD
+#if defined __AVX__ || defined __SSE3__ || defined __ARM_FEATURE_BF16_VECTOR_ARITHMETIC || defined __ARM_FEATURE_DOTPROD
     SKIP("CFLAGS, or the compiler of itself, allow instructions everywhere that not every CPU has (-march=native?): where they lie is not tested");
 #else
     expect_command(0, "3 passed, 0 failed", "dev/test/strays.sh ./train_steer ./eval_steer ./test_steer");
