@@ -63,8 +63,8 @@ static inline void mm_turn_input(mm_input *x, const bf16_t *in, size_t ld_in, in
         }
 }
 
-// As above for a strip of MM_STRIP in registers of VF_LANES; the sums begin with what lies at `from`, or 0 where it is NULL. x is
-// what mm_turn_input makes. All rows take the even ones of a pair, then the odd.
+// out[R][MM_STRIP] = from[R][MM_STRIP] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `pairs` pairs of a strip from b on.
+// All rows take the even ones of a pair, then the odd. R is a constant after inlining.
 SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, size_t ld_from, const float *x, const bf16_t *b,
                          int pairs, MatmulPrefetch *prefetch) {
     enum { S = MM_STRIP / VF_LANES };

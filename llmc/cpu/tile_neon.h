@@ -106,7 +106,8 @@ SIMD_INLINE void mm_step(int R, int S, float32x4_t acc[MM_ROWS][4], const bf16_t
     }
 }
 
-// out[R][4 S] = from[R][4 S] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `pairs` pairs of a strip from b on. R and S are constants after inlining.
+// out[R][4 S] = from[R][4 S] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `pairs` pairs of a
+// strip from b on. R and S are constants after inlining.
 SIMD_INLINE void mm_tile_any(int R, int S, float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b,
                              int pairs, MatmulPrefetch *prefetch) {
     float32x4_t acc[MM_ROWS][4];
@@ -198,7 +199,8 @@ SIMD_INLINE void mm_tile_6(float *out, size_t ld_out, const float *from, size_t 
 
 #endif
 
-// out[R][MM_STRIP] = from[R][MM_STRIP] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `pairs` pairs of one strip. R is a constant after inlining.
+// out[R][MM_STRIP] = from[R][MM_STRIP] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `pairs` pairs
+// of one strip. R is a constant after inlining.
 SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b, int pairs,
                          MatmulPrefetch *prefetch) {
 #if MM_BY_HAND

@@ -106,8 +106,8 @@ SIMD_INLINE void mm_steps_6(float sums[3][8][4], const mm_input *x, const bf16_t
 
 #endif
 
-// out[R][MM_STRIP] = from[R][MM_STRIP] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `pairs` (an even number) pairs of one strip. R is a constant
-// after inlining.
+// out[R][MM_STRIP] = from[R][MM_STRIP] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `pairs` (an even
+// number) pairs of one strip. R is a constant after inlining.
 SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b, int pairs,
                          MatmulPrefetch *prefetch) {
     const int P = (R + 1) / 2;
