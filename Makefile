@@ -67,7 +67,7 @@ ONE_OF_amx := tdpbf16ps %tmm0, %tmm1, %tmm2
 ONE_OF_neon := fmla v0.4s, v1.4s, v2.4s
 ONE_OF_neon_bf16 := bfmmla v0.4s, v1.8h, v2.8h
 ifneq ($(filter-out help clean,$(GOALS)),)
-LEVELS := portable $(foreach l,$(ALL_LEVELS),$(shell echo 'void f(void) { __asm__("$(ONE_OF_$l)"); }' | $(CC) $(FLAGS_$l) -c -x c - -o /dev/null 2>/dev/null && echo $l))
+LEVELS := portable $(shell mkdir -p $(BUILD))$(foreach l,$(ALL_LEVELS),$(shell echo 'void f(void) { __asm__("$(ONE_OF_$l)"); }' | $(CC) $(FLAGS_$l) -c -x c - -o $(BUILD)/probe.o 2>/dev/null && echo $l))
 endif
 
 # ----------------------------------------------------------------------------
