@@ -1,6 +1,7 @@
 /*
 Matrix products over packed bf16 weights: how they are cut into tiles and dealt to threads. The tiles themselves are in tile_fma.h,
-tile_bf16.h, tile_amx.h, tile_neon.h and tile_neon_bf16.h, the packing's two transposes there or in pack.h.
+tile_bf16.h, tile_amx.h, tile_neon.h and tile_neon_bf16.h, loops around those of one strip in strips.h, the packing's two transposes in
+pack.h or the tiles' headers.
 
 Packing (weight_load, once): strips of 64 rows of W (avx512_bf16; 32 avx512, 16 the others), each [K/2][64][2]: a
 pair of neighbours along K lies in one 32-bit word, the words of 64 outputs side by side. One VDPBF16PS takes 16 such
@@ -25,9 +26,11 @@ enters the chain.
 
 #define MM_COLS 64      // outputs of a panel, the unit of work: one strip of 64, two of 32 or four of 16
 #define MM_BLOCK_MAX 512 // pairs of the sum per pass over a panel, see MM_BLOCK
-#define MM_PACK (SIMD_LEVEL == SIMD_NEON_BF16 ? 4 : 2) // neighbours along a sum that lie together in the packed weights; sums are padded to whole ones
+#define MM_BF16 (SIMD_LEVEL == SIMD_AMX || SIMD_LEVEL == SIMD_AVX512_BF16 || SIMD_LEVEL == SIMD_NEON_BF16) // products of bf16, not of floats
+#define MM_WHOLE (SIMD_LEVEL == SIMD_NEON_BF16 ? 4 : MM_BF16 ? 2 : 16) // packed weights fill a sum up with zeros to a multiple of this
 #define MM_GROUP 8      // pairs between two bursts of prefetches
-#define MM_NEAR 262144  // bytes of input that stay in the L2 cache; of more, each tile's are prefetched
+
+SIMD_INLINE int mm_whole(int steps) { return (steps + MM_WHOLE - 1) / MM_WHOLE * MM_WHOLE; }
 
 typedef struct {
     float *out;         // [T, n_out]
@@ -59,12 +62,9 @@ SIMD_INLINE MatmulJob matmul_job(const act *in, const Weight *w, int T) {
     job.in = (const bf16_t *)in;
     job.w = (const bf16_t *)w->data;
     job.T = T;
-    job.panel = (size_t)((w->K + MM_PACK - 1) / MM_PACK * MM_PACK) * MM_COLS;
+    job.panel = (size_t)mm_whole(w->K) * MM_COLS;
     return job;
 }
-
-// scratch of one thread: one block of a backward panel
-static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[MM_BLOCK_MAX * MM_COLS * 2];
 
 #define mm_rows SIMD_NAME(mm_rows)
 #define mm_turn SIMD_NAME(mm_turn)
@@ -101,20 +101,20 @@ SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
 #define MM_STRIP 32
 #define MM_ROWS 12             // 12 x 2 accumulators, 2 weights, 1 input, 1 mask: 28 of 32 registers
 #define MM_BLOCK 128           // 16 KiB of a strip and 12 of input, in the L1 cache
-#define MM_CHUNK 384
-#define MM_CHUNK_BACKWARD 512
+#define MM_CHUNK 384           // 384 KiB of input, in the L2 cache
+#define MM_CHUNK_BACKWARD 384
 #elif SIMD_LEVEL == SIMD_NEON
 #define MM_STRIP 16
 #define MM_ROWS 12
 #define MM_BLOCK 128           // 8 KiB of a strip and 12 of input, in the L1 cache
-#define MM_CHUNK 384
-#define MM_CHUNK_BACKWARD 512
+#define MM_CHUNK 192
+#define MM_CHUNK_BACKWARD 192
 #else
 #define MM_STRIP 16
 #define MM_ROWS 6
-#define MM_BLOCK 256           // 16 KiB of a strip, in the L1 cache
-#define MM_CHUNK 128           // rows of 896 stay in an L2 cache of 512 KiB
-#define MM_CHUNK_BACKWARD 512
+#define MM_BLOCK 128           // 8 KiB of a strip and 6 of input, in the L1 cache
+#define MM_CHUNK 192           // 192 KiB of input, in the L2 cache
+#define MM_CHUNK_BACKWARD 192
 #endif
 
 #if defined __clang__ && defined __aarch64__
@@ -125,143 +125,33 @@ SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
 #define MM_UNROLL _Pragma("GCC unroll 12") // so that the accumulators are registers
 #endif
 
-#if SIMD_LEVEL == SIMD_NEON
-#include "llmc/cpu/tile_neon.h" // mm_turn, mm_repack, mm_turn_input, mm_tile
+// scratch of one thread: one block of a backward panel
+static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[MM_BLOCK * 2 * MM_COLS];
+
+// mm_turn and mm_repack, the packing; mm_work, the loops over tiles
+#if SIMD_LEVEL == SIMD_AMX
+#include "llmc/cpu/pack.h"
+#include "llmc/cpu/tile_amx.h"
+#elif SIMD_LEVEL == SIMD_AVX512_BF16
+#include "llmc/cpu/pack.h"
+#include "llmc/cpu/tile_bf16.h"
+#elif SIMD_LEVEL == SIMD_NEON
+#include "llmc/cpu/tile_neon.h"
+#include "llmc/cpu/strips.h"
 #elif SIMD_LEVEL == SIMD_NEON_BF16
 #include "llmc/cpu/tile_neon_bf16.h"
+#include "llmc/cpu/strips.h"
 #else
-#include "llmc/cpu/pack.h" // mm_turn, mm_repack
-#if SIMD_LEVEL == SIMD_AMX
-#include "llmc/cpu/tile_amx.h" // mm_work
-#elif SIMD_LEVEL == SIMD_AVX512_BF16
-#include "llmc/cpu/tile_bf16.h" // mm_tile
-#else
-#include "llmc/cpu/tile_fma.h" // mm_turn_input, mm_tile
-#endif
-#endif
-
-#if SIMD_LEVEL != SIMD_AMX
-
-#if SIMD_LEVEL != SIMD_AVX512_BF16
-// scratch of one thread: the sums of a panel between two blocks of a forward product. In the output, whose rows may lie a multiple of a
-// large power of two apart, they would share few sets of the cache.
-static __thread __attribute__((aligned(64))) float matmul_rest[MM_CHUNK * MM_COLS];
-#endif
-
-// Rows r0 ... r1-1 of one panel and one block of the sum, in tiles of as equal height as can be. Meanwhile next_pairs pairs of
-// each strip from `next` on, in pieces of 32 that lie next_stride bytes apart, come in.
-static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, const bf16_t *b, size_t strip, int sum0,
-                           int pairs, const bf16_t *next, size_t next_stride, int next_pairs) {
-    int rows = r1 - r0, n_tiles = (rows + MM_ROWS - 1) / MM_ROWS;
-    int cols = job->n_out - panel * MM_COLS < MM_COLS ? job->n_out - panel * MM_COLS : MM_COLS;
-    bool first = sum0 == 0, last = sum0 + 2 * pairs >= job->n_sum;
-    const float *bias = last && job->bias ? job->bias + (size_t)panel * MM_COLS : NULL;
-    enum { STRIPS = MM_COLS / MM_STRIP, PIECE = 2 * MM_STRIP }; // of a panel; cache lines of 32 pairs
-    if (SIMD_LEVEL == SIMD_AVX512_BF16 && n_tiles == 1 && !job->backward) next_pairs = 0; // it is a stream anyway
-    const int next_lines = next_pairs * MM_STRIP / 16, burst = (MM_GROUP * MM_STRIP / 16 + n_tiles - 1) / n_tiles;
-#if SIMD_LEVEL != SIMD_AVX512_BF16
-    const bool far = (size_t)rows * (job->backward ? 2 * job->block : job->n_sum) * sizeof(bf16_t) > MM_NEAR; // the input that passes again and again
-#endif
-    MatmulPrefetch prefetch[STRIPS];
-    for (int s = 0; s < STRIPS; s++) {
-        const MatmulPrefetch f = {(const char *)(next + s * job->panel / STRIPS), next_stride - PIECE * 64, 0, PIECE, PIECE, 0, burst};
-        prefetch[s] = f;
-    }
-    for (int i = 0; i < n_tiles; i++) {
-        int r = r0 + (int)((int64_t)rows * i / n_tiles), height = r0 + (int)((int64_t)rows * (i + 1) / n_tiles) - r;
-        float *out = job->out + (size_t)r * job->n_out + (size_t)panel * MM_COLS;
-        const bf16_t *in = job->in + (size_t)r * job->ld_in + sum0;
-        const size_t ld_out = (size_t)job->n_out, ld_in = (size_t)job->ld_in;
-        for (int s = 0; s < STRIPS; s++) prefetch[s].lines = next_lines * (i + 1) / n_tiles - next_lines * i / n_tiles;
-#if SIMD_LEVEL == SIMD_AVX512_BF16
-        (void)strip;
-#define MM_TILE(R) case R: mm_tile(R, out, ld_out, cols, in, ld_in, b, pairs, first, bias, prefetch); break
-        switch (height) { MM_TILE(1); MM_TILE(2); MM_TILE(3); MM_TILE(4); MM_TILE(5); MM_TILE(6); }
-#else
-        const int next_height = i + 1 < n_tiles ? r0 + (int)((int64_t)rows * (i + 2) / n_tiles) - r - height : 0;
-        mm_input x[MM_INPUT];
-        mm_turn_input(x, in, ld_in, height, pairs);
-        float *rest = matmul_rest + (size_t)(r - r0) * MM_COLS; // sums go to `to` from `from`
-        float *to = job->backward || last ? out : rest;
-        const float *from = first ? NULL : job->backward ? out : rest;
-        const size_t ld_to = to == out ? ld_out : MM_COLS, ld_from = from == out ? ld_out : MM_COLS;
-        for (int c = 0; c < cols; c += MM_STRIP) {
-            const int n = cols - c < MM_STRIP ? cols - c : MM_STRIP;
-            const bf16_t *bc = b + c / MM_STRIP * strip;
-            if (far) // a part of the next tile's input
-                for (int j = next_height * c / cols; j < next_height * (c + MM_STRIP) / cols; j++)
-                    for (int k = 0; k < pairs; k += 16) __builtin_prefetch(in + (height + j) * ld_in + 2 * k, 0, 2);
-            if (from == out) { // what the next strip's sums begin with
-                const bool more = c + MM_STRIP < cols;
-                for (int j = 0; j < (more ? height : next_height); j++)
-                    __builtin_prefetch(more ? from + j * ld_from + c + MM_STRIP : from + (height + j) * ld_from, 0, 3);
-            }
-            float edge[MM_ROWS * MM_STRIP], *strip_to = to + c; // a tile writes whole strips
-            const float *strip_from = from ? from + c : NULL;
-            size_t ld_strip_to = ld_to, ld_strip_from = ld_from;
-            if (n < MM_STRIP && to == out) {
-                for (int j = 0; j < height && from; j++) memcpy(edge + j * MM_STRIP, from + j * ld_from + c, (size_t)n * sizeof *edge);
-                strip_to = edge;
-                ld_strip_to = MM_STRIP;
-                if (from) strip_from = edge, ld_strip_from = MM_STRIP;
-            }
-#define MM_TILE(R) case R: mm_tile(R, strip_to, ld_strip_to, strip_from, ld_strip_from, x, bc, pairs, &prefetch[c / MM_STRIP]); break
-            switch (height) {
-                MM_TILE(1); MM_TILE(2); MM_TILE(3); MM_TILE(4); MM_TILE(5); MM_TILE(6);
-#if MM_ROWS == 12
-                MM_TILE(7); MM_TILE(8); MM_TILE(9); MM_TILE(10); MM_TILE(11); MM_TILE(12);
-#endif
-            }
-            for (int j = 0; j < height && strip_to == edge; j++)
-                memcpy(out + j * ld_out + c, edge + j * MM_STRIP, (size_t)n * sizeof *edge);
-            for (int j = 0; j < height && bias; j++)
-                for (int k = 0; k < n; k++) out[j * ld_out + c + k] += bias[c + k];
-        }
-#endif
-#undef MM_TILE
-    }
-}
-
-// Units u0 ... u1-1 of a product; unit u is chunk u / n_panels of the rows times panel u % n_panels.
-static void mm_work(const MatmulJob *job, int u0, int u1) {
-    const int n_pairs = job->n_sum / 2;
-    const size_t strip = job->panel / (MM_COLS / MM_STRIP);
-    for (int u = u0, next; u < u1; u = next) {
-        int chunk = u / job->n_panels, p0 = u % job->n_panels;
-        next = (chunk + 1) * job->n_panels < u1 ? (chunk + 1) * job->n_panels : u1;
-        int p1 = p0 + next - u, r0 = chunk * job->chunk, r1 = r0 + job->chunk < job->T ? r0 + job->chunk : job->T;
-        if (!job->backward) {
-            for (int p = p0; p < p1; p++)
-                for (int k = 0; k < n_pairs; k += job->block) {
-                    const bf16_t *b = job->w + p * job->panel + (size_t)k * 2 * MM_STRIP;
-                    int pairs = n_pairs - k < job->block ? n_pairs - k : job->block;
-                    bool end = p + 1 == p1 && k + pairs == n_pairs;
-                    const bf16_t *behind = k + pairs < n_pairs ? b + (size_t)pairs * 2 * MM_STRIP : job->w + (p + 1) * job->panel;
-                    mm_rows(job, r0, r1, p, b, strip, 2 * k, pairs, behind, 128 * MM_STRIP, end ? 0 : pairs);
-                }
-            continue;
-        }
-        for (int k = 0; k < n_pairs; k += job->block) // every panel takes this block of `in` while it is in the cache
-            for (int p = p0; p < p1; p++) {
-                int pairs = n_pairs - k < job->block ? n_pairs - k : job->block;
-                int n_k2 = (job->n_out + 1) / 2 - 32 * p < 32 ? (job->n_out + 1) / 2 - 32 * p : 32;
-                const bf16_t *from = job->w + k / 32 * job->panel + (size_t)p * 32 * 2 * MM_STRIP;
-                for (int i = 0; i < pairs; i += 32)
-                    mm_repack(matmul_scratch + (size_t)i * 2 * MM_STRIP, from + i / 32 * job->panel, strip, n_k2);
-                bool end = p + 1 == p1 || p + 2 == job->n_panels; // the last panel may be short
-                mm_rows(job, r0, r1, p, matmul_scratch, (size_t)MM_BLOCK * 2 * MM_STRIP, 2 * k, pairs, from + 32 * 2 * MM_STRIP,
-                        job->panel * sizeof *from, end ? 0 : pairs / 32 * 32);
-            }
-    }
-}
-
+#include "llmc/cpu/pack.h"
+#include "llmc/cpu/tile_fma.h"
+#include "llmc/cpu/strips.h"
 #endif
 
 static void mm_run(MatmulJob *job) {
     if (job->T <= 0 || job->n_out <= 0) return;
-    bf16_t *padded = NULL; // a sum that does not fill its last MM_PACK: copy in with zeros at the end of each row
-    if (job->n_sum % MM_PACK) {
-        const int n = job->n_sum, n_padded = (n + MM_PACK - 1) / MM_PACK * MM_PACK;
+    bf16_t *padded = NULL; // a sum that does not fill its last MM_WHOLE: copy in with zeros at the end of each row
+    if (MM_BF16 && job->n_sum % MM_WHOLE) {
+        const int n = job->n_sum, n_padded = mm_whole(n);
         padded = (bf16_t *)cpu_scratch((size_t)job->T * n_padded * sizeof *padded);
         for (int t = 0; t < job->T; t++) {
             memcpy(padded + (size_t)t * n_padded, job->in + (size_t)t * n, (size_t)n * sizeof *padded);
@@ -272,8 +162,8 @@ static void mm_run(MatmulJob *job) {
     }
     job->ld_in = job->n_sum;
     job->n_panels = (job->n_out + MM_COLS - 1) / MM_COLS;
-    const int n_blocks = (job->n_sum / 2 + MM_BLOCK - 1) / MM_BLOCK; // as equal as can be in pieces of 32
-    job->block = ((job->n_sum / 2 + n_blocks - 1) / n_blocks + 31) / 32 * 32;
+    const int n_blocks = ((job->n_sum + 1) / 2 + MM_BLOCK - 1) / MM_BLOCK, piece = !MM_BF16 && !job->backward ? MM_WHOLE / 2 : 32;
+    job->block = (((job->n_sum + 1) / 2 + n_blocks - 1) / n_blocks + piece - 1) / piece * piece; // as equal as can be
     double work = (double)job->T * job->n_out * job->n_sum;
     int n_threads = work < 5e5 ? 1 : omp_get_max_threads(); // below, waking threads costs more than they save
     int least = job->backward ? 96 : 24; // rows that pay for another pass over the weights
@@ -307,7 +197,7 @@ static void mm_run(MatmulJob *job) {
 
 // w = the raw tensors stacked along N, packed
 static void SIMD_NAME(weight_load)(Weight *w, const RawTensor *raw, int n_raw) {
-    cpu_weight_pack(w, raw, n_raw, MM_STRIP, MM_PACK, mm_turn);
+    cpu_weight_pack(w, raw, n_raw, MM_STRIP, MM_WHOLE, mm_turn);
 }
 
 // y[T,N] = x[T,K] W^T + bias[N]

@@ -1,5 +1,5 @@
 /*
-The tile of matmul.h for NEON, in fp32 (level `neon`), and its packing.
+The tile of strips.h for NEON, in fp32 (level `neon`), and its packing.
 
 FMLA takes one factor from a lane of a register, so nothing is broadcast: the rows of a tile are turned into groups of
 four, a pair of the sum [4] even and [4] odd floats, which one LDP fetches; two rows or one that are left over into [2]
@@ -15,7 +15,6 @@ pairs in ascending order, as on avx2 and avx512.
 #define LLMC_CPU_TILE_NEON_H
 
 typedef float mm_input;
-#define MM_INPUT (2 * MM_ROWS * MM_BLOCK) // of a tile
 
 // v[4][4], turned
 SIMD_INLINE void mm_turn_words(uint32x4_t v[4]) {
@@ -54,24 +53,29 @@ static inline void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n
 // floats of a pair that the input of `height` rows takes
 SIMD_INLINE int mm_input_step(int height) { return height / 4 * 8 + (height % 4 > 2 ? 8 : height % 4 > 0 ? 4 : 0); }
 
-// x[pairs][groups of four rows][even and odd][4] from `height` rows of `in`; what is missing of the last group is 0.
-static inline void mm_turn_input(mm_input *x, const bf16_t *in, size_t ld_in, int height, int pairs) {
+// what mm_turn_input writes; steps: a multiple of MM_WHOLE
+SIMD_INLINE int mm_input_size(int height, int steps) { return mm_input_step(height) * steps / 2; }
+
+// x[steps / 2][groups of four rows][even and odd][4] from `height` rows of `in`; what is missing of the last group is 0. Behind the last
+// step -0, which times a weight of 0 changes no sum.
+static inline void mm_turn_input(mm_input *x, const bf16_t *in, size_t ld_in, int height, int steps) {
     const uint32x4_t high = vdupq_n_u32(0xFFFF0000u);
     const int step = mm_input_step(height);
     for (int r = 0; r < height; r += 4)
-        for (int k = 0; k < pairs; k += 4) {
-            const int n = pairs - k < 4 ? pairs - k : 4;
+        for (int k = 0; 2 * k < mm_whole(steps); k += 4) {
+            const int left = steps - 2 * k;
             float *t = x + (size_t)k * step + 2 * r;
             uint32x4_t v[4];
             for (int i = 0; i < 4; i++) {
                 v[i] = vdupq_n_u32(0);
                 if (r + i >= height) continue;
                 const bf16_t *row = in + (r + i) * ld_in + 2 * k;
-                if (n == 4) v[i] = vreinterpretq_u32_u16(vld1q_u16(row));
-                else memcpy(&v[i], row, (size_t)n * 4);
+                if (left < 8) v[i] = vdupq_n_u32(0x80008000u);
+                if (left >= 8) v[i] = vreinterpretq_u32_u16(vld1q_u16(row));
+                else if (left > 0) memcpy(&v[i], row, (size_t)left * sizeof *row);
             }
             mm_turn_words(v);
-            for (int i = 0; i < n; i++, t += step) {
+            for (int i = 0; i < 4; i++, t += step) {
                 const float32x4_t even = vreinterpretq_f32_u32(vshlq_n_u32(v[i], 16)), odd = vreinterpretq_f32_u32(vandq_u32(v[i], high));
                 if (height - r > 2) {
                     vst1q_f32(t, even);
@@ -199,10 +203,11 @@ SIMD_INLINE void mm_tile_6(float *out, size_t ld_out, const float *from, size_t 
 
 #endif
 
-// out[R][MM_STRIP] = from[R][MM_STRIP] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `pairs` pairs
-// of one strip. R is a constant after inlining.
-SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b, int pairs,
+// out[R][MM_STRIP] = from[R][MM_STRIP] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `steps` steps
+// of the strip at b. R is a constant after inlining.
+SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b, int steps,
                          MatmulPrefetch *prefetch) {
+    const int pairs = steps / 2;
 #if MM_BY_HAND
     if (R == 6) {
         mm_tile_6(out, ld_out, from, ld_from, x, b, pairs, prefetch);

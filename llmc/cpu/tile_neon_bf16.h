@@ -1,5 +1,5 @@
 /*
-The tile of matmul.h for BFMMLA (level `neon_bf16`: Armv8.6, Neoverse V1 and N2, Apple since M2), and its packing.
+The tile of strips.h for BFMMLA (level `neon_bf16`: Armv8.6, Neoverse V1 and N2, Apple since M2), and its packing.
 
 BFMMLA adds to 2 x 2 floats the product of two rows times two outputs, four values of the sum each. So four neighbours
 of the sum lie together, in the packed weights, strips of 16 outputs [K/4][16][4], as in the input of a tile, pairs of
@@ -13,7 +13,9 @@ beside them, and rounds each to odd; it takes subnormals for zero. Steps of four
 #define LLMC_CPU_TILE_NEON_BF16_H
 
 typedef bf16_t mm_input;
-#define MM_INPUT (2 * MM_ROWS * MM_BLOCK) // of a tile
+
+// what mm_turn_input writes
+SIMD_INLINE int mm_input_size(int height, int steps) { return (height + 1) / 2 * 2 * steps; }
 
 // p[8] and q[8], four of each: the first or second halves
 SIMD_INLINE uint16x8_t mm_halves(uint16x8_t p, uint16x8_t q, int second) {
@@ -45,9 +47,9 @@ static inline void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n
         }
 }
 
-// x[pairs / 2][pairs of rows][2][4] from `height` rows of `in`; a row that is missing is 0.
-static inline void mm_turn_input(mm_input *x, const bf16_t *in, size_t ld_in, int height, int pairs) {
-    const int step = (height + 1) / 2 * 8;
+// x[steps / 4][pairs of rows][2][4] from `height` rows of `in`; a row that is missing is 0. steps: a multiple of 4.
+static inline void mm_turn_input(mm_input *x, const bf16_t *in, size_t ld_in, int height, int steps) {
+    const int pairs = steps / 2, step = (height + 1) / 2 * 8;
     for (int r = 0; r < height; r += 2) {
         const bf16_t *a = in + r * ld_in, *b = a + ld_in;
         mm_input *t = x + 4 * r;
@@ -106,11 +108,11 @@ SIMD_INLINE void mm_steps_6(float sums[3][8][4], const mm_input *x, const bf16_t
 
 #endif
 
-// out[R][MM_STRIP] = from[R][MM_STRIP] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `pairs` (an even
-// number) pairs of one strip. R is a constant after inlining.
-SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b, int pairs,
+// out[R][MM_STRIP] = from[R][MM_STRIP] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `steps` (a multiple
+// of 4) steps of the strip at b. R is a constant after inlining.
+SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b, int steps,
                          MatmulPrefetch *prefetch) {
-    const int P = (R + 1) / 2;
+    const int pairs = steps / 2, P = (R + 1) / 2;
     float sums[3][8][4] = {{{0}}}; // as the registers hold them
     for (int p = 0; p < P && from; p++)
         for (int j = 0; j < 8; j += 2) {
