@@ -86,7 +86,7 @@ const char *answer_in_words(Str *words, Str *meaning, const char *s) {
 // As answer_equal; numbers may differ by `error` (0: exactly equal). Either may still be in its box, as some gold answers are.
 bool answer_equal_within(const char *gold, const char *given, double error) {
     if (strlen(gold) > ANSWER_MAX_TEXT || strlen(given) > ANSWER_MAX_TEXT) return strcmp(gold, given) == 0;
-    enum { GOLD_TEXT, TEXT, GOLD_INSIDE, INSIDE, POINT, GOLD_WORDS, WORDS, GOLD_MEANING, MEANING, STRINGS };
+    enum { GOLD_TEXT, TEXT, GOLD_INSIDE, INSIDE, GOLD_POINT, POINT, GOLD_WORDS, WORDS, GOLD_MEANING, MEANING, STRINGS };
     Str s[STRINGS];
     memset(s, 0, sizeof s);
     gold = answer_unwrap(&s[GOLD_INSIDE], gold);
@@ -99,8 +99,9 @@ bool answer_equal_within(const char *gold, const char *given, double error) {
         bool text = strstr(gold, "\\text") || strstr(given, "\\text") || strstr(gold, "\\m") || strstr(given, "\\m");
         gold = answer_in_words(&s[GOLD_WORDS], &s[GOLD_MEANING], gold);
         given = answer_in_words(&s[WORDS], &s[MEANING], given);
-        if (answer_decimal_comma(&s[POINT], b->s, a->s)) given = s[POINT].s;
-        else if (answer_decimal_comma(&s[POINT], a->s, b->s)) gold = s[POINT].s;
+        const char *written = gold;
+        if (answer_decimal_comma(&s[GOLD_POINT], gold, "")) gold = s[GOLD_POINT].s;
+        if (answer_decimal_comma(&s[POINT], given, written)) given = s[POINT].s;
         int meaning = answer_meaning_equal(gold, given, error);
         if (meaning >= 0) equal = meaning;
         bool words = answer_is_words(a->s) && answer_is_words(b->s) && (meaning < 0 || (text && !strpbrk(a->s, "0123456789")));

@@ -200,16 +200,46 @@ const char *answer_words_meaning(const char *words) {
     return NULL;
 }
 
-// "2,74" or "1.234,56" where the other is a decimal with a point: the same with a point. Into *out; false if it is nothing of the kind.
-bool answer_decimal_comma(Str *out, const char *s, const char *other) {
-    size_t digits = strspn(s, "-+0123456789"), behind = 0;
-    size_t whole = digits;
-    while (digits > 0 && digits <= 4 && s[whole] == '.' && strspn(s + whole + 1, "0123456789") == 3) whole += 4; // groups of three
-    if (s[whole] == ',') behind = strspn(s + whole + 1, "0123456789");
-    if (digits == 0 || behind == 0 || s[whole + 1 + behind] != 0 || !strchr(other, '.') || other[strspn(other, "-+.0123456789")] != 0) return false;
-    for (size_t i = 0; s[i]; i++) {
-        if (s[i] != '.') str_add(out, s[i] == ',' ? "." : s + i, 1);
+// A comma at s that may be one of a decimal: "," or "{,}" between digits. Its length, else 0.
+size_t answer_comma_at(const char *s) {
+    size_t n = answer_starts(s, "{,}") ? 3 : *s == ',' ? 1 : 0;
+    return n > 0 && answer_is_digit(s[n]) ? n : 0;
+}
+
+// Is s one number with a point, "-2.74", with a unit or a name around it?
+bool answer_is_decimal(const char *s) {
+    const char *point = strchr(s, '.');
+    while (point && !(answer_is_digit(point[1]) && (point == s || answer_is_digit(point[-1]) || point[-1] == '-'))) point = strchr(point + 1, '.');
+    if (!point || strpbrk(s, ",;([")) return false;
+    const char *from = point, *to = point + 1;
+    while (from > s && answer_is_digit(from[-1])) from--;
+    while (answer_is_digit(*to)) to++;
+    return strcspn(s, "0123456789") >= (size_t)(from - s) && !strpbrk(to, "0123456789.");
+}
+
+// A decimal comma, as in "2,74", rewritten with a point into *out; false if s has none. Which comma is one is said by the string: two integers are a list
+// (1,2) and groups of three are thousands (2,500), but 1.234,56, 3{,}14 and 0,111 can be neither. Only where the gold answer is a decimal is a
+// single comma before two digits and more (not three) that of a decimal: 2,74.
+bool answer_decimal_comma(Str *out, const char *s, const char *gold) {
+    size_t from = strcspn(s, "0123456789,"), whole = from;
+    while (answer_is_digit(s[whole])) whole++;
+    size_t first = whole - from, groups = 0;
+    bool marked = false;
+    for (; first > 0 && first <= 3 && (s[whole] == '.' || s[whole] == ' ') && strspn(s + whole + 1, "0123456789") == 3; whole += 4) {
+        groups++;
+        marked |= s[whole] == '.';
     }
+    size_t comma = answer_comma_at(s + whole), behind = comma ? strspn(s + whole + comma, "0123456789") : 0;
+    const char *rest = s + whole + comma + behind;
+    if (first == 0 || behind == 0 || strpbrk(rest, "0123456789,;([") || memchr(s, '(', from) || memchr(s, '[', from)) return false;
+    bool leading = s[from] == '0', bare = *rest == 0 && from == strspn(s, "+-$ "); // 0,111
+    bool said = groups > 0 ? marked || behind != 3 : comma == 3 ? behind != 3 || leading || first > 3 : first == 1 && leading && behind > 2 && bare;
+    bool asked = groups == 0 && comma == 1 && answer_is_decimal(gold) && behind > 1 && (behind != 3 || leading);
+    if (!said && !asked) return false;
+    for (size_t i = 0; i < whole; i++) {
+        if (i < from || answer_is_digit(s[i])) str_add(out, s + i, 1);
+    }
+    str_printf(out, ".%s", s + whole + comma);
     return true;
 }
 
