@@ -2,7 +2,7 @@
 Finding the answer in a completion.
 
 What counts starts after the last </think> (nothing counts while a <think> is open) and ends at an end token. There the answer is
-the last closed \boxed{} or \fbox{}, the innermost where they are nested; boxes with only separators between them are one list.
+the last closed \boxed{} or \fbox{} that is not empty, the innermost where they are nested; boxes with only separators between them are one list.
 Reward and evaluation ask for a box. Graders of other people's completions may also ask for what follows ####, for what the
 text says "the answer is", for the last formula, number or choice letter. Everything takes time linear in the text.
 */
@@ -63,44 +63,91 @@ size_t answer_box_at(const char *s, size_t n) {
     return i < n && s[i] == '{' ? i + 1 : 0;
 }
 
-// "\boxed 7": the length up to the 7 if there is one, else 0; its own length in *length.
+// "\boxed 7": the length up to the 7 if there is one, else 0; its own length in *length. A word behind it ("I used \boxed as asked") is prose.
 size_t answer_bare_box_at(const char *s, size_t n, size_t *length) {
     size_t i = n >= 7 && memcmp(s, "\\boxed", 6) == 0 && answer_is_space(s[6]) ? 7 : 0;
     while (i > 0 && i < 14 && i < n && answer_is_space(s[i])) i++;
     size_t end = i;
-    while (i > 0 && end < n && end - i < 200 && (isalnum((unsigned char)s[end]) || strchr("+-./^_", s[end])) && s[end]) end++;
+    bool word = false;
+    while (i > 0 && end < n && end - i < 200 && (isalnum((unsigned char)s[end]) || strchr("+-./^_", s[end])) && s[end]) {
+        word |= end > i && answer_is_letter(s[end]) && answer_is_letter(s[end - 1]);
+        end++;
+    }
     while (end > i && s[end - 1] == '.') end--;
     *length = end - i;
-    return end > i ? i : 0;
+    return end > i && !word ? i : 0;
 }
 
-// Do only separators (a comma or "and" among them) stand in these n bytes between two boxes?
-bool answer_is_separator(const char *s, size_t n) {
-    static const char *const words[] = {"\\text", "\\mbox", "\\quad", "\\qquad", "\\ ", "\\,", "\\;", "\\)", "\\(", "and", "or"};
-    bool separated = false;
-    if (n > 60) return false;
+// Is there nothing in these n bytes but space and dress? Such boxes are those of a sentence: "put it in \boxed{}".
+bool answer_box_is_empty(const char *s, size_t n) {
+    static const char *const dress[] = {"\\ldots", "\\dots", "\\cdots", "\\text", "\\quad", "\\qquad", "\\ ", "\\,", "\\;", "\\:", "\\!", "..."};
     for (size_t i = 0; i < n;) {
-        size_t step = strchr(" \t\n\r${},;", s[i]) && s[i] ? 1 : 0;
-        separated |= s[i] == ',' || s[i] == ';';
-        for (size_t k = 0; k < sizeof words / sizeof words[0] && !step; k++) {
-            if (!answer_at_text(s + i, n - i, words[k])) continue;
-            step = strlen(words[k]);
-            separated |= k >= 9;
-        }
+        size_t step = s[i] && strchr(" \t\n\r${}~_", s[i]) ? 1 : 0;
+        for (size_t k = 0; k < sizeof dress / sizeof dress[0] && !step; k++) if (answer_at_text(s + i, n - i, dress[k])) step = strlen(dress[k]);
         if (!step) return false;
         i += step;
     }
-    return separated;
+    return true;
 }
 
-// Appends the inside of the last closed box to *answer, trimmed. False if there is none.
+// The length of a name before a box, "x =", "x_1 =" or "x_{12} &=", at s; 0 if there is none.
+size_t answer_box_name(const char *s, size_t n) {
+    size_t i = n > 0 && answer_is_letter(s[0]) ? 1 : 0;
+    if (i == 0) return 0;
+    if (i < n && s[i] == '_') {
+        bool group = ++i < n && s[i] == '{';
+        i += group;
+        while (i < n && isalnum((unsigned char)s[i])) i++;
+        if (group && (i >= n || s[i++] != '}')) return 0;
+    }
+    while (i < n && (answer_is_space(s[i]) || s[i] == '&')) i++;
+    return i < n && s[i] == '=' ? i + 1 : 0;
+}
+
+enum { BOXES_APART, BOXES_BESIDE, BOXES_LISTED };
+
+// What stands in these n bytes between two boxes? Only separators, a comma or "and" or "or" among them: listed. Nothing but the end of a formula and
+// the start of the next, of the same style: beside each other. Each box may have a name before it: x_1 =.
+int answer_between_boxes(const char *s, size_t n) {
+    static const char *const words[] = {"\\text", "\\mbox", "\\quad", "\\qquad", "\\ ", "\\,", "\\;", "\\)", "\\(", "\\]", "\\[", "and", "or", "\xE6\x88\x96", "\xE5\x92\x8C", "\xEF\xBC\x8C", "\xE3\x80\x81"}; // the last four: Chinese "or", "and", two commas
+    bool listed = false;
+    int formulas = 0, style = 0; // style: 0 where as many \( as \) were met, and as many \[ as \]
+    if (n > 60) return BOXES_APART;
+    for (size_t i = 0; i < n;) {
+        size_t step = strchr(" \t\n\r${},;", s[i]) && s[i] ? 1 : 0;
+        listed |= s[i] == ',' || s[i] == ';';
+        formulas += s[i] == '$';
+        for (size_t k = 0; k < sizeof words / sizeof words[0] && !step; k++) {
+            if (!answer_at_text(s + i, n - i, words[k])) continue;
+            step = strlen(words[k]);
+            listed |= k >= 11;
+            formulas += k >= 7 && k < 11;
+            style += k == 7 ? 1 : k == 8 ? -1 : k == 9 ? 100 : k == 10 ? -100 : 0;
+        }
+        if (!step) step = answer_box_name(s + i, n - i);
+        if (!step) return BOXES_APART;
+        i += step;
+    }
+    if (style != 0) return BOXES_APART; // \] or \(: said again in another way
+    return listed ? BOXES_LISTED : formulas > 1 ? BOXES_BESIDE : BOXES_APART;
+}
+
+// Is this box the same, byte for byte, as the one before it? A result that is repeated is one result.
+bool answer_box_repeats(const IntVec *list, const char *s, size_t start, size_t end) {
+    if (list->n < 2) return false;
+    size_t from = (size_t)list->v[list->n - 2], to = (size_t)list->v[list->n - 1];
+    return to - from == end - start && memcmp(s + from, s + start, to - from) == 0;
+}
+
+// Appends the inside of the last closed box to *answer, trimmed. False if there is none. A box with nothing in it, or none around a word, counts only
+// where there is no other.
 bool answer_extract(Str *answer, const char *completion, size_t n) {
     if (!answer_part(&completion, &n)) return false;
     IntVec open = {NULL, 0, 0}; // per open brace: 1 + where the inside of a box starts, 0 for other braces
     IntVec list = {NULL, 0, 0}; // start and end of the boxes of the last list, the last box last
     const char *s = completion;
     size_t length = n < INT_MAX / 2 ? n : INT_MAX / 2, best = 0, best_end = 0, bare = 0;
-    bool found = false;
+    int found = 0, rank = 0; // rank: 1 an empty box, 2 without braces, 3 with
     for (size_t i = 0; i < length;) {
         size_t box = s[i] == '\\' ? answer_box_at(s + i, length - i) : 0, at = s[i] == '\\' && !box ? answer_bare_box_at(s + i, length - i, &bare) : 0;
         int start = -1;
@@ -118,14 +165,17 @@ bool answer_extract(Str *answer, const char *completion, size_t n) {
             if (s[i] == '}' && open.n > 0) start = open.v[--open.n] - 1;
             i++;
         }
-        if (start < 0 || (found && (size_t)start <= best)) continue;
+        if (start < 0) continue;
+        rank = at ? 2 : answer_box_is_empty(s + start, end - (size_t)start) ? 1 : 3;
+        if (rank < found || (found == rank && (size_t)start <= best)) continue;
         size_t before = (size_t)start; // where \boxed stands
         while (before > 0 && s[before] != '\\') before--;
         while (before > 0 && s[before - 1] == '\\') before--;
-        if (!found || list.n >= 128 || !answer_is_separator(s + best_end + 1, before > best_end ? before - best_end - 1 : 0)) list.n = 0;
+        int between = found != rank || list.n >= 128 ? BOXES_APART : answer_between_boxes(s + best_end + 1, before > best_end ? before - best_end - 1 : 0);
+        if (between == BOXES_APART || (between == BOXES_BESIDE && answer_box_repeats(&list, s, (size_t)start, end))) list.n = 0;
         ints_push(&list, start);
         ints_push(&list, (int)end);
-        found = true;
+        found = rank;
         best = (size_t)start;
         best_end = end;
     }
@@ -136,7 +186,7 @@ bool answer_extract(Str *answer, const char *completion, size_t n) {
     if (found) str_add(answer, "", 0);
     ints_free(&open);
     ints_free(&list);
-    return found;
+    return found > 0;
 }
 
 // ----------------------------------------------------------------------------

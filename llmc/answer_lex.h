@@ -13,6 +13,8 @@ It stops at fixed limits and reads every byte a bounded number of times.
 
 // Names with a meaning, with or without a backslash. Of those that start alike the longer comes first.
 static const AnswerWord answer_functions[] = {
+    {"arcsinh", TK_FUNC, FN_ASINH}, {"arccosh", TK_FUNC, FN_ACOSH}, {"arctanh", TK_FUNC, FN_ATANH}, {"arccoth", TK_FUNC, FN_ACOTH}, {"arsinh", TK_FUNC, FN_ASINH}, {"arcosh", TK_FUNC, FN_ACOSH}, {"artanh", TK_FUNC, FN_ATANH}, {"arcoth", TK_FUNC, FN_ACOTH},
+    {"arsech", TK_FUNC, FN_ASECH}, {"arcsch", TK_FUNC, FN_ACSCH}, {"asinh", TK_FUNC, FN_ASINH}, {"acosh", TK_FUNC, FN_ACOSH}, {"atanh", TK_FUNC, FN_ATANH}, {"arcsec", TK_FUNC, FN_ASEC}, {"arccsc", TK_FUNC, FN_ACSC}, {"coth", TK_FUNC, FN_COTH}, {"sech", TK_FUNC, FN_SECH}, {"csch", TK_FUNC, FN_CSCH},
     {"arcsin", TK_FUNC, FN_ASIN}, {"arccos", TK_FUNC, FN_ACOS}, {"arctan", TK_FUNC, FN_ATAN}, {"arccot", TK_FUNC, FN_ACOT}, {"arctg", TK_FUNC, FN_ATAN}, {"asin", TK_FUNC, FN_ASIN}, {"acos", TK_FUNC, FN_ACOS},
     {"atan", TK_FUNC, FN_ATAN}, {"sinh", TK_FUNC, FN_SINH}, {"cosh", TK_FUNC, FN_COSH}, {"tanh", TK_FUNC, FN_TANH}, {"sin", TK_FUNC, FN_SIN}, {"cos", TK_FUNC, FN_COS}, {"tan", TK_FUNC, FN_TAN},
     {"cot", TK_FUNC, FN_COT}, {"sec", TK_FUNC, FN_SEC}, {"csc", TK_FUNC, FN_CSC}, {"log", TK_FUNC, FN_LOG}, {"ln", TK_FUNC, FN_LN}, {"exp", TK_FUNC, FN_EXP}, {"sqrt", TK_SQRT, 2}, {"cbrt", TK_SQRT, 3},
@@ -24,7 +26,7 @@ static const AnswerWord answer_commands[] = {
     {"frac", TK_FRAC, 0}, {"dfrac", TK_FRAC, 0}, {"tfrac", TK_FRAC, 0}, {"cfrac", TK_FRAC, 0}, {"sfrac", TK_FRAC, 0}, {"nicefrac", TK_FRAC, 0}, {"dbinom", TK_BINOM, 0}, {"tbinom", TK_BINOM, 0}, {"tg", TK_FUNC, FN_TAN}, {"ctg", TK_FUNC, FN_COT}, {"lg", TK_FUNC, FN_LOG},
     {"cdot", TK_OP, '*'}, {"times", TK_OP, '*'}, {"ast", TK_OP, '*'}, {"div", TK_OP, '/'}, {"over", TK_OP, 'o'}, {"choose", TK_OP, 'c'}, {"pm", TK_OP, 'p'}, {"mp", TK_OP, 'm'}, {"colon", TK_OP, ':'}, {"prime", TK_OP, '\''},
     {"le", TK_REL, 'l'}, {"leq", TK_REL, 'l'}, {"leqslant", TK_REL, 'l'}, {"lt", TK_REL, '<'}, {"ge", TK_REL, 'g'}, {"geq", TK_REL, 'g'}, {"geqslant", TK_REL, 'g'}, {"gt", TK_REL, '>'}, {"ne", TK_REL, '!'}, {"neq", TK_REL, '!'},
-    {"approx", TK_REL, '~'}, {"simeq", TK_REL, '~'}, {"in", TK_REL, 'i'}, {"equiv", TK_REL, 'e'}, {"cup", TK_SETOP, 'u'}, {"cap", TK_SETOP, 'n'}, {"setminus", TK_SETOP, '-'}, {"smallsetminus", TK_SETOP, '-'}, {"bigcup", TK_SETOP, 'u'}, {"bigcap", TK_SETOP, 'n'}, {"backslash", TK_SETOP, '-'},
+    {"approx", TK_REL, '~'}, {"simeq", TK_REL, '~'}, {"in", TK_REL, 'i'}, {"to", TK_REL, 't'}, {"rightarrow", TK_REL, 't'}, {"equiv", TK_REL, 'e'}, {"cup", TK_SETOP, 'u'}, {"cap", TK_SETOP, 'n'}, {"setminus", TK_SETOP, '-'}, {"smallsetminus", TK_SETOP, '-'}, {"bigcup", TK_SETOP, 'u'}, {"bigcap", TK_SETOP, 'n'}, {"backslash", TK_SETOP, '-'},
     {"circ", TK_DEGREE, 0}, {"degree", TK_DEGREE, 0}, {"emptyset", TK_EMPTY, 0}, {"varnothing", TK_EMPTY, 0}, {"overline", TK_OVERLINE, 0}, {"dot", TK_OVERLINE, 0}, {"bar", TK_OVERLINE, 0}, {"pmod", TK_OP, 'M'}, {"bmod", TK_OP, 'M'}, {"mod", TK_OP, 'M'}, {"sum", TK_BIG, 's'}, {"prod", TK_BIG, 'p'},
     {"int", TK_BIG, 'i'}, {"lim", TK_BIG, 'l'}, {"lfloor", TK_OPEN, 'f'}, {"rfloor", TK_CLOSE, 'f'}, {"lceil", TK_OPEN, 'c'}, {"rceil", TK_CLOSE, 'c'}, {"lvert", TK_OPEN, 'a'}, {"rvert", TK_CLOSE, 'a'},
     {"lbrace", TK_OPEN, 'S'}, {"rbrace", TK_CLOSE, 'S'}, {"langle", TK_OPEN, '('}, {"rangle", TK_CLOSE, ')'}, {"lbrack", TK_OPEN, '['}, {"rbrack", TK_CLOSE, ']'}, {"vert", TK_BAR, 0}, {"mid", TK_BAR, 0},
@@ -108,6 +110,68 @@ size_t answer_point_groups(const char *s) {
     return n >= 2 && !answer_is_digit(*s) && !(*s == '.' && answer_is_digit(s[1])) ? n : 0;
 }
 
+// A period in parentheses at s, the (142857) of 0.(142857): its length, else 0. Directly behind the point it can be nothing else; 0.1(6) might be a product, and is
+// one unless it is all there is.
+size_t answer_period_at(const AnswerTokens *t, const char *s, bool behind_point) {
+    size_t n = *s == '(' ? strspn(s + 1, "0123456789") : 0;
+    if (n == 0 || s[n + 1] != ')') return 0;
+    const AnswerToken *last = t->n > 0 ? &t->v[t->n - 1] : NULL;
+    const char *end = answer_skip_space(s + n + 2);
+    bool alone = (!last || last->kind == TK_REL || (t->n == 1 && last->kind == TK_OP && strchr("+-", last->sub))) && (*end == 0 || *end == '$' || (*end == '.' && end[1] == 0));
+    return behind_point || alone ? n : 0;
+}
+
+// The period of n digits at s, as \overline{...}.
+void answer_lex_period(AnswerTokens *t, AnswerLexer *x, const char *s, size_t n) {
+    x->failed |= n > ANSWER_MAX_PERIOD;
+    answer_token(t, x, TK_OVERLINE, 0, s + 1, 1);
+    answer_token(t, x, TK_OPEN, '{', s, 1);
+    answer_token(t, x, TK_NUM, 0, t->text, n);
+    if (t->n > 0) t->v[t->n - 1].at = t->n_digits;
+    memcpy(t->digits + t->n_digits, s + 1, n);
+    t->n_digits += (int)n;
+    t->digits[t->n_digits++] = 0;
+    answer_token(t, x, TK_CLOSE, '}', s, 1);
+    x->s = s + n + 2;
+}
+
+// Is "st", "nd", "rd" or "th" what these digits ask for? 21st, 12th.
+bool answer_is_ordinal(const char *digits, size_t n, const char *ending) {
+    char last = digits[n - 1];
+    bool teen = n > 1 && digits[n - 2] == '1';
+    const char *right = !teen && last == '1' ? "st" : !teen && last == '2' ? "nd" : !teen && last == '3' ? "rd" : "th";
+    return memcmp(ending, right, 2) == 0;
+}
+
+// ^{\text{th}}, ^{th} and the like behind what came last, from the ^: how long, or 0.
+size_t answer_ordinal_at(const AnswerTokens *t, const char *s) {
+    static const char *const wrappers[] = {"\\text{", "\\mathrm{", "\\textrm{", "\\mbox{", "\\textit{", "\\rm "};
+    const AnswerToken *last = t->n > 0 ? &t->v[t->n - 1] : NULL;
+    const char *p = s + 1;
+    int braces = 0;
+    bool text = false;
+    for (bool more = true; more;) {
+        p = answer_skip_space(p);
+        more = *p == '{';
+        p += more;
+        braces += more;
+        for (size_t k = 0; k < sizeof wrappers / sizeof wrappers[0] && !more; k++) {
+            if (!answer_starts(p, wrappers[k])) continue;
+            more = text = true;
+            p += strlen(wrappers[k]);
+            braces += p[-1] == '{';
+        }
+    }
+    if (!last || braces == 0 || !(p[0] && p[1]) || answer_is_letter(p[2])) return 0;
+    bool number = last->kind == TK_NUM && answer_is_ordinal(t->digits + last->at, (size_t)last->n, p);
+    if (!number && !(text && memcmp(p, "th", 2) == 0 && (last->kind == TK_NAME || last->kind == TK_CLOSE))) return 0;
+    for (p += 2; braces > 0; braces--) {
+        p = answer_skip_space(p);
+        if (*p++ != '}') return 0;
+    }
+    return (size_t)(p - s);
+}
+
 void answer_lex_number(AnswerTokens *t, AnswerLexer *x) {
     const char *s = x->s;
     int start = t->n_digits, leading = 0;
@@ -127,6 +191,9 @@ void answer_lex_number(AnswerTokens *t, AnswerLexer *x) {
         t->digits[t->n_digits++] = *s++;
         while (answer_is_digit(*s) && t->n_digits < ANSWER_MAX_BYTES) t->digits[t->n_digits++] = *s++;
     } else if (*s == '.' && leading > 0 && (s[1] == 0 || answer_is_space(s[1]) || s[1] == '\\' || s[1] == '$' || s[1] == '}' || s[1] == ',' || s[1] == '/')) s++;
+    bool point = *s == '.';
+    size_t period = leading > 0 && (point || memchr(t->digits + start, '.', (size_t)(t->n_digits - start))) ? answer_period_at(t, s + point, point) : 0;
+    if (period) s += point;
     // 1.5e-3; "2e" alone is twice Euler's number
     const char *e = s;
     if ((*e == 'e' || *e == 'E') && (answer_is_digit(e[1]) || ((e[1] == '-' || e[1] == '+') && answer_is_digit(e[2])))) {
@@ -142,6 +209,7 @@ void answer_lex_number(AnswerTokens *t, AnswerLexer *x) {
     answer_token(t, x, TK_NUM, 0, t->text, (size_t)n);
     if (t->n > 0) t->v[t->n - 1].at = start;
     x->s = s;
+    if (period && !x->failed) answer_lex_period(t, x, s, period);
 }
 
 // Is what came last something that a unit can follow?
@@ -203,6 +271,10 @@ void answer_lex_letters(AnswerTokens *t, AnswerLexer *x) {
     }
     if (n == 2 && memcmp(s, "to", 2) == 0 && last && last->kind == TK_NUM && answer_is_digit(*behind)) { // 3 to 5
         answer_token(t, x, TK_OP, ':', s, 2);
+        x->s = s + 2;
+        return;
+    }
+    if (n == 2 && last && last->kind == TK_NUM && s > t->text && answer_is_digit(s[-1]) && answer_is_ordinal(t->digits + last->at, (size_t)last->n, s)) { // 5th
         x->s = s + 2;
         return;
     }
@@ -359,14 +431,28 @@ void answer_lex_command(AnswerTokens *t, AnswerLexer *x) {
     }
 }
 
+// Does an empty line stand here between two values, as between the elements of a list?
+bool answer_is_paragraph(const AnswerTokens *t, const AnswerLexer *x, bool matrix) {
+    if (*x->s != '\n' || matrix || x->depth > 0 || t->n == 0) return false;
+    const AnswerToken *last = &t->v[t->n - 1];
+    size_t n = 0, lines = 0;
+    for (; answer_is_space(x->s[n]); n++) lines += x->s[n] == '\n';
+    bool value = last->kind != TK_SEP && last->kind != TK_REL && last->kind != TK_OPEN && last->kind != TK_SETOP && !(last->kind == TK_OP && !strchr("!'", last->sub));
+    return lines > 1 && value && !(last->kind == TK_CLOSE && x->s[n] == '{') && x->s[n] && !strchr("+-*/^_=<>,;)]}&|", x->s[n]);
+}
+
 // Makes tokens of s; false if there are too many or it is not mathematics.
 bool answer_lex(AnswerTokens *t, const char *source) {
     t->n = t->n_digits = t->runs = 0;
     if (!answer_spell(t, source)) return false;
     AnswerLexer x = {t->text, false, false, 0};
+    bool matrix = strstr(t->text, "\\begin") != NULL;
+    size_t ordinal;
     while (*x.s && !x.failed) {
         char c = *x.s;
-        if (answer_is_space(c) || c == '~' || c == '$') { x.space |= c != '$'; x.s++; }
+        if (answer_is_paragraph(t, &x, matrix)) answer_token(t, &x, TK_SEP, ',', x.s++, 1);
+        else if (answer_is_space(c) || c == '~' || c == '$') { x.space |= c != '$'; x.s++; }
+        else if (c == '^' && (ordinal = answer_ordinal_at(t, x.s)) > 0) x.s += ordinal;
         else if (answer_is_digit(c) || (c == '.' && answer_is_digit(x.s[1]))) answer_lex_number(t, &x);
         else if (answer_is_letter(c)) answer_lex_letters(t, &x);
         else if (c == '\\') answer_lex_command(t, &x);
@@ -390,6 +476,7 @@ bool answer_lex(AnswerTokens *t, const char *source) {
             else if (c == '.' && s[1] == '.' && s[2] == '.' && t->n > 0 && t->v[t->n - 1].kind == TK_SEP) { answer_dots(t, &x, s); x.s += 2; }
             else if (c == '.' && *answer_skip_space(x.s) == 0) continue; // the end of the sentence
             else if (c == '.' && *x.s == '$') continue;
+            else if (c == '.' && t->n > 0 && (t->v[t->n - 1].kind == TK_WORD || t->v[t->n - 1].kind == TK_TEXT) && s > t->text && (answer_is_letter(s[-1]) || s[-1] == '}')) continue; // sq. cm
             else x.failed = true;
         }
     }

@@ -107,7 +107,7 @@ bool answer_exact(AnswerWork *w, const AnswerTree *p, int v, mpq_ptr q) {
     }
     case AN_ADD: case AN_MUL: case AN_DIV: case AN_POW: case AN_ROOT: case AN_BINOM: break;
     case AN_FUNC:
-        if (k->sub != FN_ABS && k->sub != FN_FLOOR && k->sub != FN_CEIL && k->sub != FN_GCD && k->sub != FN_LCM && k->sub != FN_MAX && k->sub != FN_MIN) return false;
+        if (k->sub != FN_ABS && k->sub != FN_FLOOR && k->sub != FN_CEIL && k->sub != FN_GCD && k->sub != FN_LCM && k->sub != FN_MAX && k->sub != FN_MIN && k->sub != FN_MOD) return false;
         break;
     default: return false;
     }
@@ -145,7 +145,9 @@ bool answer_exact(AnswerWork *w, const AnswerTree *p, int v, mpq_ptr q) {
             else ok = mpz_fits_slong_p(mpq_numref(b)) && mpz_cmp_ui(mpq_denref(b), 1000) <= 0 && mpq_sgn(q) >= 0
                       && answer_exact_root(q, mpz_get_ui(mpq_denref(b))) && answer_exact_power(w, q, mpz_get_si(mpq_numref(b)));
         } else if (k->kind == AN_BINOM) {
-            ok = answer_small_integer(q, &n) && answer_small_integer(b, &m) && n >= 0 && n <= 14000 && m >= 0;
+            ok = answer_small_integer(q, &n) && answer_small_integer(b, &m) && n >= 0 && m >= 0;
+            if (m > n / 2 && m <= n) m = n - m;
+            if (ok && n > 14000 && m <= n && m * (long)mpz_sizeinbase(mpq_numref(q), 2) > ANSWER_MAX_BITS) { w->limited = true; ok = false; }
             if (ok) {
                 mpq_set_ui(q, 0, 1);
                 if (m <= n) mpz_bin_uiui(mpq_numref(q), (unsigned long)n, (unsigned long)m);
@@ -154,6 +156,9 @@ bool answer_exact(AnswerWork *w, const AnswerTree *p, int v, mpq_ptr q) {
             ok = whole;
             if (ok && k->sub == FN_GCD) mpz_gcd(mpq_numref(q), mpq_numref(q), mpq_numref(b));
             else if (ok) mpz_lcm(mpq_numref(q), mpq_numref(q), mpq_numref(b));
+        } else if (k->sub == FN_MOD) {
+            ok = whole && mpq_sgn(b) > 0;
+            if (ok) mpz_fdiv_r(mpq_numref(q), mpq_numref(q), mpq_numref(b));
         } else if ((mpq_cmp(b, q) > 0) == (k->sub == FN_MAX)) mpq_set(q, b);
         ok = ok && answer_within_bits(w, q);
     }
@@ -226,6 +231,13 @@ AnswerValue answer_add(AnswerValue a, AnswerValue b, int sign) {
     return r;
 }
 
+AnswerValue answer_sqrt(AnswerWork *w, AnswerValue a) {
+    if (!a.ok) return a;
+    if (a.im != 0 || a.re < 0) return answer_pow(w, a, answer_value(0.5L, 0, 0));
+    real_t r = sqrtl(a.re);
+    return answer_value(r, 0, r > 0 ? a.err / r + ANSWER_EPS * r : sqrtl(a.err));
+}
+
 AnswerValue answer_function(AnswerWork *w, int f, AnswerValue a) {
     AnswerValue one = answer_value(1, 0, 0), i = answer_value(0, 1, 0), s, c;
     switch (f) {
@@ -243,6 +255,22 @@ AnswerValue answer_function(AnswerWork *w, int f, AnswerValue a) {
     case FN_ATAN: case FN_ACOT:
         if (a.im != 0) return answer_none();
         return answer_value(f == FN_ATAN ? atanl(a.re) : ANSWER_PI / 2 - atanl(a.re), 0, a.err + 4 * ANSWER_EPS);
+    case FN_ASEC: case FN_ACSC:
+        s = answer_div(one, a);
+        return s.ok ? answer_function(w, f == FN_ASEC ? FN_ACOS : FN_ASIN, s) : s;
+    case FN_COTH: case FN_SECH: case FN_CSCH:
+        s = answer_function(w, f == FN_COTH ? FN_TANH : f == FN_SECH ? FN_COSH : FN_SINH, a);
+        return s.ok ? answer_div(one, s) : s;
+    case FN_ASINH: case FN_ACOSH: // ln(a + \sqrt{a^2 + 1}), ln(a + \sqrt{a + 1} \sqrt{a - 1})
+        s = f == FN_ASINH ? answer_sqrt(w, answer_add(answer_mul(a, a), one, 1)) : answer_mul(answer_sqrt(w, answer_add(a, one, 1)), answer_sqrt(w, answer_add(a, one, -1)));
+        return s.ok ? answer_log(w, answer_add(a, s, 1)) : s;
+    case FN_ATANH: // half of ln((1 + a) / (1 - a))
+        s = answer_div(answer_add(one, a, 1), answer_add(one, a, -1));
+        s = s.ok ? answer_log(w, s) : s;
+        return s.ok ? answer_div(s, answer_value(2, 0, 0)) : s;
+    case FN_ACOTH: case FN_ASECH: case FN_ACSCH:
+        s = answer_div(one, a);
+        return s.ok ? answer_function(w, f == FN_ACOTH ? FN_ATANH : f == FN_ASECH ? FN_ACOSH : FN_ASINH, s) : s;
     case FN_SINH: return answer_div(answer_sin(answer_mul(a, i), false), i);
     case FN_COSH: return answer_sin(answer_mul(a, i), true);
     case FN_TANH: return answer_div(answer_div(answer_sin(answer_mul(a, i), false), i), answer_sin(answer_mul(a, i), true));
@@ -362,10 +390,8 @@ AnswerValue answer_eval(AnswerWork *w, const AnswerTree *p, int v, bool angle) {
         else if (k->kind == AN_ROOT) { // a is the index; an odd root of a negative number is negative
             bool negative = b.im == 0 && b.re < 0 && fmodl(a.re, 2) == 1;
             if (negative) { b.re = -b.re; w->branched = true; }
-            if (b.im == 0 && b.re >= 0 && a.re == 2) {
-                real_t r = sqrtl(b.re);
-                a = answer_value(r, 0, r > 0 ? b.err / r + ANSWER_EPS * r : sqrtl(b.err));
-            } else {
+            if (b.im == 0 && b.re >= 0 && a.re == 2) a = answer_sqrt(w, b);
+            else {
                 AnswerValue inverse = answer_div(answer_value(1, 0, 0), a);
                 a = inverse.ok ? answer_pow(w, b, inverse) : inverse;
             }

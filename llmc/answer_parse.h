@@ -107,8 +107,9 @@ int answer_primary_function(AnswerTree *p) {
     if (base >= 0) answer_append(p, v, base);
     if (power < 0) return v;
     const AnswerNode *e = &p->v[power];
-    if (e->kind == AN_NEG && p->v[e->child].kind == AN_NUM && mpq_cmp_si(p->numbers[p->v[e->child].number], 1, 1) == 0 && f <= FN_COT) { // \sin^{-1}
-        p->v[v].sub = f == FN_SIN ? FN_ASIN : f == FN_COS ? FN_ACOS : f == FN_TAN ? FN_ATAN : FN_ACOT;
+    bool invertible = f <= FN_CSC || (f >= FN_SINH && f <= FN_CSCH);
+    if (e->kind == AN_NEG && p->v[e->child].kind == AN_NUM && mpq_cmp_si(p->numbers[p->v[e->child].number], 1, 1) == 0 && invertible) { // \sin^{-1}
+        p->v[v].sub = (uint8_t)(f + FN_INVERSE);
         return v;
     }
     return answer_node2(p, AN_POW, v, power);
@@ -219,8 +220,22 @@ int answer_primary(AnswerTree *p) {
 int answer_exponent(AnswerTree *p) {
     bool minus = false;
     while (answer_at(p, TK_OP, '-') || answer_at(p, TK_OP, '+')) { minus ^= answer_at(p, TK_OP, '-'); p->at++; }
-    int v = answer_primary(p);
+    const AnswerToken *k = answer_peek(p, 0), *next = answer_peek(p, 1);
+    bool ends = k->kind == TK_NUM && (next->kind == TK_NUM || next->kind == TK_FRAC); // 2^3 5, 2^3 \frac{1}{2}: no mixed number
+    p->at += ends;
+    int v = ends ? answer_decimal(p, answer_token_text(p, k), k->n) : answer_primary(p);
     return minus ? answer_node(p, AN_NEG, v) : v;
+}
+
+// Behind a ^: a sign alone, the + of \mathbb{R}^+ and of x \to 0^{+}. Takes it and returns it; 0 if something else stands there.
+int answer_lone_sign(AnswerTree *p) {
+    bool group = answer_at(p, TK_OPEN, '{');
+    const AnswerToken *k = answer_peek(p, group), *next = answer_peek(p, group + 1);
+    if (k->kind != TK_OP || !strchr("+-*", k->sub)) return 0;
+    bool alone = group ? next->kind == TK_CLOSE && next->sub == '}' : next->kind == TK_END || next->kind == TK_SEP || next->kind == TK_CLOSE || next->kind == TK_SETOP || next->kind == TK_REL;
+    if (!alone) return 0;
+    p->at += group ? 3 : 1;
+    return k->sub;
 }
 
 int answer_postfixes(AnswerTree *p, int v) {
@@ -234,6 +249,12 @@ int answer_postfixes(AnswerTree *p, int v) {
                 v = answer_node(p, AN_DEGREE, v);
                 if (!p->unit) p->unit = ANSWER_UNIT_DEGREE;
                 if (group && !answer_take(p, TK_CLOSE, '}')) return answer_fail(p);
+                continue;
+            }
+            int sign = answer_lone_sign(p);
+            if (sign) {
+                v = answer_node(p, AN_CALL, v);
+                p->v[v].name = answer_sign_name(sign);
                 continue;
             }
             int e = answer_exponent(p);
@@ -288,7 +309,8 @@ int answer_factor(AnswerTree *p) {
 bool answer_starts_factor(const AnswerTree *p) {
     const AnswerToken *k = answer_peek(p, 0);
     const AnswerToken *before = answer_peek(p, -1);
-    if (k->kind == TK_NUM) return before->kind == TK_CLOSE || (before->kind == TK_OP && before->sub == '!') || (before->kind == TK_CONST && before->sub == 'p')
+    bool raised = before->kind == TK_NUM && k->space && (answer_peek(p, -2)->sub == '^' || (answer_peek(p, -2)->sub == '-' && answer_peek(p, -3)->sub == '^')); // 2^3 5
+    if (k->kind == TK_NUM) return raised || before->kind == TK_CLOSE || (before->kind == TK_OP && before->sub == '!') || (before->kind == TK_CONST && before->sub == 'p')
             || (answer_peek(p, 1)->kind == TK_OP && answer_peek(p, 1)->sub == '^' && before->kind == TK_NAME); // (x+1)2, 3!4!, \pi 2 and n 2^n, but not x 2 and 2 3
     if (k->kind == TK_OPEN && k->sub == '(' && answer_peek(p, 1)->kind == TK_OP && answer_peek(p, 1)->sub == 'M') return false; // 2 (mod 5)
     if (k->kind == TK_OPEN && k->sub == '[') { // ]2, 5[
@@ -361,28 +383,38 @@ int answer_union(AnswerTree *p) {
     return p->failed ? 0 : v;
 }
 
+// At the first relation behind `first`: the relation of it and all further sides.
+int answer_sides(AnswerTree *p, int first) {
+    int v = answer_node(p, AN_REL, first);
+    while (!p->failed && answer_at(p, TK_REL, -1)) {
+        int rel = answer_peek(p, 0)->sub;
+        p->at++;
+        int side = answer_union(p);
+        if (p->failed) return 0;
+        p->v[side].rel = (uint8_t)rel;
+        answer_append(p, v, side);
+    }
+    return v;
+}
+
 int answer_item(AnswerTree *p) {
     if (p->failed || ++p->depth > ANSWER_MAX_DEPTH) return answer_fail(p);
     int v = answer_union(p);
-    if (!p->failed && answer_at(p, TK_REL, -1)) {
-        v = answer_node(p, AN_REL, v);
-        while (!p->failed && answer_at(p, TK_REL, -1)) {
-            int rel = answer_peek(p, 0)->sub;
-            p->at++;
-            int side = answer_union(p);
-            if (p->failed) return 0;
-            p->v[side].rel = (uint8_t)rel;
-            answer_append(p, v, side);
-        }
-    }
+    if (!p->failed && answer_at(p, TK_REL, -1)) v = answer_sides(p, v);
     int group = answer_at(p, TK_OPEN, '(') && answer_peek(p, 1)->kind == TK_OP && answer_peek(p, 1)->sub == 'M'; // (\bmod 5)
     if (!p->failed && (group || answer_at(p, TK_OP, 'M'))) { // x \equiv 2 \pmod{5}: the modulus is one more side
         p->at += 1 + group;
         int modulus = answer_sum(p);
         if (p->failed || (group && !answer_take(p, TK_CLOSE, ')'))) return answer_fail(p);
-        if (p->v[v].kind != AN_REL) v = answer_node(p, AN_REL, v);
-        p->v[modulus].rel = 'M';
-        answer_append(p, v, modulus);
+        if (!group && p->v[v].kind != AN_REL && answer_at(p, TK_REL, '=')) { // 17 \bmod 5 = 2: what is left over is the value
+            int rest = answer_node2(p, AN_FUNC, v, modulus);
+            p->v[rest].sub = FN_MOD;
+            v = answer_sides(p, rest);
+        } else {
+            if (p->v[v].kind != AN_REL) v = answer_node(p, AN_REL, v);
+            p->v[modulus].rel = 'M';
+            answer_append(p, v, modulus);
+        }
     }
     p->depth--;
     return p->failed ? 0 : v;

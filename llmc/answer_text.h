@@ -6,6 +6,11 @@ Answers as text: what is compared where one of the two is no mathematics. A norm
 
 #include "answer_extract.h" // answer_starts, answer_is_space
 
+// Does what was left out before these digits keep numbers apart? 2 1/2 is not 21/2, and 1, 234 not 1,234. last: the last byte of n so far.
+bool answer_splits(const char *last, size_t n, const char *digits) {
+    return answer_is_digit(*last) || (*last == ',' && n > 1 && answer_is_digit(last[-1]) && strspn(digits, "0123456789") == 3);
+}
+
 // Appends the normal form of s: no white space, $, \left, \right, spacing; \dfrac is \frac, \text{x} is x, {x} of one character is x.
 void answer_normalize(Str *out, const char *s) {
     IntVec open = {NULL, 0, 0}; // per open brace: its place in out, -1 if it was left out
@@ -22,7 +27,11 @@ void answer_normalize(Str *out, const char *s) {
         for (size_t k = 0; k < sizeof wrappers / sizeof wrappers[0] && *s == '\\' && !skip; k++) {
             if (answer_starts(s, wrappers[k])) { skip = strlen(wrappers[k]); ints_push(&open, -1); }
         }
-        if (skip) { s += skip; continue; }
+        if (skip) {
+            s += skip;
+            if (answer_is_digit(*s) && out->n > start && answer_splits(out->s + out->n - 1, out->n - start, s)) str_add(out, " ", 1);
+            continue;
+        }
         if (answer_starts(s, "\\dfrac") || answer_starts(s, "\\tfrac")) {
             str_add(out, "\\frac", 5);
             s += 6;

@@ -14,7 +14,7 @@ cursor over the tokens, and how numbers are read: decimals, exponents, periods (
 #define ANSWER_MAX_NUMBERS 600
 #define ANSWER_MAX_DEPTH 60
 #define ANSWER_UNIT_DEGREE 22 // of those in answer_units.h
-#define ANSWER_UNIT_PERCENT 30
+#define ANSWER_UNIT_PERCENT 30 // 31 and more: in answer_units.h
 
 typedef enum {
     AN_NUM, AN_CONST, AN_VAR, AN_ADD, AN_MUL, AN_DIV, AN_NEG, AN_PM, AN_POW, AN_ROOT, AN_FUNC, AN_FACTORIAL, AN_BINOM, AN_CALL, AN_BIG, AN_PERCENT, AN_DEGREE,
@@ -59,6 +59,11 @@ uint64_t answer_hash_folded(uint64_t h, const char *s, size_t n) {
         h = answer_hash(h, &c, 1);
     }
     return h;
+}
+
+uint64_t answer_sign_name(int sign) { // of \mathbb{R}^+ and the like
+    char c = (char)sign;
+    return answer_hash(answer_hash(ANSWER_HASH, "^", 1), &c, 1);
 }
 
 int answer_fail(AnswerTree *p) { p->failed = true; return 0; } // node 0 always exists
@@ -257,7 +262,7 @@ int answer_primary_number(AnswerTree *p) {
         p->at++;
         bool group = answer_take(p, TK_OPEN, '{');
         const AnswerToken *r = answer_peek(p, 0);
-        if (!answer_is_integer(p, r) || r->n > 40) return answer_fail(p);
+        if (!answer_is_integer(p, r) || r->n > ANSWER_MAX_PERIOD) return answer_fail(p);
         p->at++;
         if (group && !answer_take(p, TK_CLOSE, '}')) return answer_fail(p);
         int period = answer_decimal(p, answer_token_text(p, r), r->n);

@@ -17,6 +17,15 @@ void test_answer_extract(void) {
         {"<think>\\boxed{1}</think> \\boxed{2}", "2"}, {"<think>\\boxed{1}</think> so 2", NULL}, {"a</think>\\boxed{1}</think>\\boxed{8}", "8"}, {"<think>\\boxed{1}", NULL}, {"\\boxed{1}<think> no", NULL},
         {"\\boxed{4}<|im_end|>\\boxed{5}", "4"}, {"\\boxed{1}, \\boxed{2} and $\\boxed{3}$", "1, 2, 3"}, {"\\boxed{1} or \\boxed{-1}", "1, -1"}, {"\\boxed{1} \\boxed{2}", "2"}, {"\\boxed{9} is wrong, \\boxed{2}, \\boxed{3}", "2, 3"}, {"no box", NULL}, {"", NULL}, {"\\boxed", NULL},
         {"\\boxed{", NULL}, {"\\boxed 5", "5"}, {"so $\\boxed 7$.", "7"}, {"\\boxed{1\\}", NULL}, {"\\boxedx{1}", NULL}, {"\\", NULL}, {"\\boxed{1}\\", "1"}, {"boxed{1}", NULL}, {"\\boxed{5\\\\}", "5\\\\"},
+        // a word behind a bare \boxed, and an empty box, are those of a sentence
+        {"\\boxed{12}. (I used \\boxed as asked)", "12"}, {"The \\boxed notation: \\boxed{12}", "12"}, {"\\boxed{12}. The \\boxed notation is as asked.", "12"}, {"\\boxed{12}. I put it in \\boxed{}.", "12"}, {"\\boxed{12} in \\boxed{ }", "12"},
+        {"\\boxed{12}; in \\boxed{\\text{}}", "12"}, {"as \\boxed{...}: \\boxed{12}, not \\boxed{\\ldots}", "12"}, {"\\boxed{12} \\fbox{}", "12"}, {"\\boxed{12} and \\boxed{13}, in \\boxed{}", "12, 13"}, {"\\boxed 7 and \\boxed{}", "7"},
+        {"\\boxed{12}, i.e. \\boxed 12", "12"}, {"\\boxed{12} \\boxed 13", "12"}, {"I use \\boxed as asked", NULL}, {"\\boxed{ }", ""}, {"\\boxed{x=\\boxed{}}", "x=\\boxed{}"}, {"\\boxed C", "C"}, {"\\boxed 2x", "2x"},
+        // boxes that are one list
+        {"$$\\boxed{3}$$ $$\\boxed{5}$$ $$\\boxed{7}$$", "3, 5, 7"}, {"$x=\\boxed{3}$ or $x=\\boxed{5}$", "3, 5"}, {"$x_1=\\boxed{3}$ and $x_2=\\boxed{5}$", "3, 5"}, {"\\[\\boxed{3}\\]\n\\[\\boxed{5}\\]", "3, 5"},
+        {"\\(\\boxed{3}\\), \\(\\boxed{5}\\)", "3, 5"}, {"\\[x_{1} = \\boxed{3}\\] and \\[x_{2} = \\boxed{5}\\]", "3, 5"}, {"$\\boxed{3}$和$\\boxed{5}$", "3, 5"}, {"$\\boxed{3}$ $\\boxed{5}$", "3, 5"}, {"$p=\\boxed{3}$, $q=\\boxed{5}$", "3, 5"},
+        // and that are not
+        {"$$\\boxed{3}$$ so $$\\boxed{5}$$", "5"}, {"$\\boxed{3}+\\boxed{5}$", "5"}, {"$$\\boxed{3}$$ $$\\boxed{3}$$", "3"}, {"\\[\\boxed{2.5}\\] or \\(\\boxed{\\frac52}\\)", "\\frac52"}, {"$a=\\boxed{3}$ then $b=\\boxed{5}$", "5"}, {"$\\boxed{3}$ not $\\boxed{5}$", "5"}, {"\\boxed{3}\n\n\\boxed{5}", "5"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         Str s = {NULL, 0, 0};
@@ -43,7 +52,7 @@ void test_answer_find(void) {
     str_free(&s);
 }
 
-// dev/test/answers.jsonl: pairs and whether they are equal, each in both orders, and each with itself.
+// dev/test/answers.jsonl: pairs and whether they are equal, each in both orders ("swapped": with another verdict), and each with itself.
 void test_answer_equal(void) {
     Error err = {0, ""};
     char *text = read_file("dev/test/answers.jsonl", NULL, &err), *rest = text;
@@ -54,8 +63,9 @@ void test_answer_equal(void) {
         if (!o) continue;
         const char *gold = grade_text(o, "gold", ""), *pred = grade_text(o, "pred", "");
         bool equal = cJSON_IsTrue(json_find(o, "equal"));
+        bool swapped = json_has(o, "swapped") ? cJSON_IsTrue(json_find(o, "swapped")) : equal;
         n++;
-        CHECK(answer_equal(gold, pred) == equal && answer_equal(pred, gold) == equal, "%s and %s: %s", gold, pred, equal ? "equal" : "not equal");
+        CHECK(answer_equal(gold, pred) == equal && answer_equal(pred, gold) == swapped, "%s and %s: %s", gold, pred, equal ? "equal" : "not equal");
         CHECK(answer_equal(gold, gold) && (!*pred || answer_equal(pred, pred)), "%s and %s, each with itself", gold, pred);
         cJSON_Delete(o);
     }
