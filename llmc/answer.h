@@ -3,11 +3,12 @@ The reward's eye: is the answer in a completion the right one?
 
     answer_extract.h   where the answer stands in a completion
     answer_text.h      answers as text: words, choice letters
+    answer_prose.h     words around a value
     answer_spell.h     Unicode to LaTeX
     answer_lex.h       LaTeX and ASCII to tokens
     answer_parse.h     tokens to a tree (answer_tree.h)
     answer_number.h    exact fractions, and complex numbers where those do not suffice (answer_value.h)
-    answer_equal.h     tuples, sets, equations, matrices (answer_matrix.h), intervals (answer_interval.h): part by part
+    answer_equal.h     tuples, sets, equations, matrices (answer_matrix.h), relations (answer_relation.h), intervals (answer_interval.h): part by part
 
 Two answers are equal if they are the same text (white space and dress aside) or mean the same by the rules of
 answer_equal.h. What is no mathematics (a word, a sentence) is compared as text alone, without regard to case where there are words.
@@ -18,6 +19,7 @@ Everything here is bounded: answers of more than ANSWER_MAX_BYTES are compared a
 
 #include "answer_equal.h"   // answer_nodes_equal
 #include "answer_extract.h" // answer_extract
+#include "answer_prose.h"   // answer_without_words, answer_last_equal
 #include "answer_text.h"    // answer_normalize
 #include "dataset.h"        // Problem
 
@@ -33,6 +35,24 @@ bool answer_parse_text(AnswerParsed *p, const char *s) {
     return strlen(s) < ANSWER_MAX_BYTES && answer_lex(&p->tokens, s) && answer_parse(&p->tree, &p->tokens);
 }
 
+// The same, or what stands behind the last = if all of it cannot be read.
+bool answer_read(AnswerParsed *p, const char *s) {
+    if (answer_parse_text(p, s)) return true;
+    const char *side = answer_last_equal(s);
+    answer_tree_free(&p->tree);
+    return side && answer_parse_text(p, side) && p->tree.v[p->tree.root].kind != AN_REL && p->tree.v[p->tree.root].kind != AN_TEXT;
+}
+
+// Does the gold answer name the base of its digits, and are those given without it? 52 for 52_8.
+bool answer_base_left_out(const AnswerTree *gold, const AnswerTree *given) {
+    const AnswerNode *base = &gold->v[gold->root], *number = &given->v[given->root];
+    if (base->kind != AN_BASE || number->kind != AN_NUM || !number->literal || mpz_cmp_ui(mpq_denref(given->numbers[number->number]), 1) != 0) return false;
+    char *digits = mpz_get_str(NULL, 10, mpq_numref(given->numbers[number->number]));
+    bool same = base->name == answer_hash(ANSWER_HASH, digits, strlen(digits));
+    free(digits);
+    return same;
+}
+
 // As mathematics: 1 equal, 0 not, -1 if one of the two is none.
 int answer_meaning_equal(const char *gold, const char *given, double error) {
     AnswerParsed *a = (AnswerParsed *)xmalloc(sizeof *a), *b = (AnswerParsed *)xmalloc(sizeof *b);
@@ -45,13 +65,16 @@ int answer_meaning_equal(const char *gold, const char *given, double error) {
             if (verdict < 0 || units_a == units_b) break;
             (units_a ? b : a)->tokens.unit_letters = true;
             answer_tree_free(units_a ? &b->tree : &a->tree);
-            if (!answer_parse_text(units_a ? b : a, units_a ? given : gold)) break;
-        } else if (!answer_parse_text(a, gold) || !answer_parse_text(b, given)) break;
+            if (!answer_read(units_a ? b : a, units_a ? given : gold)) break;
+        } else if (!answer_read(a, gold) || !answer_read(b, given)) break;
         AnswerWork w;
         memset(&w, 0, sizeof w);
         w.sign = 1;
         w.error = error;
+        int constant = answer_integration_constant(&a->tree), other = answer_integration_constant(&b->tree);
+        if (constant >= 0 && other >= 0) b->tree.v[other].name = a->tree.v[constant].name; // x^2 + c is x^2 + C
         verdict = answer_nodes_equal(&w, &a->tree, a->tree.root, &b->tree, b->tree.root);
+        if (!verdict) verdict = answer_base_left_out(&a->tree, &b->tree);
         if (!verdict && a->tree.v[a->tree.root].kind == AN_TEXT && b->tree.v[b->tree.root].kind == AN_TEXT) verdict = -1;
     }
     answer_tree_free(&a->tree);
@@ -86,7 +109,7 @@ const char *answer_in_words(Str *words, Str *meaning, const char *s) {
 // As answer_equal; numbers may differ by `error` (0: exactly equal). Either may still be in its box, as some gold answers are.
 bool answer_equal_within(const char *gold, const char *given, double error) {
     if (strlen(gold) > ANSWER_MAX_TEXT || strlen(given) > ANSWER_MAX_TEXT) return strcmp(gold, given) == 0;
-    enum { GOLD_TEXT, TEXT, GOLD_INSIDE, INSIDE, GOLD_POINT, POINT, GOLD_WORDS, WORDS, GOLD_MEANING, MEANING, STRINGS };
+    enum { GOLD_TEXT, TEXT, GOLD_INSIDE, INSIDE, GOLD_VALUE, VALUE, VALUE_WORDS, GOLD_POINT, POINT, GOLD_WORDS, WORDS, GOLD_MEANING, MEANING, STRINGS };
     Str s[STRINGS];
     memset(s, 0, sizeof s);
     gold = answer_unwrap(&s[GOLD_INSIDE], gold);
@@ -100,6 +123,10 @@ bool answer_equal_within(const char *gold, const char *given, double error) {
         gold = answer_in_words(&s[GOLD_WORDS], &s[GOLD_MEANING], gold);
         given = answer_in_words(&s[WORDS], &s[MEANING], given);
         const char *written = gold;
+        const char *gold_value = answer_without_words(&s[GOLD_VALUE], gold), *value = answer_without_words(&s[VALUE], given);
+        if (gold_value != gold) gold = answer_in_words(&s[VALUE_WORDS], &s[GOLD_MEANING], gold_value);
+        s[VALUE_WORDS].n = 0;
+        if (value != given) given = answer_in_words(&s[VALUE_WORDS], &s[MEANING], value);
         if (answer_decimal_comma(&s[GOLD_POINT], gold, "")) gold = s[GOLD_POINT].s;
         if (answer_decimal_comma(&s[POINT], given, written)) given = s[POINT].s;
         int meaning = answer_meaning_equal(gold, given, error);

@@ -109,6 +109,14 @@ bool answer_relations_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, 
     return sign != 2 && (sign > 0 ? r == s : r == answer_flip(s));
 }
 
+// As answer_stated_value; also the last of sides that are sets or lists or tuples and all equal.
+int answer_stated_side(AnswerWork *w, AnswerTree *p, int v) {
+    int value = answer_stated_value(w, p, v), last = answer_last_side(p, v);
+    if (value >= 0 || !answer_all_rel(p, v, "=") || answer_is_value(p, last)) return value;
+    for (int c = p->v[v].child; c != last; c = p->v[c].next) if (!answer_nodes_equal(w, p, c, p, last)) return -1;
+    return last;
+}
+
 // ----------------------------------------------------------------------------
 // lists
 
@@ -128,7 +136,7 @@ int answer_elements(AnswerWork *w, AnswerTree *p, int v, AnswerElement *out, boo
     int n = 0, kind = p->v[v].kind, others = 0;
     if (kind != AN_LIST && kind != AN_SET && kind != AN_UNION) {
         if (kind == AN_REL && (named || p->pm)) {
-            int u = answer_stated_value(w, p, v);
+            int u = answer_stated_side(w, p, v);
             if (u >= 0) v = u;
             if (p->v[v].kind == AN_SET) return answer_elements(w, p, v, out, named);
         }
@@ -179,11 +187,27 @@ bool answer_elements_equal(AnswerWork *w, AnswerTree *p, AnswerElement x, Answer
     return true;
 }
 
+// Takes elements of a set (or a union of sets) that are there twice out of its n elements; returns how many are left.
+int answer_once(AnswerWork *w, AnswerTree *p, int v, AnswerElement *out, int n) {
+    int left = 0;
+    if (p->v[v].kind != AN_SET && p->v[v].kind != AN_UNION) return n;
+    for (int i = 0; i < n; i++) {
+        int j = 0;
+        while (j < left && !answer_elements_equal(w, p, out[i], p, out[j])) j++;
+        if (j == left) out[left++] = out[i];
+    }
+    return left;
+}
+
 bool answer_lists_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b, bool named) {
     AnswerElement x[ANSWER_MAX_LIST], y[ANSWER_MAX_LIST];
     bool used[ANSWER_MAX_LIST] = {false};
     int n = answer_elements(w, p, a, x, named), m = answer_elements(w, q, b, y, named);
     int label_a = answer_list_label(p, a), label_b = answer_list_label(q, b);
+    if (n != m && n > 0 && m > 0) { // \{1, 1, 2\} has two elements
+        n = answer_once(w, p, a, x, n);
+        m = answer_once(w, q, b, y, m);
+    }
     if (n < 0 || n != m || (label_a >= 0 && label_b >= 0 && !answer_same(w, p, label_a, q, label_b))) return false;
     if (named && !(label_a >= 0 && label_b >= 0) && answer_has_relation(p, a) && answer_has_relation(q, b)) return false; // both name their elements: names count
     for (int i = 0; i < n; i++) {
@@ -273,6 +297,20 @@ int answer_residue(const AnswerTree *p, int v) {
     return k->count == 3 && p->v[second].rel == 'e' && answer_is_label(p, k->child) ? second : k->count == 2 ? k->child : -1;
 }
 
+// The C of x^2 + C, in a sum of terms of one more variable at most; -1 if there is none.
+int answer_integration_constant(const AnswerTree *p) {
+    int v = p->v[p->root].kind == AN_REL && answer_all_rel(p, p->root, "=") ? answer_last_side(p, p->root) : p->root, constant = -1;
+    uint64_t c = answer_hash_folded(ANSWER_HASH, "c", 1), other = 0;
+    for (int i = p->v[v].kind == AN_ADD ? p->v[v].child : -1; i >= 0; i = p->v[i].next) if (p->v[i].kind == AN_VAR && p->v[i].folded == c) constant = i;
+    for (int i = 0; i < p->n && constant >= 0; i++) {
+        const AnswerNode *k = &p->v[i];
+        if (k->kind != AN_VAR || i == constant) continue;
+        if (k->folded == c || (other && other != k->name) || (k->sub | 32) == 'a' || (k->sub | 32) == 'b') return -1;
+        other = k->name;
+    }
+    return constant;
+}
+
 // A relation whose value is a list with a relation in it could lead back here, hence the depth.
 bool answer_nodes_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b) {
     if (++w->steps > ANSWER_MAX_STEPS || w->depth > ANSWER_MAX_DEPTH) return false;
@@ -280,6 +318,12 @@ bool answer_nodes_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int 
     bool equal = answer_nodes_by_kind(w, p, a, q, b);
     w->depth--;
     return equal;
+}
+
+// x > 2 and x < 5: an interval, not a tuple of its parts.
+bool answer_has_inequality(const AnswerTree *p, int v) {
+    for (int c = p->v[v].child; c >= 0; c = p->v[c].next) if (p->v[c].kind == AN_REL && !answer_all_rel(p, c, "=~ieM")) return true;
+    return false;
 }
 
 bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b) {
@@ -290,8 +334,8 @@ bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, in
     int u = answer_residue(p, a), v = answer_residue(q, b);
     if (u >= 0 && v >= 0 && x->count != y->count) return answer_nodes_equal(w, p, u, q, v) && answer_nodes_equal(w, p, p->v[u].next, q, q->v[v].next);
     if (x->kind == AN_REL && y->kind == AN_REL && !pm) return answer_relations_equal(w, p, a, q, b);
-    if (list_a && !pm && y->kind == AN_BRACKET && x->kind == AN_LIST && y->sub == '(' && y->close == ')') return answer_parts_equal(w, p, a, q, b);
-    if (list_b && !pm && x->kind == AN_BRACKET && y->kind == AN_LIST && x->sub == '(' && x->close == ')') return answer_parts_equal(w, p, a, q, b);
+    if (list_a && !pm && y->kind == AN_BRACKET && x->kind == AN_LIST && !answer_has_inequality(p, a) && y->sub == '(' && y->close == ')') return answer_parts_equal(w, p, a, q, b);
+    if (list_b && !pm && x->kind == AN_BRACKET && y->kind == AN_LIST && !answer_has_inequality(q, b) && x->sub == '(' && x->close == ')') return answer_parts_equal(w, p, a, q, b);
     if (answer_intervals_equal(w, p, a, q, b)) return true;
     u = answer_point(p, a);
     v = answer_point(q, b);
@@ -305,8 +349,8 @@ bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, in
     if (list_b && y->kind == AN_LIST && y->count > 2 && x->kind == AN_BRACKET && x->sub == '[' && x->close == ']') return answer_parts_equal(w, p, a, q, b);
     if (list_a || list_b || pm) return answer_lists_equal(w, p, a, q, b, false) || answer_lists_equal(w, p, a, q, b, true);
     if (x->kind == AN_REL || y->kind == AN_REL) {
-        u = x->kind == AN_REL ? answer_stated_value(w, p, a) : a;
-        v = y->kind == AN_REL ? answer_stated_value(w, q, b) : b;
+        u = x->kind == AN_REL ? answer_stated_side(w, p, a) : a;
+        v = y->kind == AN_REL ? answer_stated_side(w, q, b) : b;
         if (u < 0 || v < 0) return false;
         return (p->v[u].kind == AN_REL || q->v[v].kind == AN_REL) ? false : answer_nodes_equal(w, p, u, q, v);
     }

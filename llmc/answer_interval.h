@@ -1,68 +1,13 @@
 /*
-Relations and intervals: what a relation names, which value it states, which intervals it describes.
+Sets of real numbers as intervals (points among them): what brackets, inequalities, unions, sections and differences describe, and whether two of them are
+the same.
 */
 #ifndef LLMC_ANSWER_INTERVAL_H
 #define LLMC_ANSWER_INTERVAL_H
 
-#include "answer_value.h" // answer_values
+#include "answer_relation.h" // answer_is_label, answer_all_rel
 
 #define ANSWER_MAX_LIST 200
-
-// Does v only name something: x, a_3, f(x), AB, (x, y), \frac{NO}{BO}, \angle A?
-bool answer_is_label(const AnswerTree *p, int v) {
-    const AnswerNode *k = &p->v[v];
-    if (k->kind == AN_VAR || k->kind == AN_CALL || k->kind == AN_TEXT) return true;
-    if (k->kind == AN_CONST) return k->sub == 'e' || k->sub == 'i'; // a variable e, as in e = 5
-    if (k->kind == AN_POW) return answer_is_label(p, k->child) && p->v[p->v[k->child].next].kind == AN_NEG; // f^{-1}
-    if (k->kind == AN_FUNC) return answer_is_label(p, k->child);
-    if (k->kind != AN_MUL && k->kind != AN_DIV && k->kind != AN_BRACKET && k->kind != AN_RATIO && k->kind != AN_SETOP && k->kind != AN_UNION && k->kind != AN_MATRIX) return false;
-    bool capitals = k->kind == AN_MUL;
-    for (int c = k->child; c >= 0; c = p->v[c].next) {
-        const AnswerNode *x = &p->v[c];
-        bool measure = c == k->child && x->kind == AN_VAR && x->sub == 'm' && p->v[x->next].kind == AN_VAR && p->v[x->next].sub == 'A'; // m\angle ABC
-        capitals &= measure || (x->kind == AN_VAR && x->sub >= 'A' && x->sub <= 'Z');
-        bool argument = k->kind == AN_MUL && c != k->child && x->paren && (x->kind == AN_NUM || x->kind == AN_NEG || x->kind == AN_ADD); // P(2)
-        if (!answer_is_label(p, c) && !argument) return false;
-    }
-    if (k->kind == AN_MUL && !capitals) { // p(x) names a value, 2x and xy are values
-        int second = p->v[k->child].next;
-        return k->count == 2 && (p->v[second].paren || p->v[second].kind == AN_BRACKET);
-    }
-    return true;
-}
-
-int answer_last_side(const AnswerTree *p, int v) {
-    int c = p->v[v].child;
-    while (p->v[c].next >= 0) c = p->v[c].next;
-    return c;
-}
-
-bool answer_all_rel(const AnswerTree *p, int v, const char *which) {
-    for (int c = p->v[p->v[v].child].next; c >= 0; c = p->v[c].next) {
-        if (!p->v[c].rel || !strchr(which, p->v[c].rel)) return false;
-    }
-    return true;
-}
-
-// The value that a relation states: 2 of "x = 2", "2 = x", "x = 1 + 1 = 2", "x \approx 2"; sqrt 2 of "sqrt 2 \approx 1.41". -1: none.
-int answer_stated_value(AnswerWork *w, AnswerTree *p, int v) {
-    int first = p->v[v].child, last = answer_last_side(p, v);
-    if (answer_all_rel(p, v, "i")) return p->v[v].count == 2 ? last : -1;
-    if (!answer_all_rel(p, v, "=~")) return -1;
-    bool named = answer_is_label(p, first);
-    int exact = first, n = 1; // the last side before an approximation
-    for (int c = p->v[first].next; c >= 0 && p->v[c].rel == '='; c = p->v[c].next, n++) exact = c;
-    if (!(named && exact == first)) last = exact;
-    if (named) return last;
-    if (n == 1) return exact;
-    if (answer_is_label(p, last) && n == 2) return first;
-    // a calculation: 2 + 2 = 4
-    bool sum_of_labels = p->v[first].kind == AN_ADD;
-    for (int c = p->v[first].child; c >= 0 && sum_of_labels; c = p->v[c].next) sum_of_labels = answer_is_label(p, c) && p->v[c].kind != AN_VAR;
-    if (sum_of_labels) return last;
-    w->variables = false;
-    return answer_is_value(p, last) && answer_values(w, p, first, 1, p, last, 1) && !w->variables ? last : -1;
-}
 
 // One interval. A node of -1 is unbounded; the signs say what \pm is in a bound.
 typedef struct { int low, high, low_sign, high_sign; bool low_in, high_in; } AnswerInterval;
@@ -72,12 +17,16 @@ typedef struct { AnswerInterval v[ANSWER_MAX_LIST]; int n, name; bool failed; } 
 
 bool answer_is_open_end(const AnswerTree *p, int v) { return v < 0 || answer_infinity(p, v) != 0; }
 
-bool answer_is_reals(const AnswerTree *p, int v) {
+// \mathbb{R}: 'R'; with a sign above it, \mathbb{R}^+, that sign (* stands for all but 0); else 0.
+int answer_reals(const AnswerTree *p, int v) {
     static const char *const names[] = {"mathbb{R}", "mathbf{R}", "mathrm{R}"};
+    int sign = 'R';
+    for (const char *c = "+-*"; *c && p->v[v].kind == AN_CALL && sign == 'R'; c++) if (p->v[v].name == answer_sign_name(*c)) sign = *c;
+    if (p->v[v].kind == AN_CALL && sign != 'R') v = p->v[v].child;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (p->v[v].kind == AN_VAR && p->v[v].name == answer_hash(ANSWER_HASH, names[i], strlen(names[i]))) return true;
+        if (p->v[v].kind == AN_VAR && p->v[v].name == answer_hash(ANSWER_HASH, names[i], strlen(names[i]))) return sign;
     }
-    return false;
+    return 0;
 }
 
 void answer_add_interval(const AnswerTree *p, AnswerIntervals *s, int low, bool low_in, int high, bool high_in) {
@@ -86,6 +35,25 @@ void answer_add_interval(const AnswerTree *p, AnswerIntervals *s, int low, bool 
     if (answer_is_open_end(p, high)) { x.high = -1; x.high_in = false; }
     if (s->n == ANSWER_MAX_LIST) s->failed = true;
     else s->v[s->n++] = x;
+}
+
+// The points of a set, each an interval from itself to itself.
+void answer_add_points(const AnswerTree *p, AnswerIntervals *s, int v) {
+    for (int c = p->v[v].child; c >= 0 && !s->failed; c = p->v[c].next) {
+        bool twice = p->pm && answer_contains(p, c, AN_PM);
+        for (int sign = 1; sign >= (twice ? -1 : 1) && !s->failed; sign -= 2) {
+            AnswerInterval x = {c, c, sign, sign, true, true};
+            s->failed |= !answer_is_value(p, c) || answer_infinity(p, c) || s->n == ANSWER_MAX_LIST;
+            if (!s->failed) s->v[s->n++] = x;
+        }
+    }
+}
+
+void answer_add_reals(AnswerTree *p, AnswerIntervals *s, int sign) {
+    int zero = sign == 'R' ? -1 : answer_integer(p, 0);
+    s->failed |= p->failed;
+    if (sign != '+' && !s->failed) answer_add_interval(p, s, -1, false, zero, false);
+    if ((sign == '+' || sign == '*') && !s->failed) answer_add_interval(p, s, zero, false, -1, false);
 }
 
 // The real number that node v is; false if it is none.
@@ -99,7 +67,10 @@ bool answer_real_number(AnswerWork *w, const AnswerTree *p, int v, int sign, rea
 }
 
 // Like a - b, but 0 where they differ by no more than rounding.
-real_t answer_apart(real_t a, real_t b) { return fabsl(a - b) <= 1e-15L * (fabsl(a) + fabsl(b)) ? 0 : a - b; }
+real_t answer_apart(real_t a, real_t b) {
+    if (isinf(a) || isinf(b)) return a == b ? 0 : a - b;
+    return fabsl(a - b) <= 1e-15L * (fabsl(a) + fabsl(b)) ? 0 : a - b;
+}
 
 // Takes the point v out of the intervals from `from` on.
 void answer_cut(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s, int from, int v, int sign) {
@@ -205,7 +176,20 @@ void answer_relation_intervals(AnswerWork *w, AnswerTree *p, int v, AnswerInterv
     answer_add_interval(p, s, low, low_in, high, high_in);
 }
 
-// Relations in a list: what is not equal cuts points out of the rest, x > 2 and x < 3 lie between if they meet.
+// Two half-lines that meet become what lies between: x > 2 and x < 3.
+void answer_between(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s, int from) {
+    if (s->failed || s->n != from + 2) return;
+    AnswerInterval *x = &s->v[from], *y = x + 1, *up = x->high < 0 ? x : y, *down = up == x ? y : x;
+    real_t low, high;
+    if (x->low < 0 ? x->high < 0 || y->low < 0 : x->high >= 0 || y->low >= 0) return; // one has the lower end, the other the upper
+    if (up->low < 0 || down->high < 0 || up->high >= 0 || down->low >= 0) return;
+    if (!answer_real_number(w, p, up->low, up->low_sign, &low) || !answer_real_number(w, p, down->high, down->high_sign, &high) || low >= high) return;
+    AnswerInterval both = {up->low, down->high, up->low_sign, down->high_sign, up->low_in, down->high_in};
+    *x = both;
+    s->n--;
+}
+
+// Relations in a list: what is not equal cuts points out of the rest, x > 2 and x < 3 (but not "x > 2 or x < 3") lie between if they meet.
 void answer_list_intervals(AnswerWork *w, AnswerTree *p, int v, AnswerIntervals *s) {
     int from = s->n, first = p->v[v].child;
     bool cuts = false;
@@ -220,71 +204,148 @@ void answer_list_intervals(AnswerWork *w, AnswerTree *p, int v, AnswerIntervals 
             if (cut) answer_name_variable(p, s, p->v[c].child);
             answer_cut_all(w, p, s, from, cut ? p->v[p->v[c].child].next : c);
         }
+        if (way == 0 && p->v[v].close != 'o') answer_between(w, p, s, from);
         if (way == 0 && cuts && s->n == from) answer_add_interval(p, s, -1, false, -1, false);
     }
-    if (s->failed || s->n != from + 2) return;
-    AnswerInterval *x = &s->v[from], *y = x + 1, *up = x->high < 0 ? x : y, *down = up == x ? y : x;
-    real_t low, high;
-    if (x->low < 0 ? x->high < 0 || y->low < 0 : x->high >= 0 || y->low >= 0) return; // one has the lower end, the other the upper
-    if (up->low < 0 || down->high < 0 || up->high >= 0 || down->low >= 0) return;
-    if (!answer_real_number(w, p, up->low, up->low_sign, &low) || !answer_real_number(w, p, down->high, down->high_sign, &high) || low >= high) return;
-    AnswerInterval both = {up->low, down->high, up->low_sign, down->high_sign, up->low_in, down->high_in};
-    *x = both;
-    s->n--;
+}
+
+// Where the ends of an interval are, in ends[2]; false if they are no known numbers.
+bool answer_ends(AnswerWork *w, const AnswerTree *p, const AnswerInterval *x, real_t ends[2]) {
+    ends[0] = -INFINITY;
+    ends[1] = INFINITY;
+    return (x->low < 0 || answer_real_number(w, p, x->low, x->low_sign, &ends[0])) && (x->high < 0 || answer_real_number(w, p, x->high, x->high_sign, &ends[1]));
+}
+
+// Is end a of one interval left (-1) or right (1) of end b of another, or the same (0)? Floating point alone must not say that they are the same.
+int answer_order(AnswerWork *w, const AnswerTree *p, int a, int sa, real_t x, int b, int sb, real_t y, bool *failed) {
+    real_t apart = answer_apart(x, y);
+    if (apart == 0 && a >= 0 && b >= 0 && (a != b || sa != sb) && !answer_values(w, p, a, sa, p, b, sb)) *failed = true;
+    return apart < 0 ? -1 : apart > 0;
+}
+
+// Joins the intervals from `from` on that overlap or touch, in ascending order, and leaves out empty ones; false (and nothing done) where a bound is no known number.
+bool answer_join_intervals(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s, int from) {
+    real_t ends[ANSWER_MAX_LIST][2], e[2];
+    AnswerInterval sorted[ANSWER_MAX_LIST];
+    int n = 0;
+    for (int i = from; i < s->n; i++) {
+        AnswerInterval x = s->v[i];
+        if (!answer_ends(w, p, &x, e) || e[0] > e[1]) return false;
+        if (e[0] == e[1] && !(x.low_in && x.high_in)) continue;
+        int j = n++;
+        for (; j > 0 && (e[0] < ends[j - 1][0] || (e[0] == ends[j - 1][0] && x.low_in && !sorted[j - 1].low_in)); j--) {
+            sorted[j] = sorted[j - 1];
+            memcpy(ends[j], ends[j - 1], sizeof e);
+        }
+        sorted[j] = x;
+        memcpy(ends[j], e, sizeof e);
+    }
+    int out = 0;
+    bool failed = false;
+    for (int i = 1; i < n; i++) {
+        AnswerInterval *x = &sorted[out], *y = &sorted[i];
+        int gap = answer_order(w, p, y->low, y->low_sign, ends[i][0], x->high, x->high_sign, ends[out][1], &failed);
+        if (gap > 0 || (gap == 0 && !x->high_in && !y->low_in)) { // apart
+            sorted[++out] = *y;
+            memmove(ends[out], ends[i], sizeof e);
+            continue;
+        }
+        if (ends[i][1] > ends[out][1] || (ends[i][1] == ends[out][1] && y->high_in)) {
+            x->high = y->high;
+            x->high_sign = y->high_sign;
+            x->high_in = y->high_in;
+            ends[out][1] = ends[i][1];
+        }
+    }
+    s->n = from + (n > 0 ? out + 1 : 0);
+    memcpy(s->v + from, sorted, (size_t)(s->n - from) * sizeof sorted[0]);
+    return !failed;
+}
+
+// Makes what all but those from `from` on cover of them; they are joined.
+void answer_complement(AnswerIntervals *s, int from) {
+    AnswerInterval gap = {-1, -1, 1, 1, false, false};
+    int n = from;
+    bool open = true; // does the line go on?
+    for (int i = from; i < s->n; i++) {
+        AnswerInterval x = s->v[i];
+        gap.high = x.low;
+        gap.high_sign = x.low_sign;
+        gap.high_in = !x.low_in;
+        if (x.low >= 0) s->v[n++] = gap;
+        gap.low = x.high;
+        gap.low_sign = x.high_sign;
+        gap.low_in = !x.high_in;
+        open = x.high >= 0;
+    }
+    s->n = n;
+    gap.high = -1;
+    gap.high_in = false;
+    if (!open) return;
+    if (n == ANSWER_MAX_LIST) { s->failed = true; return; }
+    s->v[s->n++] = gap;
+}
+
+// What the intervals from `from` to `middle` have in common with those from there on, in their place.
+void answer_meet(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s, int from, int middle) {
+    real_t ends[ANSWER_MAX_LIST][2];
+    AnswerInterval common[ANSWER_MAX_LIST];
+    int n = 0;
+    for (int i = from; i < s->n; i++) if (!answer_ends(w, p, &s->v[i], ends[i])) { s->failed = true; return; }
+    for (int i = from; i < middle; i++) {
+        for (int j = middle; j < s->n; j++) {
+            AnswerInterval x = s->v[i], *y = &s->v[j];
+            if (++w->steps > ANSWER_MAX_STEPS) s->failed = true;
+            int low = answer_order(w, p, x.low, x.low_sign, ends[i][0], y->low, y->low_sign, ends[j][0], &s->failed);
+            int high = answer_order(w, p, x.high, x.high_sign, ends[i][1], y->high, y->high_sign, ends[j][1], &s->failed);
+            if (low == 0) x.low_in &= y->low_in;
+            if (high == 0) x.high_in &= y->high_in;
+            if (low < 0) { x.low = y->low; x.low_sign = y->low_sign; x.low_in = y->low_in; }
+            if (high > 0) { x.high = y->high; x.high_sign = y->high_sign; x.high_in = y->high_in; }
+            int order = answer_order(w, p, x.low, x.low_sign, ends[low < 0 ? j : i][0], x.high, x.high_sign, ends[high > 0 ? j : i][1], &s->failed);
+            if (s->failed) return;
+            if (order > 0 || (order == 0 && !(x.low_in && x.high_in))) continue;
+            if (n == ANSWER_MAX_LIST) { s->failed = true; return; }
+            common[n++] = x;
+        }
+    }
+    memcpy(s->v + from, common, (size_t)n * sizeof common[0]);
+    s->n = from + n;
+}
+
+// A \cap B, A \setminus B. Points may be taken out of intervals whose ends are not known numbers.
+void answer_setop_intervals(AnswerWork *w, AnswerTree *p, int v, AnswerIntervals *s) {
+    int from = s->n, left = p->v[v].child, right = p->v[left].next;
+    bool minus = p->v[v].sub == '-', unclear = !p->v[left].paren && (p->v[left].kind == AN_UNION || (p->v[left].kind == AN_SETOP && p->v[left].sub == '-'));
+    answer_intervals(w, p, left, s);
+    int middle = s->n;
+    if (!minus && unclear) s->failed = true; // A \cup B \cap C may be meant in two ways
+    if (s->failed) return;
+    AnswerIntervals other = *s;
+    answer_intervals(w, p, right, &other);
+    if (!other.failed && answer_join_intervals(w, p, &other, middle)) {
+        *s = other;
+        if (minus) answer_complement(s, middle);
+        if (!s->failed) answer_meet(w, p, s, from, middle);
+    } else if (minus) answer_cut_all(w, p, s, from, right);
+    else s->failed = true;
 }
 
 // Adds the intervals that node v describes.
 void answer_intervals(AnswerWork *w, AnswerTree *p, int v, AnswerIntervals *s) {
     const AnswerNode *k = &p->v[v];
-    int from = s->n;
     if (s->failed || ++w->steps > ANSWER_MAX_STEPS) { s->failed = true; return; }
-    if (answer_is_reals(p, v)) answer_add_interval(p, s, -1, false, -1, false);
+    int reals = answer_reals(p, v);
+    if (reals) answer_add_reals(p, s, reals);
+    else if (k->kind == AN_SET) answer_add_points(p, s, v);
     else if (k->kind == AN_UNION) {
         for (int c = k->child; c >= 0 && !s->failed; c = p->v[c].next) answer_intervals(w, p, c, s);
     } else if (k->kind == AN_LIST) answer_list_intervals(w, p, v, s);
-    else if (k->kind == AN_SETOP && k->sub == '-') {
-        answer_intervals(w, p, k->child, s);
-        if (!s->failed) answer_cut_all(w, p, s, from, p->v[k->child].next);
-    } else if (k->kind == AN_BRACKET && k->count == 2 && !(p->pm && answer_contains(p, v, AN_PM))) {
+    else if (k->kind == AN_SETOP) answer_setop_intervals(w, p, v, s);
+    else if (k->kind == AN_BRACKET && k->count == 2 && !(p->pm && answer_contains(p, v, AN_PM))) {
         answer_add_interval(p, s, k->child, k->sub == '[', p->v[k->child].next, k->close == ']');
     } else if (k->kind == AN_REL) answer_relation_intervals(w, p, v, s);
     else s->failed = true;
-}
-
-// Joins what overlaps or touches, in ascending order, where all bounds are known numbers.
-void answer_join_intervals(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s) {
-    real_t low[ANSWER_MAX_LIST], high[ANSWER_MAX_LIST];
-    for (int i = 0; i < s->n; i++) {
-        AnswerInterval x = s->v[i];
-        real_t a = -INFINITY, b = INFINITY;
-        if ((x.low >= 0 && !answer_real_number(w, p, x.low, x.low_sign, &a)) || (x.high >= 0 && !answer_real_number(w, p, x.high, x.high_sign, &b)) || !(a < b)) return;
-        int j = i;
-        for (; j > 0 && (a < low[j - 1] || (a == low[j - 1] && x.low_in && !s->v[j - 1].low_in)); j--) {
-            s->v[j] = s->v[j - 1];
-            low[j] = low[j - 1];
-            high[j] = high[j - 1];
-        }
-        s->v[j] = x;
-        low[j] = a;
-        high[j] = b;
-    }
-    int n = 0;
-    for (int i = 1; i < s->n; i++) {
-        AnswerInterval *x = &s->v[n], *y = &s->v[i];
-        real_t gap = isinf(high[n]) ? -1 : isinf(low[i]) ? -1 : answer_apart(low[i], high[n]);
-        if (gap > 0 || (gap == 0 && !x->high_in && !y->low_in)) { // apart
-            s->v[++n] = *y;
-            high[n] = high[i];
-            continue;
-        }
-        if (high[i] > high[n] || (high[i] == high[n] && y->high_in)) {
-            x->high = y->high;
-            x->high_sign = y->high_sign;
-            x->high_in = y->high_in;
-            high[n] = high[i];
-        }
-    }
-    if (s->n > 0) s->n = n + 1;
 }
 
 bool answer_bounds_equal(AnswerWork *w, AnswerTree *p, int a, int sa, AnswerTree *q, int b, int sb) {
@@ -293,15 +354,16 @@ bool answer_bounds_equal(AnswerWork *w, AnswerTree *p, int a, int sa, AnswerTree
 
 bool answer_intervals_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b) {
     AnswerIntervals s, t;
+    if (p->v[a].kind == AN_SET && q->v[b].kind == AN_SET) return false; // element by element, not as points of a line
     s.n = t.n = 0;
     s.name = t.name = -1;
     s.failed = t.failed = false;
     answer_intervals(w, p, a, &s);
-    if (s.failed || s.n == 0) return false;
+    if (s.failed) return false;
     answer_intervals(w, q, b, &t);
     if (t.failed || (s.name >= 0 && t.name >= 0 && !answer_same(w, p, s.name, q, t.name))) return false;
-    if (s.n > 1) answer_join_intervals(w, p, &s);
-    if (t.n > 1) answer_join_intervals(w, q, &t);
+    if (s.n > 1) answer_join_intervals(w, p, &s, 0);
+    if (t.n > 1) answer_join_intervals(w, q, &t, 0);
     if (s.n != t.n) return false;
     bool used[ANSWER_MAX_LIST] = {false};
     for (int i = 0; i < s.n; i++) {

@@ -120,6 +120,7 @@ int answer_primary_big(AnswerTree *p) {
     const AnswerToken *k = answer_peek(p, 0);
     int v = answer_node(p, AN_BIG, -1);
     p->v[v].name = answer_hash(ANSWER_HASH, answer_token_text(p, k), (size_t)k->n);
+    p->v[v].sub = k->sub;
     p->at++;
     for (int i = 0; i < 2 && !p->failed; i++) {
         if (answer_take(p, TK_OP, '_') || answer_take(p, TK_OP, '^')) answer_append(p, v, answer_at(p, TK_OPEN, '{') ? answer_bracket(p) : answer_argument(p));

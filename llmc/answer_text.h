@@ -78,9 +78,9 @@ bool answer_has_letter(const char *s) {
 }
 
 // The letter of a choice in normal form: "A", "(A)", "A)", "OptionA"; 0 if it is something else. *more: whether the choice itself follows, as
-// in "(A)5".
+// in "(A)5", "A.5" and "A)5".
 char answer_choice_letter(const char *s, bool *more) {
-    static const char *const words[] = {"option", "choice", "answer"};
+    static const char *const words[] = {"option", "choice", "answer"}, *const denials[] = {"iswrong", "isnot", "isincorrect", "isfalse"};
     *more = false;
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         if (strncasecmp(s, words[i], 6) == 0) { s += 6; break; }
@@ -91,17 +91,44 @@ char answer_choice_letter(const char *s, bool *more) {
     char letter = *s >= 'A' && *s <= 'Z' ? *s++ : 0;
     bool closed = *s == ')';
     s += closed;
+    bool ratio = *s == ':' && strpbrk(s + 1, ":=");
+    bool marked = !open && !closed && letter && (*s == '.' || *s == ':') && !(answer_is_letter(s[1]) && (s[2] == '.' || s[2] == 0)); // not D.N.E.
+    s += marked;
     *more = *s != 0;
     if (!*more) return letter;
     bool list = (*s >= 'A' && *s <= 'Z' && s[1] == 0) || strchr(",;/&", *s) || strncasecmp(s, "or", 2) == 0 || strncasecmp(s, "and", 3) == 0 || answer_has_letter(s);
-    return open && closed && letter <= 'J' && !list ? letter : 0;
+    for (size_t i = 0; i < sizeof denials / sizeof denials[0]; i++) list |= strncasecmp(s, denials[i], strlen(denials[i])) == 0;
+    return (closed || marked) && !ratio && letter <= 'J' && !list ? letter : 0;
 }
 
-// Is one of the two the letter of the other? "(A) 5" is "A", but "(A) 5" is not "(A) 6".
-bool answer_choices_equal(const char *a, const char *b) {
-    bool more_a, more_b;
-    char letter = answer_choice_letter(a, &more_a);
-    return letter && letter == answer_choice_letter(b, &more_b) && !(more_a && more_b);
+// Several choice letters in normal form, in alphabetical order without anything between ("ABD") or as a list ("A,B,D", "(B)and(A)"): one bit for each, 0 if
+// it is something else.
+unsigned answer_choice_letters(const char *s, bool *list) {
+    unsigned letters = 0;
+    *list = false;
+    for (char before = 0; *s;) {
+        size_t between = strspn(s, ",;&()");
+        if (strncasecmp(s + between, "and", 3) == 0) between += 3;
+        between += strspn(s + between, ",;&()");
+        s += between;
+        *list |= between > 0;
+        if (*s == 0) break;
+        if (*s < 'A' || *s > 'J' || (letters & 1u << (*s - 'A')) || (!*list && *s < before)) return 0;
+        before = *s++;
+        letters |= 1u << (before - 'A');
+    }
+    return letters;
+}
+
+// Is one of the two the letter of the other? "(A) 5" is "A", but "(A) 5" is not "(A) 6". Several letters may be a list or not; two, which might be a
+// product, only where the gold answer is the list.
+bool answer_choices_equal(const char *gold, const char *given) {
+    bool more_a, more_b, list_a, list_b;
+    char letter = answer_choice_letter(gold, &more_a);
+    if (letter && letter == answer_choice_letter(given, &more_b) && !(more_a && more_b)) return true;
+    unsigned a = answer_choice_letters(gold, &list_a), b = answer_choice_letters(given, &list_b);
+    bool several = (a & (a - 1)) != 0, many = several && ((a & (a - 1)) & ((a & (a - 1)) - 1)) != 0;
+    return several && a == b && (many || list_a);
 }
 
 // Does it hold words, and neither digits nor operators?

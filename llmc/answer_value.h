@@ -28,6 +28,14 @@ bool answer_contains(const AnswerTree *p, int v, AnswerKind kind) {
     return false;
 }
 
+bool answer_contains_name(const AnswerTree *p, int v, uint64_t name) {
+    if (p->v[v].kind == AN_VAR && p->v[v].name == name) return true;
+    for (int c = p->v[v].child; c >= 0; c = p->v[c].next) {
+        if (answer_contains_name(p, c, name)) return true;
+    }
+    return false;
+}
+
 // +1 or -1 for the two infinities, 0 for the rest.
 int answer_infinity(const AnswerTree *p, int v) {
     int sign = 1;
