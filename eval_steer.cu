@@ -339,7 +339,7 @@ int main(int argc, char **argv) {
         {"grade", CMD_GRADE, command_grade,
          "usage: ./eval_steer grade [--json] < LINES\nEach line {\"gold\": \"1/2\", \"pred\": \"0.5\"} or {\"gold\": \"1/2\", \"completion\": \"...\"}, perhaps with a label \"equal\",\n"
          "or a line that eval wrote. Prints a table and each verdict that is not the label. Of problems, {\"problem\": \"...\", \"answer\": \"1/2\"}, it says\n"
-         "whether each answer equals itself and its boxed form, and how many are read as mathematics.\n"},
+         "whether a boxed answer can ever match each, and how many are read as mathematics.\n"},
         {"experiment", CMD_EXPERIMENT, command_experiment, ""},
         {"export", CMD_EXPORT, command_export,
          "usage: ./eval_steer export --format hf|peft|gguf|safetensors --model DIR --checkpoint DIR --out DIR\nWrites the vectors for transformers and vLLM (hf), PEFT or llama.cpp; of a LoRA the adapter (peft) or a model with it in its weights (hf).\n"},

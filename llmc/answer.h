@@ -143,6 +143,55 @@ bool answer_equal_within(const char *gold, const char *given, double error) {
 // True if the two mean the same by the rules at the top. Never true for an empty answer.
 bool answer_equal(const char *gold, const char *given) { return answer_equal_within(gold, given, 0); }
 
+// Is it read as mathematics, and not compared as text?
+bool answer_is_read(const char *s) {
+    Str words = {NULL, 0, 0}, meaning = {NULL, 0, 0}, inside = {NULL, 0, 0};
+    AnswerParsed *p = (AnswerParsed *)xmalloc(sizeof *p);
+    p->tokens.unit_letters = false;
+    bool read = answer_read(p, answer_in_words(&words, &meaning, answer_unwrap(&inside, s))) && p->tree.v[p->tree.root].kind != AN_TEXT;
+    answer_tree_free(&p->tree);
+    free(p);
+    str_free(&words);
+    str_free(&meaning);
+    str_free(&inside);
+    return read;
+}
+
+#define ANSWER_MAX_WORDS 40 // of a gold answer that is text: no box will hold the same
+
+// Why no boxed answer can ever be right against this gold answer, NULL if one can.
+const char *answer_unmatchable(const char *gold) {
+    if (strstr(gold, "####")) return "it holds #### and the answer behind it";
+    Str box = {NULL, 0, 0}, inside = {NULL, 0, 0};
+    str_printf(&box, "\\boxed{%s}", gold);
+    bool equal = answer_extract(&inside, box.s, box.n) && answer_equal(gold, inside.s);
+    int words = 0;
+    for (const char *s = equal ? inside.s : ""; *s; s++) words += answer_is_letter(*s) && answer_is_letter(s[1]) && (s == inside.s || answer_is_space(s[-1]));
+    const char *why = !equal ? "it is not equal to itself in a box" : words > ANSWER_MAX_WORDS && !answer_is_read(gold) ? "it is a whole text" : NULL;
+    str_free(&box);
+    str_free(&inside);
+    return why;
+}
+
+// Warns of the problems whose gold answer (and each alternative) no boxed answer can match: how many, and one of them. what: the files they are from.
+void answer_warn_unmatchable(const Dataset *d, const char *what) {
+    int n = 0, first = 0;
+    for (int i = 0; i < d->n; i++) {
+        const Problem *p = &d->items[i];
+        bool none = answer_unmatchable(p->answer) != NULL;
+        for (int k = 0; k < p->n_alt && none; k++) none = answer_unmatchable(p->alt[k]) != NULL;
+        if (none && n++ == 0) first = i;
+    }
+    if (n == 0) return;
+    const Problem *p = &d->items[first];
+    Str line = {NULL, 0, 0};
+    str_printf(&line, "%.60s", p->answer);
+    for (size_t i = 0; i < line.n; i++) if ((unsigned char)line.s[i] < ' ') line.s[i] = ' ';
+    warn("%d of %d gold answers of %s can never be matched, e.g. that of problem %s: %s, \"%s%s\"\n  -> \"answer\" holds the final answer alone, as it would stand in \\boxed{}", n, d->n, what, p->id,
+         answer_unmatchable(p->answer), line.s, strlen(p->answer) > line.n ? "..." : "");
+    str_free(&line);
+}
+
 // Is all of it mathematics, but for a unit?
 bool answer_is_formula(const char *s, size_t n) {
     if (n >= 400) return false;

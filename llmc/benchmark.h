@@ -61,6 +61,7 @@ bool benchmarks_load(Benchmarks *all, const Session *s, Error *err) {
         ok = benchmark_number(&b->G, o->benchmark_generations, b->name, "benchmark_generations", err) &&
              benchmark_number(&b->max_new, o->benchmark_lengths, b->name, "benchmark_lengths", err) && dataset_load(&b->problems, path, err);
         if (ok && o->limit > 0) dataset_truncate(&b->problems, o->limit);
+        if (ok) answer_warn_unmatchable(&b->problems, path);
         ok = ok && prompts_encode(&b->prompts, &longest, s->tokenizer, &b->problems, o->prompt_template, o->system, err);
         if (longest > all->longest) all->longest = longest;
         if (b->max_new > all->max_new) all->max_new = b->max_new;

@@ -6,10 +6,10 @@ eval_steer grade: verdicts on lines of JSON, and a table of how they agree with 
     {"completion": "...", "answer": "1/2", "correct": true}   as eval writes them: graded again
     {"completion": "...", "answer": "0.5", "mode": "boxed"}   is this what is found in it? (null: nothing) mode: boxed, hash, answer_is,
                                                         last_number, choice, any
-    {"problem": "...", "answer": "1/2", "source": "x"}  a problem's gold answer: is it equal to itself and to itself in a box? Is it read as
-                                                        mathematics, or compared as text? A row of the table for each source
+    {"problem": "...", "answer": "1/2", "source": "x"}  a problem's gold answer: can a boxed answer ever be right? Is it read as mathematics, or
+                                                        compared as text? A row of the table for each source
 
-and may carry "equal" (the label), "kind" (its row in the table), "contested" (left out of the table). Kinds with rule "human" are counted again
+and may carry "equal" (the label; lines without one are counted apart), "kind" (its row in the table), "contested" (left out of the table). Kinds with rule "human" are counted again
 in a row of that name.
 */
 #ifndef LLMC_GRADE_H
@@ -20,7 +20,8 @@ in a row of that name.
 
 #define GRADE_MAX_ROWS 100
 
-typedef struct { char name[24]; long n, labelled, right, accepted, rejected, golds, formulas; } GradeRow; // accepted: though labelled unequal; formulas: golds read as mathematics
+// right: of the labelled; correct: of the others; accepted: though labelled unequal; formulas: golds read as mathematics
+typedef struct { char name[24]; long n, labelled, right, correct, accepted, rejected, golds, formulas; } GradeRow;
 
 typedef struct {
     GradeRow rows[GRADE_MAX_ROWS]; // the first is all
@@ -82,20 +83,6 @@ void grade_answer(Str *out, const char *text, const char *form) {
     str_add(out, "", 0);
 }
 
-// Is it read as mathematics?
-bool grade_is_formula(const char *s) {
-    Str words = {NULL, 0, 0}, meaning = {NULL, 0, 0}, inside = {NULL, 0, 0};
-    AnswerParsed *p = (AnswerParsed *)xmalloc(sizeof *p);
-    p->tokens.unit_letters = false;
-    bool formula = answer_parse_text(p, answer_in_words(&words, &meaning, answer_unwrap(&inside, s))) && p->tree.v[p->tree.root].kind != AN_TEXT;
-    answer_tree_free(&p->tree);
-    free(p);
-    str_free(&words);
-    str_free(&meaning);
-    str_free(&inside);
-    return formula;
-}
-
 // Grades one line into *g, whose strings are appended to.
 bool grade_line(Grade *g, const cJSON *o, const char *what, Error *err) {
     const char *completion = grade_text(o, "completion", NULL), *pred = grade_text(o, "pred", NULL), *gold = grade_text(o, "gold", NULL);
@@ -122,10 +109,8 @@ bool grade_line(Grade *g, const cJSON *o, const char *what, Error *err) {
         str_printf(&g->pred, "\\boxed{%s}", answer);
         str_add(&g->gold, answer, strlen(answer));
         g->is_gold = g->labelled = g->label = true;
-        g->formula = grade_is_formula(answer);
-        Str box = {NULL, 0, 0};
-        g->verdict = answer_equal(answer, answer) && answer_extract(&box, g->pred.s, g->pred.n) && answer_equal(answer, box.s);
-        str_free(&box);
+        g->formula = answer_is_read(answer);
+        g->verdict = answer_unmatchable(answer) == NULL;
         return true;
     }
     if (!gold || !(pred || completion)) return fail(err, EXIT_RUN, "%s: expected the strings \"gold\" and \"pred\" or \"completion\"", what);
@@ -147,7 +132,8 @@ void grade_count(Grades *g, const Grade *x, const cJSON *o) {
         r->golds += x->is_gold;
         r->formulas += x->is_gold && x->formula;
         r->labelled += x->labelled;
-        r->right += x->labelled ? x->verdict == x->label : x->verdict;
+        r->right += x->labelled && x->verdict == x->label;
+        r->correct += !x->labelled && x->verdict;
         r->accepted += x->labelled && x->verdict && !x->label;
         r->rejected += x->labelled && !x->verdict && x->label;
     }
@@ -167,10 +153,13 @@ void grade_print_table(const Grades *g) {
     printf("%-24s %8s %9s %9s %9s\n", "kind", "lines", "right", "accepted", "rejected");
     for (int i = 0; i < g->n; i++) {
         const GradeRow *r = &g->rows[i];
-        if (r->labelled) printf("%-24s %8ld %7.2f %% %9ld %9ld\n", r->name, r->n, 100.0 * (double)r->right / (double)r->n, r->accepted, r->rejected);
-        else if (r->n) printf("%-24s %8ld %7.2f %%\n", r->name, r->n, 100.0 * (double)r->right / (double)r->n);
+        if (r->labelled) printf("%-24s %8ld %7.2f %% %9ld %9ld\n", r->name, r->labelled, 100.0 * (double)r->right / (double)r->labelled, r->accepted, r->rejected);
     }
     if (g->n && g->rows[0].labelled) printf("right: the verdict is the label; accepted, rejected: the verdicts that are not\n");
+    for (int i = 0; i < g->n; i++) {
+        const GradeRow *r = &g->rows[i];
+        if (r->n > r->labelled) printf("%-24s %8ld lines without a label: %ld correct (%.2f %%)\n", r->name, r->n - r->labelled, r->correct, 100.0 * (double)r->correct / (double)(r->n - r->labelled));
+    }
     for (int i = 0; i < g->n; i++) {
         const GradeRow *r = &g->rows[i];
         if (r->golds) printf("%-24s %8ld gold answers: %ld read as mathematics, %ld compared as text\n", r->name, r->golds, r->formulas, r->golds - r->formulas);

@@ -90,6 +90,8 @@ bool select_problems(Trainer *t, Error *err) {
         int a, b, shared = dataset_overlap(d, &t->validation, &a, &b);
         if (shared > 0) warn("%d training problems are also in %s, e.g. %s = %s", shared, o->validation_data, d->items[a].id, t->validation.items[b].id);
     }
+    answer_warn_unmatchable(d, o->data);
+    answer_warn_unmatchable(&t->validation, *o->validation_data ? o->validation_data : o->data);
     if (d->n == 0) return fail(err, EXIT_RUN, "%s: none of %d problems is left to train on\n  -> look at limit, exclude and max_solution_steps", o->data, found);
     return true;
 }

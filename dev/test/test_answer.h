@@ -83,13 +83,38 @@ void test_grade(void) {
     Error err = {0, ""};
     memset(&g, 0, sizeof g);
     bool ok = grade_file(&g, path, false, false, &err);
-    CHECK(ok && g.n == 3 && g.rows[0].n == 4 && g.rows[0].right == 2 && g.rows[0].accepted == 1 && g.rows[0].rejected == 1, "%s %ld lines, %ld right", err.text, g.rows[0].n, g.rows[0].right);
+    CHECK(ok && g.n == 3 && g.rows[0].n == 4 && g.rows[0].labelled == 4 && g.rows[0].right == 2 && g.rows[0].accepted == 1 && g.rows[0].rejected == 1, "%s %ld lines, %ld right", err.text, g.rows[0].n, g.rows[0].right);
     test_write(path, "{\"problem\": \"p\", \"answer\": \"\\\\frac12\", \"source\": \"a\"}\n{\"problem\": \"p\", \"answer\": \"the quick brown fox\", \"source\": \"a\"}\n");
     memset(&g, 0, sizeof g);
     ok = grade_file(&g, path, false, false, &err);
     CHECK(ok && g.n == 2 && g.rows[1].golds == 2 && g.rows[1].formulas == 1 && g.rows[1].right == 2, "%s gold answers: %ld, mathematics: %ld, right: %ld", err.text, g.rows[1].golds, g.rows[1].formulas, g.rows[1].right);
+    // lines without a label are no part of the share
+    test_write(path, "{\"gold\": \"1\", \"pred\": \"1\", \"equal\": true, \"kind\": \"x\"}\n{\"gold\": \"1\", \"pred\": \"2\", \"kind\": \"x\"}\n{\"gold\": \"1\", \"pred\": \"1.0\", \"kind\": \"x\"}\n");
+    memset(&g, 0, sizeof g);
+    ok = grade_file(&g, path, false, false, &err);
+    CHECK(ok && g.n == 2 && g.rows[1].n == 3 && g.rows[1].labelled == 1 && g.rows[1].right == 1 && g.rows[1].correct == 1, "%s %ld of %ld labelled lines right, %ld others correct", err.text, g.rows[1].right, g.rows[1].labelled, g.rows[1].correct);
+    // gold answers that nothing can match
+    test_write(path, "{\"problem\": \"p\", \"answer\": \"Add: 1+3 = <<1+3=4>>4\\n#### 4\"}\n{\"problem\": \"p\", \"answer\": \"#### 7\"}\n{\"problem\": \"p\", \"answer\": \"7\"}\n");
+    memset(&g, 0, sizeof g);
+    ok = grade_file(&g, path, false, false, &err);
+    CHECK(ok && g.rows[0].golds == 3 && g.rows[0].right == 1 && g.rows[0].rejected == 2, "%s %ld of 3 gold answers can be matched", err.text, g.rows[0].right);
     test_write(path, "{\"gold\": \"1\"}\n");
     CHECK(!grade_file(&g, path, false, false, &err) && strstr(err.text, "grade.jsonl:1"), "%s", err.text);
+}
+
+// Which gold answers no boxed answer can match.
+void test_unmatchable(void) {
+    static const char *const never[] = {"#### 7", "Add: 0+3 = <<0+3=3>>3\n#### 3", "x}", "{", "\\frac{1}{2", "$$", "\\text{}", " . "};
+    static const char *const can[] = {"7", "\\boxed{7}", "so we get \\boxed{7}", "\\frac12", "the midpoints form a regular hexagon", "1, 2", "(A)", "\\{1, 2\\}", "x = 1 \\text{ or } x = 2", "no solution", "#7", "12元"};
+    for (size_t i = 0; i < sizeof never / sizeof never[0]; i++) CHECK(answer_unmatchable(never[i]) != NULL, "%s can be matched", never[i]);
+    for (size_t i = 0; i < sizeof can / sizeof can[0]; i++) CHECK(answer_unmatchable(can[i]) == NULL, "%s: %s", can[i], answer_unmatchable(can[i]));
+    Str text = {NULL, 0, 0};
+    for (int i = 0; i < 60; i++) str_printf(&text, "%sWe then see that it holds", i ? ". " : "");
+    CHECK(answer_unmatchable(text.s) != NULL, "a whole text can be matched");
+    text.n = 0;
+    for (int i = 0; i < 60; i++) str_printf(&text, "%s%d", i ? "+" : "", i);
+    CHECK(answer_unmatchable(text.s) == NULL, "a long sum: %s", answer_unmatchable(text.s));
+    str_free(&text);
 }
 
 bool test_verdict(const Problem *p, const char *completion) { return answer_correct(p, completion, strlen(completion), NULL); }
@@ -181,7 +206,7 @@ void test_answer_data(void) {
         for (int i = 0; i < d.n; i++) {
             Str s = {NULL, 0, 0};
             str_printf(&s, "So it is $\\boxed{%s}$.", d.items[i].answer);
-            wrong += !answer_correct(&d.items[i], s.s, s.n, NULL) || !answer_equal(d.items[i].answer, d.items[i].answer);
+            wrong += !answer_correct(&d.items[i], s.s, s.n, NULL) || answer_unmatchable(d.items[i].answer);
             steps += problem_steps(&d.items[i]) <= 2;
             str_free(&s);
         }
@@ -196,6 +221,7 @@ void test_answer(void) {
     test_answer_find();
     test_answer_equal();
     test_grade();
+    test_unmatchable();
     test_answer_correct();
     test_answer_data();
 }
