@@ -161,7 +161,9 @@ const char *answer_without_words(Str *out, const char *s) {
     size_t n = strlen(s);
     bool letters = strstr(s, "is") || strstr(s, "are") || strstr(s, "equals") || strstr(s, "for ") || strchr(s, ':') || strstr(s, "\\text") || strchr(s, '(') || (unsigned char)*s >= 0x80;
     if (n > ANSWER_MAX_PROSE || n == 0 || !letters) return s;
-    str_add(out, s, n);
+    answer_add_trimmed(out, s, n);
+    size_t trimmed = out->n;
+    if (trimmed == 0) return s;
     answer_open_text(out);
     answer_drop_aside(out);
     answer_drop_everywhere(out);
@@ -178,7 +180,7 @@ const char *answer_without_words(Str *out, const char *s) {
     memmove(out->s, out->s + from, out->n - from);
     out->n -= from;
     out->s[out->n] = 0;
-    return out->n == n ? s : out->s;
+    return out->n == trimmed ? s : out->s;
 }
 
 // What stands behind the last = outside brackets, where the side before is a calculation or words that may not be readable: \lim_{x \to 0} ... = 1. NULL if

@@ -147,7 +147,10 @@ int answer_sum(AnswerTree *p);
 int answer_term(AnswerTree *p);
 int answer_primary(AnswerTree *p);
 
-const AnswerToken *answer_peek(const AnswerTree *p, int ahead) { return &p->t->v[p->at + ahead < p->t->n ? p->at + ahead : p->t->n]; }
+const AnswerToken *answer_peek(const AnswerTree *p, int ahead) { // negative: what was read; the end token beyond either end
+    int i = p->at + ahead;
+    return &p->t->v[i >= 0 && i < p->t->n ? i : p->t->n];
+}
 bool answer_at(const AnswerTree *p, AnswerTokenKind kind, int sub) {
     const AnswerToken *k = answer_peek(p, 0);
     return k->kind == kind && (sub < 0 || k->sub == sub);
