@@ -109,7 +109,7 @@ const char *answer_in_words(Str *words, Str *meaning, const char *s) {
 // As answer_equal; numbers may differ by `error` (0: exactly equal). Either may still be in its box, as some gold answers are.
 bool answer_equal_within(const char *gold, const char *given, double error) {
     if (strlen(gold) > ANSWER_MAX_TEXT || strlen(given) > ANSWER_MAX_TEXT) return strcmp(gold, given) == 0;
-    enum { GOLD_TEXT, TEXT, GOLD_INSIDE, INSIDE, GOLD_VALUE, VALUE, VALUE_WORDS, GOLD_POINT, POINT, GOLD_WORDS, WORDS, GOLD_MEANING, MEANING, STRINGS };
+    enum { GOLD_TEXT, TEXT, GOLD_INSIDE, INSIDE, GOLD_VALUE, VALUE, GOLD_SUBJECT, SUBJECT, VALUE_WORDS, GOLD_POINT, POINT, GOLD_WORDS, WORDS, GOLD_MEANING, MEANING, STRINGS };
     Str s[STRINGS];
     memset(s, 0, sizeof s);
     gold = answer_unwrap(&s[GOLD_INSIDE], gold);
@@ -123,7 +123,9 @@ bool answer_equal_within(const char *gold, const char *given, double error) {
         gold = answer_in_words(&s[GOLD_WORDS], &s[GOLD_MEANING], gold);
         given = answer_in_words(&s[WORDS], &s[MEANING], given);
         const char *written = gold;
-        const char *gold_value = answer_without_words(&s[GOLD_VALUE], gold), *value = answer_without_words(&s[VALUE], given);
+        const char *gold_value = answer_without_words(&s[GOLD_VALUE], gold, &s[GOLD_SUBJECT]), *value = answer_without_words(&s[VALUE], given, &s[SUBJECT]);
+        Str *x = &s[GOLD_SUBJECT], *y = &s[SUBJECT];
+        if (x->n > 0 && y->n > 0 && (x->n != y->n || memcmp(x->s, y->s, x->n) != 0)) { gold_value = gold; value = given; } // "Ann is 5", "Tom is 5"
         if (gold_value != gold) gold = answer_in_words(&s[VALUE_WORDS], &s[GOLD_MEANING], gold_value);
         s[VALUE_WORDS].n = 0;
         if (value != given) given = answer_in_words(&s[VALUE_WORDS], &s[MEANING], value);

@@ -227,11 +227,12 @@ int answer_order(AnswerWork *w, const AnswerTree *p, int a, int sa, real_t x, in
 bool answer_join_intervals(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s, int from) {
     real_t ends[ANSWER_MAX_LIST][2], e[2];
     AnswerInterval sorted[ANSWER_MAX_LIST];
+    bool failed = false;
     int n = 0;
     for (int i = from; i < s->n; i++) {
         AnswerInterval x = s->v[i];
         if (!answer_ends(w, p, &x, e) || e[0] > e[1]) return false;
-        if (e[0] == e[1] && !(x.low_in && x.high_in)) continue;
+        if (answer_order(w, p, x.low, x.low_sign, e[0], x.high, x.high_sign, e[1], &failed) == 0 && !(x.low_in && x.high_in)) continue;
         int j = n++;
         for (; j > 0 && (e[0] < ends[j - 1][0] || (e[0] == ends[j - 1][0] && x.low_in && !sorted[j - 1].low_in)); j--) {
             sorted[j] = sorted[j - 1];
@@ -241,7 +242,7 @@ bool answer_join_intervals(AnswerWork *w, const AnswerTree *p, AnswerIntervals *
         memcpy(ends[j], e, sizeof e);
     }
     int out = 0;
-    bool failed = false;
+    if (failed) return false;
     for (int i = 1; i < n; i++) {
         AnswerInterval *x = &sorted[out], *y = &sorted[i];
         int gap = answer_order(w, p, y->low, y->low_sign, ends[i][0], x->high, x->high_sign, ends[out][1], &failed);

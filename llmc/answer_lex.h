@@ -297,7 +297,7 @@ void answer_lex_letters(AnswerTokens *t, AnswerLexer *x) {
     size_t known = f ? strlen(f->name) : 0;
     bool unit = n <= 3 && answer_after_number(t) && answer_listed(ANSWER_LIST(answer_short_units), s, n);
     unit |= last && last->kind == TK_DEGREE && n == 1 && (*s == 'C' || *s == 'F');
-    if (t->unit_letters && n <= 3 && (answer_after_number(t) || answer_after_unit(t)) && (answer_is_unit_letters(s, n) || answer_listed(ANSWER_LIST(answer_short_units), s, n))) {
+    if (t->unit_letters && n <= 3 && (answer_after_number(t) || answer_after_unit(t) || answer_in_unit(t)) && (answer_is_unit_letters(s, n) || answer_listed(ANSWER_LIST(answer_short_units), s, n))) {
         answer_token(t, x, TK_TEXT, 0, s, n);
         x->s = s + n;
         return;
@@ -352,7 +352,11 @@ void answer_lex_text(AnswerTokens *t, AnswerLexer *x, const char *s) {
         letters &= answer_is_letter(from[i]);
         number |= answer_is_digit(from[i]);
     }
-    for (size_t i = 0; i < n && number; i++) number = answer_is_digit(from[i]) || strchr(".,$%/+- ", from[i]);
+    for (size_t i = 0; i < n && number; i++) { // numbers, also "3 and 5"
+        size_t word = i > 0 && answer_is_space(from[i - 1]) ? (answer_starts(from + i, "and ") ? 3 : answer_starts(from + i, "or ") ? 2 : 0) : 0;
+        number = word || answer_is_digit(from[i]) || strchr(".,$%/+- ", from[i]);
+        i += word;
+    }
     const AnswerWord *f = letters ? answer_word(ANSWER_LIST(answer_functions), from, n, false) : NULL;
     if (f && answer_after_number(t) && answer_listed(ANSWER_LIST(answer_short_units), from, n)) f = NULL; // 40\text{ min}
     if (w == 0 || strcasecmp(word, "and") == 0 || strcasecmp(word, "or") == 0) answer_token(t, x, TK_SEP, (word[0] | 32) == 'o' ? 'o' : 0, from, n);

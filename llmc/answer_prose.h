@@ -1,7 +1,7 @@
 /*
 Words around a value: "The length of AB is 9/4", "2x for all x", "41/8 (about 5.1 litres)". They are left out only where they cannot change the value: nothing
 that denies, chooses or sets a condition ("is not", "either", "if"), no number before the verb, no set behind "for all" but the real numbers.
-Also here: the last side of an equation whose other sides cannot be read.
+Also here: the last side of a calculation whose other sides cannot be read.
 */
 #ifndef LLMC_ANSWER_PROSE_H
 #define LLMC_ANSWER_PROSE_H
@@ -156,8 +156,30 @@ size_t answer_after_verb(const char *s) {
     return value;
 }
 
-// s without the words around its value, in *out; s itself if there are none.
-const char *answer_without_words(Str *out, const char *s) {
+// What the n bytes before a verb speak of: their words in lower case but for those of every answer ("the final answer").
+void answer_subject(Str *subject, const char *s, size_t n) {
+    static const char *const every[] = {"the", "final", "answer", "result", "solution", "value", "so", "thus", "hence", "therefore", "is", "are", "equals", "exactly", "just", "simply", "ans", "total", "our", "correct", "text", "textbf"};
+    str_add(subject, "", 0);
+    for (size_t i = 0; i < n;) {
+        size_t w = 0;
+        while (i + w < n && answer_is_letter(s[i + w])) w++;
+        for (size_t k = 0; k < w && !ANSWER_WORD_IN(every, s + i, w); k++) {
+            char lower = (char)tolower((unsigned char)s[i + k]);
+            str_add(subject, &lower, 1);
+        }
+        i += w ? w : 1;
+    }
+}
+
+// Is s a value, and no word that says how something is ("n is odd")?
+bool answer_is_no_adjective(const char *s) {
+    if (strpbrk(s, "0123456789\\")) return true;
+    for (; *s; s++) if (answer_is_letter(*s) && answer_is_letter(s[1])) return false;
+    return true;
+}
+
+// s without the words around its value, in *out; s itself if there are none. What they speak of is appended to *subject.
+const char *answer_without_words(Str *out, const char *s, Str *subject) {
     size_t n = strlen(s);
     bool letters = strstr(s, "is") || strstr(s, "are") || strstr(s, "equals") || strstr(s, "for ") || strchr(s, ':') || strstr(s, "\\text") || strchr(s, '(') || (unsigned char)*s >= 0x80;
     if (n > ANSWER_MAX_PROSE || n == 0 || !letters) return s;
@@ -170,43 +192,46 @@ const char *answer_without_words(Str *out, const char *s) {
     size_t from = answer_after_verb(out->s);
     int open = 0; // braces of a \text{ that the words began in
     for (size_t i = 0; i < from; i++) open += out->s[i] == '{' ? 1 : out->s[i] == '}' ? -1 : 0;
+    answer_subject(subject, out->s, from);
     while (open > 0 && (out->s[from] == '}' || answer_is_space(out->s[from]))) open -= out->s[from++] == '}';
     for (; open > 0 && out->n > from; open--) {
         while (out->n > from && answer_is_space(out->s[out->n - 1])) out->n--;
         if (out->n == from || out->s[out->n - 1] != '}') return s;
         out->n--;
     }
-    if (out->n <= from) return s;
+    out->s[out->n] = 0;
+    if (out->n <= from || (from > 0 && !answer_is_no_adjective(out->s + from))) return s;
     memmove(out->s, out->s + from, out->n - from);
     out->n -= from;
     out->s[out->n] = 0;
     return out->n == trimmed ? s : out->s;
 }
 
-// What stands behind the last = outside brackets, where the side before is a calculation or words that may not be readable: \lim_{x \to 0} ... = 1. NULL if
-// that is no plain equation.
+// What stands behind the last = outside brackets, where the side before is a limit, a sum or the like, written in a way that may not be readable. NULL if s is
+// anything else: of "we get 2x = 5" the 5 is not the value.
 const char *answer_last_equal(const char *s) {
-    static const char *const relations[] = {"\\ne", "\\neq", "\\not", "\\le", "\\leq", "\\ge", "\\geq", "\\lt", "\\gt", "\\square", "\\Box", "\\underline", "\\Rightarrow", "\\text{or}", "\\text{and}"};
+    static const char *const heads[] = {"\\lim", "\\limsup", "\\liminf", "\\int", "\\iint", "\\iiint", "\\oint", "\\sum", "\\prod", "\\det", "\\begin", "\\sup", "\\inf", "\\Pr", "\\mathbb{E}", "\\mathbb{P}", "\\operatorname", "P(", "P\\left(", "E(", "E[", "E\\left["};
     const char *last = NULL;
+    bool head = false;
     int depth = 0;
-    bool words = false;
-    if (strlen(s) > ANSWER_MAX_PROSE) return NULL;
-    for (const char *c = s; *c;) {
-        size_t n = *c == '\\';
-        while (answer_is_letter(c[n])) n++;
-        if (n > 0) {
-            if (n == 1 && *c == '\\') { depth += (c[1] == '{') - (c[1] == '}'); c += c[1] ? 2 : 1; continue; } // an escaped character
-            if (ANSWER_WORD_IN(relations, c, n) || (*c != '\\' && ((n == 3 && strncasecmp(c, "not", 3) == 0) || (n == 2 && (strncasecmp(c, "if", 2) == 0 || strncasecmp(c, "or", 2) == 0 || strncasecmp(c, "no", 2) == 0)) || (n == 3 && strncasecmp(c, "and", 3) == 0)))) return NULL;
-            words |= n >= 3 && !last;
-            c += n;
-            continue;
-        }
-        if (strchr("?<>;", *c) || (*c == ',' && depth == 0) || (*c == '_' && c[1] == '_')) return NULL;
-        depth += (strchr("{([", *c) != NULL) - (strchr("})]", *c) != NULL);
-        if (*c == '=' && depth == 0) last = c + 1;
-        c++;
+    s += strspn(s, " \t\n$");
+    if (answer_starts(s, "\\displaystyle")) s += strspn(s + 13, " \t\n") + 13;
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0] && !head; i++) {
+        size_t n = strlen(heads[i]);
+        head = answer_starts(s, heads[i]) && !(answer_is_letter(heads[i][n - 1]) && answer_is_letter(s[n]));
     }
-    return words ? last : NULL;
+    if (!head || strlen(s) > ANSWER_MAX_PROSE) return NULL;
+    for (const char *c = s; *c; c++) {
+        if (*c == '\\' && c[1]) {
+            depth += (c[1] == '{') - (c[1] == '}');
+            c++;
+        } else {
+            depth += (strchr("{([", *c) != NULL) - (strchr("})]", *c) != NULL);
+            if (depth == 0 && strchr("?<>,;", *c)) return NULL;
+            if (depth == 0 && *c == '=') last = c + 1;
+        }
+    }
+    return last && !strstr(s, "\\ne") && !strstr(s, "\\not") && !strstr(s, "\\square") ? last : NULL;
 }
 
 #endif

@@ -19,7 +19,7 @@ bool answer_is_label(const AnswerTree *p, int v) {
         const AnswerNode *x = &p->v[c];
         bool measure = c == k->child && x->kind == AN_VAR && x->sub == 'm' && p->v[x->next].kind == AN_VAR && p->v[x->next].sub == 'A'; // m\angle ABC
         capitals &= measure || (x->kind == AN_VAR && x->sub >= 'A' && x->sub <= 'Z');
-        bool argument = k->kind == AN_MUL && c != k->child && x->paren && (x->kind == AN_NUM || x->kind == AN_NEG || x->kind == AN_ADD); // P(2)
+        bool argument = k->kind == AN_MUL && c != k->child && x->paren && (x->kind == AN_NUM || x->kind == AN_NEG || x->kind == AN_ADD || x->kind == AN_REL); // P(2), P(X > 2)
         if (!answer_is_label(p, c) && !argument) return false;
     }
     if (k->kind == AN_MUL && !capitals) { // p(x) names a value, 2x and xy are values
@@ -58,12 +58,18 @@ bool answer_is_bound(const AnswerTree *p, int v, int *bound, int result) {
 // which says something of x_i.
 bool answer_is_uncomputed(const AnswerTree *p, int v, int result) {
     const AnswerNode *k = &p->v[v];
-    int bound = -1;
-    if (k->kind == AN_BIG && k->sub != 'i') { // k = 1, x \to 0
-        if (p->v[k->child].kind != AN_REL) return false;
+    int bound = -1, body = v;
+    if (k->kind == AN_BIG && k->sub == 'l') return p->v[k->child].kind == AN_REL; // x \to 0
+    if (k->kind == AN_BIG && k->sub == 'i') { // \int_0^x t dt = 5 asks for x
+        for (body = k->child; p->v[body].next >= 0; body = p->v[body].next) {
+            bool known = p->v[body].kind == AN_VAR && answer_contains_name(p, result, p->v[body].name);
+            if (!known && answer_contains(p, body, AN_VAR)) return false;
+        }
+    } else if (k->kind == AN_BIG) { // k = 1
+        if (p->v[k->child].kind != AN_REL || p->v[p->v[k->child].child].kind != AN_VAR) return false;
         bound = p->v[k->child].child;
     }
-    if (k->kind == AN_BIG) return (bound < 0 || p->v[bound].kind == AN_VAR) && answer_is_bound(p, v, &bound, result);
+    if (k->kind == AN_BIG) return answer_is_bound(p, body, &bound, result);
     if (k->kind == AN_MATRIX && k->sub == 'v') return true;
     if (k->kind > AN_ROOT || k->child < 0) return false;
     bool any = false;

@@ -53,7 +53,7 @@ size_t answer_unit_power(const char *s, size_t n, int *power) {
 
 // Do words behind a number say that it is not the answer, or not all of it? "5 or more", "5 is wrong".
 bool answer_qualifies(const char *s, size_t n) {
-    static const char *const words[] = {"or", "more", "less", "fewer", "greater", "not", "no", "wrong", "incorrect", "false", "least", "most", "than", "except", "above", "below", "if", "when", "unless", "but", "does", "doesn", "isn", "cannot", "plus", "minus", "nor", "never", "impossible", "and"};
+    static const char *const words[] = {"or", "more", "less", "fewer", "greater", "not", "no", "wrong", "incorrect", "false", "least", "most", "than", "except", "above", "below", "if", "when", "unless", "but", "does", "doesn", "isn", "cannot", "plus", "minus", "nor", "never", "impossible"};
     for (size_t i = 0; i < n;) {
         size_t w = 0;
         while (i + w < n && answer_is_letter(s[i + w])) w++;
