@@ -358,7 +358,7 @@ bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, in
         if (x->kind == y->kind) return answer_ratios_equal(w, p, a, q, b);
         AnswerTree *r = x->kind == AN_RATIO ? p : q; // 3:5 is 3/5
         int ratio = x->kind == AN_RATIO ? a : b;
-        if (r->v[ratio].count != 2) return false;
+        if (r->v[ratio].count != 2 || r->unit == ANSWER_UNIT_AM || r->unit == ANSWER_UNIT_PM) return false;
         int quotient = answer_node(r, AN_DIV, r->v[ratio].child);
         if (r->failed) return false;
         return r == p ? answer_values(w, p, quotient, 1, q, b, 1) : answer_values(w, p, a, 1, q, quotient, 1);

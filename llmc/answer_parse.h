@@ -42,7 +42,9 @@ int answer_fraction(AnswerTree *p) {
 int answer_primary_name(AnswerTree *p) {
     const AnswerToken *k = answer_peek(p, 0);
     char first = answer_token_text(p, k)[0];
-    bool function = k->n == 1 && (first == 'f' || first == 'g' || first == 'h');
+    const AnswerToken *argument = answer_peek(p, 2);
+    bool at_zero = answer_peek(p, 1)->kind == TK_OPEN && answer_peek(p, 1)->sub == '(' && argument->kind == TK_NUM && argument->n == 1 && *answer_token_text(p, argument) == '0' && answer_peek(p, 3)->kind == TK_CLOSE;
+    bool function = k->n == 1 && (first == 'f' || first == 'g' || first == 'h' || at_zero); // I(0) is no product
     p->at++;
     uint64_t rest = 0; // primes and subscript
     while (answer_take(p, TK_OP, '\'')) rest = answer_hash(rest, "'", 1);

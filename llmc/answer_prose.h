@@ -13,6 +13,7 @@ Also here: the last side of a calculation whose other sides cannot be read.
 static const char *const answer_text_commands[] = {"\\text", "\\textbf", "\\textit", "\\textrm", "\\mbox", "\\mathrm", "\\mathbf", "\\emph", "\\quad", "\\qquad"};
 
 size_t answer_text_command_at(const char *s) {
+    if (*s != '\\') return 0;
     for (size_t i = 0; i < sizeof answer_text_commands / sizeof answer_text_commands[0]; i++) {
         size_t n = strlen(answer_text_commands[i]);
         if (answer_starts(s, answer_text_commands[i]) && !answer_is_letter(s[n])) return n;
@@ -181,14 +182,15 @@ bool answer_is_no_adjective(const char *s) {
 // s without the words around its value, in *out; s itself if there are none. What they speak of is appended to *subject.
 const char *answer_without_words(Str *out, const char *s, Str *subject) {
     size_t n = strlen(s);
-    bool letters = strstr(s, "is") || strstr(s, "are") || strstr(s, "equals") || strstr(s, "for ") || strchr(s, ':') || strstr(s, "\\text") || strchr(s, '(') || (unsigned char)*s >= 0x80;
-    if (n > ANSWER_MAX_PROSE || n == 0 || !letters) return s;
+    if (n > ANSWER_MAX_PROSE || n == 0 || !(strpbrk(s, " :$(") || (unsigned char)*s >= 0x80)) return s;
+    bool words = strstr(s, "is") || strstr(s, "are") || strstr(s, "equals") || strchr(s, ':') || (unsigned char)*s >= 0x80, around = strstr(s, "for ") || strstr(s, "pprox") || strstr(s, "about") || strstr(s, "rly") || strstr(s, "\xE2\x89\x88");
+    if (!words && !around) return s;
     answer_add_trimmed(out, s, n);
     size_t trimmed = out->n;
     if (trimmed == 0) return s;
     answer_open_text(out);
-    answer_drop_aside(out);
-    answer_drop_everywhere(out);
+    if (strchr(out->s, '(')) answer_drop_aside(out);
+    if (strstr(out->s, "for ")) answer_drop_everywhere(out);
     size_t from = answer_after_verb(out->s);
     int open = 0; // braces of a \text{ that the words began in
     for (size_t i = 0; i < from; i++) open += out->s[i] == '{' ? 1 : out->s[i] == '}' ? -1 : 0;

@@ -24,7 +24,8 @@ bool answer_is_label(const AnswerTree *p, int v) {
     }
     if (k->kind == AN_MUL && !capitals) { // p(x) names a value, 2x and xy are values
         int second = p->v[k->child].next;
-        return k->count == 2 && (p->v[second].paren || p->v[second].kind == AN_BRACKET);
+        bool variable = p->v[k->child].sub >= 'x' && p->v[k->child].sub <= 'z'; // x(y - 1) is a product
+        return k->count == 2 && !(variable && p->v[second].kind == AN_ADD) && (p->v[second].paren || p->v[second].kind == AN_BRACKET);
     }
     return true;
 }

@@ -14,6 +14,8 @@ cursor over the tokens, and how numbers are read: decimals, exponents, periods (
 #define ANSWER_MAX_NUMBERS 600
 #define ANSWER_MAX_DEPTH 60
 #define ANSWER_UNIT_DEGREE 22 // of those in answer_units.h
+#define ANSWER_UNIT_AM 28
+#define ANSWER_UNIT_PM 29
 #define ANSWER_UNIT_PERCENT 30 // 31 and more: in answer_units.h
 
 typedef enum {
