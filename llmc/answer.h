@@ -220,8 +220,23 @@ bool answer_in_prose(Str *answer, const char *text, size_t n) {
     return true;
 }
 
+// The value that the last sentence states, "The interval is [2, 5).", if all behind its verb is a formula.
+bool answer_in_sentence(Str *answer, const char *text, size_t n) {
+    while (n > 0 && (answer_is_space(text[n - 1]) || text[n - 1] == '.')) n--;
+    size_t from = n;
+    while (from > 0 && n - from < ANSWER_MAX_PROSE && text[from - 1] != '\n' && !(from < n && text[from - 1] == '.' && answer_is_space(text[from]))) from--;
+    char *sentence = xstrndup(text + from, n - from);
+    Str value = {NULL, 0, 0}, subject = {NULL, 0, 0};
+    bool found = answer_without_words(&value, sentence, &subject) != sentence && answer_is_formula(value.s, value.n);
+    if (found) answer_add_trimmed(answer, value.s, value.n);
+    str_free(&value);
+    str_free(&subject);
+    free(sentence);
+    return found;
+}
+
 // The answer of a text that need not have a box: the box, what is behind ####, what the text says the answer is, all of it if it is one
-// formula, its last formula, its last number. False if there is none.
+// formula, what its last sentence states, its last formula, its last number. False if there is none.
 bool answer_find(Str *answer, const char *text, size_t n) {
     if (answer_extract(answer, text, n)) return true;
     if (!answer_part(&text, &n)) return false;
@@ -234,7 +249,7 @@ bool answer_find(Str *answer, const char *text, size_t n) {
         return true;
     }
     if (answer_is_formula(text, n)) { answer_add_trimmed(answer, text, n); return true; }
-    return answer_in_prose(answer, text, n);
+    return answer_in_sentence(answer, text, n) || answer_in_prose(answer, text, n);
 }
 
 // The verdict on a completion of n bytes (a NUL in the answer ends it). What was in the box is appended to *extracted (may be NULL).

@@ -39,6 +39,7 @@ void test_answer_extract(void) {
 void test_answer_find(void) {
     static const struct { const char *text, *expect; } cases[] = {
         {"First 3.\n#### 42", "42"}, {"The answer is $\\frac12$. Good.", "\\frac12"}, {"Answer: 7", "7"}, {"**Answer:** \\(x+1\\)", "x+1"}, {"The answer is 12 cm.\nIt is", "12 cm"}, {"\\frac{1}{2}", "\\frac{1}{2}"},
+        {"The interval is [2, 5).", "[2, 5)"}, {"Hence.\nThe value is \\frac{1}{2}.", "\\frac{1}{2}"}, {"Then $x = 1$ or $x = 2$.", "x = 1$ or $x = 2"}, {"Here $x = 1$ while $y = 2$.", "y = 2"}, {"The two numbers are 3 and 4.", "3 and 4"},
         {"So it costs 1,250 dollars", "1250"}, {"We get $x = 3$ and 4 of them", "4"}, {"We get 4, that is $x = 3$.", "x = 3"}, {"I do not know.", NULL}, {"<think> 5", NULL}, {"", NULL}, {"R2D2", NULL}, {"in all -3.5", "-3.5"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -137,7 +138,9 @@ void test_answer_correct(void) {
     CHECK(test_verdict(&p, "\\boxed{674}") && !test_verdict(&p, "\\boxed{673}"), "with a tolerance");
 
     // a megabyte of anything takes a moment
-    static const char *const units[] = {"{", "}", "\\boxed{", "\\boxed{1}", "\\", "</think>", "\\frac", "1,", "9", " ", "\\text{", "$", "a ", "\\boxed{ ", "\\left", "{}", "9^", "9!", "1000!+", "99^{999}+", "\\sqrt{", "\\sin ", "\\frac{1}{1+", "x=1,", "\\pm1,", "|", "1:", "<", "\\log_{", "\\binom{9999}{4999}+", "\\begin{pmatrix}", "√", "²", "1 000 ", "answer is $", "-", "(1,2)\\cup", "x\\ne1,", "]1,2[\\cup", "9!!", "[1,2],", "twenty ", "é", "5\\text{ m}+", "\\overline{", "1.234.", "(A)"};
+    static const char *const units[] = {"{", "}", "\\boxed{", "\\boxed{1}", "\\", "</think>", "\\frac", "1,", "9", " ", "\\text{", "$", "a ", "\\boxed{ ", "\\left", "{}", "9^", "9!", "1000!+", "99^{999}+", "\\sqrt{", "\\sin ", "\\frac{1}{1+", "x=1,", "\\pm1,", "|", "1:", "<", "\\log_{", "\\binom{9999}{4999}+", "\\begin{pmatrix}", "√", "²", "1 000 ", "answer is $", "-", "(1,2)\\cup", "x\\ne1,", "]1,2[\\cup", "9!!", "[1,2],", "twenty ", "é", "5\\text{ m}+", "\\overline{", "1.234.", "(A)",
+        "\\{1,1\\}\\cup", "[1,2]\\cap", "\\mathbb{R}\\setminus", "\\mathbb{R}\\setminus(", "\\{1,2\\}\\setminus[0,1]\\cup", "The answer is ", "1\n\n", "5^{\\text{th}}", "0.(3)+", "或", "1万", "$$\\boxed{3}$$ ", "(about ", "for all ", "x>1,x<2,", "\\cosh^{-1}", "2^3 ",
+        "\\lim_{x\\to0}", "P(A|B)=", "1 \\bmod 5 = ", "1=", "\\{1\\}=", "A,", "1,5", "\\boxed a", "x=\\boxed{1},", "\\binom{1000000}{3}+"};
     size_t n = 1 << 20;
     char *text = (char *)xmalloc(n + 1);
     for (size_t u = 0; u < sizeof units / sizeof units[0]; u++) {
