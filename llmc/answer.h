@@ -8,7 +8,8 @@ The reward's eye: is the answer in a completion the right one?
     answer_lex.h       LaTeX and ASCII to tokens
     answer_parse.h     tokens to a tree (answer_tree.h)
     answer_number.h    exact fractions, and complex numbers where those do not suffice (answer_value.h)
-    answer_equal.h     tuples, sets, equations, matrices (answer_matrix.h), relations (answer_relation.h), intervals (answer_interval.h): part by part
+answer_equal.h     tuples, sets, equations, matrices (answer_matrix.h), relations (answer_relation.h), intervals (answer_interval.h): part
+                       by part
 
 Two answers are equal if they are the same text (white space and dress aside) or mean the same by the rules of
 answer_equal.h. What is no mathematics (a word, a sentence) is compared as text alone, without regard to case where there are words.
@@ -46,7 +47,8 @@ bool answer_read(AnswerParsed *p, const char *s) {
 // Does the gold answer name the base of its digits, and are those given without it? 52 for 52_8.
 bool answer_base_left_out(const AnswerTree *gold, const AnswerTree *given) {
     const AnswerNode *base = &gold->v[gold->root], *number = &given->v[given->root];
-    if (base->kind != AN_BASE || number->kind != AN_NUM || !number->literal || mpz_cmp_ui(mpq_denref(given->numbers[number->number]), 1) != 0) return false;
+    if (base->kind != AN_BASE || number->kind != AN_NUM || !number->literal
+        || mpz_cmp_ui(mpq_denref(given->numbers[number->number]), 1) != 0) return false;
     char *digits = mpz_get_str(NULL, 10, mpq_numref(given->numbers[number->number]));
     bool same = base->name == answer_hash(ANSWER_HASH, digits, strlen(digits));
     free(digits);
@@ -109,7 +111,8 @@ const char *answer_in_words(Str *words, Str *meaning, const char *s) {
 // As answer_equal; numbers may differ by `error` (0: exactly equal). Either may still be in its box, as some gold answers are.
 bool answer_equal_within(const char *gold, const char *given, double error) {
     if (strlen(gold) > ANSWER_MAX_TEXT || strlen(given) > ANSWER_MAX_TEXT) return strcmp(gold, given) == 0;
-    enum { GOLD_TEXT, TEXT, GOLD_INSIDE, INSIDE, GOLD_VALUE, VALUE, GOLD_SUBJECT, SUBJECT, VALUE_WORDS, GOLD_POINT, POINT, GOLD_WORDS, WORDS, GOLD_MEANING, MEANING, STRINGS };
+    enum { GOLD_TEXT, TEXT, GOLD_INSIDE, INSIDE, GOLD_VALUE, VALUE, GOLD_SUBJECT, SUBJECT, VALUE_WORDS, GOLD_POINT, POINT, GOLD_WORDS,
+        WORDS, GOLD_MEANING, MEANING, STRINGS };
     Str s[STRINGS];
     memset(s, 0, sizeof s);
     gold = answer_unwrap(&s[GOLD_INSIDE], gold);
@@ -123,9 +126,11 @@ bool answer_equal_within(const char *gold, const char *given, double error) {
         gold = answer_in_words(&s[GOLD_WORDS], &s[GOLD_MEANING], gold);
         given = answer_in_words(&s[WORDS], &s[MEANING], given);
         const char *written = gold;
-        const char *gold_value = answer_without_words(&s[GOLD_VALUE], gold, &s[GOLD_SUBJECT]), *value = answer_without_words(&s[VALUE], given, &s[SUBJECT]);
+        const char *gold_value = answer_without_words(&s[GOLD_VALUE], gold, &s[GOLD_SUBJECT]),
+            *value = answer_without_words(&s[VALUE], given, &s[SUBJECT]);
         Str *x = &s[GOLD_SUBJECT], *y = &s[SUBJECT];
-        if (x->n > 0 && y->n > 0 && (x->n != y->n || memcmp(x->s, y->s, x->n) != 0)) { gold_value = gold; value = given; } // "Ann is 5", "Tom is 5"
+        // "Ann is 5", "Tom is 5"
+        if (x->n > 0 && y->n > 0 && (x->n != y->n || memcmp(x->s, y->s, x->n) != 0)) { gold_value = gold; value = given; }
         if (gold_value != gold) gold = answer_in_words(&s[VALUE_WORDS], &s[GOLD_MEANING], gold_value);
         s[VALUE_WORDS].n = 0;
         if (value != given) given = answer_in_words(&s[VALUE_WORDS], &s[MEANING], value);
@@ -168,14 +173,17 @@ const char *answer_unmatchable(const char *gold) {
     str_printf(&box, "\\boxed{%s}", gold);
     bool equal = answer_extract(&inside, box.s, box.n) && answer_equal(gold, inside.s);
     int words = 0;
-    for (const char *s = equal ? inside.s : ""; *s; s++) words += answer_is_letter(*s) && answer_is_letter(s[1]) && (s == inside.s || answer_is_space(s[-1]));
-    const char *why = !equal ? "it is not equal to itself in a box" : words > ANSWER_MAX_WORDS && !answer_is_read(gold) ? "it is a whole text" : NULL;
+    for (const char *s = equal ? inside.s : ""; *s; s++) words += answer_is_letter(*s) && answer_is_letter(s[1])
+        && (s == inside.s || answer_is_space(s[-1]));
+    const char *why = !equal ? "it is not equal to itself in a box" : words > ANSWER_MAX_WORDS && !answer_is_read(gold)
+        ? "it is a whole text" : NULL;
     str_free(&box);
     str_free(&inside);
     return why;
 }
 
-// Warns of the problems whose gold answer (and each alternative) no boxed answer can match: how many, and one of them. what: the files they are from.
+// Warns of the problems whose gold answer (and each alternative) no boxed answer can match: how many, and one of them. what: the files they
+// are from.
 void answer_warn_unmatchable(const Dataset *d, const char *what) {
     int n = 0, first = 0;
     for (int i = 0; i < d->n; i++) {
@@ -224,7 +232,8 @@ bool answer_in_prose(Str *answer, const char *text, size_t n) {
 bool answer_in_sentence(Str *answer, const char *text, size_t n) {
     while (n > 0 && (answer_is_space(text[n - 1]) || text[n - 1] == '.')) n--;
     size_t from = n;
-    while (from > 0 && n - from < ANSWER_MAX_PROSE && text[from - 1] != '\n' && !(from < n && text[from - 1] == '.' && answer_is_space(text[from]))) from--;
+    while (from > 0 && n - from < ANSWER_MAX_PROSE && text[from - 1] != '\n'
+        && !(from < n && text[from - 1] == '.' && answer_is_space(text[from]))) from--;
     char *sentence = xstrndup(text + from, n - from);
     Str value = {NULL, 0, 0}, subject = {NULL, 0, 0};
     bool found = answer_without_words(&value, sentence, &subject) != sentence && answer_is_formula(value.s, value.n);

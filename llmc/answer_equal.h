@@ -301,7 +301,8 @@ int answer_residue(const AnswerTree *p, int v) {
 int answer_integration_constant(const AnswerTree *p) {
     int v = p->v[p->root].kind == AN_REL && answer_all_rel(p, p->root, "=") ? answer_last_side(p, p->root) : p->root, constant = -1;
     uint64_t c = answer_hash_folded(ANSWER_HASH, "c", 1), other = 0;
-    for (int i = p->v[v].kind == AN_ADD ? p->v[v].child : -1; i >= 0; i = p->v[i].next) if (p->v[i].kind == AN_VAR && p->v[i].folded == c) constant = i;
+    for (int i = p->v[v].kind == AN_ADD ? p->v[v].child : -1; i >= 0; i = p->v[i].next) if (p->v[i].kind == AN_VAR && p->v[i].folded == c)
+        constant = i;
     for (int i = 0; i < p->n && constant >= 0; i++) {
         const AnswerNode *k = &p->v[i];
         if (k->kind != AN_VAR || i == constant) continue;
@@ -334,8 +335,10 @@ bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, in
     int u = answer_residue(p, a), v = answer_residue(q, b);
     if (u >= 0 && v >= 0 && x->count != y->count) return answer_nodes_equal(w, p, u, q, v) && answer_nodes_equal(w, p, p->v[u].next, q, q->v[v].next);
     if (x->kind == AN_REL && y->kind == AN_REL && !pm) return answer_relations_equal(w, p, a, q, b);
-    if (list_a && !pm && y->kind == AN_BRACKET && x->kind == AN_LIST && !answer_has_inequality(p, a) && y->sub == '(' && y->close == ')') return answer_parts_equal(w, p, a, q, b);
-    if (list_b && !pm && x->kind == AN_BRACKET && y->kind == AN_LIST && !answer_has_inequality(q, b) && x->sub == '(' && x->close == ')') return answer_parts_equal(w, p, a, q, b);
+    if (list_a && !pm && y->kind == AN_BRACKET && x->kind == AN_LIST && !answer_has_inequality(p, a) && y->sub == '(' && y->close == ')')
+        return answer_parts_equal(w, p, a, q, b);
+    if (list_b && !pm && x->kind == AN_BRACKET && y->kind == AN_LIST && !answer_has_inequality(q, b) && x->sub == '(' && x->close == ')')
+        return answer_parts_equal(w, p, a, q, b);
     if (answer_intervals_equal(w, p, a, q, b)) return true;
     u = answer_point(p, a);
     v = answer_point(q, b);

@@ -2,9 +2,9 @@
 Finding the answer in a completion.
 
 What counts starts after the last </think> (nothing counts while a <think> is open) and ends at an end token. There the answer is
-the last closed \boxed{} or \fbox{} that is not empty, the innermost where they are nested; boxes with only separators between them are one list.
-Reward and evaluation ask for a box. Graders of other people's completions may also ask for what follows ####, for what the
-text says "the answer is", for the last formula, number or choice letter. Everything takes time linear in the text.
+the last closed \boxed{} or \fbox{} that is not empty, the innermost where they are nested; boxes with only separators between them are one
+list. Reward and evaluation ask for a box. Graders of other people's completions may also ask for what follows ####, for what the text says
+"the answer is", for the last formula, number or choice letter. Everything takes time linear in the text.
 */
 #ifndef LLMC_ANSWER_EXTRACT_H
 #define LLMC_ANSWER_EXTRACT_H
@@ -63,7 +63,8 @@ size_t answer_box_at(const char *s, size_t n) {
     return i < n && s[i] == '{' ? i + 1 : 0;
 }
 
-// "\boxed 7": the length up to the 7 if there is one, else 0; its own length in *length. A word behind it ("I used \boxed as asked") is prose.
+// "\boxed 7": the length up to the 7 if there is one, else 0; its own length in *length. A word behind it ("I used \boxed as asked") is
+// prose.
 size_t answer_bare_box_at(const char *s, size_t n, size_t *length) {
     size_t i = n >= 7 && memcmp(s, "\\boxed", 6) == 0 && answer_is_space(s[6]) ? 7 : 0;
     while (i > 0 && i < 14 && i < n && answer_is_space(s[i])) i++;
@@ -80,10 +81,12 @@ size_t answer_bare_box_at(const char *s, size_t n, size_t *length) {
 
 // Is there nothing in these n bytes but space and dress? Such boxes are those of a sentence: "put it in \boxed{}".
 bool answer_box_is_empty(const char *s, size_t n) {
-    static const char *const dress[] = {"\\ldots", "\\dots", "\\cdots", "\\text", "\\quad", "\\qquad", "\\ ", "\\,", "\\;", "\\:", "\\!", "..."};
+    static const char *const dress[] = {"\\ldots", "\\dots", "\\cdots", "\\text", "\\quad", "\\qquad", "\\ ", "\\,", "\\;", "\\:", "\\!",
+        "..."};
     for (size_t i = 0; i < n;) {
         size_t step = s[i] && strchr(" \t\n\r${}~_", s[i]) ? 1 : 0;
-        for (size_t k = 0; k < sizeof dress / sizeof dress[0] && !step; k++) if (answer_at_text(s + i, n - i, dress[k])) step = strlen(dress[k]);
+        for (size_t k = 0; k < sizeof dress / sizeof dress[0] && !step; k++) if (answer_at_text(s + i, n - i, dress[k]))
+            step = strlen(dress[k]);
         if (!step) return false;
         i += step;
     }
@@ -106,10 +109,12 @@ size_t answer_box_name(const char *s, size_t n) {
 
 enum { BOXES_APART, BOXES_BESIDE, BOXES_LISTED };
 
-// What stands in these n bytes between two boxes? Only separators, a comma or "and" or "or" among them: listed. Nothing but the end of a formula and
-// the start of the next, of the same style: beside each other. Each box may have a name before it: x_1 =.
+// What stands in these n bytes between two boxes? Only separators, a comma or "and" or "or" among them: listed. Nothing but the end of a
+// formula and the start of the next, of the same style: beside each other. Each box may have a name before it: x_1 =.
 int answer_between_boxes(const char *s, size_t n) {
-    static const char *const words[] = {"\\text", "\\mbox", "\\quad", "\\qquad", "\\ ", "\\,", "\\;", "\\)", "\\(", "\\]", "\\[", "and", "or", "\xE6\x88\x96", "\xE5\x92\x8C", "\xEF\xBC\x8C", "\xE3\x80\x81"}; // the last four: Chinese "or", "and", two commas
+    // the last four: Chinese "or", "and", two commas
+    static const char *const words[] = {"\\text", "\\mbox", "\\quad", "\\qquad", "\\ ", "\\,", "\\;", "\\)", "\\(", "\\]", "\\[", "and",
+        "or", "\xE6\x88\x96", "\xE5\x92\x8C", "\xEF\xBC\x8C", "\xE3\x80\x81"};
     bool listed = false;
     int formulas = 0, style = 0; // style: 0 where as many \( as \) were met, and as many \[ as \]
     if (n > 60) return BOXES_APART;
@@ -139,8 +144,8 @@ bool answer_box_repeats(const IntVec *list, const char *s, size_t start, size_t 
     return to - from == end - start && memcmp(s + from, s + start, to - from) == 0;
 }
 
-// Appends the inside of the last closed box to *answer, trimmed. False if there is none. A box with nothing in it, or none around a word, counts only
-// where there is no other.
+// Appends the inside of the last closed box to *answer, trimmed. False if there is none. A box with nothing in it, or none around a word,
+// counts only where there is no other.
 bool answer_extract(Str *answer, const char *completion, size_t n) {
     if (!answer_part(&completion, &n)) return false;
     IntVec open = {NULL, 0, 0}; // per open brace: 1 + where the inside of a box starts, 0 for other braces
@@ -171,7 +176,8 @@ bool answer_extract(Str *answer, const char *completion, size_t n) {
         size_t before = (size_t)start; // where \boxed stands
         while (before > 0 && s[before] != '\\') before--;
         while (before > 0 && s[before - 1] == '\\') before--;
-        int between = found != rank || list.n >= 128 ? BOXES_APART : answer_between_boxes(s + best_end + 1, before > best_end ? before - best_end - 1 : 0);
+        int between = found != rank || list.n >= 128 ? BOXES_APART
+            : answer_between_boxes(s + best_end + 1, before > best_end ? before - best_end - 1 : 0);
         if (between == BOXES_APART || (between == BOXES_BESIDE && answer_box_repeats(&list, s, (size_t)start, end))) list.n = 0;
         ints_push(&list, start);
         ints_push(&list, (int)end);

@@ -1,6 +1,6 @@
 /*
-Sets of real numbers as intervals (points among them): what brackets, inequalities, unions, sections and differences describe, and whether two of them are
-the same.
+Sets of real numbers as intervals (points among them): what brackets, inequalities, unions, sections and differences describe, and whether
+two of them are the same.
 */
 #ifndef LLMC_ANSWER_INTERVAL_H
 #define LLMC_ANSWER_INTERVAL_H
@@ -183,7 +183,8 @@ void answer_between(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s, int 
     real_t low, high;
     if (x->low < 0 ? x->high < 0 || y->low < 0 : x->high >= 0 || y->low >= 0) return; // one has the lower end, the other the upper
     if (up->low < 0 || down->high < 0 || up->high >= 0 || down->low >= 0) return;
-    if (!answer_real_number(w, p, up->low, up->low_sign, &low) || !answer_real_number(w, p, down->high, down->high_sign, &high) || low >= high) return;
+    if (!answer_real_number(w, p, up->low, up->low_sign, &low) || !answer_real_number(w, p, down->high, down->high_sign, &high)
+        || low >= high) return;
     AnswerInterval both = {up->low, down->high, up->low_sign, down->high_sign, up->low_in, down->high_in};
     *x = both;
     s->n--;
@@ -213,17 +214,20 @@ void answer_list_intervals(AnswerWork *w, AnswerTree *p, int v, AnswerIntervals 
 bool answer_ends(AnswerWork *w, const AnswerTree *p, const AnswerInterval *x, real_t ends[2]) {
     ends[0] = -INFINITY;
     ends[1] = INFINITY;
-    return (x->low < 0 || answer_real_number(w, p, x->low, x->low_sign, &ends[0])) && (x->high < 0 || answer_real_number(w, p, x->high, x->high_sign, &ends[1]));
+    return (x->low < 0 || answer_real_number(w, p, x->low, x->low_sign, &ends[0]))
+        && (x->high < 0 || answer_real_number(w, p, x->high, x->high_sign, &ends[1]));
 }
 
-// Is end a of one interval left (-1) or right (1) of end b of another, or the same (0)? Floating point alone must not say that they are the same.
+// Is end a of one interval left (-1) or right (1) of end b of another, or the same (0)? Floating point alone must not say that they are the
+// same.
 int answer_order(AnswerWork *w, const AnswerTree *p, int a, int sa, real_t x, int b, int sb, real_t y, bool *failed) {
     real_t apart = answer_apart(x, y);
     if (apart == 0 && a >= 0 && b >= 0 && (a != b || sa != sb) && !answer_values(w, p, a, sa, p, b, sb)) *failed = true;
     return apart < 0 ? -1 : apart > 0;
 }
 
-// Joins the intervals from `from` on that overlap or touch, in ascending order, and leaves out empty ones; false (and nothing done) where a bound is no known number.
+// Joins the intervals from `from` on that overlap or touch, in ascending order, and leaves out empty ones; false (and nothing done) where a
+// bound is no known number.
 bool answer_join_intervals(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s, int from) {
     real_t ends[ANSWER_MAX_LIST][2], e[2];
     AnswerInterval sorted[ANSWER_MAX_LIST];
@@ -303,7 +307,8 @@ void answer_meet(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s, int fro
             if (high == 0) x.high_in &= y->high_in;
             if (low < 0) { x.low = y->low; x.low_sign = y->low_sign; x.low_in = y->low_in; }
             if (high > 0) { x.high = y->high; x.high_sign = y->high_sign; x.high_in = y->high_in; }
-            int order = answer_order(w, p, x.low, x.low_sign, ends[low < 0 ? j : i][0], x.high, x.high_sign, ends[high > 0 ? j : i][1], &s->failed);
+            int order = answer_order(w, p, x.low, x.low_sign, ends[low < 0 ? j : i][0], x.high, x.high_sign, ends[high > 0 ? j : i][1],
+                &s->failed);
             if (s->failed) return;
             if (order > 0 || (order == 0 && !(x.low_in && x.high_in))) continue;
             if (n == ANSWER_MAX_LIST) { s->failed = true; return; }
@@ -317,7 +322,8 @@ void answer_meet(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s, int fro
 // A \cap B, A \setminus B. Points may be taken out of intervals whose ends are not known numbers.
 void answer_setop_intervals(AnswerWork *w, AnswerTree *p, int v, AnswerIntervals *s) {
     int from = s->n, left = p->v[v].child, right = p->v[left].next;
-    bool minus = p->v[v].sub == '-', unclear = !p->v[left].paren && (p->v[left].kind == AN_UNION || (p->v[left].kind == AN_SETOP && p->v[left].sub == '-'));
+    bool minus = p->v[v].sub == '-', unclear = !p->v[left].paren
+        && (p->v[left].kind == AN_UNION || (p->v[left].kind == AN_SETOP && p->v[left].sub == '-'));
     answer_intervals(w, p, left, s);
     int middle = s->n;
     if (!minus && unclear) s->failed = true; // A \cup B \cap C may be meant in two ways

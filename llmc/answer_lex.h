@@ -110,14 +110,15 @@ size_t answer_point_groups(const char *s) {
     return n >= 2 && !answer_is_digit(*s) && !(*s == '.' && answer_is_digit(s[1])) ? n : 0;
 }
 
-// A period in parentheses at s, the (142857) of 0.(142857): its length, else 0. Directly behind the point it can be nothing else; 0.1(6) might be a product, and is
-// one unless it is all there is.
+// A period in parentheses at s, the (142857) of 0.(142857): its length, else 0. Directly behind the point it can be nothing else; 0.1(6)
+// might be a product, and is one unless it is all there is.
 size_t answer_period_at(const AnswerTokens *t, const char *s, bool behind_point) {
     size_t n = *s == '(' ? strspn(s + 1, "0123456789") : 0;
     if (n == 0 || s[n + 1] != ')' || answer_is_digit(s[n + 2])) return 0;
     const AnswerToken *last = t->n > 0 ? &t->v[t->n - 1] : NULL;
     const char *end = answer_skip_space(s + n + 2);
-    bool alone = (!last || last->kind == TK_REL || (t->n == 1 && last->kind == TK_OP && strchr("+-", last->sub))) && (*end == 0 || *end == '$' || (*end == '.' && end[1] == 0));
+    bool alone = (!last || last->kind == TK_REL || (t->n == 1 && last->kind == TK_OP && strchr("+-", last->sub)))
+        && (*end == 0 || *end == '$' || (*end == '.' && end[1] == 0));
     return behind_point || alone ? n : 0;
 }
 
@@ -192,7 +193,8 @@ void answer_lex_number(AnswerTokens *t, AnswerLexer *x) {
         while (answer_is_digit(*s) && t->n_digits < ANSWER_MAX_BYTES) t->digits[t->n_digits++] = *s++;
     } else if (*s == '.' && leading > 0 && (s[1] == 0 || answer_is_space(s[1]) || s[1] == '\\' || s[1] == '$' || s[1] == '}' || s[1] == ',' || s[1] == '/')) s++;
     bool point = *s == '.';
-    size_t period = leading > 0 && (point || memchr(t->digits + start, '.', (size_t)(t->n_digits - start))) ? answer_period_at(t, s + point, point) : 0;
+    size_t period = leading > 0 && (point || memchr(t->digits + start, '.', (size_t)(t->n_digits - start)))
+        ? answer_period_at(t, s + point, point) : 0;
     if (period) s += point;
     // 1.5e-3; "2e" alone is twice Euler's number
     const char *e = s;
@@ -274,7 +276,9 @@ void answer_lex_letters(AnswerTokens *t, AnswerLexer *x) {
         x->s = s + 2;
         return;
     }
-    if (n == 2 && last && last->kind == TK_NUM && s > t->text && answer_is_digit(s[-1]) && answer_is_ordinal(t->digits + last->at, (size_t)last->n, s)) { // 5th
+    // 5th
+    if (n == 2 && last && last->kind == TK_NUM && s > t->text && answer_is_digit(s[-1])
+        && answer_is_ordinal(t->digits + last->at, (size_t)last->n, s)) {
         x->s = s + 2;
         return;
     }
@@ -297,7 +301,8 @@ void answer_lex_letters(AnswerTokens *t, AnswerLexer *x) {
     size_t known = f ? strlen(f->name) : 0;
     bool unit = n <= 3 && answer_after_number(t) && answer_listed(ANSWER_LIST(answer_short_units), s, n);
     unit |= last && last->kind == TK_DEGREE && n == 1 && (*s == 'C' || *s == 'F');
-    if (t->unit_letters && n <= 3 && (answer_after_number(t) || answer_after_unit(t) || answer_in_unit(t)) && (answer_is_unit_letters(s, n) || answer_listed(ANSWER_LIST(answer_short_units), s, n))) {
+    if (t->unit_letters && n <= 3 && (answer_after_number(t) || answer_after_unit(t) || answer_in_unit(t))
+        && (answer_is_unit_letters(s, n) || answer_listed(ANSWER_LIST(answer_short_units), s, n))) {
         answer_token(t, x, TK_TEXT, 0, s, n);
         x->s = s + n;
         return;
@@ -353,7 +358,8 @@ void answer_lex_text(AnswerTokens *t, AnswerLexer *x, const char *s) {
         number |= answer_is_digit(from[i]);
     }
     for (size_t i = 0; i < n && number; i++) { // numbers, also "3 and 5"
-        size_t word = i > 0 && answer_is_space(from[i - 1]) ? (answer_starts(from + i, "and ") ? 3 : answer_starts(from + i, "or ") ? 2 : 0) : 0;
+        size_t word = i > 0 && answer_is_space(from[i - 1]) ? (answer_starts(from + i, "and ") ? 3 : answer_starts(from + i, "or ") ? 2
+            : 0) : 0;
         number = word || answer_is_digit(from[i]) || strchr(".,$%/+- ", from[i]);
         i += word;
     }
@@ -441,7 +447,8 @@ bool answer_is_paragraph(const AnswerTokens *t, const AnswerLexer *x, bool matri
     const AnswerToken *last = &t->v[t->n - 1];
     size_t n = 0, lines = 0;
     for (; answer_is_space(x->s[n]); n++) lines += x->s[n] == '\n';
-    bool value = last->kind != TK_SEP && last->kind != TK_REL && last->kind != TK_OPEN && last->kind != TK_SETOP && !(last->kind == TK_OP && !strchr("!'", last->sub));
+    bool value = last->kind != TK_SEP && last->kind != TK_REL && last->kind != TK_OPEN && last->kind != TK_SETOP
+        && !(last->kind == TK_OP && !strchr("!'", last->sub));
     return lines > 1 && value && !(last->kind == TK_CLOSE && x->s[n] == '{') && x->s[n] && !strchr("+-*/^_=<>,;)]}&|", x->s[n]);
 }
 
@@ -480,7 +487,8 @@ bool answer_lex(AnswerTokens *t, const char *source) {
             else if (c == '.' && s[1] == '.' && s[2] == '.' && t->n > 0 && t->v[t->n - 1].kind == TK_SEP) { answer_dots(t, &x, s); x.s += 2; }
             else if (c == '.' && *answer_skip_space(x.s) == 0) continue; // the end of the sentence
             else if (c == '.' && *x.s == '$') continue;
-            else if (c == '.' && t->n > 0 && (t->v[t->n - 1].kind == TK_WORD || t->v[t->n - 1].kind == TK_TEXT) && s > t->text && (answer_is_letter(s[-1]) || s[-1] == '}')) continue; // sq. cm
+            else if (c == '.' && t->n > 0 && (t->v[t->n - 1].kind == TK_WORD || t->v[t->n - 1].kind == TK_TEXT) && s > t->text
+                && (answer_is_letter(s[-1]) || s[-1] == '}')) continue; // sq. cm
             else x.failed = true;
         }
     }

@@ -107,7 +107,8 @@ bool answer_exact(AnswerWork *w, const AnswerTree *p, int v, mpq_ptr q) {
     }
     case AN_ADD: case AN_MUL: case AN_DIV: case AN_POW: case AN_ROOT: case AN_BINOM: break;
     case AN_FUNC:
-        if (k->sub != FN_ABS && k->sub != FN_FLOOR && k->sub != FN_CEIL && k->sub != FN_GCD && k->sub != FN_LCM && k->sub != FN_MAX && k->sub != FN_MIN && k->sub != FN_MOD) return false;
+        if (k->sub != FN_ABS && k->sub != FN_FLOOR && k->sub != FN_CEIL && k->sub != FN_GCD && k->sub != FN_LCM && k->sub != FN_MAX
+            && k->sub != FN_MIN && k->sub != FN_MOD) return false;
         break;
     default: return false;
     }
@@ -147,7 +148,8 @@ bool answer_exact(AnswerWork *w, const AnswerTree *p, int v, mpq_ptr q) {
         } else if (k->kind == AN_BINOM) {
             ok = answer_small_integer(q, &n) && answer_small_integer(b, &m) && n >= 0 && m >= 0;
             if (m > n / 2 && m <= n) m = n - m;
-            if (ok && n > 14000 && m <= n && m * (long)mpz_sizeinbase(mpq_numref(q), 2) > ANSWER_MAX_BITS) { w->limited = true; ok = false; }
+            if (ok && n > 14000 && m <= n && m * (long)mpz_sizeinbase(mpq_numref(q),
+                2) > ANSWER_MAX_BITS) { w->limited = true; ok = false; }
             if (ok) {
                 mpq_set_ui(q, 0, 1);
                 if (m <= n) mpz_bin_uiui(mpq_numref(q), (unsigned long)n, (unsigned long)m);
@@ -262,7 +264,8 @@ AnswerValue answer_function(AnswerWork *w, int f, AnswerValue a) {
         s = answer_function(w, f == FN_COTH ? FN_TANH : f == FN_SECH ? FN_COSH : FN_SINH, a);
         return s.ok ? answer_div(one, s) : s;
     case FN_ASINH: case FN_ACOSH: // ln(a + \sqrt{a^2 + 1}), ln(a + \sqrt{a + 1} \sqrt{a - 1})
-        s = f == FN_ASINH ? answer_sqrt(w, answer_add(answer_mul(a, a), one, 1)) : answer_mul(answer_sqrt(w, answer_add(a, one, 1)), answer_sqrt(w, answer_add(a, one, -1)));
+        s = f == FN_ASINH ? answer_sqrt(w, answer_add(answer_mul(a, a), one, 1))
+            : answer_mul(answer_sqrt(w, answer_add(a, one, 1)), answer_sqrt(w, answer_add(a, one, -1)));
         return s.ok ? answer_log(w, answer_add(a, s, 1)) : s;
     case FN_ATANH: // half of ln((1 + a) / (1 - a))
         s = answer_div(answer_add(one, a, 1), answer_add(one, a, -1));

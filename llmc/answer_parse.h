@@ -43,7 +43,8 @@ int answer_primary_name(AnswerTree *p) {
     const AnswerToken *k = answer_peek(p, 0);
     char first = answer_token_text(p, k)[0];
     const AnswerToken *argument = answer_peek(p, 2);
-    bool at_zero = answer_peek(p, 1)->kind == TK_OPEN && answer_peek(p, 1)->sub == '(' && argument->kind == TK_NUM && argument->n == 1 && *answer_token_text(p, argument) == '0' && answer_peek(p, 3)->kind == TK_CLOSE;
+    bool at_zero = answer_peek(p, 1)->kind == TK_OPEN && answer_peek(p, 1)->sub == '(' && argument->kind == TK_NUM && argument->n == 1
+        && *answer_token_text(p, argument) == '0' && answer_peek(p, 3)->kind == TK_CLOSE;
     bool function = k->n == 1 && (first == 'f' || first == 'g' || first == 'h' || at_zero); // I(0) is no product
     p->at++;
     uint64_t rest = 0; // primes and subscript
@@ -110,7 +111,8 @@ int answer_primary_function(AnswerTree *p) {
     if (power < 0) return v;
     const AnswerNode *e = &p->v[power];
     bool invertible = f <= FN_CSC || (f >= FN_SINH && f <= FN_CSCH);
-    if (e->kind == AN_NEG && p->v[e->child].kind == AN_NUM && mpq_cmp_si(p->numbers[p->v[e->child].number], 1, 1) == 0 && invertible) { // \sin^{-1}
+    // \sin^{-1}
+    if (e->kind == AN_NEG && p->v[e->child].kind == AN_NUM && mpq_cmp_si(p->numbers[p->v[e->child].number], 1, 1) == 0 && invertible) {
         p->v[v].sub = (uint8_t)(f + FN_INVERSE);
         return v;
     }
@@ -235,7 +237,8 @@ int answer_lone_sign(AnswerTree *p) {
     bool group = answer_at(p, TK_OPEN, '{');
     const AnswerToken *k = answer_peek(p, group), *next = answer_peek(p, group + 1);
     if (k->kind != TK_OP || !strchr("+-*", k->sub)) return 0;
-    bool alone = group ? next->kind == TK_CLOSE && next->sub == '}' : next->kind == TK_END || next->kind == TK_SEP || next->kind == TK_CLOSE || next->kind == TK_SETOP || next->kind == TK_REL;
+    bool alone = group ? next->kind == TK_CLOSE && next->sub == '}' : next->kind == TK_END || next->kind == TK_SEP
+        || next->kind == TK_CLOSE || next->kind == TK_SETOP || next->kind == TK_REL;
     if (!alone) return 0;
     p->at += group ? 3 : 1;
     return k->sub;
@@ -312,8 +315,11 @@ int answer_factor(AnswerTree *p) {
 bool answer_starts_factor(const AnswerTree *p) {
     const AnswerToken *k = answer_peek(p, 0);
     const AnswerToken *before = answer_peek(p, -1);
-    bool raised = before->kind == TK_NUM && k->space && (answer_peek(p, -2)->sub == '^' || (answer_peek(p, -2)->sub == '-' && answer_peek(p, -3)->sub == '^')); // 2^3 5
-    if (k->kind == TK_NUM) return raised || before->kind == TK_CLOSE || (before->kind == TK_OP && before->sub == '!') || (before->kind == TK_CONST && before->sub == 'p')
+    // 2^3 5
+    bool raised = before->kind == TK_NUM && k->space && (answer_peek(p, -2)->sub == '^'
+        || (answer_peek(p, -2)->sub == '-' && answer_peek(p, -3)->sub == '^'));
+    if (k->kind == TK_NUM) return raised || before->kind == TK_CLOSE || (before->kind == TK_OP && before->sub == '!')
+        || (before->kind == TK_CONST && before->sub == 'p')
             || (answer_peek(p, 1)->kind == TK_OP && answer_peek(p, 1)->sub == '^' && before->kind == TK_NAME); // (x+1)2, 3!4!, \pi 2 and n 2^n, but not x 2 and 2 3
     if (k->kind == TK_OPEN && k->sub == '(' && answer_peek(p, 1)->kind == TK_OP && answer_peek(p, 1)->sub == 'M') return false; // 2 (mod 5)
     if (k->kind == TK_OPEN && k->sub == '[') { // ]2, 5[

@@ -1,7 +1,7 @@
 /*
-Words around a value: "The length of AB is 9/4", "2x for all x", "41/8 (about 5.1 litres)". They are left out only where they cannot change the value: nothing
-that denies, chooses or sets a condition ("is not", "either", "if"), no number before the verb, no set behind "for all" but the real numbers.
-Also here: the last side of a calculation whose other sides cannot be read.
+Words around a value: "The length of AB is 9/4", "2x for all x", "41/8 (about 5.1 litres)". They are left out only where they cannot change
+the value: nothing that denies, chooses or sets a condition ("is not", "either", "if"), no number before the verb, no set behind "for all"
+but the real numbers. Also here: the last side of a calculation whose other sides cannot be read.
 */
 #ifndef LLMC_ANSWER_PROSE_H
 #define LLMC_ANSWER_PROSE_H
@@ -10,7 +10,8 @@ Also here: the last side of a calculation whose other sides cannot be read.
 
 #define ANSWER_MAX_PROSE 400 // longer ones are left as they are
 
-static const char *const answer_text_commands[] = {"\\text", "\\textbf", "\\textit", "\\textrm", "\\mbox", "\\mathrm", "\\mathbf", "\\emph", "\\quad", "\\qquad"};
+static const char *const answer_text_commands[] = {"\\text", "\\textbf", "\\textit", "\\textrm", "\\mbox", "\\mathrm", "\\mathbf",
+    "\\emph", "\\quad", "\\qquad"};
 
 size_t answer_text_command_at(const char *s) {
     if (*s != '\\') return 0;
@@ -43,7 +44,8 @@ bool answer_is_balanced(const char *s) {
     return depth == 0;
 }
 
-// Cuts s before the byte at `end` and before a \text{ and spaces that stand there, if what is left is balanced and not empty. A \text{...} that is cut is closed.
+// Cuts s before the byte at `end` and before a \text{ and spaces that stand there, if what is left is balanced and not empty. A \text{...}
+// that is cut is closed.
 bool answer_cut_text(Str *s, size_t end) {
     size_t n = end;
     for (bool more = true; more && n > 0;) {
@@ -85,7 +87,8 @@ void answer_open_text(Str *s) {
 
 // "(about 5.1 litres)" at the end says nothing new.
 void answer_drop_aside(Str *s) {
-    static const char *const about[] = {"about", "approx", "approximately", "roughly", "nearly", "or about", "or approximately", "\\approx", "\xE2\x89\x88"};
+    static const char *const about[] = {"about", "approx", "approximately", "roughly", "nearly", "or about", "or approximately",
+        "\\approx", "\xE2\x89\x88"};
     size_t end = s->n;
     while (end > 0 && strchr("}$. ", s->s[end - 1])) end--;
     if (end == 0 || s->s[end - 1] != ')') return;
@@ -102,11 +105,13 @@ void answer_drop_aside(Str *s) {
 
 // Do these words, behind "for all", name no more than a variable and the real numbers?
 bool answer_is_everywhere(const char *s) {
-    static const char *const words[] = {"real", "reals", "number", "numbers", "value", "values", "of"}, *const sets[] = {"\\mathbb{R}", "\\mathbf{R}", "\\R", "R", "\xE2\x84\x9D"};
+    static const char *const words[] = {"real", "reals", "number", "numbers", "value", "values", "of"},
+        *const sets[] = {"\\mathbb{R}", "\\mathbf{R}", "\\R", "R", "\xE2\x84\x9D"};
     bool within = false;
     while (*s) {
         size_t n = 0;
-        for (size_t i = 0; i < sizeof sets / sizeof sets[0] && within && n == 0; i++) if (answer_starts(s, sets[i]) && !answer_is_letter(s[strlen(sets[i])])) n = strlen(sets[i]);
+        for (size_t i = 0; i < sizeof sets / sizeof sets[0] && within && n == 0; i++)
+            if (answer_starts(s, sets[i]) && !answer_is_letter(s[strlen(sets[i])])) n = strlen(sets[i]);
         if (n > 0) within = false;
         else if ((n = answer_dress_at(s)) > 0 || (*s == '.' && s[1] == 0)) { s += n ? n : 1; continue; }
         else if (answer_starts(s, "\\in") && !answer_is_letter(s[3])) { n = 3; within = true; }
@@ -128,16 +133,20 @@ void answer_drop_everywhere(Str *s) {
         if (s->s[i] != 'f' || answer_is_letter(s->s[i - 1]) || s->s[i - 1] == '\\') continue;
         for (size_t k = 0; k < sizeof words / sizeof words[0]; k++) {
             size_t n = strlen(words[k]);
-            if (answer_starts(s->s + i, words[k]) && !answer_is_letter(s->s[i + n]) && answer_is_everywhere(s->s + i + n)) { answer_cut_text(s, i); return; }
+            if (answer_starts(s->s + i, words[k]) && !answer_is_letter(s->s[i + n])
+                && answer_is_everywhere(s->s + i + n)) { answer_cut_text(s, i); return; }
         }
     }
 }
 
 // Where the value starts behind "The length of AB is", "Answer:"; 0 if there is no such beginning.
 size_t answer_after_verb(const char *s) {
-    static const char *const verbs[] = {"is", "are", "equals"}, *const titles[] = {"answer", "ans", "result", "solution", "total"}, *const fillers[] = {"exactly", "just", "simply", "equal", "to", "about", "approximately", "thus", "therefore"};
-    static const char *const blocked[] = {"not", "no", "never", "if", "when", "whenever", "unless", "than", "least", "most", "more", "less", "fewer", "or", "either", "neither", "nor", "cannot", "without", "except", "wrong", "incorrect", "false", "maybe",
-        "perhaps", "between", "because", "since", "suppose", "assume", "let", "given", "where", "isn", "aren", "doesn", "don", "while", "though", "but", "some", "one", "only"};
+    static const char *const verbs[] = {"is", "are", "equals"}, *const titles[] = {"answer", "ans", "result", "solution", "total"},
+        *const fillers[] = {"exactly", "just", "simply", "equal", "to", "about", "approximately", "thus", "therefore"};
+    static const char *const blocked[] = {"not", "no", "never", "if", "when", "whenever", "unless", "than", "least", "most", "more",
+        "less", "fewer", "or", "either", "neither", "nor", "cannot", "without", "except", "wrong", "incorrect", "false", "maybe",
+        "perhaps", "between", "because", "since", "suppose", "assume", "let", "given", "where", "isn", "aren", "doesn", "don", "while",
+            "though", "but", "some", "one", "only"};
     static const char *const chinese[] = {"答案是", "答案为", "答案：", "答案:", "答：", "答:", "结果是", "结果为"};
     for (size_t i = 0; i < sizeof chinese / sizeof chinese[0]; i++) if (answer_starts(s, chinese[i])) return strlen(chinese[i]);
     size_t value = 0, words = 0, end = 1; // end: of the last word
@@ -159,7 +168,8 @@ size_t answer_after_verb(const char *s) {
 
 // What the n bytes before a verb speak of: their words in lower case but for those of every answer ("the final answer").
 void answer_subject(Str *subject, const char *s, size_t n) {
-    static const char *const every[] = {"the", "final", "answer", "result", "solution", "value", "so", "thus", "hence", "therefore", "is", "are", "equals", "exactly", "just", "simply", "ans", "total", "our", "correct", "text", "textbf"};
+    static const char *const every[] = {"the", "final", "answer", "result", "solution", "value", "so", "thus", "hence", "therefore", "is",
+        "are", "equals", "exactly", "just", "simply", "ans", "total", "our", "correct", "text", "textbf"};
     str_add(subject, "", 0);
     for (size_t i = 0; i < n;) {
         size_t w = 0;
@@ -183,7 +193,9 @@ bool answer_is_no_adjective(const char *s) {
 const char *answer_without_words(Str *out, const char *s, Str *subject) {
     size_t n = strlen(s);
     if (n > ANSWER_MAX_PROSE || n == 0 || !(strpbrk(s, " :$(") || (unsigned char)*s >= 0x80)) return s;
-    bool words = strstr(s, "is") || strstr(s, "are") || strstr(s, "equals") || strchr(s, ':') || (unsigned char)*s >= 0x80, around = strstr(s, "for ") || strstr(s, "pprox") || strstr(s, "about") || strstr(s, "rly") || strstr(s, "\xE2\x89\x88");
+    bool words = strstr(s, "is") || strstr(s, "are") || strstr(s, "equals") || strchr(s, ':')
+        || (unsigned char)*s >= 0x80, around = strstr(s, "for ") || strstr(s, "pprox") || strstr(s, "about") || strstr(s, "rly")
+        || strstr(s, "\xE2\x89\x88");
     if (!words && !around) return s;
     answer_add_trimmed(out, s, n);
     size_t trimmed = out->n;
@@ -209,10 +221,12 @@ const char *answer_without_words(Str *out, const char *s, Str *subject) {
     return out->n == trimmed ? s : out->s;
 }
 
-// What stands behind the last = outside brackets, where the side before is a limit, a sum or the like, written in a way that may not be readable. NULL if s is
-// anything else: of "we get 2x = 5" the 5 is not the value.
+// What stands behind the last = outside brackets, where the side before is a limit, a sum or the like, written in a way that may not be
+// readable. NULL if s is anything else: of "we get 2x = 5" the 5 is not the value.
 const char *answer_last_equal(const char *s) {
-    static const char *const heads[] = {"\\lim", "\\limsup", "\\liminf", "\\int", "\\iint", "\\iiint", "\\oint", "\\sum", "\\prod", "\\det", "\\begin", "\\sup", "\\inf", "\\Pr", "\\mathbb{E}", "\\mathbb{P}", "\\operatorname", "P(", "P\\left(", "E(", "E[", "E\\left["};
+    static const char *const heads[] = {"\\lim", "\\limsup", "\\liminf", "\\int", "\\iint", "\\iiint", "\\oint", "\\sum", "\\prod",
+        "\\det", "\\begin", "\\sup", "\\inf", "\\Pr", "\\mathbb{E}", "\\mathbb{P}", "\\operatorname", "P(", "P\\left(", "E(", "E[",
+        "E\\left["};
     const char *last = NULL;
     bool head = false;
     int depth = 0;

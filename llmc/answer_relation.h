@@ -13,13 +13,17 @@ bool answer_is_label(const AnswerTree *p, int v) {
     if (k->kind == AN_CONST) return k->sub == 'e' || k->sub == 'i'; // a variable e, as in e = 5
     if (k->kind == AN_POW) return answer_is_label(p, k->child) && p->v[p->v[k->child].next].kind == AN_NEG; // f^{-1}
     if (k->kind == AN_FUNC) return answer_is_label(p, k->child);
-    if (k->kind != AN_MUL && k->kind != AN_DIV && k->kind != AN_BRACKET && k->kind != AN_RATIO && k->kind != AN_SETOP && k->kind != AN_UNION && k->kind != AN_MATRIX) return false;
+    if (k->kind != AN_MUL && k->kind != AN_DIV && k->kind != AN_BRACKET && k->kind != AN_RATIO && k->kind != AN_SETOP
+        && k->kind != AN_UNION && k->kind != AN_MATRIX) return false;
     bool capitals = k->kind == AN_MUL;
     for (int c = k->child; c >= 0; c = p->v[c].next) {
         const AnswerNode *x = &p->v[c];
-        bool measure = c == k->child && x->kind == AN_VAR && x->sub == 'm' && p->v[x->next].kind == AN_VAR && p->v[x->next].sub == 'A'; // m\angle ABC
+        // m\angle ABC
+        bool measure = c == k->child && x->kind == AN_VAR && x->sub == 'm' && p->v[x->next].kind == AN_VAR && p->v[x->next].sub == 'A';
         capitals &= measure || (x->kind == AN_VAR && x->sub >= 'A' && x->sub <= 'Z');
-        bool argument = k->kind == AN_MUL && c != k->child && x->paren && (x->kind == AN_NUM || x->kind == AN_NEG || x->kind == AN_ADD || x->kind == AN_REL); // P(2), P(X > 2)
+        // P(2), P(X > 2)
+        bool argument = k->kind == AN_MUL && c != k->child && x->paren
+            && (x->kind == AN_NUM || x->kind == AN_NEG || x->kind == AN_ADD || x->kind == AN_REL);
         if (!answer_is_label(p, c) && !argument) return false;
     }
     if (k->kind == AN_MUL && !capitals) { // p(x) names a value, 2x and xy are values
@@ -55,8 +59,8 @@ bool answer_is_bound(const AnswerTree *p, int v, int *bound, int result) {
     return known;
 }
 
-// Is v a limit, a sum, an integral or a determinant, perhaps with numbers around it, whose value is not computed here but which `result` can be? Not \sum x_i,
-// which says something of x_i.
+// Is v a limit, a sum, an integral or a determinant, perhaps with numbers around it, whose value is not computed here but which `result`
+// can be? Not \sum x_i, which says something of x_i.
 bool answer_is_uncomputed(const AnswerTree *p, int v, int result) {
     const AnswerNode *k = &p->v[v];
     int bound = -1, body = v;
@@ -96,7 +100,8 @@ int answer_stated_value(AnswerWork *w, AnswerTree *p, int v) {
     if (answer_is_label(p, last) && n == 2) return first;
     // a calculation: 2 + 2 = 4
     bool sum_of_labels = p->v[first].kind == AN_ADD;
-    for (int c = p->v[first].child; c >= 0 && sum_of_labels; c = p->v[c].next) sum_of_labels = answer_is_label(p, c) && p->v[c].kind != AN_VAR;
+    for (int c = p->v[first].child; c >= 0 && sum_of_labels; c = p->v[c].next)
+        sum_of_labels = answer_is_label(p, c) && p->v[c].kind != AN_VAR;
     if (sum_of_labels) return last;
     w->variables = false;
     if (answer_is_value(p, last) && answer_values(w, p, first, 1, p, last, 1) && !w->variables) return last;

@@ -92,7 +92,8 @@ char answer_choice_letter(const char *s, bool *more) {
     bool closed = *s == ')';
     s += closed;
     bool ratio = *s == ':' && strpbrk(s + 1, ":=");
-    bool marked = !open && !closed && letter && (*s == '.' || *s == ':') && !(answer_is_letter(s[1]) && (s[2] == '.' || s[2] == 0)); // not D.N.E.
+    // not D.N.E.
+    bool marked = !open && !closed && letter && (*s == '.' || *s == ':') && !(answer_is_letter(s[1]) && (s[2] == '.' || s[2] == 0));
     s += marked;
     *more = *s != 0;
     if (!*more) return letter;
@@ -101,8 +102,8 @@ char answer_choice_letter(const char *s, bool *more) {
     return (closed || marked) && !ratio && letter <= 'J' && !list ? letter : 0;
 }
 
-// Several choice letters in normal form, in alphabetical order without anything between ("ABD") or as a list ("A,B,D", "(B)and(A)"): one bit for each, 0 if
-// it is something else.
+// Several choice letters in normal form, in alphabetical order without anything between ("ABD") or as a list ("A,B,D", "(B)and(A)"): one
+// bit for each, 0 if it is something else.
 unsigned answer_choice_letters(const char *s, bool *list) {
     unsigned letters = 0;
     *list = false;
@@ -120,8 +121,8 @@ unsigned answer_choice_letters(const char *s, bool *list) {
     return letters;
 }
 
-// Is one of the two the letter of the other? "(A) 5" is "A", but "(A) 5" is not "(A) 6". Several letters may be a list or not; two, which might be a
-// product, only where the gold answer is the list.
+// Is one of the two the letter of the other? "(A) 5" is "A", but "(A) 5" is not "(A) 6". Several letters may be a list or not; two, which
+// might be a product, only where the gold answer is the list.
 bool answer_choices_equal(const char *gold, const char *given) {
     bool more_a, more_b, list_a, list_b;
     char letter = answer_choice_letter(gold, &more_a);
@@ -245,7 +246,8 @@ size_t answer_comma_at(const char *s) {
 // Is s one number with a point, "-2.74", with a unit or a name around it?
 bool answer_is_decimal(const char *s) {
     const char *point = strchr(s, '.');
-    while (point && !(answer_is_digit(point[1]) && (point == s || answer_is_digit(point[-1]) || point[-1] == '-'))) point = strchr(point + 1, '.');
+    while (point && !(answer_is_digit(point[1]) && (point == s || answer_is_digit(point[-1]) || point[-1] == '-')))
+        point = strchr(point + 1, '.');
     if (!point || strpbrk(s, ",;([")) return false;
     const char *from = point, *to = point + 1;
     while (from > s && answer_is_digit(from[-1])) from--;
@@ -253,9 +255,9 @@ bool answer_is_decimal(const char *s) {
     return strcspn(s, "0123456789") >= (size_t)(from - s) && !strpbrk(to, "0123456789.");
 }
 
-// A decimal comma, as in "2,74", rewritten with a point into *out; false if s has none. Which comma is one is said by the string: two integers are a list
-// (1,2) and groups of three are thousands (2,500), but 1.234,56, 3{,}14 and 0,111 can be neither. Only where the gold answer is a decimal is a
-// single comma before two digits and more (not three) that of a decimal: 2,74.
+// A decimal comma, as in "2,74", rewritten with a point into *out; false if s has none. Which comma is one is said by the string: two
+// integers are a list (1,2) and groups of three are thousands (2,500), but 1.234,56, 3{,}14 and 0,111 can be neither. Only where the gold
+// answer is a decimal is a single comma before two digits and more (not three) that of a decimal: 2,74.
 bool answer_decimal_comma(Str *out, const char *s, const char *gold) {
     size_t from = strcspn(s, "0123456789,"), whole = from;
     while (answer_is_digit(s[whole])) whole++;
@@ -269,7 +271,8 @@ bool answer_decimal_comma(Str *out, const char *s, const char *gold) {
     const char *rest = s + whole + comma + behind;
     if (first == 0 || behind == 0 || strpbrk(rest, "0123456789,;([") || memchr(s, '(', from) || memchr(s, '[', from)) return false;
     bool leading = s[from] == '0', bare = *rest == 0 && from == strspn(s, "+-$ "); // 0,111
-    bool said = groups > 0 ? marked || behind != 3 : comma == 3 ? behind != 3 || leading || first > 3 : first == 1 && leading && behind > 2 && bare;
+    bool said = groups > 0 ? marked || behind != 3 : comma == 3 ? behind != 3 || leading || first > 3 : first == 1 && leading
+        && behind > 2 && bare;
     bool asked = groups == 0 && comma == 1 && answer_is_decimal(gold) && behind > 1 && (behind != 3 || leading);
     if (!said && !asked) return false;
     for (size_t i = 0; i < whole; i++) {

@@ -36,7 +36,8 @@ bool answer_has_number(const AnswerTree *p, int v) {
     return false;
 }
 
-// "square", "cubic" and their short forms at s, a point and spaces behind them included: their length, and the power in *power; 0 if it is another word.
+// "square", "cubic" and their short forms at s, a point and spaces behind them included: their length, and the power in *power; 0 if it is
+// another word.
 size_t answer_unit_power(const char *s, size_t n, int *power) {
     static const struct { const char *word; int power; } words[] = {{"square", 2}, {"sq", 2}, {"cubic", 3}, {"cu", 3}};
     size_t from = 0;
@@ -53,11 +54,14 @@ size_t answer_unit_power(const char *s, size_t n, int *power) {
 
 // Do words behind a number say that it is not the answer, or not all of it? "5 or more", "5 is wrong".
 bool answer_qualifies(const char *s, size_t n) {
-    static const char *const words[] = {"or", "more", "less", "fewer", "greater", "not", "no", "wrong", "incorrect", "false", "least", "most", "than", "except", "above", "below", "if", "when", "unless", "but", "does", "doesn", "isn", "cannot", "plus", "minus", "nor", "never", "impossible"};
+    static const char *const words[] = {"or", "more", "less", "fewer", "greater", "not", "no", "wrong", "incorrect", "false", "least",
+        "most", "than", "except", "above", "below", "if", "when", "unless", "but", "does", "doesn", "isn", "cannot", "plus", "minus",
+        "nor", "never", "impossible"};
     for (size_t i = 0; i < n;) {
         size_t w = 0;
         while (i + w < n && answer_is_letter(s[i + w])) w++;
-        for (size_t k = 0; k < sizeof words / sizeof words[0] && w > 0; k++) if (strlen(words[k]) == w && strncasecmp(s + i, words[k], w) == 0) return true;
+        for (size_t k = 0; k < sizeof words / sizeof words[0] && w > 0; k++)
+            if (strlen(words[k]) == w && strncasecmp(s + i, words[k], w) == 0) return true;
         i += w ? w : 1;
     }
     return false;
@@ -65,7 +69,8 @@ bool answer_qualifies(const char *s, size_t n) {
 
 // Reads units after a number; "million" multiplies. Returns the node.
 int answer_units(AnswerTree *p, int v) {
-    static const struct { const char *word; long value; } multipliers[] = {{"hundred", 100}, {"thousand", 1000}, {"million", 1000000}, {"billion", 1000000000}, {"trillion", 1000000000000}, {"dozen", 12}, {"tenthousand", 10000}, {"hundredmillion", 100000000}};
+    static const struct { const char *word; long value; } multipliers[] = {{"hundred", 100}, {"thousand", 1000}, {"million", 1000000},
+        {"billion", 1000000000}, {"trillion", 1000000000000}, {"dozen", 12}, {"tenthousand", 10000}, {"hundredmillion", 100000000}};
     while (!p->failed && (answer_at(p, TK_WORD, -1) || answer_at(p, TK_TEXT, -1))) {
         const AnswerToken *k = answer_peek(p, 0);
         if (k->kind == TK_WORD && !answer_has_number(p, v)) return answer_fail(p); // prose

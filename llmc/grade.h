@@ -9,8 +9,8 @@ eval_steer grade: verdicts on lines of JSON, and a table of how they agree with 
     {"problem": "...", "answer": "1/2", "source": "x"}  a problem's gold answer: can a boxed answer ever be right? Is it read as mathematics, or
                                                         compared as text? A row of the table for each source
 
-and may carry "equal" (the label; lines without one are counted apart), "kind" (its row in the table), "contested" (left out of the table). Kinds with rule "human" are counted again
-in a row of that name.
+and may carry "equal" (the label; lines without one are counted apart), "kind" (its row in the table), "contested" (left out of the table).
+Kinds with rule "human" are counted again in a row of that name.
 */
 #ifndef LLMC_GRADE_H
 #define LLMC_GRADE_H
@@ -153,12 +153,14 @@ void grade_print_table(const Grades *g) {
     printf("%-24s %8s %9s %9s %9s\n", "kind", "lines", "right", "accepted", "rejected");
     for (int i = 0; i < g->n; i++) {
         const GradeRow *r = &g->rows[i];
-        if (r->labelled) printf("%-24s %8ld %7.2f %% %9ld %9ld\n", r->name, r->labelled, 100.0 * (double)r->right / (double)r->labelled, r->accepted, r->rejected);
+        if (r->labelled) printf("%-24s %8ld %7.2f %% %9ld %9ld\n", r->name, r->labelled, 100.0 * (double)r->right / (double)r->labelled,
+            r->accepted, r->rejected);
     }
     if (g->n && g->rows[0].labelled) printf("right: the verdict is the label; accepted, rejected: the verdicts that are not\n");
     for (int i = 0; i < g->n; i++) {
         const GradeRow *r = &g->rows[i];
-        if (r->n > r->labelled) printf("%-24s %8ld lines without a label: %ld correct (%.2f %%)\n", r->name, r->n - r->labelled, r->correct, 100.0 * (double)r->correct / (double)(r->n - r->labelled));
+        if (r->n > r->labelled) printf("%-24s %8ld lines without a label: %ld correct (%.2f %%)\n", r->name, r->n - r->labelled,
+            r->correct, 100.0 * (double)r->correct / (double)(r->n - r->labelled));
     }
     for (int i = 0; i < g->n; i++) {
         const GradeRow *r = &g->rows[i];
