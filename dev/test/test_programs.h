@@ -308,6 +308,20 @@ void test_programs_variants(void) {
 
 // What saves work and how to switch it off: the vectors after three steps are the same in every bit, whether groups without
 // a gradient are run or not and whether activations are kept from the rollout (all, or some until memory is full) or not.
+// Gold answers that no box can match are named by both programs, with how many and one of them; good ones are not.
+void test_programs_gold(void) {
+    const char *bad = test_path("gold.jsonl"), *out = test_path("gold_out");
+    test_write(bad, "{\"problem\": \"What is 1 + 3?\", \"answer\": \"1+3 = <<1+3=4>>4\\n#### 4\"}\n"
+                    "{\"problem\": \"What is 2 + 3?\", \"answer\": \"5\"}\n{\"problem\": \"What is 3 + 3?\", \"answer\": \"#### 6\"}\n");
+    expect_command(0, "2 of 3 gold answers of", "./eval_steer eval --model data/tiny/model --prompt_template raw --max_completion_length 4 --data %s --results_dir %s", bad, out);
+    expect_command(0, "2 of 3 gold answers of",
+                   "./train_steer --config " TINY_RECIPE TINY_SMALL " --max_steps 1 --save_steps 0 --data %s --exclude= --validation_size 0 --validation_steps 0 --output_dir %s", bad, out);
+    Str said = {0};
+    run_command(&said, "./eval_steer eval --model data/tiny/model --prompt_template raw --max_completion_length 4 --limit 2 --data data/tiny/test.jsonl --results_dir %s", out);
+    CHECK(!strstr(said.s, "gold answers"), "good gold answers: %s", said.s);
+    str_free(&said);
+}
+
 void test_programs_saved_work(void) {
     static const char *const ways[] = {"", "--skip_equal_groups false", "--kept_memory 1", "--kept_memory 1 --rollout_batch_size 5", "--kept_memory 0.002"};
     const char *file = "tiny/arithmetic/steering/seed-0/checkpoint-3/steering_vectors.safetensors";
@@ -362,6 +376,7 @@ void test_programs(void) {
     test_programs_generate_score();
     test_programs_resume();
     test_programs_variants();
+    test_programs_gold();
     test_programs_saved_work();
 }
 
