@@ -6,6 +6,12 @@ Relations: what one names, and which value it states.
 
 #include "answer_value.h" // answer_values
 
+bool answer_is_differential(const AnswerTree *p, int v) { // dy
+    const AnswerNode *k = &p->v[v], *d = &p->v[k->child >= 0 ? k->child : 0];
+    bool product = k->kind == AN_MUL && k->count == 2 && d->kind == AN_VAR && d->name == answer_hash(ANSWER_HASH, "d", 1);
+    return product && p->v[d->next].kind == AN_VAR;
+}
+
 // Does v only name something: x, a_3, f(x), AB, (x, y), \frac{NO}{BO}, \angle A?
 bool answer_is_label(const AnswerTree *p, int v) {
     const AnswerNode *k = &p->v[v];
@@ -15,6 +21,7 @@ bool answer_is_label(const AnswerTree *p, int v) {
     if (k->kind == AN_FUNC) return answer_is_label(p, k->child);
     if (k->kind != AN_MUL && k->kind != AN_DIV && k->kind != AN_BRACKET && k->kind != AN_RATIO && k->kind != AN_SETOP
         && k->kind != AN_UNION && k->kind != AN_MATRIX) return false;
+    if (k->kind == AN_DIV && answer_is_differential(p, k->child) && answer_is_differential(p, p->v[k->child].next)) return true; // dy/dx
     bool capitals = k->kind == AN_MUL;
     for (int c = k->child; c >= 0; c = p->v[c].next) {
         const AnswerNode *x = &p->v[c];
