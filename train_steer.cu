@@ -310,10 +310,10 @@ bool train_step(Trainer *t, Error *err) {
     t->state.step++;
     t->state.tokens_total += stats.tokens;
     t->state.samples_total += stats.completions;
-    bool validating = o->validation_steps > 0 && t->validation.n > 0 && (t->state.step % o->validation_steps == 0 || t->state.step == t->max_steps);
+    bool validating = validation_due(t);
     if (validating && !validate(t, &validation, err)) {
         if (!dist.stop) return false;
-        validating = false; // interrupted: the step itself is done
+        validating = false; // interrupted: the step itself is done, the resumed run makes up for the rest
         err->code = 0;
     }
     t->state.seconds_total += now_s() - t->step_start;
@@ -321,10 +321,27 @@ bool train_step(Trainer *t, Error *err) {
     return log_step(t, &stats, &u, validating ? &validation : NULL, err) && (!o->log_completions || log_completions(t, err));
 }
 
+// The validation that an interrupted run owes: a line of its own in metrics.jsonl, of the step that it belongs to.
+bool make_up_validation(Trainer *t, Error *err) {
+    Evaluation validation;
+    if (!validate(t, &validation, err)) {
+        if (dist.stop) err->code = 0; // once more
+        return dist.stop != 0;
+    }
+    if (dist.rank > 0) return true;
+    printf("the validation of step %d, which was interrupted:\n", t->state.step);
+    logger_number(&t->log, "step", t->state.step);
+    log_validation(t, &validation);
+    print_validation(&validation);
+    return logger_end(&t->log, err);
+}
+
 bool train(Trainer *t, Error *err) {
     const Options *o = &t->options;
     int saved = t->state.step > 0 ? t->state.step : -1;
-    bool ok = true;
+    bool ok = !t->validation_missing || dist_agree(make_up_validation(t, err), err);
+    if (ok && !dist.stop && t->state.step >= t->max_steps && dist.rank == 0)
+        printf("nothing to train: this run is finished, at step %d of %d\n  -> --max_steps or --num_train_epochs above that goes on with it\n", t->state.step, t->max_steps);
     progress_begin(&t->progress, "step", t->state.step, t->max_steps);
     while (ok && t->state.step < t->max_steps && !dist.stop) {
         const int step = t->state.step;

@@ -107,6 +107,23 @@ bool logger_truncate_after(const char *path, int64_t step, Error *err) {
     return ok;
 }
 
+// True if there are lines of this step and none of them has the key: what it stands for was interrupted.
+bool logger_lacks(const char *path, int64_t step, const char *key) {
+    char *text = path_exists(path) ? read_file(path, NULL, NULL) : NULL, *rest = text, *line;
+    bool found = false, lacks = true;
+    while (text && (line = strsep(&rest, "\n")) != NULL) {
+        cJSON *object = cJSON_Parse(line);
+        const cJSON *at = cJSON_GetObjectItemCaseSensitive(object, "step");
+        if (cJSON_IsNumber(at) && at->valuedouble == (double)step) {
+            found = true;
+            lacks = lacks && !cJSON_GetObjectItemCaseSensitive(object, key);
+        }
+        cJSON_Delete(object);
+    }
+    free(text);
+    return found && lacks;
+}
+
 // ----------------------------------------------------------------------------
 // progress line: on stderr, and only if that is a terminal
 
@@ -184,8 +201,8 @@ void logger_on_signal(int signal_number) {
     errno = keep;
 }
 
-// From here on SIGINT, SIGTERM and SIGUSR1 (which mpirun passes on, and Slurm sends before the time is up) set stop_requested; the
-// second one ends the program. Reads and writes go on.
+// From here on SIGINT, SIGTERM, SIGHUP (the terminal or the connection is gone) and SIGUSR1 (which mpirun passes on, and Slurm sends before
+// the time is up) set stop_requested; the second one ends the program. Reads and writes go on. nohup's wish, to ignore SIGHUP, holds.
 void install_signal_handlers(void) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -196,6 +213,8 @@ void install_signal_handlers(void) {
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);
+    struct sigaction hangup;
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, NULL);
 }
 
 #endif

@@ -12,6 +12,7 @@ what the row macros mean; hence no include guard.
     TEXT (key, default, what it is,             commands, meaning)
     TEXTS(key, default, what each is,           commands, meaning)      a list of texts without commas
     PER_COMMAND(key, commands, default)                                 another default there; REQUIRED: must be given
+    FREE_ON_RESUME(key)                                                 a resumed run may have another value unsaid: no trained number depends on it
 
 Ranges are written as in mathematics: "[0, 1)" holds 0 but not 1. Whole numbers end at 2147483647. Names are TRL's where TRL has one.
 */
@@ -42,6 +43,9 @@ Ranges are written as in mathematics: "[0, 1)" holds 0 but not 1. Whole numbers 
 #ifndef PER_COMMAND
 #define PER_COMMAND(key, commands, preset)
 #endif
+#ifndef FREE_ON_RESUME
+#define FREE_ON_RESUME(key)
+#endif
 
 GROUP("Files")
 TEXT(config, "", "FILE.yml", CMD_ALL, "read options from this file; the command line wins over it")
@@ -55,10 +59,12 @@ TEXT(steering, "", "FILE", CMD_ANSWERS | CMD_EXPORT | CMD_GENERATE | CMD_SCORE |
 TEXT(init_steering, "", "FILE", CMD_TRAIN, "vectors to start from; empty: zeros, the base model")
 TEXT(init_adapter, "", "DIR", CMD_TRAIN, "setup lora: PEFT folder to start from; empty: B zero, the base model")
 TEXT(output_dir, "train_output", "DIR", CMD_TRAIN, "checkpoints and metrics.jsonl go to DIR/model_name/dataset_name/setup/seed-N/")
+FREE_ON_RESUME(output_dir)
 TEXT(results_dir, "results", "DIR", CMD_ANSWERS, "accuracies and completions go under DIR/eval/, what experiments find under DIR/experiments/")
 TEXT(model_name, "", "NAME", CMD_TRAIN | CMD_ANSWERS, "the model's name in paths; empty: its folder's name")
 TEXT(dataset_name, "", "NAME", CMD_TRAIN | CMD_ANSWERS, "the data's name in paths; empty: its file's name without .jsonl")
 TEXT(resume, "none", "none|auto|DIR", CMD_TRAIN, "go on from the newest checkpoint of the same run (auto) or from this one")
+FREE_ON_RESUME(resume)
 
 GROUP("Machine")
 WORD(device, "cpu", "ref|cpu|cuda", CMD_MODEL & ~(CMD_TOKENIZE | CMD_EXPORT), "who computes; ref: plain loops in fp32, slow, the specification")
@@ -82,6 +88,7 @@ REAL(temperature, 1.0, "[0, 100]", CMD_SAMPLING | CMD_SCORE, "logits are divided
 REAL(top_p, 1.0, "(0, 1]", CMD_SAMPLING, "sample from the fewest tokens that hold this much probability; 1: all")
 INT(top_k, 0, "[0, inf)", CMD_SAMPLING, "sample from the so many likeliest tokens; 0: all")
 INT(rollout_batch_size, 64, "[1, 16384]", CMD_SAMPLING, "sequences decoded at once; changes speed and memory, never a result")
+FREE_ON_RESUME(rollout_batch_size)
 
 GROUP("Training")
 WORD(setup, "steering", "steering|steering_layer|steering_at_place|steering_rank|lora|full|sft_steering|sft_steering_layer|sft_steering_at_place|sft_steering_rank|sft_lora|sft_full", CMD_TRAIN, "what is trained (README, Setups); sft_...: on given solutions, by cross-entropy, not by GRPO")
@@ -118,9 +125,12 @@ REAL(kept_memory, 0.0, "[0, 65536]", CMD_TRAIN | CMD_BENCH, "GiB to keep activat
 
 GROUP("Logging and saving")
 INT(save_steps, 50, "[0, inf)", CMD_TRAIN, "a checkpoint every so many steps and at the end; 0: at the end only")
+FREE_ON_RESUME(save_steps)
 INT(save_total_limit, 0, "[0, inf)", CMD_TRAIN, "keep so many newest checkpoints; 0: all")
+FREE_ON_RESUME(save_total_limit)
 INT(validation_steps, 0, "[0, inf)", CMD_TRAIN, "measure validation accuracy every so many steps; 0: never")
 FLAG(log_completions, false, CMD_TRAIN, "write every completion with its reward to completions/step-N.jsonl")
+FREE_ON_RESUME(log_completions)
 
 GROUP("Evaluation")
 INTS(seeds, "", "[0, inf)", CMD_ANSWERS, "answer once for each of these seeds, mean and standard deviation are over them; empty: seed alone")
@@ -162,3 +172,4 @@ INT(new_tokens, 64, "[1, 1048576]", CMD_BENCH, "tokens decoded after it")
 #undef TEXT
 #undef TEXTS
 #undef PER_COMMAND
+#undef FREE_ON_RESUME

@@ -71,6 +71,18 @@ const OptionPreset options_presets[] = {
 };
 #define OPTIONS_PRESETS ((int)(sizeof options_presets / sizeof options_presets[0]))
 
+const char *const options_free_on_resume[] = {
+#define FREE_ON_RESUME(key) #key,
+#include "options_table.h"
+};
+
+// May a run be resumed with another value of this option without a word?
+bool options_is_free_on_resume(const char *key) {
+    for (size_t i = 0; i < sizeof options_free_on_resume / sizeof options_free_on_resume[0]; i++)
+        if (strcmp(options_free_on_resume[i], key) == 0) return true;
+    return false;
+}
+
 const char *const options_commands[] = {"train", "eval", "generate", "score", "tokenize", "bench", "grade", "experiment", "export"}; // bit i
 
 // The default of a row for one command; NULL if it must be given there.

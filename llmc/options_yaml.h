@@ -199,4 +199,24 @@ bool options_write_yaml(const Options *o, Command cmd, Str *out) {
     return true;
 }
 
+// Appends a line "\n  key: 1 before, 0.7 now" for every option of cmd whose value is another in `saved`, the text of a config.yml that
+// options_write_yaml has made, or is missing there; those that are FREE_ON_RESUME are left out.
+void options_changes(Str *out, const Options *o, Command cmd, const char *saved) {
+    Str key = {0}, now = {0};
+    for (int i = 0; i < OPTIONS_ROWS; i++) {
+        const OptionRow *row = &options_table[i];
+        if (!(row->commands & cmd) || strcmp(row->key, "config") == 0 || options_is_free_on_resume(row->key)) continue;
+        key.n = now.n = 0;
+        str_printf(&key, "\n%s: ", row->key);
+        if (!options_value(&now, o, row)) continue;
+        const char *at = strncmp(saved, key.s + 1, key.n - 1) == 0 ? saved : strstr(saved, key.s), *before = at ? at + key.n - (*at != '\n') : "";
+        const size_t n = strcspn(before, "\n");
+        if (at && n == now.n && strncmp(before, now.s, n) == 0) continue;
+        if (at) str_printf(out, "\n  %s: %.*s before, %s now", row->key, (int)n, before, now.s);
+        else str_printf(out, "\n  %s: not an option before, %s now", row->key, now.s);
+    }
+    str_free(&key);
+    str_free(&now);
+}
+
 #endif

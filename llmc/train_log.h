@@ -74,6 +74,20 @@ RolloutStats rollout_stats(const Trainer *t) {
     return r;
 }
 
+void log_validation(Trainer *t, const Evaluation *v) {
+    Logger *log = &t->log;
+    logger_number(log, "validation/accuracy", v->accuracy);
+    logger_number(log, "validation/low", v->low);
+    logger_number(log, "validation/high", v->high);
+    logger_number(log, "validation/format_rate", v->format_rate);
+    logger_number(log, "validation/clipped_ratio", v->truncation_rate / 100);
+    logger_number(log, "time/validation", v->seconds);
+}
+
+void print_validation(const Evaluation *v) {
+    printf("           validation %.1f %% [%.1f, %.1f], boxed %.1f %%, cut %.1f %%\n", v->accuracy, v->low, v->high, v->format_rate, v->truncation_rate);
+}
+
 bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, const Evaluation *validation, Error *err) {
     Logger *log = &t->log;
     const PolicyStats *p = &u->pass;
@@ -110,14 +124,7 @@ bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, const Eva
     }
     const char *const norms[] = {"steering/norm", "lora/norm", "weights/norm"}; // in the order of TuneKind
     logger_number(log, norms[t->trained.tuning.kind], t->ops->gradient_norm(t->trained.tuned, t->trained.tuning.n));
-    if (validation) {
-        logger_number(log, "validation/accuracy", validation->accuracy);
-        logger_number(log, "validation/low", validation->low);
-        logger_number(log, "validation/high", validation->high);
-        logger_number(log, "validation/format_rate", validation->format_rate);
-        logger_number(log, "validation/clipped_ratio", validation->truncation_rate / 100);
-        logger_number(log, "time/validation", validation->seconds);
-    }
+    if (validation) log_validation(t, validation);
     logger_number(log, "time/rollout", t->rollout_s);
     logger_number(log, "time/reward", t->reward_s);
     logger_number(log, "time/forward", p->forward_s);
@@ -142,8 +149,7 @@ bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, const Eva
                t->state.step, t->max_steps, r->reward, 100 * r->right, r->with_gradient, t->n_groups, r->mean_length, 100 * r->clipped_ratio, loss->loss,
                u->grad_norm, u->gap_max, seconds, t->rollout_s, p->forward_s, p->backward_s, r->tokens / (t->rollout_s > 0 ? t->rollout_s : 1));
     }
-    if (validation) printf("           validation %.1f %% [%.1f, %.1f], boxed %.1f %%, cut %.1f %%\n", validation->accuracy, validation->low, validation->high,
-                           validation->format_rate, validation->truncation_rate);
+    if (validation) print_validation(validation);
     if (r->with_gradient == 0) warn("step %d: in all %d groups every answer has the same reward, so there is no gradient (frac_reward_zero_std 1)\n"
                                     "  -> easier or harder problems, more num_generations, or dynamic_sampling", t->state.step, t->n_groups);
     else if (r->clipped_ratio > 0.5) warn("step %d: %.0f %% of the completions were cut at max_completion_length %d", t->state.step, 100 * r->clipped_ratio, t->options.max_completion_length);

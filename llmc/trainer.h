@@ -43,6 +43,7 @@ typedef struct {
     Trained trained;         // what is trained, its gradient and AdamW's moments
     Intervention intervention; // vectors elsewhere than behind the feed-forward: their place
     TrainerState state;
+    bool validation_missing; // that of state.step was interrupted: the resumed run begins with it
 
     // machinery
     Rollout rollout;
@@ -382,18 +383,54 @@ bool lock_run_dir(const char *dir, Error *err) {
     return fail(err, EXIT_RUN, "cannot lock %s: %s", dir, strerror(errno));
 }
 
+// Is validation accuracy measured after step state.step?
+bool validation_due(const Trainer *t) {
+    const int every = t->options.validation_steps, step = t->state.step;
+    return every > 0 && t->validation.n > 0 && step > 0 && (step % every == 0 || step >= t->max_steps);
+}
+
+// Names the options that are not those that the checkpoint `dir` was trained with.
+void warn_of_changes(const Trainer *t, const char *dir) {
+    char *path = model_path(dir, "config.yml");
+    Error err = {0, ""};
+    Str changes = {0};
+    char *saved = read_file(path, NULL, &err);
+    if (saved) options_changes(&changes, &t->options, CMD_TRAIN, saved);
+    if (!saved) warn("whether options have changed since %s is not known: %s", dir, err.text);
+    else if (changes.n) warn("options are not those that %s was trained with; from here on the new ones hold:%s", dir, changes.s);
+    free(saved);
+    free(path);
+    str_free(&changes);
+}
+
+// The checkpoint to go on from, NULL: there is none, the run begins. Nothing that an earlier run has left is begun over: where its checkpoints
+// cannot be read, or this call does not mean to go on with them, that is an error. Free *found with free().
+bool find_checkpoint(const Trainer *t, const Checkpoint *like, char **found, Error *err) {
+    const char *resume = t->options.resume;
+    const bool automatic = strcmp(resume, "auto") == 0, none = strcmp(resume, "none") == 0;
+    *found = automatic || none ? checkpoint_find_latest(t->run_dir, like) : xstrdup(resume);
+    IntVec numbers = {0};
+    checkpoint_list(&numbers, t->run_dir);
+    const int n = numbers.n;
+    ints_free(&numbers);
+    if (none && n > 0)
+        return fail(err, EXIT_RUN, "%s is there from an earlier run\n  -> --resume auto goes on with it; another --output_dir or --seed starts anew; or remove %s",
+                    *found ? *found : t->run_dir, t->run_dir);
+    if (automatic && n > 0 && !*found)
+        return fail(err, EXIT_RUN, "none of the %d checkpoint%s in %s can be resumed from: the warnings above say why\n"
+                    "  -> bring one back from a copy, or start anew in another --output_dir; to give them up remove %s", n, n == 1 ? "" : "s", t->run_dir, t->run_dir);
+    return true;
+}
+
 // Starts fresh or continues, and opens metrics.jsonl. A fresh run refuses a folder that holds an earlier one. Rank 0 only.
 bool start_or_resume_here(Trainer *t, Error *err) {
     if (!make_dirs(t->run_dir, err) || !lock_run_dir(t->run_dir, err)) return false;
-    const char *resume = t->options.resume;
     Checkpoint c = trainer_checkpoint(t);
-    char *latest = strcmp(resume, "auto") == 0 || strcmp(resume, "none") == 0 ? checkpoint_find_latest(t->run_dir, &c) : xstrdup(resume);
+    char *latest;
     Str metrics = {0};
     str_printf(&metrics, "%s/metrics.jsonl", t->run_dir);
-    bool ok = true;
-    if (strcmp(resume, "none") == 0 && latest) {
-        ok = fail(err, EXIT_RUN, "%s is there from an earlier run\n  -> --resume auto goes on with it; another --output_dir or --seed starts anew; or remove %s", latest, t->run_dir);
-    } else if (latest) {
+    bool ok = find_checkpoint(t, &c, &latest, err);
+    if (ok && latest) {
         char mine[CHECKPOINT_TEXT];
         snprintf(mine, sizeof mine, "%s", t->state.fingerprint);
         ok = checkpoint_load(&c, latest, err);
@@ -402,6 +439,9 @@ bool start_or_resume_here(Trainer *t, Error *err) {
         if (ok) {
             t->state = c.state;
             printf("resumed from %s\n\n", latest);
+            fflush(stdout); // before what is said of it
+            warn_of_changes(t, latest);
+            t->validation_missing = validation_due(t) && logger_lacks(metrics.s, t->state.step, "validation/accuracy");
         }
     }
     ok = ok && logger_truncate_after(metrics.s, t->state.step, err) && logger_open(&t->log, metrics.s, err);
@@ -453,6 +493,7 @@ bool start_or_resume(Trainer *t, Error *err) {
     trained_download(&t->trained, 0); // where the run begins, if nothing is read; the moments are zero
     if (!dist_agree(dist.rank > 0 || start_or_resume_here(t, err), err)) return false;
     dist_broadcast(&t->state, sizeof t->state);
+    dist_broadcast(&t->validation_missing, sizeof t->validation_missing);
     trained_from_host(&t->trained);
     trained_unstage(&t->trained);
     return true;

@@ -60,6 +60,10 @@ void test_logger_lines(void) {
     CHECK(text && strstr(text, "\"step\": 9"), "the file is left as it was");
     free(text);
 
+    // what a step lacks: only where the step is there
+    test_write(path, "{\"step\": 1, \"a\": 1}\n{\"step\": 2}\n{\"step\": 3}\n{\"step\": 3, \"a\": 2}\n{\"step\": 4");
+    CHECK(!logger_lacks(path, 1, "a") && logger_lacks(path, 2, "a") && !logger_lacks(path, 3, "a") && !logger_lacks(path, 4, "a") && !logger_lacks(test_path("absent.jsonl"), 1, "a"), "what a step lacks");
+
     memset(&err, 0, sizeof err);
     CHECK(!logger_open(&log, test_path("no/folder.jsonl"), &err) && err.code == EXIT_RUN && strstr(err.text, "no/folder"), "%s", err.text);
     memset(&err, 0, sizeof err);
@@ -89,6 +93,25 @@ void test_logger_progress(void) {
     str_free(&s);
 }
 
+// In children: each signal that asks for an end sets the flag; SIGHUP does not where it was ignored (nohup).
+void test_logger_each_signal(void) {
+    static const int each[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP, SIGHUP};
+    for (int i = 0; i < 5; i++) {
+        fflush(stdout);
+        pid_t child = fork();
+        if (child < 0) { SKIP("signals: fork: %s", strerror(errno)); return; }
+        if (child == 0) {
+            dup2(open("/dev/null", O_WRONLY), 2);
+            signal(SIGHUP, i == 4 ? SIG_IGN : SIG_DFL); // whatever this program was started with
+            install_signal_handlers();
+            raise(each[i]);
+            _exit(stop_requested == (i == 4 ? 0 : each[i]) ? 0 : 1);
+        }
+        int status = 0;
+        CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0, "signal %d%s: the child ended with status %d", each[i], i == 4 ? ", ignored" : "", status);
+    }
+}
+
 // In a child: one signal sets the flag, a second one of either kind ends it.
 void test_logger_signals(void) {
     fflush(stdout);
@@ -110,6 +133,7 @@ void test_logger_signals(void) {
 void test_logger(void) {
     test_logger_lines();
     test_logger_progress();
+    test_logger_each_signal();
     test_logger_signals();
 }
 

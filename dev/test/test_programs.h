@@ -262,6 +262,84 @@ void test_programs_resume(void) {
     str_free(&out);
 }
 
+// The number of lines of a file that hold a text.
+int count_lines(const char *path, const char *word) {
+    char *text = read_file(path, NULL, NULL);
+    int n = 0;
+    for (char *rest = text, *line; text && (line = strsep(&rest, "\n")) != NULL;) n += strstr(line, word) != NULL;
+    free(text);
+    return n;
+}
+
+// What a resumed run says and refuses: another meaning, nothing left to do, nothing that can be read.
+void test_programs_resume_said(void) {
+    Str out = {0};
+    char dir[256], run[512];
+    snprintf(dir, sizeof dir, "%s", test_path("said"));
+    snprintf(run, sizeof run, "%s/model/train/steering/seed-0", dir);
+    const char *train = "OMP_NUM_THREADS=1 ./train_steer --config " TINY_RECIPE TINY_SMALL " --model_name model --dataset_name train";
+    expect_command(0, "saved", "%s --max_steps 2 --output_dir %s", train, dir);
+    int code = run_command(&out, "%s --max_steps 2 --output_dir %s --resume auto", train, dir);
+    CHECK(code == 0 && strstr(out.s, "this run is finished, at step 2 of 2") && !strstr(out.s, "before, "), "a finished run ended with %d:\n%s", code, out.s);
+
+    // every option that training depends on and none else; the checkpoint of an older version lacks one
+    expect_command(0, "", "sed -i.old -e /^epsilon_high:/d -e 's/^adam_beta2: .*/adam_beta2: 0.5/' %s/checkpoint-2/config.yml", run);
+    code = run_command(&out, "%s --max_steps 3 --output_dir %s --resume auto --temperature 0.7 --learning_rate 2e-3 --prompts_per_step 2 --beta 0.1 --reward format"
+                             " --rollout_batch_size 7 --save_steps 1 --log_completions", train, dir);
+    static const char *const said[] = {"\n  max_steps: 2 before, 3 now\n", "\n  temperature: 1 before, 0.7 now\n", "\n  prompts_per_step: 4 before, 2 now\n", "\n  beta: 0 before, 0.1 now\n", "\n  reward: math before, format now\n",
+                                       "\n  learning_rate: ", "\n  adam_beta2: 0.5 before, 0.999 now\n", "\n  epsilon_high: not an option before, 0.2 now\n"};
+    for (int i = 0; i < 8; i++) CHECK(code == 0 && strstr(out.s, said[i]), "a change is not named: %sit ended with %d:\n%s", said[i], code, out.s);
+    int changes = 0;
+    for (const char *s = out.s; (s = strstr(s, " now\n")) != NULL; s++) changes++;
+    CHECK(changes == 8, "%d changes are named, not 8:\n%s", changes, out.s);
+
+    // no checkpoint that can be read: nothing is begun over
+    expect_command(0, "", "for c in %s/checkpoint-*; do printf x > $c/optimizer.safetensors; done", run);
+    expect_command(1, "none of the 2 checkpoints", "%s --output_dir %s --resume auto", train, dir);
+    expect_command(1, "earlier run", "%s --output_dir %s", train, dir);
+    CHECK(path_exists(test_path("said/model/train/steering/seed-0/checkpoint-3")) && count_lines(test_path("said/model/train/steering/seed-0/metrics.jsonl"), "\"step\": 3") == 1,
+          "what an earlier run has left is touched");
+    str_free(&out);
+}
+
+// A validation that was interrupted is made up for, once, with the figures of one that was not.
+void test_programs_resume_validation(void) {
+    Str out = {0};
+    char dirs[2][256], metrics[2][512];
+    const char *train = "OMP_NUM_THREADS=1 ./train_steer --config " TINY_RECIPE " --model_name model --dataset_name train --prompts_per_step 2 --num_generations 2 --max_completion_length 48"
+                        " --max_steps 1 --validation_size 500 --validation_steps 5";
+    for (int i = 0; i < 2; i++) {
+        snprintf(dirs[i], sizeof dirs[i], "%s", test_path(i ? "validation_cut" : "validation_whole"));
+        snprintf(metrics[i], sizeof metrics[i], "%s/model/train/steering/seed-0/metrics.jsonl", dirs[i]);
+    }
+    expect_command(0, "validation", "%s --output_dir %s", train, dirs[0]);
+    // decoding one sequence at a time the validation takes long, the step before it does not
+    static const char *const delays[] = {"0.2", "0.4", "0.8", "1.6"};
+    for (int i = 0; i < 4; i++) {
+        const int code = run_command(&out, "rm -rf %s; %s --rollout_batch_size 1 --output_dir %s & p=$!; while ! [ -e %s ]; do kill -0 $p || exit 99; sleep 0.01; done; sleep %s; kill -HUP $p; wait $p",
+                                     dirs[1], train, dirs[1], metrics[1], delays[i]);
+        CHECK(code == 129 || (i > 0 && code == 0), "ended with %d:\n%s", code, out.s);
+        if (count_lines(metrics[1], "\"step\": 1,") == 1) break;
+    }
+    if (!CHECK(count_lines(metrics[1], "\"step\": 1,") == 1 && count_lines(metrics[1], "validation/accuracy") == 0, "no validation was interrupted:\n%s", out.s)) return;
+    for (int again = 0; again < 2; again++) {
+        const int code = run_command(&out, "%s --output_dir %s --resume auto", train, dirs[1]);
+        CHECK(code == 0 && (strstr(out.s, "the validation of step 1, which was interrupted") != NULL) == (again == 0) && strstr(out.s, "this run is finished"), "resumed: %d:\n%s", code, out.s);
+        CHECK(count_lines(metrics[1], "validation/accuracy") == 1 && count_lines(metrics[1], "\"step\": 1,") == 2, "resumed %d times:\n%s", again + 1, out.s);
+    }
+    char *texts[2], *figures[2];
+    for (int i = 0; i < 2; i++) {
+        texts[i] = read_file(metrics[i], NULL, NULL);
+        figures[i] = texts[i] ? strstr(texts[i], "\"validation/accuracy") : NULL;
+        char *end = figures[i] ? strstr(figures[i], ", \"time/validation") : NULL;
+        if (end) *end = 0;
+    }
+    CHECK(figures[0] && figures[1] && strcmp(figures[0], figures[1]) == 0, "made up for: %s, not interrupted: %s", figures[1], figures[0]);
+    free(texts[0]);
+    free(texts[1]);
+    str_free(&out);
+}
+
 // The features of the loop that the plain recipe leaves off.
 void test_programs_variants(void) {
     Str out = {0};
@@ -375,6 +453,8 @@ void test_programs(void) {
     test_programs_calls();
     test_programs_generate_score();
     test_programs_resume();
+    test_programs_resume_said();
+    test_programs_resume_validation();
     test_programs_variants();
     test_programs_gold();
     test_programs_saved_work();

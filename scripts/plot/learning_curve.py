@@ -20,14 +20,14 @@ COLOURS = ["#2f6db3", "#d9822b", "#4f9d69", "#9a5fb0", "#b04a5a", "#6b7280"]
 
 
 def read_metrics(path):
-    """The lines of a metrics.jsonl, one dict a step. A resumed run may repeat steps: the last line of a step counts."""
+    """The lines of a metrics.jsonl, one dict a step. A step may have a second line, of a validation that was made up for."""
     steps = {}
     try:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 try:
                     row = json.loads(line)
-                    steps[row["step"]] = row
+                    steps.setdefault(row["step"], {}).update(row)
                 except (ValueError, KeyError, TypeError):
                     print(f"warning: {path}:{number}: not a metrics line, left out", file=sys.stderr)
     except OSError as error:
