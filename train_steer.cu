@@ -161,13 +161,13 @@ bool collect_groups(Trainer *t, Error *err) {
 // ----------------------------------------------------------------------------
 // forward, backward, update
 
-// The samples that go through the pass, each with the weight of its tokens. *weighted_tokens = tokens in the normaliser.
+// The samples that go through the pass, each with the weight of its tokens; u: how many tokens and completions the loss is over.
 // With dynamic_sampling groups of equal reward are no part of the batch; otherwise they count in the
 // normaliser, and are passed over only where that changes nothing (skip_equal_groups).
-int list_samples(const Trainer *t, PolicySample *samples, long long *weighted_tokens) {
+int list_samples(const Trainer *t, PolicySample *samples, UpdateStats *u) {
     const Options *o = &t->options;
+    const bool skip = passes_skip(o);
     int n = 0, counted = 0;
-    *weighted_tokens = 0;
     for (int i = 0; i < t->n_groups; i++) {
         const Group *g = &t->groups[i];
         if (o->dynamic_sampling && g->equal) continue;
@@ -175,8 +175,8 @@ int list_samples(const Trainer *t, PolicySample *samples, long long *weighted_to
             const Completion *c = &g->completions[k];
             counted++;
             if (o->mask_truncated_completions && !c->finished) continue;
-            *weighted_tokens += c->n;
-            if (g->equal && o->skip_equal_groups && o->beta == 0) continue;
+            u->loss_tokens += c->n;
+            if (g->equal && skip) { u->skipped_samples++; continue; }
             PolicySample *s = &samples[n++];
             memset(s, 0, sizeof *s);
             s->prompt = t->prompts[g->problem].v;
@@ -191,7 +191,9 @@ int list_samples(const Trainer *t, PolicySample *samples, long long *weighted_to
             if (o->beta > 0) s->ref_logprob = s->logprob + 2 * c->n;
         }
     }
-    for (int i = 0; i < n; i++) samples[i].weight = token_weight(o->loss_type, *weighted_tokens, counted, samples[i].completion->n, o->max_completion_length);
+    for (int i = 0; i < n; i++)
+        samples[i].weight = token_weight(o->loss_type, u->loss_tokens, counted, samples[i].completion->n, o->max_completion_length);
+    u->trained_samples = n;
     return n;
 }
 
@@ -226,17 +228,16 @@ bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
     memset(u, 0, sizeof *u);
     t->policy.kept = t->rollout.kept;
     PolicySample *samples = (PolicySample *)xmalloc((size_t)t->n_groups * t->G * sizeof(PolicySample));
-    long long weighted_tokens;
-    int n = list_samples(t, samples, &weighted_tokens);
-    u->trained_samples = n;
+    const int n = list_samples(t, samples, u);
     assign_groups(t, samples, n);
     int n_mine;
     PolicySample *mine = my_samples(t, samples, n, &n_mine);
     const float temperature = t->solutions ? 1 : (float)o->temperature; // that of the options is the sampler's
-    LossConfig how = {(float)o->epsilon, (float)o->epsilon_high, (float)o->beta, temperature};
+    LossConfig how = {(float)o->epsilon, (float)o->epsilon_high, (float)o->beta, temperature, o->use_bias_correction_kl};
     bool ok = true;
 
     if (o->beta > 0) ok = dist_agree(reference_logprobs(t, mine, n_mine, &how, &u->pass, err), err);
+    u->pass.rows = 0; // of this rank alone so far
     for (int iteration = 0; iteration < o->num_iterations && ok; iteration++) {
         PolicyStats pass;
         memset(&pass, 0, sizeof pass);
@@ -259,22 +260,13 @@ bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
         trained_moved(x);
         t->policy.kept = NULL; // it is of the model before this update
         t->update_s += now_s() - start - (dist.seconds - waited);
-        pass.forward_s += u->pass.forward_s;
-        pass.backward_s += u->pass.backward_s;
-        if (iteration == 0) {
-            u->grad_norm = norm;
-            u->learning_rate = adamw.learning_rate;
-            measure_gap(u, samples, n);
-            u->pass = pass;
-            u->loss = loss;
-        } else {
-            u->loss.clipped_low += loss.clipped_low;
-            u->loss.clipped_high += loss.clipped_high;
-            u->loss.tokens += loss.tokens;
-            u->loss.kl += loss.kl;
-            u->pass.forward_s = pass.forward_s;
-            u->pass.backward_s = pass.backward_s;
-        }
+        if (iteration == 0) measure_gap(u, samples, n);
+        update_add(u, &loss);
+        u->grad_norm = norm;
+        u->learning_rate = adamw.learning_rate;
+        u->pass.forward_s += pass.forward_s;
+        u->pass.backward_s += pass.backward_s;
+        u->pass.rows += pass.rows * (iteration == 0 && o->beta > 0 ? 2 : 1); // the reference has run the same
     }
     for (int i = 0; i < n; i++) free(samples[i].logprob);
     free(samples);
@@ -309,7 +301,9 @@ bool train_step(Trainer *t, Error *err) {
     RolloutStats stats = rollout_stats(t);
     t->state.step++;
     t->state.tokens_total += stats.tokens;
+    t->state.prompt_tokens_total += stats.prompt_tokens;
     t->state.samples_total += stats.completions;
+    const double seconds = now_s() - t->step_start;
     bool validating = validation_due(t);
     if (validating && !validate(t, &validation, err)) {
         if (!dist.stop) return false;
@@ -318,7 +312,7 @@ bool train_step(Trainer *t, Error *err) {
     }
     t->state.seconds_total += now_s() - t->step_start;
     if (dist.rank > 0) return true;
-    return log_step(t, &stats, &u, validating ? &validation : NULL, err) && (!o->log_completions || log_completions(t, err));
+    return log_step(t, &stats, &u, seconds, validating ? &validation : NULL, err) && (!o->log_completions || log_completions(t, err));
 }
 
 // The validation that an interrupted run owes: a line of its own in metrics.jsonl, of the step that it belongs to.
@@ -341,7 +335,8 @@ bool train(Trainer *t, Error *err) {
     int saved = t->state.step > 0 ? t->state.step : -1;
     bool ok = !t->validation_missing || dist_agree(make_up_validation(t, err), err);
     if (ok && !dist.stop && t->state.step >= t->max_steps && dist.rank == 0)
-        printf("nothing to train: this run is finished, at step %d of %d\n  -> --max_steps or --num_train_epochs above that goes on with it\n", t->state.step, t->max_steps);
+        printf("nothing to train: this run is finished, at step %d of %d\n"
+               "  -> --max_steps or --num_train_epochs above that goes on with it\n", t->state.step, t->max_steps);
     progress_begin(&t->progress, "step", t->state.step, t->max_steps);
     while (ok && t->state.step < t->max_steps && !dist.stop) {
         const int step = t->state.step;

@@ -139,7 +139,7 @@ bool benchmark_tokens(const Session *s, const float *steering, const Benchmark *
     }
     PolicyPass pass;
     PolicyStats stats;
-    LossConfig how = {0.2f, 0.2f, 0, s->options.temperature > 0 ? (float)s->options.temperature : 1};
+    LossConfig how = {0.2f, 0.2f, 0, s->options.temperature > 0 ? (float)s->options.temperature : 1, false};
     memset(&stats, 0, sizeof stats);
     policy_alloc(&pass, &plain, 0.5 * (1 << 30), longest, plain.config.L, false);
     bool ok = policy_pass(&pass, &plain, other, samples, n, &how, NULL, NULL, &stats, err);

@@ -37,6 +37,7 @@ typedef struct {
     int updates;                        // AdamW's t, for its bias correction (above `step` where num_iterations > 1)
     long long next_problem;             // position in the shuffled stream of problems
     long long tokens_total;             // completion tokens sampled so far
+    long long prompt_tokens_total;      // prompt tokens, a prompt for each of its completions; 0 in a checkpoint that does not know
     long long samples_total;            // completions sampled so far
     double seconds_total;               // of all steps with their validation, over all starts
     char fingerprint[CHECKPOINT_TEXT];  // whatever the trainer wants to compare on resume: data, seed, batch
@@ -123,8 +124,8 @@ void checkpoint_list(IntVec *numbers, const char *run_dir) {
 bool checkpoint_write_state(const char *dir, const TrainerState *s, Error *err) {
     Str text = {0};
     str_printf(&text, "{\n  \"step\": %d,\n  \"updates\": %d,\n  \"next_problem\": %lld,\n  \"tokens_total\": %lld,\n"
-                      "  \"samples_total\": %lld,\n  \"seconds_total\": %.17g,\n  \"fingerprint\": ",
-               s->step, s->updates, s->next_problem, s->tokens_total, s->samples_total, s->seconds_total);
+                      "  \"prompt_tokens_total\": %lld,\n  \"samples_total\": %lld,\n  \"seconds_total\": %.17g,\n  \"fingerprint\": ",
+               s->step, s->updates, s->next_problem, s->tokens_total, s->prompt_tokens_total, s->samples_total, s->seconds_total);
     json_add_string(&text, s->fingerprint, strlen(s->fingerprint));
     str_printf(&text, "\n}\n");
     char *path = model_path(dir, "trainer_state.json");
@@ -231,6 +232,8 @@ bool checkpoint_read_state(TrainerState *s, const char *path, Error *err) {
               json_get_int(root, "updates", 0, INT_MAX, &s->updates, path, err) &&
               checkpoint_read_count(&s->next_problem, root, "next_problem", path, err) &&
               checkpoint_read_count(&s->tokens_total, root, "tokens_total", path, err) &&
+              (!json_has(root, "prompt_tokens_total") || checkpoint_read_count(&s->prompt_tokens_total, root,
+                      "prompt_tokens_total", path, err)) &&
               checkpoint_read_count(&s->samples_total, root, "samples_total", path, err) &&
               json_get_double(root, "seconds_total", &s->seconds_total, path, err) &&
               json_get_string(root, "fingerprint", &fingerprint, path, err);

@@ -2,15 +2,16 @@
 GRPO and its relatives: advantages of a group, the loss of a token, and one pass over completions that computes their
 log-probs and, if wanted, the gradient of the loss with respect to what is trained (tuning.h).
 
-    loss = sum over samples i, tokens t of  w_i * ( -min(r A_i, clip(r, 1-eps, 1+eps_high) A_i) + beta * k3 )
+    loss = sum over samples i, tokens t of  w_i * ( -min(r A_i, clip(r, 1-eps, 1+eps_high) A_i) + beta * kl )
     r  = exp(logprob - old_logprob)                      exactly 1 on-policy: then the gradient is -A_i * dlogprob
+    kl = r * k3, or k3 without use_bias_correction_kl    r * k3 has the gradient of KL(policy || reference), on-policy too; k3 has not
     k3 = exp(ref - logprob) - (ref - logprob) - 1        Schulman's estimator of KL(policy || reference)
     w_i: dapo 1 / all tokens of the step; grpo 1 / (samples * tokens of i); dr_grpo 1 / (samples * length limit)
 
 or, where solutions are given (setup sft_...), the cross-entropy  loss = -(1 / all tokens of the step) * sum of logprob.
 
 Papers: GRPO, Shao et al. 2024 (arXiv 2402.03300); RLOO, Ahmadian et al. 2024 (2402.14740); DAPO, Yu et al. 2025 (2503.14476);
-Dr. GRPO, Liu et al. 2025 (2503.20783).
+Dr. GRPO, Liu et al. 2025 (2503.20783); r * k3: DeepSeek-V3.2, 2025 (2512.02556).
 */
 #ifndef LLMC_GRPO_H
 #define LLMC_GRPO_H
@@ -49,6 +50,7 @@ float token_weight(const char *loss_type, long long tokens, int samples, int n, 
 typedef struct {
     float epsilon, epsilon_high, beta;
     float temperature;    // log-probs are those of logits / temperature, as sampled
+    bool use_bias_correction_kl;
 } LossConfig;
 
 typedef struct {
@@ -72,9 +74,10 @@ TokenLoss token_loss(float logprob, float old, float ref, float advantage, const
     }
     if (how->beta > 0) {
         float d = ref - logprob;
-        t.kl = expf(d) - d - 1;
+        const float k3 = expf(d) - d - 1, weight = how->use_bias_correction_kl ? ratio : 1;
+        t.kl = weight * k3;
         t.loss += how->beta * t.kl;
-        t.dlogprob += how->beta * (1 - expf(d));
+        t.dlogprob += how->beta * (weight * (1 - expf(d)) + (how->use_bias_correction_kl ? t.kl : 0));
     }
     return t;
 }
@@ -126,20 +129,29 @@ typedef struct {
 
 // The loss of completions whose log-probs are known, tokens in order.
 typedef struct {
-    double loss, kl;        // kl: sum over tokens
+    double loss, kl, entropy;   // kl, entropy: sums over tokens
     long long tokens, clipped_low, clipped_high;
+    double low_min, high_max;   // the least share of a completion's tokens that is clipped below, the largest that is clipped above
 } PolicyLoss;
 
 PolicyLoss policy_loss(const PolicySample *samples, int n, const LossConfig *how) {
-    PolicyLoss sum = {0, 0, 0, 0, 0};
+    PolicyLoss sum = {0, 0, 0, 0, 0, 0, 0, 0};
     for (const PolicySample *s = samples; s < samples + n; s++) {
-        for (int t = 0; t < s->completion->n; t++, sum.tokens++) {
+        int low = 0, high = 0;
+        for (int t = 0; t < s->completion->n; t++) {
             TokenLoss l = sample_loss(s, t, s->logprob[t], how);
             sum.loss += (double)s->weight * l.loss;
             sum.kl += l.kl;
-            sum.clipped_low += l.clipped < 0;
-            sum.clipped_high += l.clipped > 0;
+            sum.entropy += s->entropy ? s->entropy[t] : 0;
+            low += l.clipped < 0;
+            high += l.clipped > 0;
         }
+        const double of = s->completion->n;
+        sum.tokens += s->completion->n;
+        sum.clipped_low += low;
+        sum.clipped_high += high;
+        if (s == samples || low / of < sum.low_min) sum.low_min = low / of;
+        if (high / of > sum.high_max) sum.high_max = high / of;
     }
     return sum;
 }

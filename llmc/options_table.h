@@ -106,6 +106,7 @@ INT(num_iterations, 1, "[1, 1000]", CMD_TRAIN, "optimizer steps on each batch of
 REAL(epsilon, 0.2, "(0, 1]", CMD_TRAIN, "the ratio is clipped below 1 - epsilon; idle with num_iterations 1")
 REAL(epsilon_high, 0.2, "(0, inf)", CMD_TRAIN, "the ratio is clipped above 1 + epsilon_high")
 REAL(beta, 0.0, "[0, inf)", CMD_TRAIN, "weight of the KL to the base model (k3 estimator); 0: none")
+FLAG(use_bias_correction_kl, true, CMD_TRAIN, "multiply the KL's estimator by the ratio, which makes its gradient that of the KL (TRL's default)")
 REAL(learning_rate, 1e-3, "[0, inf)", CMD_TRAIN, "AdamW's; the papers: 1e-3 for all layers, more for one layer, the deeper the more")
 REAL(warmup_ratio, 0.03, "[0, 1]", CMD_TRAIN, "share of the steps in which the rate rises linearly from 0")
 WORD(lr_scheduler_type, "constant", "constant|linear|cosine", CMD_TRAIN, "the rate after warm-up: stays, or falls to 0 at the last step")
@@ -119,7 +120,7 @@ REAL(weight_decay, 0.0, "[0, inf)", CMD_TRAIN, "AdamW: pull towards zero, that i
 FLAG(dynamic_sampling, false, CMD_TRAIN, "draw further prompts until prompts_per_step groups have unequal rewards (DAPO)")
 INT(dynamic_sampling_max_rounds, 4, "[1, 1000]", CMD_TRAIN, "at most so many rounds of prompts a step; the first counts")
 FLAG(mask_truncated_completions, false, CMD_TRAIN, "leave completions cut by max_completion_length out of the loss")
-FLAG(skip_equal_groups, true, CMD_TRAIN, "save the passes of groups whose rewards are all equal: their gradient is zero")
+FLAG(skip_equal_groups, true, CMD_TRAIN, "save the passes of groups whose rewards are all equal: their gradient is zero (not with beta)")
 FLAG(share_prompts, true, CMD_TRAIN, "run the prompt of a group once in the training pass, not once a sample: the same gradient but for rounding")
 REAL(kept_memory, 0.0, "[0, 65536]", CMD_TRAIN | CMD_BENCH, "GiB to keep activations of the rollout in: a step that fits needs no training forward, same gradient")
 

@@ -209,7 +209,8 @@ void options_changes(Str *out, const Options *o, Command cmd, const char *saved)
         key.n = now.n = 0;
         str_printf(&key, "\n%s: ", row->key);
         if (!options_value(&now, o, row)) continue;
-        const char *at = strncmp(saved, key.s + 1, key.n - 1) == 0 ? saved : strstr(saved, key.s), *before = at ? at + key.n - (*at != '\n') : "";
+        const char *at = strncmp(saved, key.s + 1, key.n - 1) == 0 ? saved
+                : strstr(saved, key.s), *before = at ? at + key.n - (*at != '\n') : "";
         const size_t n = strcspn(before, "\n");
         if (at && n == now.n && strncmp(before, now.s, n) == 0) continue;
         if (at) str_printf(out, "\n  %s: %.*s before, %s now", row->key, (int)n, before, now.s);

@@ -6,37 +6,56 @@ What a training step was: its figures, one line of them in metrics.jsonl (TRL's 
 
 #include "trainer.h" // Trainer, Group; Evaluation, PolicyStats, Logger
 
-// Of the gradient steps.
+// Of the updates on one batch of completions, of which there are num_iterations.
 typedef struct {
-    PolicyStats pass;         // times of all iterations
-    PolicyLoss loss;          // loss of the first; KL and clipping of all
-    double grad_norm, learning_rate, entropy;
-    double gap_mean, gap_max; // |log-prob of the sampler - of the trainer|
-    int trained_samples;
+    PolicyStats pass;         // times and rows of all updates, those of the reference included
+    double loss, kl, entropy, clipped_low, clipped_high, low_min, high_max; // sums over the updates: of the loss, then of means over tokens
+    double grad_norm, learning_rate; // of the last update
+    double gap_mean, gap_max; // |log-prob of the sampler - of the trainer|, of the first
+    int updates, trained_samples;
+    long long loss_tokens;    // those that the loss is over
+    int skipped_samples;      // of the completions that it is over, left out of the passes because their part of it is zero
 } UpdateStats;
 
-// The sampler-trainer gap and the entropy, over the tokens that were trained on.
+// Adds one update. What was left out of its passes had advantage 0: nothing of it is clipped, its entropy is not known.
+void update_add(UpdateStats *u, const PolicyLoss *loss) {
+    const double tokens = u->loss_tokens > 0 ? (double)u->loss_tokens : 1, passed = loss->tokens > 0 ? (double)loss->tokens : 1;
+    u->updates++;
+    u->loss += loss->loss;
+    u->kl += loss->kl / passed;
+    u->entropy += loss->entropy / passed;
+    u->clipped_low += loss->clipped_low / tokens;
+    u->clipped_high += loss->clipped_high / tokens;
+    u->low_min += u->skipped_samples > 0 ? 0 : loss->low_min;
+    u->high_max += loss->high_max;
+}
+
+// The sampler-trainer gap, over the tokens that were trained on.
 void measure_gap(UpdateStats *u, const PolicySample *samples, int n) {
-    double sum = 0, entropy = 0;
+    double sum = 0;
     long long tokens = 0;
     for (int i = 0; i < n; i++) {
         for (int k = 0; k < samples[i].completion->n; k++, tokens++) {
             double gap = samples[i].old_logprob ? fabs((double)samples[i].logprob[k] - samples[i].old_logprob[k]) : 0;
             sum += gap;
-            entropy += samples[i].entropy[k];
             if (gap > u->gap_max) u->gap_max = gap;
         }
     }
     u->gap_mean = tokens ? sum / tokens : 0;
-    u->entropy = tokens ? entropy / tokens : 0;
 }
+
+// May the passes leave out what the loss is over? Then means over its tokens are not known of all of them.
+bool passes_skip(const Options *o) { return o->skip_equal_groups && o->beta == 0 && !o->dynamic_sampling && !setup_is_sft(o->setup); }
+
+// Does this group move what is trained? Different rewards do, and a KL term does whatever the rewards are.
+bool group_has_gradient(const Options *o, const Group *g) { return !g->equal || (o->beta > 0 && !o->dynamic_sampling); }
 
 // Of the completions.
 typedef struct {
-    double reward, reward_std, right, zero_std;
+    double reward, reward_std, right, zero_std; // reward_std: of all rewards about the mean of all
     double mean_length, ended_length, clipped_ratio;
-    long long tokens;
-    int min_length, max_length, completions, with_gradient;
+    long long tokens, prompt_tokens;            // a prompt counts for each of its completions
+    int min_length, max_length, min_ended, max_ended, completions, with_gradient;
 } RolloutStats;
 
 RolloutStats rollout_stats(const Trainer *t) {
@@ -44,32 +63,37 @@ RolloutStats rollout_stats(const Trainer *t) {
     memset(&r, 0, sizeof r);
     int G = t->G, ended = 0;
     long long ended_tokens = 0;
-    r.min_length = INT_MAX;
+    double squares = 0;
+    r.min_length = r.min_ended = INT_MAX;
+    r.completions = t->n_groups * G;
     for (int i = 0; i < t->n_groups; i++) {
         const Group *g = &t->groups[i];
-        double sum = 0, squares = 0;
         for (int k = 0; k < G; k++) {
-            int n = g->completions[k].n;
-            sum += g->reward[k];
+            const int n = g->completions[k].n;
+            r.reward += g->reward[k];
             r.right += g->reward[k] > 0;
             r.tokens += n;
+            r.prompt_tokens += t->prompts[g->problem].n;
             if (n < r.min_length) r.min_length = n;
             if (n > r.max_length) r.max_length = n;
-            if (g->completions[k].finished) { ended++; ended_tokens += n; }
+            if (!g->completions[k].finished) continue;
+            ended++;
+            ended_tokens += n;
+            if (n < r.min_ended) r.min_ended = n;
+            if (n > r.max_ended) r.max_ended = n;
         }
-        for (int k = 0; k < G; k++) squares += (g->reward[k] - sum / G) * (g->reward[k] - sum / G);
-        r.reward += sum;
-        r.reward_std += G > 1 ? sqrt(squares / (G - 1)) : 0;
         r.zero_std += g->equal;
-        r.with_gradient += !g->equal;
+        r.with_gradient += group_has_gradient(&t->options, g);
     }
-    r.completions = t->n_groups * G;
     r.reward /= r.completions;
+    for (int i = 0; i < t->n_groups; i++)
+        for (int k = 0; k < G; k++) squares += (t->groups[i].reward[k] - r.reward) * (t->groups[i].reward[k] - r.reward);
     r.right /= r.completions;
-    r.reward_std /= t->n_groups;
+    r.reward_std = r.completions > 1 ? sqrt(squares / (r.completions - 1)) : 0;
     r.zero_std /= t->n_groups;
     r.mean_length = (double)r.tokens / r.completions;
     r.ended_length = ended ? (double)ended_tokens / ended : 0;
+    if (!ended) r.min_ended = 0;
     r.clipped_ratio = 1 - (double)ended / r.completions;
     return r;
 }
@@ -85,24 +109,48 @@ void log_validation(Trainer *t, const Evaluation *v) {
 }
 
 void print_validation(const Evaluation *v) {
-    printf("           validation %.1f %% [%.1f, %.1f], boxed %.1f %%, cut %.1f %%\n", v->accuracy, v->low, v->high, v->format_rate, v->truncation_rate);
+    printf("           validation %.1f %% [%.1f, %.1f], boxed %.1f %%, cut %.1f %%\n", v->accuracy, v->low, v->high, v->format_rate,
+           v->truncation_rate);
 }
 
-bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, const Evaluation *validation, Error *err) {
+// What TRL's GRPOTrainer logs of the updates, as the means over them: its line where logging_steps is num_iterations.
+void log_updates(Trainer *t, const UpdateStats *u) {
+    Logger *log = &t->log;
+    const bool given = t->solutions != NULL, skip = passes_skip(&t->options);
+    const double updates = u->updates;
+    logger_number(log, skip ? "trained/entropy" : "entropy", u->entropy / updates);
+    if (t->options.beta > 0) logger_number(log, "kl", u->kl / updates);
+    if (given) return;
+    logger_number(log, "clip_ratio/low_mean", u->clipped_low / updates);
+    logger_number(log, "clip_ratio/high_mean", u->clipped_high / updates);
+    logger_number(log, "clip_ratio/region_mean", (u->clipped_low + u->clipped_high) / updates);
+    logger_number(log, "clip_ratio/low_min", u->low_min / updates);
+    logger_number(log, "clip_ratio/high_max", u->high_max / updates);
+    logger_number(log, skip ? "trained/sampling_logp_difference/mean" : "sampling/sampling_logp_difference/mean", u->gap_mean);
+    logger_number(log, skip ? "trained/sampling_logp_difference/max" : "sampling/sampling_logp_difference/max", u->gap_max);
+}
+
+// The step's line of metrics.jsonl, which dev/metrics.md explains key by key, and what is printed of it. seconds: what the step took,
+// without validation.
+bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, double seconds, const Evaluation *validation, Error *err) {
     Logger *log = &t->log;
     const PolicyStats *p = &u->pass;
-    const PolicyLoss *loss = &u->loss;
     const bool given = t->solutions != NULL; // then there are no rewards, and nobody sampled
-    double seconds = now_s() - t->step_start, tokens = loss->tokens > 0 ? (double)loss->tokens : 1;
+    const double loss = u->loss / u->updates;
+    char key[64];
     logger_number(log, "step", t->state.step);
     logger_number(log, "epoch", (double)t->state.next_problem / t->train.n);
-    logger_number(log, "loss", loss->loss);
+    logger_number(log, "loss", loss);
     logger_number(log, "grad_norm", u->grad_norm);
     logger_number(log, "learning_rate", u->learning_rate);
     if (!given) {
         logger_number(log, "reward", r->reward);
         logger_number(log, "reward_std", r->reward_std);
         logger_number(log, "frac_reward_zero_std", r->zero_std);
+        for (int k = 0; k < 2; k++) { // the one reward function's: the same
+            snprintf(key, sizeof key, "rewards/%s/%s", t->options.reward, k ? "std" : "mean");
+            logger_number(log, key, k ? r->reward_std : r->reward);
+        }
         logger_number(log, "rewards/positive", r->right);
     }
     logger_number(log, "completions/mean_length", r->mean_length);
@@ -110,18 +158,12 @@ bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, const Eva
     logger_number(log, "completions/max_length", r->max_length);
     logger_number(log, "completions/clipped_ratio", r->clipped_ratio);
     logger_number(log, "completions/mean_terminated_length", r->ended_length);
+    logger_number(log, "completions/min_terminated_length", r->min_ended);
+    logger_number(log, "completions/max_terminated_length", r->max_ended);
     logger_number(log, "num_completions", r->completions);
     logger_number(log, "num_trained_completions", u->trained_samples);
-    logger_number(log, "num_tokens", (double)t->state.tokens_total);
-    logger_number(log, "entropy", u->entropy);
-    if (t->options.beta > 0) logger_number(log, "kl", loss->kl / tokens);
-    if (!given) {
-        logger_number(log, "clip_ratio/low_mean", loss->clipped_low / tokens);
-        logger_number(log, "clip_ratio/high_mean", loss->clipped_high / tokens);
-        logger_number(log, "clip_ratio/region_mean", (loss->clipped_low + loss->clipped_high) / tokens);
-        logger_number(log, "sampling/sampling_logp_difference/mean", u->gap_mean);
-        logger_number(log, "sampling/sampling_logp_difference/max", u->gap_max);
-    }
+    logger_number(log, "num_tokens", (double)(t->state.tokens_total + t->state.prompt_tokens_total));
+    log_updates(t, u);
     const char *const norms[] = {"steering/norm", "lora/norm", "weights/norm"}; // in the order of TuneKind
     logger_number(log, norms[t->trained.tuning.kind], t->ops->gradient_norm(t->trained.tuned, t->trained.tuning.n));
     if (validation) log_validation(t, validation);
@@ -139,19 +181,21 @@ bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, const Eva
 
     progress_clear(&t->progress);
     if (given) {
-        snprintf(t->note, sizeof t->note, "loss %.4f", loss->loss);
-        printf("step %4d/%d  loss %.4f  entropy %.3f  norm %.3f  %d solutions, %lld tokens  %.1f s (forward %.1f, backward %.1f)\n", t->state.step, t->max_steps, loss->loss,
-               u->entropy, u->grad_norm, r->completions, r->tokens, seconds, p->forward_s, p->backward_s);
+        snprintf(t->note, sizeof t->note, "loss %.4f", loss);
+        printf("step %4d/%d  loss %.4f  entropy %.3f  norm %.3f  %d solutions, %lld tokens  %.1f s (forward %.1f, backward %.1f)\n",
+               t->state.step, t->max_steps, loss, u->entropy / u->updates, u->grad_norm, r->completions, r->tokens, seconds, p->forward_s, p->backward_s);
     } else {
         snprintf(t->note, sizeof t->note, "reward %+.3f", r->reward);
         printf("step %4d/%d  reward %+.3f (%4.1f %% right)  signal %d/%d  length %.0f (%.0f %% cut)  loss %+.4f  norm %.3f  gap %.3g  %.1f s "
                "(rollout %.1f, forward %.1f, backward %.1f)  %.0f tok/s\n",
-               t->state.step, t->max_steps, r->reward, 100 * r->right, r->with_gradient, t->n_groups, r->mean_length, 100 * r->clipped_ratio, loss->loss,
-               u->grad_norm, u->gap_max, seconds, t->rollout_s, p->forward_s, p->backward_s, r->tokens / (t->rollout_s > 0 ? t->rollout_s : 1));
+               t->state.step, t->max_steps, r->reward, 100 * r->right, r->with_gradient, t->n_groups, r->mean_length,
+               100 * r->clipped_ratio, loss, u->grad_norm, u->gap_max, seconds, t->rollout_s, p->forward_s, p->backward_s, r->tokens / (t->rollout_s > 0 ? t->rollout_s : 1));
     }
     if (validation) print_validation(validation);
     if (r->with_gradient == 0) warn("step %d: in all %d groups every answer has the same reward, so there is no gradient (frac_reward_zero_std 1)\n"
                                     "  -> easier or harder problems, more num_generations, or dynamic_sampling", t->state.step, t->n_groups);
+    else if (!given && r->zero_std == 1)
+        warn("step %d: in all %d groups every answer has the same reward: the KL term alone has a gradient", t->state.step, t->n_groups);
     else if (r->clipped_ratio > 0.5) warn("step %d: %.0f %% of the completions were cut at max_completion_length %d", t->state.step, 100 * r->clipped_ratio, t->options.max_completion_length);
     fflush(stdout);
     return true;

@@ -403,22 +403,31 @@ void warn_of_changes(const Trainer *t, const char *dir) {
     str_free(&changes);
 }
 
-// The checkpoint to go on from, NULL: there is none, the run begins. Nothing that an earlier run has left is begun over: where its checkpoints
-// cannot be read, or this call does not mean to go on with them, that is an error. Free *found with free().
+// The checkpoint to go on from, NULL: there is none, the run begins. Nothing that an earlier run has left is begun over: where its
+// checkpoints cannot be read, or this call does not mean to go on with them, that is an error. Free *found with free().
 bool find_checkpoint(const Trainer *t, const Checkpoint *like, char **found, Error *err) {
     const char *resume = t->options.resume;
     const bool automatic = strcmp(resume, "auto") == 0, none = strcmp(resume, "none") == 0;
     *found = automatic || none ? checkpoint_find_latest(t->run_dir, like) : xstrdup(resume);
     IntVec numbers = {0};
     checkpoint_list(&numbers, t->run_dir);
-    const int n = numbers.n;
+    const int n = numbers.n, newest = n > 0 ? numbers.v[0] : -1;
     ints_free(&numbers);
+    if (!automatic && !none) {
+        char *name = path_basename(resume);
+        if (checkpoint_number(name) >= 0 && newest > checkpoint_number(name))
+            warn("%s/checkpoint-%d is later than the one resumed from: it is overwritten at that step; --resume auto would go on with it",
+                 t->run_dir, newest);
+        free(name);
+    }
     if (none && n > 0)
-        return fail(err, EXIT_RUN, "%s is there from an earlier run\n  -> --resume auto goes on with it; another --output_dir or --seed starts anew; or remove %s",
+        return fail(err, EXIT_RUN, "%s is there from an earlier run\n"
+                    "  -> --resume auto goes on with it; another --output_dir or --seed starts anew; or remove %s",
                     *found ? *found : t->run_dir, t->run_dir);
     if (automatic && n > 0 && !*found)
         return fail(err, EXIT_RUN, "none of the %d checkpoint%s in %s can be resumed from: the warnings above say why\n"
-                    "  -> bring one back from a copy, or start anew in another --output_dir; to give them up remove %s", n, n == 1 ? "" : "s", t->run_dir, t->run_dir);
+                    "  -> bring one back from a copy, or start anew in another --output_dir; to give them up remove %s",
+                    n, n == 1 ? "" : "s", t->run_dir, t->run_dir);
     return true;
 }
 
@@ -441,6 +450,8 @@ bool start_or_resume_here(Trainer *t, Error *err) {
             printf("resumed from %s\n\n", latest);
             fflush(stdout); // before what is said of it
             warn_of_changes(t, latest);
+            if (t->state.prompt_tokens_total == 0 && t->state.step > 0)
+                warn("%s has not counted prompt tokens: num_tokens counts them from here on", latest);
             t->validation_missing = validation_due(t) && logger_lacks(metrics.s, t->state.step, "validation/accuracy");
         }
     }

@@ -112,7 +112,7 @@ float *parts_gradient(Records *r, const float *tuned, int lowest, int rows, bool
 void check_parts(const char *backend, Records *r, const float *tuned, int lowest) {
     const size_t n = records_trained(r);
     const int groups = r->samples[r->n - 1].group + 1;
-    const LossConfig how = {0.2f, 0.2f, 0, 1};
+    const LossConfig how = {0.2f, 0.2f, 0, 1, false};
     float *whole = (float *)xcalloc(n, sizeof(float)), *sum = (float *)xcalloc(n, sizeof(float));
     PolicyPass pass;
     policy_alloc(&pass, &r->model, 64 << 20, r->longest, lowest, true);

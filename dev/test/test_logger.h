@@ -62,7 +62,8 @@ void test_logger_lines(void) {
 
     // what a step lacks: only where the step is there
     test_write(path, "{\"step\": 1, \"a\": 1}\n{\"step\": 2}\n{\"step\": 3}\n{\"step\": 3, \"a\": 2}\n{\"step\": 4");
-    CHECK(!logger_lacks(path, 1, "a") && logger_lacks(path, 2, "a") && !logger_lacks(path, 3, "a") && !logger_lacks(path, 4, "a") && !logger_lacks(test_path("absent.jsonl"), 1, "a"), "what a step lacks");
+    CHECK(!logger_lacks(path, 1, "a") && logger_lacks(path, 2, "a") && !logger_lacks(path, 3, "a") && !logger_lacks(path, 4,
+            "a") && !logger_lacks(test_path("absent.jsonl"), 1, "a"), "what a step lacks");
 
     memset(&err, 0, sizeof err);
     CHECK(!logger_open(&log, test_path("no/folder.jsonl"), &err) && err.code == EXIT_RUN && strstr(err.text, "no/folder"), "%s", err.text);
@@ -108,7 +109,9 @@ void test_logger_each_signal(void) {
             _exit(stop_requested == (i == 4 ? 0 : each[i]) ? 0 : 1);
         }
         int status = 0;
-        CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0, "signal %d%s: the child ended with status %d", each[i], i == 4 ? ", ignored" : "", status);
+        const pid_t ended = waitpid(child, &status, 0);
+        CHECK(ended == child && WIFEXITED(status) && WEXITSTATUS(status) == 0,
+                "signal %d%s: the child ended with status %d", each[i], i == 4 ? ", ignored" : "", status);
     }
 }
 

@@ -86,7 +86,7 @@ void model_outputs(ModelOutputs *all, const Ops *ops) {
     PolicyStats stats;
     Error err = {0, ""};
     policy_alloc(&pass, &r.model, 64 << 20, r.longest, 0, true);
-    LossConfig on_policy = {0.2f, 0.28f, 0, 1}, clip_kl = {0.2f, 0.28f, 0.1f, 1}, cool = {0.2f, 0.28f, 0, 0.7f};
+    LossConfig on_policy = {0.2f, 0.28f, 0, 1, false}, clip_kl = {0.2f, 0.28f, 0.1f, 1, false}, cool = {0.2f, 0.28f, 0, 0.7f, false};
 
     double loss = records_pass(&r, &pass, steering0, &on_policy, gradient, true, "dapo", NULL, NULL);
     outputs_add_number(all, "loss dapo", loss);
@@ -277,7 +277,7 @@ void test_model_finite_differences(void) {
     float *gradient = (float *)xcalloc(LC, sizeof(float)), *scrap = (float *)xcalloc(LC, sizeof(float)), *moved = (float *)xmalloc(LC * sizeof(float));
     PolicyPass pass;
     policy_alloc(&pass, &r.model, 64 << 20, r.longest, 0, true);
-    LossConfig how = {10, 10, 0, 1}; // clipping off: the ratio's derivative is that of the log-prob at ratio 1
+    LossConfig how = {10, 10, 0, 1, false}; // clipping off: the ratio's derivative is that of the log-prob at ratio 1
     records_pass(&r, &pass, steering0, &how, gradient, true, "dapo", NULL, NULL);
     float *old = records_collect(&r, false);
     double norm = host_gradient_norm(gradient, LC);
@@ -312,7 +312,7 @@ void test_model_accumulation(const char *backend, const Ops *ops) {
     size_t LC = (size_t)r.L * r.C;
     const float *steering0 = records_tensor(&r, "steering0", LC);
     float *whole = (float *)xcalloc(LC, sizeof(float)), *parts = (float *)xcalloc(LC, sizeof(float));
-    LossConfig how = {0.2f, 0.2f, 0, 1};
+    LossConfig how = {0.2f, 0.2f, 0, 1, false};
     PolicyPass big, small;
     policy_alloc(&big, &r.model, 64 << 20, r.longest, 0, true);
     policy_alloc(&small, &r.model, 1, r.longest, 0, true); // room for one completion only

@@ -113,7 +113,7 @@ void test_rollout_invariance(const char *backend, const Ops *ops) {
                 samples[n].logprob = logprob[n];
             }
         }
-        LossConfig loss = {0.2f, 0.2f, 0, hows[h].temperature};
+        LossConfig loss = {0.2f, 0.2f, 0, hows[h].temperature, false};
         for (int budget = 0; budget < 2; budget++) {
             PolicyPass pass;
             PolicyStats stats;
@@ -141,7 +141,7 @@ void test_shared_prompts(const char *backend, const Ops *ops) {
     if (!CHECK(qwen2_load(&m, TINY_MODEL, 128, ops, &err), "%s", err.text)) return;
     const size_t LC = (size_t)m.config.L * m.config.C;
     const Sampling how = {1, 1, 0, 24, false, 5, 2};
-    const LossConfig loss = {0.2f, 0.2f, 0, 1};
+    const LossConfig loss = {0.2f, 0.2f, 0, 1, false};
     float *gradient[2] = {(float *)xcalloc(LC, sizeof(float)), (float *)xcalloc(LC, sizeof(float))};
     static float logprob[2][48][24];
     bool trained[64];
@@ -268,7 +268,7 @@ void test_group_arithmetic(void) {
     group_advantages(a, equal, 4, "grpo");
     CHECK(a[0] == 0 && group_is_equal(equal, 4) && !group_is_equal(reward, 4), "a group of equal rewards has no advantage");
 
-    LossConfig how = {0.2f, 0.3f, 0, 1};
+    LossConfig how = {0.2f, 0.3f, 0, 1, false};
     TokenLoss t = token_loss(-1, -1, 0, 2, &how); // on-policy: ratio 1
     CHECK(t.loss == -2 && t.dlogprob == -2 && t.clipped == 0, "on-policy loss %g, gradient %g", (double)t.loss, (double)t.dlogprob);
     t = token_loss(logf(1.5f), 0, 0, 1, &how); // ratio 1.5 above 1.3, advantage positive: held back

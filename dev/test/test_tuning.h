@@ -122,7 +122,7 @@ void tuning_outputs(ModelOutputs *all, const Ops *ops, const char *name) {
     all->n = 0;
     if (!tuning_case_open(&k, ops, name)) return;
     const size_t n = records_trained(&k.r);
-    const LossConfig how = {0.2f, 0.28f, 0, 1};
+    const LossConfig how = {0.2f, 0.28f, 0, 1, false};
     float *gradient = (float *)xcalloc(n, sizeof(float));
     PolicyPass pass;
     policy_alloc(&pass, &k.r.model, 64 << 20, k.r.longest, k.lowest, true);
@@ -237,7 +237,7 @@ void test_tuning_finite_differences(const char *name) {
     if (!tuning_case_open(&k, ops_ref_init(), name)) return;
     const size_t n = records_trained(&k.r);
     float *gradient = (float *)xcalloc(n, sizeof(float)), *scrap = (float *)xcalloc(n, sizeof(float)), *moved = (float *)xmalloc(n * sizeof(float));
-    const LossConfig how = {10, 10, 0, 1};
+    const LossConfig how = {10, 10, 0, 1, false};
     PolicyPass pass;
     policy_alloc(&pass, &k.r.model, 64 << 20, k.r.longest, k.lowest, true);
     records_pass(&k.r, &pass, k.tuned, &how, gradient, true, "dapo", NULL, NULL);
@@ -299,7 +299,7 @@ void test_tuning_untied(const Ops *ops) {
     const size_t n = k.tuning.n, head = untied.tensors[untied.head].at, of_head = untied.n - head;
     CHECK(k.r.model.config.tied && k.tuning.head == k.tuning.wte && head == n && of_head == (size_t)k.r.V * k.r.C, "the output layer is not the last tensor");
     float *tied = (float *)xcalloc(n, sizeof(float)), *two = (float *)xcalloc(untied.n, sizeof(float)), *unread = (float *)xcalloc(untied.n, sizeof(float));
-    const LossConfig how = {0.2f, 0.28f, 0, 1};
+    const LossConfig how = {0.2f, 0.28f, 0, 1, false};
     PolicyPass pass;
     policy_alloc(&pass, &k.r.model, 64 << 20, k.r.longest, 0, true);
     records_pass(&k.r, &pass, unread, &how, tied, true, "dapo", NULL, NULL);
@@ -355,7 +355,7 @@ void test_tuning_invariance(const Ops *ops, const char *name) {
     CHECK(rollout(&r, m, k.tuned, asked, other.n, other.G, &how, NULL, NULL, &err), "%s", err.text);
     CHECK(!kept.full && rollout_case_equal(&first, &other), "%s, %s: keeping activations changes what is sampled", backend, name);
     float *gradient[3];
-    const LossConfig loss = {0.2f, 0.2f, 0, 1};
+    const LossConfig loss = {0.2f, 0.2f, 0, 1, false};
     bool trained[64];
     for (int l = 0; l < m->config.L; l++) trained[l] = true;
     for (int way = 0; way < 3; way++) { // computed again, in a large batch and in small ones; kept

@@ -38,6 +38,8 @@ def read_metrics(path):
     seconds = 0
     for row in rows:
         seconds += row.get("step_time") or 0
+        if "completions/min_terminated_length" in row: # older lines have the validation in step_time
+            seconds += row.get("time/validation") or 0
         row["minutes"] = seconds / 60
     return rows
 
