@@ -221,6 +221,21 @@ bool reference_logprobs(Trainer *t, PolicySample *samples, int n, const LossConf
     return ok;
 }
 
+// What is trained must stay numbers that a model can compute with: vectors are of order 0.01 to 1, the residual stream that they are
+// added to of order 1 to 100. Beyond DIVERGED nothing of it is left, though all may be finite: RMSNorm makes 0 of a row whose square
+// overflows. u->norm = the norm of all of it. Every rank finds the same.
+#define DIVERGED 1000
+bool check_diverged(const Trainer *t, UpdateStats *u, Error *err) {
+    const size_t n = t->trained.tuning.n;
+    u->norm = t->ops->gradient_norm(t->trained.tuned, n);
+    const double root_mean_square = u->norm / sqrt((double)n);
+    if (root_mean_square <= DIVERGED) return true; // false of NaN
+    return fail(err, EXIT_RUN, "step %d: training has diverged: the root mean square of what is trained is %g (norm %g), expected at most "
+                "%d\n"
+                "  -> lower learning_rate (%g in this step) and resume from the last checkpoint", t->state.step + 1, root_mean_square,
+                u->norm, DIVERGED, u->learning_rate);
+}
+
 // num_iterations gradient steps on the completions of this step.
 bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
     const Options *o = &t->options;
@@ -255,6 +270,7 @@ bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
         AdamW adamw = {learning_rate_at(o, t->state.updates, t->max_steps * o->num_iterations), o->adam_beta1, o->adam_beta2, o->adam_epsilon, o->weight_decay};
         double scale = norm > o->max_grad_norm ? o->max_grad_norm / (norm + 1e-6) : 1; // PyTorch's clip_grad_norm_
         t->state.updates++;
+        t->moved = true;
         const Shard *s = &x->shard;
         t->ops->adamw_update(x->x + s->first, x->exp_avg, x->exp_avg_sq, x->dx + s->first, scale, s->mine, t->state.updates, &adamw);
         trained_moved(x);
@@ -268,6 +284,7 @@ bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
         u->pass.backward_s += pass.backward_s;
         u->pass.rows += pass.rows * (iteration == 0 && o->beta > 0 ? 2 : 1); // the reference has run the same
     }
+    if (ok) ok = dist_agree(check_diverged(t, u, err), err);
     for (int i = 0; i < n; i++) free(samples[i].logprob);
     free(samples);
     free(mine);
@@ -345,12 +362,14 @@ bool train(Trainer *t, Error *err) {
         const bool done = t->state.step > step; // where that is not so, the failure is agreed on
         const bool due = o->save_steps > 0 && t->state.step % o->save_steps == 0;
         if (done) ok = dist_agree(ok, err);
+        if (ok) t->moved = false;
         if (done && ok && (due || t->state.step == t->max_steps)) {
             ok = dist_agree(save_checkpoint(t, err), err);
             saved = t->state.step;
         }
     }
     progress_clear(&t->progress);
+    if (!ok && t->moved) return false; // what is trained is no longer that of state.step: nothing to save
     if (dist.stop && t->state.step != saved) { // an interrupted step leaves the state of the one before
         Error inner = {0, ""};
         if (!dist_agree(save_checkpoint(t, &inner), &inner)) { *err = inner; return false; }

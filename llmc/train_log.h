@@ -12,6 +12,7 @@ typedef struct {
     double loss, kl, entropy, clipped_low, clipped_high, low_min, high_max; // sums over the updates: of the loss, then of means over tokens
     double grad_norm, learning_rate; // of the last update
     double gap_mean, gap_max; // |log-prob of the sampler - of the trainer|, of the first
+    double norm;              // of what is trained, after the last
     int updates, trained_samples;
     long long loss_tokens;    // those that the loss is over
     int skipped_samples;      // of the completions that it is over, left out of the passes because their part of it is zero
@@ -165,7 +166,7 @@ bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, double se
     logger_number(log, "num_tokens", (double)(t->state.tokens_total + t->state.prompt_tokens_total));
     log_updates(t, u);
     const char *const norms[] = {"steering/norm", "lora/norm", "weights/norm"}; // in the order of TuneKind
-    logger_number(log, norms[t->trained.tuning.kind], t->ops->gradient_norm(t->trained.tuned, t->trained.tuning.n));
+    logger_number(log, norms[t->trained.tuning.kind], u->norm);
     if (validation) log_validation(t, validation);
     logger_number(log, "time/rollout", t->rollout_s);
     logger_number(log, "time/reward", t->reward_s);

@@ -43,6 +43,7 @@ typedef struct {
     Trained trained;         // what is trained, its gradient and AdamW's moments
     Intervention intervention; // vectors elsewhere than behind the feed-forward: their place
     TrainerState state;
+    bool moved;              // what is trained is ahead of `state`: an update that is not finished, or has failed
     bool validation_missing; // that of state.step was interrupted: the resumed run begins with it
 
     // machinery

@@ -271,7 +271,7 @@ int count_lines(const char *path, const char *word) {
     return n;
 }
 
-// What a resumed run says and refuses: another meaning, nothing left to do, nothing that can be read.
+// What a resumed run says and refuses: another meaning, nothing left to do, nothing that can be read, a training that diverges.
 void test_programs_resume_said(void) {
     Str out = {0};
     char dir[256], run[512];
@@ -299,6 +299,11 @@ void test_programs_resume_said(void) {
 
     // from an older one, told so
     expect_command(0, "checkpoint-3 is later", "%s --max_steps 3 --output_dir %s --resume %s/checkpoint-2 --temperature 1", train, dir, run);
+
+    // a training that diverges ends, and the last checkpoint stays the last
+    expect_command(1, "diverged", "%s --max_steps 4 --output_dir %s --resume auto --learning_rate 1e30", train, dir);
+    CHECK(path_exists(test_path("said/model/train/steering/seed-0/checkpoint-3/trainer_state.json"))
+            && !path_exists(test_path("said/model/train/steering/seed-0/checkpoint-4")), "checkpoints of a run that diverged");
 
     // no checkpoint that can be read: nothing is begun over
     expect_command(0, "", "for c in %s/checkpoint-*; do printf x > $c/optimizer.safetensors; done", run);
