@@ -456,6 +456,9 @@ bool start_or_resume_here(Trainer *t, Error *err) {
             t->validation_missing = validation_due(t) && logger_lacks(metrics.s, t->state.step, "validation/accuracy");
         }
     }
+    struct stat had;
+    if (ok && !latest && stat(metrics.s, &had) == 0 && had.st_size > 0)
+        warn("%s is of a run that has left no checkpoint: it is begun anew", metrics.s);
     ok = ok && logger_truncate_after(metrics.s, t->state.step, err) && logger_open(&t->log, metrics.s, err);
     free(latest);
     str_free(&metrics);

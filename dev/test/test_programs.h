@@ -283,7 +283,8 @@ void test_programs_resume_said(void) {
     CHECK(code == 0 && strstr(out.s, "this run is finished, at step 2 of 2") && !strstr(out.s, "before, "),
             "a finished run ended with %d:\n%s", code, out.s);
 
-    // every option that training depends on and none else; the checkpoint of an older version lacks one
+    // every option that training depends on and none else; the checkpoint of an older version lacks one, and a counter
+    expect_command(0, "", "sed -i.old /prompt_tokens_total/d %s/checkpoint-2/trainer_state.json", run);
     expect_command(0, "", "sed -i.old -e /^epsilon_high:/d -e 's/^adam_beta2: .*/adam_beta2: 0.5/' %s/checkpoint-2/config.yml", run);
     code = run_command(&out, "%s --max_steps 3 --output_dir %s --resume auto --temperature 0.7 --learning_rate 2e-3 --prompts_per_step 2"
                              " --beta 0.1 --reward format --rollout_batch_size 7 --save_steps 1 --log_completions", train, dir);
@@ -293,6 +294,7 @@ void test_programs_resume_said(void) {
                                        "\n  epsilon_high: not an option before, 0.2 now\n"};
     for (int i = 0; i < 8; i++)
         CHECK(code == 0 && strstr(out.s, said[i]), "a change is not named: %sit ended with %d:\n%s", said[i], code, out.s);
+    CHECK(strstr(out.s, "has not counted prompt tokens"), "nothing is said of the missing counter:\n%s", out.s);
     int changes = 0;
     for (const char *s = out.s; (s = strstr(s, " now\n")) != NULL; s++) changes++;
     CHECK(changes == 8, "%d changes are named, not 8:\n%s", changes, out.s);
@@ -312,6 +314,7 @@ void test_programs_resume_said(void) {
     CHECK(path_exists(test_path("said/model/train/steering/seed-0/checkpoint-3"))
             && count_lines(test_path("said/model/train/steering/seed-0/metrics.jsonl"), "\"step\": 3") == 1,
           "what an earlier run has left is touched");
+    expect_command(0, "has left no checkpoint", "rm -r %s/checkpoint-*; %s --max_steps 1 --output_dir %s", run, train, dir);
     str_free(&out);
 }
 
