@@ -17,7 +17,6 @@ function of (seed, step, ...), so there is no generator to save.
 #ifndef LLMC_CHECKPOINT_H
 #define LLMC_CHECKPOINT_H
 
-#include <dirent.h>       // opendir, readdir
 #ifdef __linux__
 #include <sys/syscall.h>  // SYS_renameat2
 #endif
@@ -27,7 +26,7 @@ function of (seed, step, ...), so there is no generator to save.
 #include "peft.h"         // PeftConfig, peft_config_read, peft_config_write
 #include "safetensors.h"  // safetensors_open, safetensors_metadata
 #include "tuned_file.h"   // FileTensor, tuned_read, tuned_write
-#include "utils.h"        // Error, fail, warn, Str, write_file, fsync_path, make_dirs
+#include "utils.h"        // Error, fail, warn, Str, write_file, fsync_path, make_dirs, remove_dir
 
 #define CHECKPOINT_TEXT 128 // bytes of a short text, its NUL included
 
@@ -82,23 +81,6 @@ int checkpoint_number(const char *name) {
     char again[32];
     snprintf(again, sizeof again, "%ld", n);
     return *end == 0 && errno == 0 && n <= INT_MAX && strcmp(again, name + 11) == 0 ? (int)n : -1;
-}
-
-// Removes a folder and the files in it, but no folder in it: one that somebody else filled stays, with an error.
-// A folder that is not there is no error.
-bool checkpoint_remove_dir(const char *path, Error *err) {
-    DIR *dir = opendir(path);
-    if (!dir) return errno == ENOENT ? true : fail(err, EXIT_RUN, "cannot open %s: %s", path, strerror(errno));
-    bool ok = true;
-    for (struct dirent *e; ok && (e = readdir(dir)) != NULL;) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        char *file = model_path(path, e->d_name);
-        if (unlink(file) != 0) ok = fail(err, EXIT_RUN, "cannot remove %s: %s", file, strerror(errno));
-        free(file);
-    }
-    closedir(dir);
-    if (ok && rmdir(path) != 0) ok = fail(err, EXIT_RUN, "cannot remove %s: %s", path, strerror(errno));
-    return ok;
 }
 
 int checkpoint_compare_down(const void *a, const void *b) {
@@ -172,7 +154,7 @@ bool checkpoint_move(const char *from, const char *to, const char *old, Error *e
     if (moved) leftover = from;
 #endif
     if (!moved) {
-        if (!checkpoint_remove_dir(old, err)) return false;
+        if (!remove_dir(old, err)) return false;
         if (rename(to, old) != 0) return fail(err, EXIT_RUN, "cannot rename %s to %s: %s", to, old, strerror(errno));
         if (rename(from, to) != 0) {
             int why = errno;
@@ -181,7 +163,7 @@ bool checkpoint_move(const char *from, const char *to, const char *old, Error *e
         }
     }
     Error ignored = {0, ""};
-    if (!checkpoint_remove_dir(leftover, &ignored)) warn("%s is no longer needed: %s", leftover, ignored.text);
+    if (!remove_dir(leftover, &ignored)) warn("%s is no longer needed: %s", leftover, ignored.text);
     return true;
 }
 
@@ -197,12 +179,12 @@ bool checkpoint_save(const char *run_dir, const Checkpoint *c, const char *confi
     char *path = checkpoint_path(run_dir, "", c->state.step), *temporary = checkpoint_path(run_dir, ".tmp-", c->state.step),
          *old = checkpoint_path(run_dir, ".old-", c->state.step);
     Error inner = {0, ""}, ignored = {0, ""};
-    bool ok = checkpoint_check_finite(c, &inner) && make_dirs(run_dir, &inner) && checkpoint_remove_dir(temporary, &inner) &&
+    bool ok = checkpoint_check_finite(c, &inner) && make_dirs(run_dir, &inner) && remove_dir(temporary, &inner) &&
               make_dirs(temporary, &inner);
     if (ok) {
         ok = checkpoint_write_files(temporary, c, config_yaml, &inner) && checkpoint_move(temporary, path, old, &inner) &&
              fsync_path(run_dir, &inner);
-        if (!ok && !checkpoint_remove_dir(temporary, &ignored)) warn("%s", ignored.text);
+        if (!ok && !remove_dir(temporary, &ignored)) warn("%s", ignored.text);
     }
     if (!ok)
         fail(err, EXIT_RUN, "cannot save %s: %s%s", path, inner.text,
@@ -211,6 +193,28 @@ bool checkpoint_save(const char *run_dir, const Checkpoint *c, const char *confi
     free(temporary);
     free(old);
     return ok;
+}
+
+// Before a run begins, its folder locked: removes what a killed run left half written or half removed, and puts back a checkpoint that it
+// had moved aside (checkpoint_move without an exchange) and not replaced.
+void checkpoint_clean(const char *run_dir) {
+    DIR *dir = opendir(run_dir);
+    IntVec aside = {0};
+    for (struct dirent *e; dir && (e = readdir(dir)) != NULL;) {
+        const int n = strncmp(e->d_name, ".old-", 5) == 0 ? checkpoint_number(e->d_name + 5) : -1;
+        if (n >= 0) ints_push(&aside, n);
+    }
+    if (dir) closedir(dir);
+    for (int i = 0; i < aside.n; i++) {
+        char *old = checkpoint_path(run_dir, ".old-", aside.v[i]), *path = checkpoint_path(run_dir, "", aside.v[i]);
+        Error why = {0, ""};
+        if (!path_exists(path) ? rename(old, path) != 0 : !remove_dir(old, &why))
+            warn("left over from a run that was killed: %s %s", old, why.text);
+        free(old);
+        free(path);
+    }
+    ints_free(&aside);
+    remove_temporaries(run_dir);
 }
 
 // ----------------------------------------------------------------------------
@@ -350,9 +354,9 @@ bool checkpoint_prune(const char *run_dir, int keep, const Checkpoint *like, Err
             continue;
         }
         char *path = checkpoint_path(run_dir, "", numbers.v[i]), *temporary = checkpoint_path(run_dir, ".tmp-", numbers.v[i]);
-        ok = checkpoint_remove_dir(temporary, err);
+        ok = remove_dir(temporary, err);
         if (ok && rename(path, temporary) != 0) ok = fail(err, EXIT_RUN, "cannot remove %s: %s", path, strerror(errno));
-        ok = ok && checkpoint_remove_dir(temporary, err);
+        ok = ok && remove_dir(temporary, err);
         free(path);
         free(temporary);
     }

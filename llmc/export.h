@@ -10,7 +10,7 @@ Vectors for other programs: `./eval_steer export --format hf|peft|gguf|safetenso
 A LoRA is exported by export_adapter.h.
 
 Several checkpoints (--checkpoint A,B,...) with different trained layers become one set of vectors. An --out that holds an export already is
-refused.
+refused; a new one is there when all of it is (export_files.h).
 */
 #ifndef LLMC_EXPORT_H
 #define LLMC_EXPORT_H
@@ -106,8 +106,8 @@ bool export_hf(const ModelConfig *c, const float *s, const char *from, const cha
     cJSON *old = NULL, *root = cJSON_CreateObject();
     cJSON_AddNumberToObject(cJSON_AddObjectToObject(root, "metadata"), "steering_vectors", c->L);
     cJSON *map = cJSON_AddObjectToObject(root, "weight_map");
-    bool ok = export_begin(to, "config.json", err);
-    if (ok && path_exists(single)) {
+    bool ok = true;
+    if (path_exists(single)) {
         SafeTensors st;
         char *copy = model_path(to, "model-00001-of-00002.safetensors");
         ok = safetensors_open(&st, single, err);
@@ -115,7 +115,7 @@ bool export_hf(const ModelConfig *c, const float *s, const char *from, const cha
         if (ok) safetensors_close(&st);
         ok = ok && export_copy_file(single, copy, err);
         free(copy);
-    } else if (ok) {
+    } else {
         const cJSON *found = NULL;
         ok = (old = json_load(index, err)) != NULL && (found = json_get_object(old, "weight_map", index, err)) != NULL;
         for (const cJSON *item = found ? found->child : NULL; item && ok; item = item->next) {
@@ -169,7 +169,7 @@ bool export_peft(const ModelConfig *c, const float *s, const char *base, const c
                         "  \"lora_dropout\": 0.0,\n  \"peft_type\": \"LORA\",\n  \"r\": 1,\n  \"target_modules\": [\"down_proj\"],\n  \"task_type\": \"CAUSAL_LM\"\n}\n");
     const char *const metadata[] = {"format", "pt", NULL};
     char *file = model_path(to, "adapter_model.safetensors");
-    bool ok = export_begin(to, "adapter_config.json", err) && safetensors_write(file, t, c->L * 3, metadata, err) && export_write_text(to, "adapter_config.json", config.s, err);
+    bool ok = safetensors_write(file, t, c->L * 3, metadata, err) && export_write_text(to, "adapter_config.json", config.s, err);
     free(file);
     free(zeros);
     free(t);
@@ -234,7 +234,7 @@ bool export_gguf(const ModelConfig *c, const float *s, const char *to, Error *er
         gguf_pad(&out);
     }
     char *file = model_path(to, "steering_vectors.gguf");
-    bool ok = export_begin(to, "steering_vectors.gguf", err) && write_file(file, out.s, out.n, err);
+    bool ok = write_file(file, out.s, out.n, err);
     if (ok && lost > 0)
         warn("a control vector of llama.cpp has no place for layer 0: its vector (length %.4g, %.1f %% of all squared lengths) is lost; results will differ", sqrt(lost), 100 * lost / all);
     free(file);
@@ -254,8 +254,27 @@ bool export_safetensors(const ModelConfig *c, const float *s, Place place, const
     t.data = s;
     const char *const metadata[] = {"base_model", base, "site", place_names[place].site, NULL};
     char *file = model_path(to, "steering_vectors.safetensors");
-    bool ok = export_begin(to, "steering_vectors.safetensors", err) && safetensors_write(file, &t, 1, metadata, err);
+    bool ok = safetensors_write(file, &t, 1, metadata, err);
     free(file);
+    return ok;
+}
+
+// The vectors of those files, in the format that the options name.
+bool export_steering(const ModelConfig *c, const char *vectors, const Options *o, const char *to, Error *err) {
+    float *s = (float *)xcalloc((size_t)c->L * c->C, sizeof(float));
+    char *name = model_name_from_dir(o->model);
+    Place place = PLACE_MLP;
+    bool ok = export_vectors(s, &place, c, vectors, err);
+    if (ok && place != PLACE_MLP && strcmp(o->format, "safetensors") != 0)
+        ok = fail(err, EXIT_USAGE,
+                  "%s: its vectors belong behind %s; format %s has a place only behind the feed-forward\n  -> --format safetensors",
+                  vectors, place_names[place].name, o->format);
+    if (ok && strcmp(o->format, "hf") == 0) ok = export_hf(c, s, o->model, to, err);
+    else if (ok && strcmp(o->format, "peft") == 0) ok = export_peft(c, s, o->model, to, err);
+    else if (ok && strcmp(o->format, "gguf") == 0) ok = export_gguf(c, s, to, err);
+    else if (ok) ok = export_safetensors(c, s, place, name, to, err);
+    free(s);
+    free(name);
     return ok;
 }
 
@@ -270,25 +289,22 @@ bool export_run(const Options *o, Error *err) {
         model_config_free(&c);
         return fail(err, EXIT_USAGE, "%s is a whole model already, as Hugging Face has it\n  -> copy the folder", vectors);
     }
-    if (peft_is_folder(vectors)) {
-        bool done = export_adapter(&c, vectors, o->format, o->model, o->out, err);
-        if (done) printf("saved %s\n", o->out);
+    const bool adapter = peft_is_folder(vectors), hf = strcmp(o->format, "hf") == 0, peft = strcmp(o->format, "peft") == 0,
+               gguf = strcmp(o->format, "gguf") == 0;
+    Export e;
+    if (!export_begin(&e, o->out,
+                      hf     ? "config.json"
+                      : peft ? PEFT_CONFIG
+                      : gguf ? "steering_vectors.gguf"
+                             : "steering_vectors.safetensors",
+                      err)) {
         model_config_free(&c);
-        return done;
+        return false;
     }
-    float *s = (float *)xcalloc((size_t)c.L * c.C, sizeof(float));
-    char *name = model_name_from_dir(o->model);
-    Place place = PLACE_MLP;
-    bool ok = export_vectors(s, &place, &c, vectors, err);
-    if (ok && place != PLACE_MLP && strcmp(o->format, "safetensors") != 0)
-        ok = fail(err, EXIT_USAGE, "%s: its vectors belong behind %s; format %s has a place only behind the feed-forward\n  -> --format safetensors", vectors, place_names[place].name, o->format);
-    if (ok && strcmp(o->format, "hf") == 0) ok = export_hf(&c, s, o->model, o->out, err);
-    else if (ok && strcmp(o->format, "peft") == 0) ok = export_peft(&c, s, o->model, o->out, err);
-    else if (ok && strcmp(o->format, "gguf") == 0) ok = export_gguf(&c, s, o->out, err);
-    else if (ok) ok = export_safetensors(&c, s, place, name, o->out, err);
+    bool ok = export_end(
+        &e, adapter ? export_adapter(&c, vectors, o->format, o->model, e.work, err) : export_steering(&c, vectors, o, e.work, err),
+        err);
     if (ok) printf("saved %s\n", o->out);
-    free(s);
-    free(name);
     model_config_free(&c);
     return ok;
 }

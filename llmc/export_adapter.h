@@ -7,7 +7,7 @@ A LoRA (a checkpoint of setup lora, or any PEFT folder) for other programs:
 #ifndef LLMC_EXPORT_ADAPTER_H
 #define LLMC_EXPORT_ADAPTER_H
 
-#include "export_files.h" // export_begin, export_copy_file, export_copy_side_files
+#include "export_files.h" // export_copy_file, export_copy_side_files
 #include "peft.h"         // peft_load, peft_tensors
 #include "tuned_file.h"   // tuned_write
 
@@ -18,7 +18,7 @@ bool export_adapter_peft(const PeftConfig *p, const Tuning *t, float *tuned, con
     char *file = model_path(to, PEFT_WEIGHTS);
     Str config = {0};
     peft_config_write(&config, p, base);
-    bool ok = export_begin(to, PEFT_CONFIG, err) && tuned_write(file, tensors, n, metadata, err) && export_write_text(to, PEFT_CONFIG, config.s, err);
+    bool ok = tuned_write(file, tensors, n, metadata, err) && export_write_text(to, PEFT_CONFIG, config.s, err);
     str_free(&config);
     free(file);
     free(tensors);
@@ -69,13 +69,12 @@ bool adapter_merge_file(const Tuning *t, const float *tuned, const char *path, i
     return ok;
 }
 
-// Copies the model's folder and merges. config.json comes last: a folder without it is a failed export.
+// Copies the model's folder and merges.
 bool export_adapter_hf(const Tuning *t, const float *tuned, const char *from, const char *to, Error *err) {
-    bool ok = export_begin(to, "config.json", err);
     int merged = 0, wanted = 0;
     for (int i = 0; i < t->L * N_PROJ; i++) wanted += t->sites[i].K > 0;
-    DIR *dir = ok ? opendir(from) : NULL;
-    if (ok && !dir) ok = fail(err, EXIT_RUN, "cannot read the folder %s: %s", from, strerror(errno));
+    DIR *dir = opendir(from);
+    bool ok = dir || fail(err, EXIT_RUN, "cannot read the folder %s: %s", from, strerror(errno));
     for (struct dirent *e; ok && (e = readdir(dir)) != NULL;) {
         if (!export_ends_with(e->d_name, ".safetensors")) continue;
         char *a = model_path(from, e->d_name), *b = model_path(to, e->d_name);

@@ -95,13 +95,7 @@ bool logger_truncate_after(const char *path, int64_t step, Error *err) {
         else if (!cJSON_IsNumber(at) || at->valuedouble <= (double)step) str_add(&keep, line, (size_t)(end + 1 - line));
         cJSON_Delete(object);
     }
-    if (ok && keep.n != n) {
-        Str temporary = {0};
-        str_printf(&temporary, "%s.tmp", path);
-        ok = write_file(temporary.s, keep.n ? keep.s : "", keep.n, err);
-        if (ok && rename(temporary.s, path) != 0) ok = fail(err, EXIT_RUN, "cannot rename %s to %s: %s", temporary.s, path, strerror(errno));
-        str_free(&temporary);
-    }
+    if (ok && keep.n != n) ok = write_file(path, keep.n ? keep.s : "", keep.n, err);
     str_free(&keep);
     free(text);
     return ok;

@@ -5,7 +5,6 @@ step by step is train_steer.cu.
 #ifndef LLMC_TRAINER_H
 #define LLMC_TRAINER_H
 
-#include <sys/file.h>   // flock
 #include "checkpoint.h" // Checkpoint, TrainerState, checkpoint_save, checkpoint_load
 #include "chat.h"       // chat_solution
 #include "device.h"     // ops_for_device
@@ -375,15 +374,6 @@ bool save_checkpoint(Trainer *t, Error *err) {
     return ok;
 }
 
-// Two runs in one folder would overwrite each other: the second is refused. The lock ends with the process.
-bool lock_run_dir(const char *dir, Error *err) {
-    int fd = open(dir, O_RDONLY);
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) return true;
-    if (fd >= 0 && errno == EWOULDBLOCK)
-        return fail(err, EXIT_RUN, "%s: another process is training there\n  -> wait for it, or choose another --output_dir or --seed", dir);
-    return fail(err, EXIT_RUN, "cannot lock %s: %s", dir, strerror(errno));
-}
-
 // Is validation accuracy measured after step state.step?
 bool validation_due(const Trainer *t) {
     const int every = t->options.validation_steps, step = t->state.step;
@@ -434,7 +424,9 @@ bool find_checkpoint(const Trainer *t, const Checkpoint *like, char **found, Err
 
 // Starts fresh or continues, and opens metrics.jsonl. A fresh run refuses a folder that holds an earlier one. Rank 0 only.
 bool start_or_resume_here(Trainer *t, Error *err) {
-    if (!make_dirs(t->run_dir, err) || !lock_run_dir(t->run_dir, err)) return false;
+    int lock; // ends with the process
+    if (!make_dirs(t->run_dir, err) || !lock_dir(&lock, t->run_dir, "training", "choose another --output_dir or --seed", err)) return false;
+    checkpoint_clean(t->run_dir);
     Checkpoint c = trainer_checkpoint(t);
     char *latest;
     Str metrics = {0};

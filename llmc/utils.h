@@ -1,6 +1,7 @@
 /*
 What every other header needs: errors with an exit code, memory that is checked, growing strings and
-int arrays, whole-file reading and writing, a clock. Its functions are static, so that any translation unit may include it.
+int arrays, whole-file reading and writing (never in place: NewFile), a clock. Its functions are static, so that any translation unit
+may include it.
 
 Errors. A function that can fail on what the user gave us (a file, an option, a model) takes an `Error *err`
 last and returns false (or NULL) after filling it through `fail`. main prints the text and exits with its
@@ -11,6 +12,7 @@ it prints and exits.
 #ifndef LLMC_UTILS_H
 #define LLMC_UTILS_H
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -21,6 +23,7 @@ it prints and exits.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -210,7 +213,7 @@ static inline bool make_dirs(const char *path, Error *err) {
 // Forces what was written at path (a file or a folder) to the disk.
 static inline bool fsync_path(const char *path, Error *err) {
     int fd = open(path, O_RDONLY);
-    if (fd < 0 || fsync(fd) != 0) {
+    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL)) { // EINVAL: a file system that cannot sync a folder
         int why = errno;
         if (fd >= 0) close(fd);
         return fail(err, EXIT_RUN, "cannot sync %s to disk: %s", path, strerror(why));
@@ -219,25 +222,118 @@ static inline bool fsync_path(const char *path, Error *err) {
     return true;
 }
 
+// A new file under a temporary name in the folder of `path`, ".tmp-NAME", so that a failure, a kill or a full disk leaves `path` as it was.
+typedef struct { FILE *f; char *path, *temporary; } NewFile;
+
+// "DIR/.tmp-NAME" of "DIR/NAME". Free with free().
+static inline char *temporary_path(const char *path) {
+    const char *slash = strrchr(path, '/');
+    const size_t dir = slash ? (size_t)(slash + 1 - path) : 0;
+    Str t = {0};
+    str_printf(&t, "%.*s.tmp-%s", (int)dir, path, path + dir);
+    return t.s;
+}
+
+// Opens it; what a killed try left under the temporary name is replaced. new_file_end must follow where this is true.
+static inline bool new_file_begin(NewFile *n, const char *path, Error *err) {
+    n->temporary = temporary_path(path);
+    n->f = fopen(n->temporary, "wb");
+    n->path = xstrdup(path);
+    if (n->f) return true;
+    fail(err, EXIT_RUN, "cannot create %s: %s", path, strerror(errno));
+    free(n->temporary);
+    free(n->path);
+    return false;
+}
+
+// ok: syncs the file and puts it in its place, in one step, and syncs the folder. Otherwise, or if that fails, it is removed; errno says
+// why.
+static inline bool new_file_end(NewFile *n, bool ok) {
+    int why = errno;
+    if (ok) {
+        ok = fflush(n->f) == 0 && fsync(fileno(n->f)) == 0;
+        why = errno;
+    }
+    if (fclose(n->f) != 0 && ok) { ok = false; why = errno; }
+    if (ok && rename(n->temporary, n->path) != 0) { ok = false; why = errno; }
+    if (!ok) unlink(n->temporary);
+    char *slash = strrchr(n->temporary, '/');
+    if (ok) {
+        if (slash) *(slash == n->temporary ? slash + 1 : slash) = 0;
+        ok = fsync_path(slash ? n->temporary : ".", NULL);
+        why = errno;
+    }
+    free(n->temporary);
+    free(n->path);
+    errno = why;
+    return ok;
+}
+
 typedef struct { const void *data; size_t bytes; } FilePart;
 
-// Writes n parts, one behind the other, to a new file and syncs it; a full disk is noticed here, not later.
+// Writes n parts, one behind the other, to a file that is then whole and synced or, on failure, as it was before (NewFile).
 static inline bool write_file_parts(const char *path, const FilePart *parts, int n, Error *err) {
-    FILE *f = fopen(path, "wb");
-    if (!f) return fail(err, EXIT_RUN, "cannot create %s: %s", path, strerror(errno));
+    NewFile file;
+    if (!new_file_begin(&file, path, err)) return false;
     bool ok = true;
     size_t all = 0;
-    for (int i = 0; i < n; all += parts[i++].bytes) ok = ok && fwrite(parts[i].data, 1, parts[i].bytes, f) == parts[i].bytes;
-    ok = ok && fflush(f) == 0 && fsync(fileno(f)) == 0;
-    int why = errno;
-    ok = fclose(f) == 0 && ok;
-    if (!ok) return fail(err, EXIT_RUN, "cannot write %s (%zu bytes): %s\n  -> free the disk and run again with --resume auto", path, all, strerror(why));
-    return true;
+    for (int i = 0; i < n; all += parts[i++].bytes) ok = ok && fwrite(parts[i].data, 1, parts[i].bytes, file.f) == parts[i].bytes;
+    return new_file_end(&file, ok) ||
+           fail(err, EXIT_RUN, "cannot write %s (%zu bytes): %s\n  -> free the disk and run again (training: with --resume auto)", path,
+                all, strerror(errno));
 }
 
 static inline bool write_file(const char *path, const void *data, size_t n, Error *err) {
     const FilePart whole = {data, n};
     return write_file_parts(path, &whole, 1, err);
+}
+
+// Removes a folder and the files in it, but no folder in it: one that somebody else filled stays, with an error.
+// A folder that is not there is no error.
+static inline bool remove_dir(const char *path, Error *err) {
+    DIR *dir = opendir(path);
+    if (!dir) return errno == ENOENT ? true : fail(err, EXIT_RUN, "cannot open %s: %s", path, strerror(errno));
+    bool ok = true;
+    Str file = {0};
+    for (struct dirent *e; ok && (e = readdir(dir)) != NULL;) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        file.n = 0;
+        str_printf(&file, "%s/%s", path, e->d_name);
+        if (unlink(file.s) != 0) ok = fail(err, EXIT_RUN, "cannot remove %s: %s", file.s, strerror(errno));
+    }
+    closedir(dir);
+    str_free(&file);
+    if (ok && rmdir(path) != 0) ok = fail(err, EXIT_RUN, "cannot remove %s: %s", path, strerror(errno));
+    return ok;
+}
+
+// Removes what a killed program left in a folder: every file and folder called .tmp-... in it. The caller holds the folder's lock. What
+// cannot be removed is named in a warning.
+static inline void remove_temporaries(const char *path) {
+    DIR *dir = opendir(path);
+    if (!dir) return;
+    Str here = {0};
+    for (struct dirent *e; (e = readdir(dir)) != NULL;) {
+        if (strncmp(e->d_name, ".tmp-", 5) != 0) continue;
+        Error why = {0, ""};
+        here.n = 0;
+        str_printf(&here, "%s/%s", path, e->d_name);
+        if (unlink(here.s) != 0 && !remove_dir(here.s, &why)) warn("left over from a run that was killed: %s", why.text);
+    }
+    closedir(dir);
+    str_free(&here);
+}
+
+// Two programs writing into one folder would overwrite each other: the second is refused; doing: what the first does. *lock ends with the
+// process, or with close().
+static inline bool lock_dir(int *lock, const char *dir, const char *doing, const char *advice, Error *err) {
+    *lock = open(dir, O_RDONLY);
+    if (*lock >= 0 && flock(*lock, LOCK_EX | LOCK_NB) == 0) return true;
+    const int why = errno;
+    if (*lock >= 0) close(*lock);
+    return *lock >= 0 && why == EWOULDBLOCK
+               ? fail(err, EXIT_RUN, "%s: another process is %s there\n  -> wait for it, or %s", dir, doing, advice)
+               : fail(err, EXIT_RUN, "cannot lock %s: %s", dir, strerror(why));
 }
 
 static inline bool path_exists(const char *path) { return access(path, F_OK) == 0; }

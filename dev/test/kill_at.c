@@ -1,7 +1,7 @@
 /*
 Ends its process by SIGKILL in the middle of something, at the same place every time. Loaded by LD_PRELOAD:
 
-    KILL_AT=fsync:13:0      rank 0 at its 13th fsync, which is inside the second checkpoint
+    KILL_AT=fsync:23:0      rank 0 at its 23rd fsync, which is inside the second checkpoint
     KILL_AT=nanosleep:20:1  rank 1 the 20th time that it waits for the others, which is inside an exchange
     KILL_AT=MPI_Isend:16:1  rank 1 at the 16th piece that it sends (dist_trade)
 */

@@ -133,6 +133,24 @@ void test_checkpoint_save(void) {
     char *from = checkpoint_path(run, "", 10), *to = checkpoint_path(run, "", 9), *aside = checkpoint_path(run, ".old-", 9);
     CHECK(rename(to, aside) == 0 && checkpoint_move(aside, to, from, &e) && mf_holds(run, 9, &e), "plain rename: %s", e.text);
 
+    // Killed between the two renames: checkpoint-9 is whole, but under the name that it was moved aside to. And half a checkpoint, half a
+    // file.
+    char *half = checkpoint_path(run, ".tmp-", 7), *inside = model_path(half, "optimizer.safetensors"),
+         *stray = model_path(run, ".tmp-metrics.jsonl");
+    CHECK(rename(to, aside) == 0 && make_dirs(half, &e), "%s", e.text);
+    test_write(inside, "half");
+    test_write(stray, "half");
+    checkpoint_clean(run);
+    CHECK(mf_holds(run, 9, &e) && mf_entries(run) == 4 && !path_exists(half) && !path_exists(stray),
+          "left by a killed run: %s, %d entries", e.text, mf_entries(run));
+    CHECK(make_dirs(aside, &e), "%s", e.text); // killed behind them: the new one is there
+    checkpoint_clean(run);
+    CHECK(mf_holds(run, 9, &e) && mf_entries(run) == 4 && !path_exists(aside), "moved aside and replaced: %s, %d entries", e.text,
+          mf_entries(run));
+    free(half);
+    free(inside);
+    free(stray);
+
     // Another step, base model, shape.
     MfCheckpoint k;
     mf_fill(&k, 0);
@@ -237,7 +255,7 @@ void test_checkpoint_failures(void) {
     memset(&e, 0, sizeof e);
     CHECK(mkdir(inside, 0777) == 0, "mkdir");
     char *target = checkpoint_path(run, "", 3);
-    mf_expect(checkpoint_remove_dir(target, &e), &e, "cannot remove|checkpoint-3", "a folder in a checkpoint is not ours to remove");
+    mf_expect(remove_dir(target, &e), &e, "cannot remove|checkpoint-3", "a folder in a checkpoint is not ours to remove");
     CHECK(path_exists(inside), "the user's folder is gone");
     CHECK(checkpoint_number("checkpoint-12") == 12 && checkpoint_number("checkpoint-0") == 0 && checkpoint_number("checkpoint-012") == -1 &&
               checkpoint_number("checkpoint-1x") == -1 && checkpoint_number("checkpoint-") == -1 &&

@@ -256,7 +256,7 @@ void test_dist_failures(void) {
     }
 
     // killed at a place that only a library loaded before the others can find
-    const char *places[2] = {"fsync:13:0", "nanosleep:20:1"};
+    const char *places[2] = {"fsync:23:0", "nanosleep:20:1"};
     if (run_command(&out, "cc -shared -fPIC -o %s dev/test/kill_at.c -ldl", test_path("kill_at.so")) != 0) { SKIP("ranks killed in an exchange and in the checkpoint: %s", out.s); return; }
     for (int i = 0; i < 2; i++) {
         const double t0 = now_s();

@@ -98,6 +98,52 @@ void test_export_merge(const float *s, int L, int C) {
     free(one);
 }
 
+// An export that is killed or meets a full disk leaves nothing under its name and is in nobody's way.
+void test_export_stopped(void) {
+    Str out = {0};
+    const char *call = "./eval_steer export --format %s --model data/tiny/model --steering " TINY_VECTORS " --out %s",
+               *formats[4] = {"hf", "peft", "gguf", "safetensors"};
+    const bool kill = run_command(&out, "cc -shared -fPIC -o %s dev/test/kill_at.c -ldl", test_path("kill_export.so")) == 0;
+    if (!kill) SKIP("exports that are killed: %s", out.s);
+    for (int i = 0; i < 4; i++) {
+        char to[256], whole[256], command[700];
+        snprintf(to, sizeof to, "%s", test_path("stopped/to"));
+        snprintf(whole, sizeof whole, "%s", test_path("stopped/whole"));
+        expect_command(0, "", "rm -rf %s", test_path("stopped"));
+        snprintf(command, sizeof command, call, formats[i], whole);
+        expect_command(0, "saved", "%s", command);
+        snprintf(command, sizeof command, call, formats[i], to);
+        for (int at = 1; at <= 4 && kill; at++) { // KILL_AT wants a rank; each file takes two fsync
+            const int code = run_command(&out, "OMPI_COMM_WORLD_RANK=0 KILL_AT=fsync:%d:0 LD_PRELOAD=%s %s", at,
+                                         test_path("kill_export.so"), command);
+            CHECK(code == 137 || (code == 0 && at > 3), "%s killed at fsync %d: ended with %d:\n%s", formats[i], at, code, out.s);
+            if (code == 137) CHECK(!path_exists(to), "%s killed at fsync %d: there is a folder of that name", formats[i], at);
+            else expect_command(0, "", "rm -r %s", to);
+        }
+        expect_command(1, "File too large", "trap '' XFSZ; ulimit -f 1; %s", command);
+        CHECK(!path_exists(to), "%s on a full disk: there is a folder of that name", formats[i]);
+        expect_command(0, "saved", "%s", command);
+        expect_command(0, "", "diff -r %s %s", to, whole);
+        expect_command(0, "to whole ", "echo $(ls -A %s) ''", test_path("stopped"));
+    }
+    // a folder that is there: others' files stay, another file of the same name is not overwritten, half of a killed export is completed
+    char to[256];
+    snprintf(to, sizeof to, "%s", test_path("there"));
+    expect_command(0, "", "mkdir %s && echo mine > %s/notes.txt", to, to);
+    expect_command(0, "saved", "./eval_steer export --format gguf --model data/tiny/model --steering " TINY_VECTORS " --out %s/", to);
+    expect_command(0, "saved", "./eval_steer export --format hf --model data/tiny/model --steering " TINY_VECTORS " --out %s", to);
+    expect_command(0, "saved",
+                   "rm %s/config.json && ./eval_steer export --format hf --model data/tiny/model --steering " TINY_VECTORS " --out %s",
+                   to, to);
+    expect_command(0, "mine", "cat %s/notes.txt; test ! -e %s/.tmp-export", to, to);
+    expect_command(1, "tokenizer.json is there already",
+                   "rm %s/config.json && echo other > %s/tokenizer.json && ./eval_steer export --format hf --model data/tiny/model "
+                   "--steering " TINY_VECTORS " --out %s",
+                   to, to, to);
+    expect_command(0, "other", "cat %s/tokenizer.json", to);
+    str_free(&out);
+}
+
 void test_export(void) {
     ModelConfig c;
     Error err = {0, ""};
@@ -107,6 +153,7 @@ void test_export(void) {
         test_export_hf(s, c.L, c.C, c.I);
         test_export_gguf(s, c.L, c.C);
         test_export_merge(s, c.L, c.C);
+        test_export_stopped();
         expect_command(0, "saved", "./eval_steer export --format peft --model data/tiny/model --steering " TINY_VECTORS " --out %s", test_path("peft"));
         char path[256];
         snprintf(path, sizeof path, "%s/adapter_model.safetensors", test_path("peft"));
