@@ -24,8 +24,19 @@ Each command is one function below; `main`, at the end, lists them. --json: one 
 // ----------------------------------------------------------------------------
 // eval
 
+// What stands behind the first part `.` or `..` of a path; NULL if there is none.
+const char *eval_behind_dots(const char *path) {
+    while (*path) {
+        const size_t n = strcspn(path, "/");
+        const char *next = path + n + (path[n] == '/');
+        if ((n == 1 && path[0] == '.') || (n == 2 && path[0] == '.' && path[1] == '.')) return next;
+        path = next;
+    }
+    return NULL;
+}
+
 // results/eval/<stem>: the stem is the checkpoint's last five folders (<Model>/<dataset>/<setup>/seed-<s>/checkpoint-<n>),
-// <Model>/<file> for --steering, <Model>/base for the base model.
+// <Model>/<file> for --steering, <Model>/base for the base model. A checkpoint's folders end at a `..`: results stay below results/.
 char *eval_results_dir(const Session *s) {
     const Options *o = &s->options;
     Str dir = {0};
@@ -36,7 +47,9 @@ char *eval_results_dir(const Session *s) {
         size_t end = (size_t)(stem - o->checkpoint);
         int parts = 0;
         while (stem > o->checkpoint && !(stem[-1] == '/' && ++parts == 5)) stem--;
-        str_add(&dir, stem, end - (size_t)(stem - o->checkpoint));
+        for (const char *up; (up = eval_behind_dots(stem)) != NULL;) stem = up;
+        const size_t n = end > (size_t)(stem - o->checkpoint) ? end - (size_t)(stem - o->checkpoint) : 0;
+        str_add(&dir, n ? stem : "checkpoint", n ? n : 10);
     } else if (*o->steering) {
         char *file = path_basename(o->steering);
         str_printf(&dir, "%s/%s", s->model_name, file);
@@ -52,7 +65,9 @@ bool command_eval(Session *s, Error *err) {
     if (!session_tokenizer(s, err) || !benchmarks_load(&b, s, err) || !session_model(s, b.longest + b.max_new, err)) return false;
     char *dir = eval_results_dir(s);
     install_signal_handlers();
-    bool ok = benchmarks_answer(s, &b, s->steering, dir, "", err);
+    cJSON *made = made_with(s, CMD_EVAL, err);
+    bool ok = made && benchmarks_answer(s, &b, s->steering, made, dir, "", err);
+    cJSON_Delete(made);
     if (ok && !s->options.json) printf("saved %s\n", dir);
     benchmarks_free(&b);
     free(dir);

@@ -31,6 +31,7 @@ PyTorch records and finite differences -> sampling, bit by bit -> the programs a
 #include "dev/test/test_cost.h"        // scripts/cost_table.sh
 #include "dev/test/test_experiments.h" // ./eval_steer experiment
 #include "dev/test/test_export.h"      // ./eval_steer export
+#include "dev/test/test_results.h"     // what is written, and that it is kept
 #include "dev/test/test_dist.h"        // several processes
 #include "dev/test/test_shard.h"       // all weights in several processes
 #include "dev/test/test_gpus.h"        // with a GPU each
@@ -106,9 +107,9 @@ int main(int argc, char **argv) {
     const Suite tests[] = {
         {"options", test_options}, {"logger", test_logger}, {"tokenizer", test_tokenizer}, {"text", test_text}, {"answer", test_answer},
         {"model_files", test_model_files}, {"matmul", test_matmul}, {"ops", test_ops}, {"bits", test_bits}, {"cuda", test_cuda}, {"model", test_model},
-        {"intervene", test_intervene}, {"rollout", test_rollout}, {"tuning", test_tuning}, {"programs", test_programs}, {"metrics",
-                test_metrics}, {"levels", test_levels}, {"memory", test_memory}, {"setups", test_setups}, {"cost", test_cost},
-        {"experiments", test_experiments}, {"export", test_export}, {"dist", test_dist}, {"shard", test_shard}, {"gpus", test_gpus},
+        {"intervene", test_intervene}, {"rollout", test_rollout}, {"tuning", test_tuning}, {"programs", test_programs}, {"metrics", test_metrics},
+        {"levels", test_levels}, {"memory", test_memory}, {"setups", test_setups}, {"cost", test_cost}, {"experiments", test_experiments},
+        {"export", test_export}, {"results", test_results}, {"dist", test_dist}, {"shard", test_shard}, {"gpus", test_gpus},
     };
     enum { N = sizeof tests / sizeof tests[0] };
     const Suite *wanted[N];

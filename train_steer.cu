@@ -299,7 +299,7 @@ bool validate(Trainer *t, Evaluation *e, Error *err) {
     Sampling how = {(float)o->temperature, (float)o->top_p, o->top_k, o->max_completion_length, false, (uint32_t)o->seed, VALIDATION_STEP};
     rollout_reset(&t->rollout);
     t->rollout.kept = NULL;
-    return evaluate(e, NULL, NULL, &t->rollout, &t->model, t->trained.tuned, t->tokenizer, &t->validation, t->validation_prompts, 1, &how, err);
+    return evaluate(e, &t->rollout, &t->model, t->trained.tuned, t->tokenizer, &t->validation, t->validation_prompts, 1, &how, err);
 }
 
 // Rollout, reward, advantage, gradient, update, log (by rank 0, whose failures are not yet agreed on). On failure the vectors are

@@ -2,8 +2,9 @@
 Answering benchmarks: a list of problem files, answered once for each evaluation seed, with the accuracies and every completion
 in a folder per seed. `eval_steer eval` does it once, an experiment once for each of its variants.
 
-    <dir>/temp_1.0_top_p_1.0/eval_seed-<k>/metrics.json       one object a benchmark
+    <dir>/temp_1.0_top_p_1.0/eval_seed-<k>/metrics.json       one object a benchmark, with what it was made with (made_with.h)
                                            <benchmark>.jsonl  every completion with its verdict
+                                           <benchmark>.partial  the answers so far, while they are not all there (journal.h)
                                            <benchmark>.tokens.jsonl  with save_tokens: its tokens and their log-probs with and without vectors
 */
 #ifndef LLMC_BENCHMARK_H
@@ -11,12 +12,13 @@ in a folder per seed. `eval_steer eval` does it once, an experiment once for eac
 
 #include "evaluate.h" // evaluate, Evaluation, prompts_encode
 #include "grpo.h"     // policy_pass
+#include "results.h"  // results_check, results_write
 #include "select.h"   // dataset_truncate, dataset_stem
 #include "session.h"  // Session
 
 // One benchmark: a file of problems, and how it is answered.
 typedef struct {
-    char *path, *name;
+    char *path, *name, sha256[SHA256_HEX]; // of the file
     Dataset problems;
     IntVec *prompts;
     int G, max_new; // completions of each problem, most tokens of one
@@ -42,6 +44,22 @@ bool benchmark_number(int *value, const char *list, const char *name, const char
     return true;
 }
 
+// The results of each go by its name: no two may share a file.
+bool benchmarks_check_names(const Benchmarks *all, Error *err) {
+    for (int i = 0; i < all->n; i++) {
+        for (int k = 0; k < all->n; k++) {
+            const Benchmark *a = &all->items[i], *b = &all->items[k];
+            const size_t n = strlen(a->name);
+            if (i != k && strncmp(b->name, a->name, n) == 0 && (b->name[n] == 0 || strcmp(b->name + n, ".tokens") == 0))
+                return fail(err, EXIT_USAGE,
+                            "data: %s and %s would both write %s.jsonl\n  -> give one of the files another name, or evaluate them with "
+                            "two --results_dir",
+                            a->path, b->path, b->name);
+        }
+    }
+    return true;
+}
+
 // Loads and encodes the files of --data. Free with benchmarks_free (also after a failure).
 bool benchmarks_load(Benchmarks *all, const Session *s, Error *err) {
     const Options *o = &s->options;
@@ -59,7 +77,8 @@ bool benchmarks_load(Benchmarks *all, const Session *s, Error *err) {
         b->max_new = o->max_completion_length;
         int longest = 0;
         ok = benchmark_number(&b->G, o->benchmark_generations, b->name, "benchmark_generations", err) &&
-             benchmark_number(&b->max_new, o->benchmark_lengths, b->name, "benchmark_lengths", err) && dataset_load(&b->problems, path, err);
+             benchmark_number(&b->max_new, o->benchmark_lengths, b->name, "benchmark_lengths", err) &&
+             dataset_load(&b->problems, path, err) && sha256_file(b->sha256, path, err);
         if (ok && o->limit > 0) dataset_truncate(&b->problems, o->limit);
         if (ok) answer_warn_unmatchable(&b->problems, path);
         ok = ok && prompts_encode(&b->prompts, &longest, s->tokenizer, &b->problems, o->prompt_template, o->system, err);
@@ -67,7 +86,7 @@ bool benchmarks_load(Benchmarks *all, const Session *s, Error *err) {
         if (b->max_new > all->max_new) all->max_new = b->max_new;
     }
     free(paths);
-    return ok;
+    return ok && benchmarks_check_names(all, err);
 }
 
 void benchmarks_free(Benchmarks *all) {
@@ -92,35 +111,45 @@ void benchmark_json(Str *out, const char *name, const Evaluation *e) {
                     "\"accuracy_formed\": %.6g, \"mean_length\": %.6g, ", e->accuracy, e->low, e->high, e->format_rate, e->truncation_rate, e->formed_rate,
                e->accuracy_formed, e->mean_length);
     for (int i = 0; i < e->n_pass; i++) str_printf(out, "\"pass@%d\": %.6g, ", e->pass[i].k, e->pass[i].percent);
-    str_printf(out, "\"n\": %d, \"num_generations\": %d, \"tokens\": %lld, \"seconds\": %.1f}", e->n, e->G, e->tokens, e->seconds);
+    str_printf(out, "\"n\": %d, \"num_generations\": %d, \"tokens\": %lld, \"seconds\": %.3f}", e->n, e->G, e->tokens, e->seconds);
 }
 
-// Appends what metrics.json at `path` says of benchmarks other than these, so that one evaluated later does not drop it.
-void benchmarks_keep_others(Str *all, const char *path, const Benchmarks *b) {
-    char *text = path_exists(path) ? read_file(path, NULL, NULL) : NULL;
-    cJSON *old = text ? cJSON_Parse(text) : NULL; // not JSON: it is replaced
-    for (const cJSON *item = cJSON_IsArray(old) ? old->child : NULL; item; item = item->next) {
-        const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "benchmark"));
-        bool again = name == NULL;
-        for (int i = 0; i < b->n && !again; i++) again = strcmp(b->items[i].name, name) == 0;
-        char *line = again ? NULL : cJSON_PrintUnformatted(item);
-        if (line) str_printf(all, ",\n  %s", line);
-        cJSON_free(line);
+// The figures of a row, as benchmark_json wrote them.
+void benchmark_from_json(Evaluation *e, const cJSON *row) {
+    const struct { const char *key; double *value; } numbers[] = {{"accuracy", &e->accuracy},
+                   {"ci_low", &e->low},
+                   {"ci_high", &e->high},
+                   {"format_rate", &e->format_rate},
+                   {"truncation_rate", &e->truncation_rate},
+                   {"formed_rate", &e->formed_rate},
+                   {"accuracy_formed", &e->accuracy_formed},
+                   {"mean_length", &e->mean_length},
+                   {"seconds", &e->seconds}};
+    memset(e, 0, sizeof *e);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        *numbers[i].value = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(row, numbers[i].key));
+    for (const cJSON *item = row->child; item && e->n_pass < 20; item = item->next) {
+        if (strncmp(item->string, "pass@", 5) != 0) continue;
+        e->pass[e->n_pass].k = atoi(item->string + 5);
+        e->pass[e->n_pass++].percent = item->valuedouble;
     }
-    cJSON_Delete(old);
-    free(text);
+    const cJSON *n = cJSON_GetObjectItemCaseSensitive(row, "n"), *G = cJSON_GetObjectItemCaseSensitive(row, "num_generations"),
+                *tokens = cJSON_GetObjectItemCaseSensitive(row, "tokens");
+    e->n = n ? n->valueint : 0;
+    e->G = G ? G->valueint : 0;
+    e->tokens = tokens ? (long long)tokens->valuedouble : 0;
 }
 
-// "temp_1.0_top_p_1.0/eval_seed-0", appended.
-void benchmark_seed_dir(Str *dir, const Options *o, int seed) {
+// "/temp_1.0_top_p_1.0", appended.
+void benchmark_decoding_dir(Str *dir, const Options *o) {
     char temperature[32], top_p[32];
     number_text(temperature, o->temperature);
     number_text(top_p, o->top_p);
-    str_printf(dir, "/temp_%s%s_top_p_%s%s/eval_seed-%d", temperature, strpbrk(temperature, ".e") ? "" : ".0", top_p, strpbrk(top_p, ".e") ? "" : ".0", seed);
+    str_printf(dir, "/temp_%s%s_top_p_%s%s", temperature, strpbrk(temperature, ".e") ? "" : ".0", top_p, strpbrk(top_p, ".e") ? "" : ".0");
 }
 
 // save_tokens: every completion's tokens with their log-probs under what sampled it (`own`) and under the other model: the base model for
-// completions of steered ones, the session's vectors for those of the base. Frees the completions.
+// completions of steered ones, the session's vectors for those of the base.
 bool benchmark_tokens(const Session *s, const float *steering, const Benchmark *b, Completion *completions, const char *path, Error *err) {
     const int n = b->problems.n * b->G;
     const float *other = steering ? NULL : s->steering;
@@ -162,46 +191,147 @@ bool benchmark_tokens(const Session *s, const float *steering, const Benchmark *
         for (int t = 0; t < c->n; t++) str_printf(&lines, "%s%.4g", t ? ", " : "", ok ? (double)samples[i].logprob[t] : 0);
         str_printf(&lines, "]}\n");
         free(samples[i].logprob);
-        completion_free(c);
     }
     ok = ok && write_file(path, lines.s ? lines.s : "", lines.n, err);
     policy_free(&pass, &plain);
     str_free(&lines);
     str_free(&text);
     free(samples);
-    free(completions);
     return ok;
 }
 
-// Answers one benchmark and writes its completions; its metrics are appended to `all` and printed behind `label`.
-bool benchmark_answer(const Session *s, Rollout *r, const float *steering, const Benchmark *b, int seed, const char *label, const char *dir, Evaluation *e,
-                      Str *all, Error *err) {
-    const Options *o = &s->options;
-    Str lines = {0}, path = {0}, summary = {0};
-    Sampling how = session_sampling(o);
+// What is made with `base` (made_with.h) of this benchmark and seed. Free with cJSON_Delete.
+cJSON *benchmark_made_with(const cJSON *base, const Benchmark *b, int seed) {
+    cJSON *m = cJSON_Duplicate(base, true);
+    made_with_set(m, "data", cJSON_CreateString(b->path));
+    made_with_set(m, "data_sha256", cJSON_CreateString(b->sha256));
+    made_with_set(m, "num_generations", cJSON_CreateNumber(b->G));
+    made_with_set(m, "max_completion_length", cJSON_CreateNumber(b->max_new));
+    made_with_set(m, "seed", cJSON_CreateNumber(seed));
+    return m;
+}
+
+char *benchmark_file(const char *dir, const Benchmark *b, const char *end) {
+    Str path = {0};
+    str_printf(&path, "%s/%s%s", dir, b->name, end);
+    return path.s;
+}
+
+// Samples what the journal at `path` lacks and grades: *e, the lines for <benchmark>.jsonl, completions[n*G]. After a failure err says
+// what is kept.
+bool benchmark_sample(const Session *s, Rollout *r, const float *steering, const Benchmark *b, int seed, const char *path,
+                      const char *made_with, bool logprobs, Evaluation *e, Str *lines, Completion *completions, Error *err) {
+    Sampling how = session_sampling(&s->options);
+    Journal journal;
+    Error why = {0, ""};
+    double seconds = 0;
     how.seed = (uint32_t)seed;
     how.max_new = b->max_new;
-    const bool tokens = o->save_tokens && (steering || s->steering);
-    Completion *completions = NULL;
-    bool ok = evaluate(e, &lines, tokens ? &completions : NULL, r, &s->model, steering, s->tokenizer, &b->problems, b->prompts, b->G, &how, err);
-    str_printf(&path, "%s/%s.jsonl", dir, b->name);
-    ok = ok && write_file(path.s, lines.s, lines.n, err);
-    if (completions) {
-        path.n = 0;
-        str_printf(&path, "%s/%s.tokens.jsonl", dir, b->name);
-        ok = benchmark_tokens(s, steering, b, completions, path.s, err) && ok;
-    }
+    bool ok = journal_open(&journal, completions, path, b->problems.n, b->G, logprobs, b->max_new, s->model.config.V, made_with, &why);
+    if (ok && journal.count) fprintf(stderr, "%s: going on from %d of %d problems\n", path, journal.count, b->problems.n);
+    ok = ok && evaluate_sample(completions, &seconds, &journal, r, &s->model, steering, &b->problems, b->prompts, b->G, &how, &why);
     if (ok) {
-        benchmark_json(&summary, b->name, e);
-        if (o->json) printf("%s\n", summary.s);
-        else printf("%s%-16s %5.1f %%  [%.1f, %.1f]   boxed %5.1f %%   cut %5.1f %%   length %6.1f   %d problems x %d   %.0f tok/s\n", label, b->name, e->accuracy,
-                    e->low, e->high, e->format_rate, e->truncation_rate, e->mean_length, e->n, e->G, e->tokens / e->seconds);
-        fflush(stdout);
-        str_printf(all, "%s  %s", all->n ? ",\n" : "[\n", summary.s);
+        evaluate_grade(e, lines, completions, s->tokenizer, &b->problems, b->G);
+        e->seconds = seconds;
+    } else if (stop_requested) {
+        fail(err, 128 + stop_requested, "stopped: %d of %d problems of %s are answered and kept\n  -> the same call goes on from there",
+             journal.count, b->problems.n, b->name);
+    } else {
+        fail(err, why.code, "%s\n  -> %d of %d problems of %s are answered and kept: the same call goes on from there",
+             journal.failed.code ? journal.failed.text : why.text, journal.count, b->problems.n, b->name);
     }
-    str_free(&lines);
-    str_free(&path);
+    journal_close(&journal);
+    return ok;
+}
+
+// One line of figures behind `label`, or, with --json, of JSON.
+void benchmark_print(const Options *o, const char *label, const Benchmark *b, const Evaluation *e) {
+    Str summary = {0};
+    benchmark_json(&summary, b->name, e);
+    if (o->json) printf("%s\n", summary.s);
+    else
+        printf("%s%-16s %5.1f %%  [%.1f, %.1f]   boxed %5.1f %%   cut %5.1f %%   length %6.1f   %d problems x %d   %.0f tok/s\n", label,
+               b->name, e->accuracy, e->low, e->high, e->format_rate, e->truncation_rate, e->mean_length, e->n, e->G,
+               e->tokens / (e->seconds > 0 ? e->seconds : 1e-3));
+    fflush(stdout);
     str_free(&summary);
+}
+
+// Answers one benchmark into the folder dir, which is locked: its completions first, then its row of metrics.json; the journal goes last.
+bool benchmark_answer(const Session *s, Rollout *r, const float *steering, const Benchmark *b, int seed, const char *dir,
+                      const ResultRows *rows, const cJSON *mine, Evaluation *e, Error *err) {
+    const bool tokens = s->options.save_tokens && (steering || s->steering);
+    Completion *completions = (Completion *)xcalloc((size_t)b->problems.n * b->G, sizeof(Completion));
+    char *journal = benchmark_file(dir, b, ".partial"), *path = benchmark_file(dir, b, ".jsonl"),
+         *tokens_path = benchmark_file(dir, b, ".tokens.jsonl");
+    char *made = cJSON_PrintUnformatted(mine);
+    Str lines = {0}, row = {0};
+    bool ok = benchmark_sample(s, r, steering, b, seed, journal, made, tokens, e, &lines, completions, err);
+    ok = ok && write_file(path, lines.s, lines.n, err) && (!tokens || benchmark_tokens(s, steering, b, completions, tokens_path, err));
+    if (ok) {
+        benchmark_json(&row, b->name, e);
+        row.n--; // its brace
+        str_printf(&row, ", \"made_with\": %s}", made);
+        ok = results_write(dir, rows, b->name, row.s, err);
+    }
+    if (ok && unlink(journal) != 0) ok = fail(err, EXIT_RUN, "cannot remove %s: %s", journal, strerror(errno));
+    for (int i = 0; i < b->problems.n * b->G; i++) completion_free(&completions[i]);
+    free(completions);
+    cJSON_free(made);
+    free(journal);
+    free(path);
+    free(tokens_path);
+    str_free(&lines);
+    str_free(&row);
+    return ok;
+}
+
+// Is the benchmark answered already, with all that is asked for? `mine` may lie there (results_check). Then *e and true.
+bool benchmark_kept(const Session *s, const float *steering, const Benchmark *b, const char *dir, const ResultRows *rows,
+                    const cJSON *mine, const char *label, Evaluation *e) {
+    char *path = benchmark_file(dir, b, ".jsonl"), *tokens = benchmark_file(dir, b, ".tokens.jsonl");
+    bool kept = path_exists(path) && (!s->options.save_tokens || !(steering || s->steering) || path_exists(tokens));
+    const cJSON *row = NULL;
+    for (int i = 0; i < rows->n && !row; i++) if (strcmp(results_name(rows->rows[i]), b->name) == 0) row = rows->rows[i];
+    kept = kept && row;
+    if (kept) {
+        Str differs = {0};
+        made_with_differences(&differs, cJSON_GetObjectItemCaseSensitive(row, "made_with"), mine, MADE_ROUNDING);
+        fprintf(stderr, "%skept, not answered again: %s%s%s%s\n", label, path, differs.n ? " (" : "", differs.n ? differs.s : "",
+                differs.n ? ": remove it to answer again)" : "");
+        str_free(&differs);
+        benchmark_from_json(e, row);
+    }
+    free(path);
+    free(tokens);
+    return kept;
+}
+
+// All benchmarks with one seed, into dir/eval_seed-<seed>; *accuracy: their mean.
+bool benchmarks_answer_seed(const Session *s, Rollout *r, const Benchmarks *b, const float *steering, const cJSON *base,
+                            const char *dir, int seed, const char *label, double *accuracy, Error *err) {
+    Str here = {0};
+    int lock = -1;
+    str_printf(&here, "%s/eval_seed-%d", dir, seed);
+    bool ok = make_dirs(here.s, err) && lock_dir(&lock, here.s, "answering", "choose another --results_dir or --seed", err);
+    if (ok) remove_temporaries(here.s);
+    for (int i = 0; i < b->n && ok; i++) {
+        const Benchmark *one = &b->items[i];
+        cJSON *mine = benchmark_made_with(base, one, seed);
+        ResultRows rows;
+        Evaluation e;
+        ok = results_check(dir, seed, one->name, mine, err) && results_read(&rows, here.s, err);
+        if (ok) {
+            const bool kept = benchmark_kept(s, steering, one, here.s, &rows, mine, label, &e);
+            ok = kept || benchmark_answer(s, r, steering, one, seed, here.s, &rows, mine, &e, err);
+            if (ok && !(kept && s->options.skip_done)) benchmark_print(&s->options, label, one, &e);
+            if (ok) *accuracy += e.accuracy / b->n;
+            results_rows_free(&rows);
+        }
+        cJSON_Delete(mine);
+    }
+    if (lock >= 0) close(lock);
+    str_free(&here);
     return ok;
 }
 
@@ -214,43 +344,30 @@ void benchmarks_print_seeds(const char *label, const double *accuracy, int n) {
 }
 
 // Answers all benchmarks under `steering` (NULL: the base model) and the model's intervention, once for each seed, into
-// dir/temp_.../eval_seed-<k>/. label stands in front of each printed line. With skip_done seeds that have a metrics.json are left out.
-bool benchmarks_answer(const Session *s, const Benchmarks *b, const float *steering, const char *dir, const char *label, Error *err) {
+// dir/temp_.../eval_seed-<k>/. label stands in front of each printed line. base: what all of it is made with (made_with.h). What is
+// answered already is kept, with skip_done without its figures; where something there was made otherwise nothing is answered at all.
+bool benchmarks_answer(const Session *s, const Benchmarks *b, const float *steering, const cJSON *base, const char *dir,
+                       const char *label, Error *err) {
     const Options *o = &s->options;
     const int n_seeds = o->seeds.n ? o->seeds.n : 1;
     double *accuracy = (double *)xcalloc((size_t)n_seeds, sizeof(double));
     Rollout r;
-    Str all = {0}, here = {0}, path = {0};
+    Str here = {0};
     bool ok = true;
-    int done = 0;
-    rollout_alloc(&r, &s->model, o->rollout_batch_size, 0, b->longest, b->max_new);
-    for (int k = 0; k < n_seeds && ok; k++) {
-        const int seed = o->seeds.n ? o->seeds.v[k] : o->seed;
-        all.n = here.n = path.n = 0;
-        str_printf(&here, "%s", dir);
-        benchmark_seed_dir(&here, o, seed);
-        str_printf(&path, "%s/metrics.json", here.s);
-        if (o->skip_done && path_exists(path.s)) {
-            fprintf(stderr, "%skept, not answered again: %s\n", label, path.s);
-            continue;
-        }
-        ok = make_dirs(here.s, err);
-        for (int i = 0; i < b->n && ok; i++) {
-            Evaluation e;
-            ok = benchmark_answer(s, &r, steering, &b->items[i], seed, label, here.s, &e, &all, err);
-            if (ok) accuracy[done] += e.accuracy / b->n;
-        }
-        if (!ok) break;
-        done++;
-        benchmarks_keep_others(&all, path.s, b);
-        str_printf(&all, "\n]\n");
-        ok = write_file(path.s, all.s, all.n, err);
+    str_printf(&here, "%s", dir);
+    benchmark_decoding_dir(&here, o);
+    for (int i = 0; i < n_seeds * b->n && ok; i++) { // before the first is answered
+        const int seed = o->seeds.n ? o->seeds.v[i / b->n] : o->seed;
+        cJSON *mine = benchmark_made_with(base, &b->items[i % b->n], seed);
+        ok = results_check(here.s, seed, b->items[i % b->n].name, mine, err);
+        cJSON_Delete(mine);
     }
-    if (ok && done > 1 && !o->json) benchmarks_print_seeds(label, accuracy, done);
+    rollout_alloc(&r, &s->model, o->rollout_batch_size, 0, b->longest, b->max_new);
+    for (int k = 0; k < n_seeds && ok; k++)
+        ok = benchmarks_answer_seed(s, &r, b, steering, base, here.s, o->seeds.n ? o->seeds.v[k] : o->seed, label, &accuracy[k], err);
+    if (ok && n_seeds > 1 && !o->json) benchmarks_print_seeds(label, accuracy, n_seeds);
     free(accuracy);
-    str_free(&all);
     str_free(&here);
-    str_free(&path);
     rollout_free(&r, &s->model);
     return ok;
 }

@@ -9,6 +9,7 @@ cut, how long they are. Used by `eval_steer eval` and by the trainer's validatio
 #include "chat.h"      // chat_format
 #include "dataset.h"   // Dataset, Problem
 #include "dist.h"      // dist_share, dist_gather, dist_agree
+#include "journal.h"   // Journal
 #include "json.h"      // json_add_string
 #include "logger.h"    // Progress, stop_requested
 #include "rollout.h"   // rollout, Sampling
@@ -95,12 +96,6 @@ void evaluation_pass(Evaluation *e, const int *right) {
     }
 }
 
-bool evaluation_progress(int done, int total, void *context) {
-    (void)total;
-    progress_update((Progress *)context, done, "");
-    return !stop_requested;
-}
-
 // One line of <benchmark>.jsonl: the completion with its verdict.
 void completion_line(Str *line, const Problem *p, int sample, const Completion *c, const Str *text, const Str *extracted, bool boxed, bool right) {
     str_printf(line, "{\"id\": ");
@@ -136,36 +131,81 @@ void evaluation_share(int *right, int n, long long counts[5]) {
     free(start);
 }
 
-// Answers every problem G times under `steering` and grades the answers. lines (may be NULL) gets one JSON line per
-// completion; *kept (kept may be NULL) the completions [n * G] themselves, the caller frees each and the array. The random numbers depend
-// on how->seed and the problem's place, so two models meet the same draws. Where there are several ranks, each answers its share of the
-// problems (and has the lines of these); the figures are of all.
-bool evaluate(Evaluation *e, Str *lines, Completion **kept, Rollout *r, const Qwen2 *m, const float *steering, const Tokenizer *tokenizer,
-              const Dataset *d, const IntVec *prompts, int G, const Sampling *how, Error *err) {
+// What rollout calls after each step, where nothing is kept.
+bool evaluation_progress(int done, int total, void *context) {
+    (void)total;
+    progress_update((Progress *)context, done, "");
+    return !stop_requested;
+}
+
+// The same with a journal.
+typedef struct {
+    Progress progress;
+    Journal *journal; // NULL: none
+    const RolloutPrompt *asked;
+    int n, G, max_new, before; // prompts asked, completions of each, tokens of one at most, completions that were there before
+    int seen;                  // completions done when the journal was last looked after
+    double start;
+} EvaluationRun;
+
+bool evaluation_ended(const Completion *c, int max_new) { return c->finished || c->n == max_new; }
+
+bool evaluation_keep(int done, int total, void *context) {
+    EvaluationRun *run = (EvaluationRun *)context;
+    (void)total;
+    for (int i = 0; run->journal && done != run->seen && i < run->n; i++) {
+        const RolloutPrompt *p = &run->asked[i];
+        bool ended = !run->journal->has[p->key];
+        for (int g = 0; g < run->G && ended; g++) ended = evaluation_ended(&p->completions[g], run->max_new);
+        if (ended && !journal_add(run->journal, (int)p->key, p->completions, run->start + now_s())) return false;
+    }
+    run->seen = done;
+    progress_update(&run->progress, run->before + done, "");
+    return !stop_requested;
+}
+
+// completions[n * G]: the answers of this rank's share of the problems, but for those that the journal (NULL: none) has. On failure those
+// sampled in this call are freed; the journal holds what was whole. *seconds: of all calls.
+bool evaluate_sample(Completion *completions, double *seconds, Journal *journal, Rollout *r, const Qwen2 *m, const float *steering,
+                     const Dataset *d, const IntVec *prompts, int G, const Sampling *how, Error *err) {
+    RolloutPrompt *asked = (RolloutPrompt *)xcalloc((size_t)d->n, sizeof(RolloutPrompt));
+    EvaluationRun run;
+    memset(&run, 0, sizeof run);
+    for (int i = dist_share(d->n, dist.rank); i < dist_share(d->n, dist.rank + 1); i++) {
+        if (journal && journal->has[i]) continue;
+        RolloutPrompt *p = &asked[run.n++];
+        p->prompt = prompts[i].v;
+        p->P = prompts[i].n;
+        p->key = (uint32_t)i;
+        p->completions = completions + (size_t)i * G;
+    }
+    run.journal = journal;
+    run.asked = asked;
+    run.G = G;
+    run.max_new = how->max_new;
+    run.before = journal ? journal->count * G : 0;
+    run.start = (journal ? journal->seconds : 0) - now_s();
+    progress_begin(&run.progress, "answer", run.before, (int64_t)d->n * G);
+    bool ok = rollout(r, m, steering, asked, run.n, G, how, evaluation_keep, &run, err);
+    progress_clear(&run.progress);
+    *seconds = run.start + now_s();
+    free(asked);
+    return dist_agree(ok, err);
+}
+
+// Grades completions[n * G] and counts: all of *e but its seconds. lines (may be NULL) gets one JSON line per completion. Where there are
+// several ranks, each grades its share of the problems (and has the lines of these); the figures are of all.
+void evaluate_grade(Evaluation *e, Str *lines, const Completion *completions, const Tokenizer *tokenizer, const Dataset *d, int G) {
     memset(e, 0, sizeof *e);
     e->n = d->n;
     e->G = G;
-    Completion *completions = (Completion *)xcalloc((size_t)d->n * G, sizeof(Completion));
-    RolloutPrompt *asked = (RolloutPrompt *)xcalloc((size_t)d->n, sizeof(RolloutPrompt));
     int *right = (int *)xcalloc((size_t)d->n, sizeof(int));
-    for (int i = 0; i < d->n; i++) {
-        asked[i].prompt = prompts[i].v;
-        asked[i].P = prompts[i].n;
-        asked[i].key = (uint32_t)i;
-        asked[i].completions = completions + (size_t)i * G;
-    }
-    Progress progress;
-    progress_begin(&progress, "answer", 0, (int64_t)d->n * G);
-    double start = now_s();
     const int first = dist_share(d->n, dist.rank), last = dist_share(d->n, dist.rank + 1);
-    bool ok = dist_agree(rollout(r, m, steering, asked + first, last - first, G, how, evaluation_progress, &progress, err), err);
-    progress_clear(&progress);
-
     long long counts[5] = {0}, *boxed_count = &counts[0], *cut = &counts[1], *formed = &counts[2], *formed_right = &counts[3], *tokens = &counts[4];
     Str text = {0}, extracted = {0};
-    for (int i = first; i < last && ok; i++) {
+    for (int i = first; i < last; i++) {
         for (int g = 0; g < G; g++) {
-            const Completion *c = &asked[i].completions[g];
+            const Completion *c = &completions[(size_t)i * G + g];
             text.n = extracted.n = 0;
             tokenizer_decode(tokenizer, &text, c->ids, c->n, true);
             bool boxed = text.n > 0 && answer_extract(&extracted, text.s, text.n);
@@ -179,29 +219,32 @@ bool evaluate(Evaluation *e, Str *lines, Completion **kept, Rollout *r, const Qw
             if (lines) completion_line(lines, &d->items[i], g, c, &text, &extracted, boxed, correct);
         }
     }
-    if (ok) {
-        evaluation_share(right, d->n, counts);
-        e->tokens = *tokens;
-        e->seconds = now_s() - start;
-        double all = (double)d->n * G;
-        evaluation_interval(e, right);
-        e->format_rate = 100 * *boxed_count / all;
-        e->truncation_rate = 100 * *cut / all;
-        e->mean_length = e->tokens / all;
-        e->formed_rate = 100 * *formed / all;
-        e->accuracy_formed = *formed > 0 ? 100.0 * *formed_right / *formed : 0;
-        evaluation_pass(e, right);
-    }
-    if (kept && ok) {
-        *kept = completions;
-    } else {
-        for (int i = 0; i < d->n * G; i++) completion_free(&completions[i]);
-        free(completions);
-    }
+    evaluation_share(right, d->n, counts);
+    e->tokens = *tokens;
+    double all = (double)d->n * G;
+    evaluation_interval(e, right);
+    e->format_rate = 100 * *boxed_count / all;
+    e->truncation_rate = 100 * *cut / all;
+    e->mean_length = e->tokens / all;
+    e->formed_rate = 100 * *formed / all;
+    e->accuracy_formed = *formed > 0 ? 100.0 * *formed_right / *formed : 0;
+    evaluation_pass(e, right);
     str_free(&text);
     str_free(&extracted);
-    free(asked);
     free(right);
+}
+
+// Answers every problem G times under `steering`, grades the answers and counts. The random numbers depend on how->seed and the problem's
+// place, so two models meet the same draws.
+bool evaluate(Evaluation *e, Rollout *r, const Qwen2 *m, const float *steering, const Tokenizer *tokenizer, const Dataset *d,
+              const IntVec *prompts, int G, const Sampling *how, Error *err) {
+    Completion *completions = (Completion *)xcalloc((size_t)d->n * G, sizeof(Completion));
+    double seconds = 0;
+    const bool ok = evaluate_sample(completions, &seconds, NULL, r, m, steering, d, prompts, G, how, err);
+    if (ok) evaluate_grade(e, NULL, completions, tokenizer, d, G);
+    if (ok) e->seconds = seconds;
+    for (int i = 0; i < d->n * G; i++) completion_free(&completions[i]);
+    free(completions);
     return ok;
 }
 

@@ -21,6 +21,7 @@ typedef struct Session {
     float *steering;     // [L,C], or as tuning says, in the backend's memory, NULL = base model
     float *vectors;      // [L,C] the same on the host; NULL of a LoRA
     char *model_name;
+    cJSON *hashes;       // of the model, the vectors and the program, once asked for (made_with.h)
     const struct Experiment *experiment; // which one `experiment NAME` asks for (experiments.h)
 } Session;
 
@@ -83,6 +84,7 @@ void session_free(Session *s) {
     if (s->model.ops) qwen2_free(&s->model);
     free(s->vectors);
     tuning_free(&s->tuning);
+    cJSON_Delete(s->hashes);
     free(s->model_name);
     options_free(&s->options);
 }

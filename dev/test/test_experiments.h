@@ -155,11 +155,14 @@ void test_experiments(void) {
     experiment_same("patch_head/tiny/arithmetic/no_patch", "pair_single/tiny/arithmetic/layers_2_2"); // the vector where it was
     experiment_same("patch_head/tiny/arithmetic/base", "vanilla/tiny/arithmetic/base");
     experiment_same("patch_head_path/tiny/arithmetic/mlp_no_patch", "patch_head/tiny/arithmetic/no_patch");
-    expect_command(0, "kept, not answered again", "./eval_steer experiment magnitude --config scripts/eval/tiny/magnitude.yml --results_dir %s --limit 6 --seeds 3 --magnitudes 1 --skip_done",
+    expect_command(0, "kept, not answered again",
+                   "./eval_steer experiment magnitude --config scripts/eval/tiny/magnitude.yml --results_dir %s --limit 6 --seeds 3 "
+                   "--magnitudes 1 --skip_done "
+                   "--steering data/tiny/vectors/layers.safetensors",
                    test_path("results"));
 
     // with save_tokens both variants know every token's log-prob with vectors and without; without vectors there is nothing to compare
-    experiment_runs("vanilla", "--save_tokens");
+    experiment_runs("vanilla", "--save_tokens --steering data/tiny/vectors/layers.safetensors");
     for (int k = 0; k < 2; k++) {
         const char *path = experiment_result(k ? "vanilla/tiny/arithmetic/steered/temp_1.0_top_p_1.0/eval_seed-3/test.tokens.jsonl"
                                                : "vanilla/tiny/arithmetic/base/temp_1.0_top_p_1.0/eval_seed-3/test.tokens.jsonl");

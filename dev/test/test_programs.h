@@ -391,13 +391,16 @@ void test_programs_variants(void) {
     const cJSON *accuracy = cJSON_GetObjectItem(object, "accuracy"), *low = cJSON_GetObjectItem(object, "ci_low"), *high = cJSON_GetObjectItem(object, "ci_high");
     CHECK(code == 0 && low && high && accuracy && low->valuedouble < accuracy->valuedouble && accuracy->valuedouble < high->valuedouble, "eval said %s", out.s);
     CHECK(path_exists(test_path("results/eval/tiny/base/temp_1.0_top_p_1.0/eval_seed-0/metrics.json")), "metrics.json is not in its place");
-    run_command(&again, "%s --rollout_batch_size 7 --results_dir %s 2>/dev/null", eval, test_path("results"));
+    run_command(&again, "%s --rollout_batch_size 7 --results_dir %s 2>/dev/null", eval, test_path("results7"));
     cJSON *second = cJSON_Parse(again.s);
     CHECK(second && accuracy && cJSON_Compare(accuracy, cJSON_GetObjectItem(second, "accuracy"), true), "eval again said %s", again.s);
     cJSON_Delete(object);
     cJSON_Delete(second);
     // another benchmark of the same model: metrics.json keeps the first
-    run_command(&again, "./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint none --data data/tiny/train.jsonl --limit 5 --results_dir %s", test_path("results"));
+    run_command(&again,
+                "./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint none --data data/tiny/train.jsonl --limit 50 "
+                "--results_dir %s",
+                test_path("results"));
     char *metrics = read_file(test_path("results/eval/tiny/base/temp_1.0_top_p_1.0/eval_seed-0/metrics.json"), NULL, NULL);
     object = metrics ? cJSON_Parse(metrics) : NULL;
     CHECK(cJSON_GetArraySize(object) == 2 && strstr(metrics, "\"train\"") && strstr(metrics, "\"test\""), "metrics.json of two benchmarks: %s", metrics);

@@ -16,10 +16,10 @@ bool experiment_logit_lens(Session *s, Error *err) {
     IntVec layers = {0};
     if (!experiment_layers(&layers, s, err)) return false;
     char *dir = experiment_dir(s, "logit_lens", err);
-    if (!dir) return false;
-
     Str out = {0};
-    str_printf(&out, "{\"layers\": [\n");
+    if (!dir || !experiment_result_begin(&out, s, dir, "logit_lens.json", err)) return false;
+
+    str_printf(&out, "\"layers\": [\n");
     for (int i = 0; i < layers.n; i++) {
         const float *v = s->vectors + (size_t)layers.v[i] * C;
         str_printf(&out, "%s  {\"layer\": %d, \"norm\": %.6g, ", i ? ",\n" : "", layers.v[i], lens_norm(v, (size_t)C));

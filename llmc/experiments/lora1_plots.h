@@ -155,7 +155,8 @@ bool experiment_lora1_plots(Session *s, Error *err) {
     Str out = {0}, samples = {0};
     char *dir = NULL;
     memset(&sampled, 0, sizeof sampled);
-    bool ok = lora1_load(a, bs, &m->config, s->options.adapter, err) && (dir = experiment_dir(s, "lora1_plots", err)) != NULL;
+    bool ok = lora1_load(a, bs, &m->config, s->options.adapter, err) && (dir = experiment_dir(s, "lora1_plots", err)) != NULL &&
+              experiment_result_begin(&out, s, dir, "lora1_plots.json", err);
     float *host = lora1_tuned(&tuning, a, bs, &m->config), *tuned = intervention_floats(m->ops, host, tuning.n);
     m->tuning = &tuning;
     Condition adapted = {tuned, NULL};
@@ -175,7 +176,7 @@ bool experiment_lora1_plots(Session *s, Error *err) {
     }
     if (ok) {
         lens_singular_values(values, bs, L, C);
-        str_printf(&out, "{\"problems\": %d, \"stable_rank_b\": ", sampled.n);
+        str_printf(&out, "\"problems\": %d, \"stable_rank_b\": ", sampled.n);
         lens_json_number(&out, lens_stable_rank(values, L));
         str_printf(&out, ", \"layers\": [\n");
         for (int l = 0; l < L; l++) {

@@ -126,10 +126,11 @@ bool experiment_match_effect(Session *s, Error *err) {
     const int L = s->model.config.L, C = s->model.config.C;
     IntVec layers = {0};
     char *dir = NULL;
-    bool ok = experiment_layers(&layers, s, err) && (dir = experiment_dir(s, "match_effect", err)) != NULL;
+    Str final = {0}, out = {0};
+    bool ok = experiment_layers(&layers, s, err) && (dir = experiment_dir(s, "match_effect", err)) != NULL &&
+              experiment_result_begin(&out, s, dir, "match_effect.json", err);
     double *matrices[3];
     for (int i = 0; i < 3; i++) matrices[i] = (double *)xcalloc((size_t)(layers.n ? layers.n : 1) * L, sizeof(double));
-    Str final = {0}, out = {0};
     for (int i = 0; i < layers.n && ok; i++) {
         MatchRow row = {matrices[0] + i * L, matrices[1] + i * L, matrices[2] + i * L, (double *)xcalloc((size_t)L * C, sizeof(double)), 0, 0};
         str_printf(&final, "%s  ", i ? ",\n" : "");
@@ -142,7 +143,7 @@ bool experiment_match_effect(Session *s, Error *err) {
     }
     if (ok) {
         const char *names[3] = {"diff_vector", "diff_diff", "mean_vector"};
-        str_printf(&out, "{\"problems\": %d, \"layers\": [", b.items[0].problems.n);
+        str_printf(&out, "\"problems\": %d, \"layers\": [", b.items[0].problems.n);
         for (int i = 0; i < layers.n; i++) str_printf(&out, "%s%d", i ? ", " : "", layers.v[i]);
         str_printf(&out, "]");
         for (int k = 0; k < 3; k++) {

@@ -93,14 +93,14 @@ bool experiment_self_explain(Session *s, Error *err) {
     Qwen2 *m = &s->model;
     const int C = m->config.C;
     char *dir = experiment_dir(s, "self_explain", err);
-    bool ok = dir != NULL;
     Teacher t;
     Rollout r;
     Str out = {0};
+    bool ok = dir && experiment_result_begin(&out, s, dir, "self_explain.json", err);
     float *residual = (float *)xmalloc((size_t)prompt.n * C * sizeof(float));
     teacher_alloc(&t, m, prompt.n, NULL, true);
     rollout_alloc(&r, m, 1, 0, prompt.n, s->options.max_completion_length);
-    str_printf(&out, "{\"question\": ");
+    str_printf(&out, "\"question\": ");
     json_add_string(&out, SELF_EXPLAIN_PROBLEM, strlen(SELF_EXPLAIN_PROBLEM));
     str_printf(&out, ", \"position\": %d, \"answers\": [\n", at);
     for (int i = 0; i < layers.n && ok; i++) {

@@ -56,7 +56,8 @@ bool effect_compare(Session *s, const Benchmarks *b, const char *dir, const char
     Qwen2 *m = &s->model;
     const int V = m->config.V, C = m->config.C, followed = effect_token(s, err);
     Sampled a;
-    if (followed < 0) return false;
+    Str lines = {0}, summary = {0};
+    if (followed < 0 || !experiment_result_begin(&summary, s, dir, "summary.json", err)) return false;
     bool ok = sample_under(&a, s, &b->items[0], from, err);
     Teacher t;
     const Intervention *patched = P.intervention && P.intervention->vector ? P.intervention : Q.intervention;
@@ -64,7 +65,6 @@ bool effect_compare(Session *s, const Benchmarks *b, const char *dir, const char
     float *first = (float *)m->ops->alloc((size_t)(ok ? a.longest : 1) * C * sizeof(float)), *logits = (float *)xmalloc((size_t)TEACHER_ROWS * V * sizeof(float));
     double *p = (double *)xmalloc((size_t)V * sizeof(double)), *q = (double *)xmalloc((size_t)V * sizeof(double));
     EffectSums sums = {0, 0, 0, 0};
-    Str lines = {0}, summary = {0};
     Progress progress;
     progress_begin(&progress, "compare", 0, a.n);
     for (int i = 0; i < a.n && ok; i++) {
@@ -93,7 +93,8 @@ bool effect_compare(Session *s, const Benchmarks *b, const char *dir, const char
     if (ok && sums.positions == 0) ok = fail(err, EXIT_RUN, "none of %d completions ended within %d tokens: nothing to compare\n  -> raise max_completion_length", a.n, b->items[0].max_new);
     if (ok) {
         const double n = (double)sums.positions;
-        str_printf(&summary, "{%s, \"problems\": %d, \"kept\": %d, \"positions\": %lld, \"followed_token\": ", what, a.n, a.finished, sums.positions);
+        str_printf(&summary, "%s, \"problems\": %d, \"kept\": %d, \"positions\": %lld, \"followed_token\": ", what, a.n, a.finished,
+                   sums.positions);
         lens_json_token(&summary, s->tokenizer, followed);
         str_printf(&summary, ", \"was_top\": %.6g, \"mean_kl\": %.6g, \"mean_delta\": %.6g}\n", sums.was_top / n, sums.kl / n, sums.delta / n);
         ok = make_dirs(dir, err) && experiment_write(dir, "positions.jsonl", &lines, err) && experiment_write(dir, "summary.json", &summary, err);

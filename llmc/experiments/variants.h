@@ -7,7 +7,7 @@ What the experiments share: where results go, lists of numbers, and one variant 
 #ifndef LLMC_EXPERIMENTS_VARIANTS_H
 #define LLMC_EXPERIMENTS_VARIANTS_H
 
-#include "../benchmark.h" // Benchmarks, benchmarks_answer
+#include "../benchmark.h" // Benchmarks, benchmarks_answer; made_with
 #include "../session.h"   // Session
 
 // results/experiments/<name>/<Model>/<dataset>, made; NULL and err if it cannot be. Free with free().
@@ -74,6 +74,18 @@ bool experiment_begin(Session *s, Benchmarks *b, bool vectors, Error *err) {
     return ok;
 }
 
+// What a variant is made with: what an evaluation is, the variant, and the numbers put in for vectors. NULL and err on failure. Free with
+// cJSON_Delete.
+cJSON *experiment_made_with(Session *s, const Str *variant, const float *vectors, Error *err) {
+    char hex[SHA256_HEX];
+    cJSON *m = made_with(s, CMD_EVAL, err);
+    if (!m) return NULL;
+    cJSON_AddItemToObject(m, "variant", cJSON_Parse(variant->s));
+    if (vectors) sha256_bytes(hex, vectors, (size_t)s->model.config.L * s->model.config.C * sizeof(float));
+    if (vectors) cJSON_AddStringToObject(m, "put_in_sha256", hex);
+    return m;
+}
+
 // Answers the benchmarks under these vectors (on the host) and this intervention (each may be NULL) into dir/name; json: what variant.json holds
 // besides the name, without braces.
 bool experiment_answer(Session *s, const Benchmarks *b, const char *dir, const char *name, const char *json, const float *vectors, const Intervention *v, Error *err) {
@@ -84,12 +96,35 @@ bool experiment_answer(Session *s, const Benchmarks *b, const char *dir, const c
     const Intervention *before = s->model.intervention;
     float *there = vectors ? intervention_floats(s->model.ops, vectors, (size_t)s->model.config.L * s->model.config.C) : NULL;
     s->model.intervention = v;
-    bool ok = make_dirs(here.s, err) && experiment_write(here.s, "variant.json", &text, err) && benchmarks_answer(s, b, there, here.s, label.s, err);
+    cJSON *made = experiment_made_with(s, &text, vectors, err);
+    bool ok = made && benchmarks_answer(s, b, there, made, here.s, label.s, err) && experiment_write(here.s, "variant.json", &text, err);
+    cJSON_Delete(made);
     s->model.intervention = before;
     if (there) s->model.ops->release(there);
     str_free(&here);
     str_free(&text);
     str_free(&label);
+    return ok;
+}
+
+// ----------------------------------------------------------------------------
+// experiments that leave one object
+
+// Before the work: may dir/file be written? Where it is there, it must have been made with what this call has. *out = its beginning, the
+// key `made_with`; the caller goes on behind it, and closes the brace.
+bool experiment_result_begin(Str *out, Session *s, const char *dir, const char *file, Error *err) {
+    cJSON *mine = made_with_data(s, CMD_EXPERIMENT, err), *old = NULL;
+    char *path = model_path(dir, file), *text = mine ? cJSON_PrintUnformatted(mine) : NULL;
+    bool ok = mine != NULL;
+    if (ok && path_exists(path)) {
+        old = json_load(path, err);
+        ok = old && made_with_check(path, cJSON_GetObjectItemCaseSensitive(old, "made_with"), mine, MADE_ALIKE, err);
+    }
+    if (ok) str_printf(out, "{\"made_with\": %s, ", text);
+    cJSON_free(text);
+    cJSON_Delete(old);
+    cJSON_Delete(mine);
+    free(path);
     return ok;
 }
 

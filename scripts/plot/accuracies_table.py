@@ -9,11 +9,11 @@ Each argument is MODEL/SETUP=PATH or MODEL/SETUP=NUMBER; a number is one typed i
     relative improvement (accuracy - base) / (full - base)
 
 and the gain over base is split: form (more answers that have a box and ended in time, at the mean of both rates of being right) and
-reasoning (more of those are right, at the mean of both rates of having form).
+reasoning (more of those are right, at the mean of both rates of having form). Evaluations that were not made alike (problems, prompt, sampling) are refused.
 """
 import argparse
 
-from common import accuracy, evaluation, fail, plt, problems, save, spread, style
+from common import accuracy, alike, evaluation, fail, plt, problems, save, spread, style
 
 
 def read(arguments):
@@ -32,6 +32,9 @@ def read(arguments):
             if value is None:
                 fail(f"{source} holds no eval_seed-*/metrics.json", "name a folder of ./eval_steer eval")
         table.setdefault(model, {})[setup] = (value, seeds)
+    for model, row in table.items():
+        alike([(f"{model}/{setup}", seeds) for setup, (_, seeds) in row.items()])
+    alike([(f"{model}/{setup}", seeds) for model, row in table.items() for setup, (_, seeds) in row.items()], free={"model_sha256"})
     return table
 
 

@@ -15,6 +15,8 @@ import matplotlib
 matplotlib.use("Agg")  # draws to a file; no display needed
 import matplotlib.pyplot as plt
 
+from results import alike, put
+
 COLOURS = ["#a3a9b2", "#2f6db3", "#d9822b", "#4f9d69", "#9a5fb0", "#b04a5a"]
 
 
@@ -40,6 +42,7 @@ def main():
 
     names = [e.partition("=")[0] for e in args.evaluations]
     metrics = [read_metrics(e.partition("=")[2] or e) for e in args.evaluations]
+    alike([(name, {0: metric}) for name, metric in zip(names, metrics)], free={"model_sha256"}, some=True)
     benchmarks = list(dict.fromkeys(b for m in metrics for b in m))
 
     plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#888888"})
@@ -63,7 +66,7 @@ def main():
     axis.set_axisbelow(True)
     axis.set_title(args.title, loc="left", fontsize=11)
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    figure.savefig(args.out, dpi=160, bbox_inches="tight")
+    put(args.out, lambda path: figure.savefig(path, dpi=160, bbox_inches="tight"))
     print(args.out)
 
 

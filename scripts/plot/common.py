@@ -1,12 +1,10 @@
 """What the picture scripts of the experiments share: looks and colours, and by way of results.py the reading. Not a script."""
-from pathlib import Path
-
 import matplotlib
 
 matplotlib.use("Agg")  # draws to a file; no display needed
 import matplotlib.pyplot as plt
 
-from results import accuracy, cosine, evaluation, fail, load_json, load_lines, load_vectors, problems, spread, token_line, variants, visible  # noqa: F401, for the scripts
+from results import accuracy, alike, cosine, evaluation, fail, load_json, load_lines, load_vectors, problems, put, spread, token_line, unlike, variants, visible  # noqa: F401, for the scripts
 
 GREY, BLUE, ORANGE, GREEN, PURPLE, RED = "#8a919c", "#2f6db3", "#d9822b", "#4f9d69", "#9a5fb0", "#b04a5a"
 COLOURS = [BLUE, ORANGE, GREEN, PURPLE, RED, GREY]
@@ -23,6 +21,5 @@ def grid(axis, which="y"):
 
 
 def save(figure, out):
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=160, bbox_inches="tight")
+    put(out, lambda path: figure.savefig(path, dpi=160, bbox_inches="tight"))
     print(out)

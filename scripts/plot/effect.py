@@ -1,7 +1,7 @@
 """Panels that last_layer_steering, pre_last_layer_steering and add_place_steering share. Not a script."""
 from html import escape
 
-from common import BLUE, GREEN, GREY, ORANGE, fail, grid, load_json, load_lines, visible
+from common import BLUE, GREEN, GREY, ORANGE, fail, grid, load_json, load_lines, put, visible
 
 
 def read(folder):
@@ -85,6 +85,6 @@ def page(folders, out, samples=20):
                 spans.append(f'<span style="background:rgba(217,130,43,{shade:.2f})" title="{escape(note)}">{escape(r["token"])}</span>')
             body.append(f"<p><b>{sample}</b> " + "".join(spans) + "</p>")
     style = "body{font:14px/1.7 system-ui,sans-serif;max-width:60em;margin:2em auto;color:#222}p{white-space:pre-wrap;border-bottom:1px solid #eee;padding-bottom:.6em}"
-    with open(out, "w", encoding="utf-8") as file:
-        file.write(f"<!doctype html><html><meta charset=utf-8><title>Token by token</title><style>{style}</style><body><h1>Token by token</h1>\n" + "\n".join(body) + "\n</body></html>\n")
+    text = f"<!doctype html><html><meta charset=utf-8><title>Token by token</title><style>{style}</style><body><h1>Token by token</h1>\n" + "\n".join(body) + "\n</body></html>\n"
+    put(out, lambda path: path.write_text(text, encoding="utf-8"))
     print(out)

@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--out", help="default exchange_svs.png in the folder")
     args = parser.parse_args()
     own = dict(pair.split("=", 1) for pair in args.own)
-    found = {(v["recipient"], v["donor"]): seeds for v, seeds in variants(args.folder)}
+    found = {(v["recipient"], v["donor"]): seeds for v, seeds in variants(args.folder, free={"model_sha256"})}
     recipients = list(dict.fromkeys(r for r, _ in found))
     donors = sorted({d for _, d in found if d is not None})
     points = {key: accuracy(seeds) for key, seeds in found.items()}

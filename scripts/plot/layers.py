@@ -10,7 +10,7 @@ import argparse
 import re
 from pathlib import Path
 
-from common import BLUE, GREY, ORANGE, accuracy, evaluation, fail, grid, plt, problems, save, spread, style, variants
+from common import BLUE, GREY, ORANGE, accuracy, alike, evaluation, fail, grid, plt, problems, save, spread, style, variants
 
 
 def single_layers(folder, checkpoint):
@@ -42,6 +42,9 @@ def main():
         fail(f"{args.folder} holds no evaluated steering_layer_<l>", "evaluate the checkpoints first: ./eval_steer eval --checkpoint train_output/...")
     lines = [(name, evaluation(path), colour, dash) for name, path, colour, dash in
              (("base", args.base, GREY, "--"), ("base, greedy", args.greedy, GREY, ":"), ("all layers", args.all, ORANGE, "--")) if path]
+    greedy = [(name, seeds) for name, seeds, _, _ in lines if name == "base, greedy"]
+    alike([(f"layer {l}", seeds) for l, seeds in layers.items()] + [(name, seeds) for name, seeds, _, _ in lines if name != "base, greedy"])
+    alike([("one layer", next(iter(layers.values())))] + greedy, free={"temperature"})
 
     style()
     names = list(next(iter(next(iter(layers.values())).values()))) if args.benchmarks else [None]

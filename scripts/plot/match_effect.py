@@ -8,7 +8,7 @@ single one, and |l - k|, with Pearson's r. Below: cosines of the mean change beh
 """
 import argparse
 
-from common import BLUE, DIVERGING, accuracy, grid, load_json, plt, save, style, token_line, variants
+from common import BLUE, DIVERGING, accuracy, fail, grid, load_json, plt, save, style, token_line, variants
 
 NAMES = [("diff_vector", "change and own vector:\nmean cos(Δh, s_k)"), ("diff_diff", "the same at all positions?\nmean cos(Δh, mean Δh)"),
          ("mean_vector", "mean change and own vector:\ncos(mean Δh, s_k)")]
@@ -61,6 +61,10 @@ def main():
                     axis.text(b, a, f"{value:.2f}", ha="center", va="center", fontsize=8, color="white" if abs(value) > 0.6 else "black")
         figure.colorbar(image, ax=axis, fraction=0.046)
     if args.pairs:
+        row = next(iter(next(iter(variants(args.pairs)[0][1].values())).values()))
+        differs = [key for key in ("model_sha256", "vectors_sha256") if data.get("made_with", {}).get(key) != row.get("made_with", {}).get(key)]
+        if differs:
+            fail(f"{args.folder} and {args.pairs} were not made alike: {', '.join(differs)}", "run pair_single with the model and the vectors of match_effect")
         found = {(v["i"], v["j"]): accuracy(seeds)[0] for v, seeds in variants(args.pairs)}
         pairs = [(data["diff_vector"][a][k], l, k) for a, l in enumerate(layers) for k in range(l + 1, len(data["diff_vector"][a])) if data["diff_vector"][a][k] is not None and (l, k) in found]
         scatter(figure.add_subplot(parts[1, 0]), [(found[l, k], d) for d, l, k in pairs], "accuracy of the pair (%)")

@@ -9,7 +9,7 @@ diagonal. Where a single vector is about as good as all layers the share means l
 """
 import argparse
 
-from common import DIVERGING, accuracy, evaluation, fail, plt, problems, save, style, variants
+from common import DIVERGING, accuracy, alike, evaluation, fail, plt, problems, save, style, variants
 
 
 def main():
@@ -22,6 +22,7 @@ def main():
     try:
         everything = float(args.all)
     except ValueError:
+        alike([("pairs", variants(args.folder)[0][1]), ("all", evaluation(args.all))])
         point = accuracy(evaluation(args.all))
         everything = point[0] if point else fail(f"{args.all} holds no eval_seed-*/metrics.json")
     found = {(v["i"], v["j"]): accuracy(seeds)[0] for v, seeds in variants(args.folder)}

@@ -8,7 +8,7 @@ Skip-Layer, base, and with --last the vector of the last layer. A folder of patc
 """
 import argparse
 
-from common import BLUE, COLOURS, GREEN, GREY, ORANGE, PURPLE, RED, accuracy, evaluation, fail, grid, plt, problems, save, spread, style, variants
+from common import BLUE, COLOURS, GREEN, GREY, ORANGE, PURPLE, RED, accuracy, alike, evaluation, fail, grid, plt, problems, save, spread, style, variants
 
 WHOLE = {"no_patch": ("no patch", BLUE), "skip_attn": ("Skip-Attn", ORANGE), "skip_layer": ("Skip-Layer", GREEN), "base": ("base", GREY),
          "steer_all_v": ("all v steered", PURPLE), "skip_all_v": ("all v plain", RED)}
@@ -33,6 +33,7 @@ def main():
         fail(f"{args.folder} holds no variant with heads", "run patch_head with --variants skip_head,steer_head")
     lines = [(*WHOLE[v["kind"]], accuracy(seeds)) for v, seeds in found if v["kind"] in WHOLE and v["path"] == "both"]
     if args.last:
+        alike([("patched", found[0][1]), ("last", evaluation(args.last))])
         lines.append(("last layer's vector", "#222222", accuracy(evaluation(args.last))))
 
     style()

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import effect
-from common import fail, plt, save, style
+from common import fail, plt, save, style, unlike
 
 
 def main():
@@ -22,6 +22,10 @@ def main():
     found = [(path.parent.name, effect.read(path.parent)) for path in sorted(Path(args.folder).glob("*/summary.json"))]
     if not found:
         fail(f"{args.folder} holds no compared variant (*/summary.json)", "run ./eval_steer experiment pre_last_layer_steering first")
+    for name, (summary, _) in found:
+        differs = unlike(found[0][1][0], summary, free={"path"})
+        if differs:
+            fail(f"{found[0][0]} and {name} were not made alike: {differs}", "run the experiment again with the same settings")
     style()
     figure, axes = plt.subplots(len(found), 3, figsize=(12, 3.3 * len(found)), gridspec_kw={"width_ratios": [1.3, 0.8, 1.2]}, squeeze=False)
     for (name, (summary, rows)), row in zip(found, axes):

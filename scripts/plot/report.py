@@ -12,7 +12,7 @@ import json
 from html import escape
 from pathlib import Path
 
-from results import fail, load_json, load_lines
+from results import fail, load_json, load_lines, put, unlike
 
 STYLE = """
 :root{color-scheme:light}body{font:14px/1.6 system-ui,-apple-system,"DejaVu Sans",sans-serif;margin:0;color:#1f2328;background:#fff}
@@ -86,6 +86,10 @@ def main():
     base_folder, steered_folder = args.folders if len(args.folders) == 2 else (f"{args.folders[0]}/base", f"{args.folders[0]}/steered")
     base_folder, name = find(base_folder, args.benchmark, args.seed)
     steered_folder, _ = find(steered_folder, name, args.seed)
+    rows = [next(row for row in load_json(folder / "metrics.json") if row["benchmark"] == name) for folder in (base_folder, steered_folder)]
+    differs = unlike(*rows)
+    if differs:
+        fail(f"{base_folder} and {steered_folder} were not made alike: {differs}", "evaluate both with the same settings")
     base, steered = read(base_folder, name), read(steered_folder, name)
     keys = [key for key in base if key in steered]
     if not keys:
@@ -106,7 +110,7 @@ def main():
             f'<div class="scale">less likely with the vectors<i></i>likelier (full at 2 nats)</div><h1>{escape(name)}: base and steered, {len(keys)} answers each</h1>'
             f'{buttons}<input placeholder="filter by text"> <span id="count"></span></header><main>{"".join(articles)}</main><script>{SCRIPT}</script></body></html>\n')
     out = args.out or f"{args.folders[-1]}/report.html"
-    Path(out).write_text(page, encoding="utf-8")
+    put(out, lambda path: path.write_text(page, encoding="utf-8"))
     print(f"{out}: {len(articles)} of {len(keys)} answers, {json.dumps(counts)}")
 
 

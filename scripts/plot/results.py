@@ -1,5 +1,6 @@
 """Reading results/: evaluations, variants of experiments, vectors. Needs nothing but Python. Not a script."""
 import json
+import os
 import struct
 import sys
 import unicodedata
@@ -38,7 +39,52 @@ def evaluation(folder):
         if seed in seeds:
             fail(f"{folder} holds seed {seed} twice", "name a folder with the results of one decoding (temp_..._top_p_...)")
         seeds[seed] = {row["benchmark"]: row for row in load_json(path)}
+    alike([(str(folder), seeds)], some=True)
     return seeds
+
+
+# Of made_with: where files lie, what rounds otherwise, and what differs where one compares
+NOT_COMPARED = {"model", "data", "checkpoint", "steering", "place_steering", "adapter", "recipients", "donors", "isa", "program_sha256", "seed", "variant", "vectors_sha256", "put_in_sha256"}
+
+
+def unlike(a, b, free=()):
+    """"limit 20 and 0, n 20 and 500": what two rows of one benchmark were made with and do not share; "" if they were made alike."""
+    old, new = a.get("made_with"), b.get("made_with")
+    if old is None or new is None:  # an earlier version's
+        print("warning: results do not say what they were made with; compared are their numbers of problems and answers alone", file=sys.stderr)
+        old = new = {}
+    if old.get("isa") != new.get("isa"):
+        print(f"warning: computed with {old.get('isa')} and {new.get('isa')} instructions, which round otherwise", file=sys.stderr)
+    known = lambda made, key: made[key] if key in made else ""  # an option that the program did not have yet: off
+    pairs = [(key, known(old, key) or "", known(new, key) or "") for key in sorted({*old, *new} - NOT_COMPARED - set(free))] + [(key, a.get(key), b.get(key)) for key in ("n", "num_generations")]
+    show = lambda value: value[:12] if isinstance(value, str) else value
+    return ", ".join(dict.fromkeys(f"{key} {show(x)} and {show(y)}" for key, x, y in pairs if x != y))
+
+
+def alike(evaluations, free=(), some=False):
+    """Ends the script where evaluations that it puts side by side were not made alike. evaluations: [(name, {seed: metrics})]; free: keys of made_with that may
+    differ, such as model_sha256. Vectors may, as they are what is compared. A benchmark that one of them lacks is unlike, too, but with `some`."""
+    rows = [(f"{name}, seed {seed}", metrics) for name, seeds in evaluations for seed, metrics in seeds.items()]
+    first = {}
+    if len({tuple(seeds) for _, seeds in evaluations if seeds}) > 1:
+        print("warning: not with the same seeds: " + "; ".join(f"{name}: {', '.join(map(str, seeds))}" for name, seeds in evaluations if seeds), file=sys.stderr)
+    for where, metrics in rows:
+        if not some and set(metrics) != set(rows[0][1]):
+            fail(f"{rows[0][0]}, and {where} were not made alike: benchmarks {', '.join(sorted(rows[0][1]))} and {', '.join(sorted(metrics))}", "answer the same benchmarks with both")
+        for benchmark, row in metrics.items():
+            there, other = first.setdefault(benchmark, (where, row))
+            differs = unlike(other, row, free)
+            if differs:
+                fail(f"{there}, and {where} were not made alike: {benchmark}: {differs}", "evaluate both with the same settings")
+
+
+def put(out, write):
+    """write(path) to a temporary name, then that in the place of `out`: a full disk or a kill leaves what was there."""
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".tmp-{out.name}")
+    write(part)
+    os.replace(part, out)
 
 
 def accuracy(seeds, benchmark=None):
@@ -70,12 +116,13 @@ def problems(seeds):
     return " + ".join(f"{row['n']}" + (f"×{row['num_generations']}" if row["num_generations"] > 1 else "") for row in rows) + " problems"
 
 
-def variants(folder):
-    """[(variant.json, {seed: metrics})] of an experiment's folder, those with results."""
+def variants(folder, free=()):
+    """[(variant.json, {seed: metrics})] of an experiment's folder, those with results; they must be made alike (free: see alike)."""
     found = [(load_json(path), evaluation(path.parent)) for path in sorted(Path(folder).glob("*/variant.json"))]
     found = [(variant, seeds) for variant, seeds in found if seeds]
     if not found:
         fail(f"{folder} holds no answered variant (*/variant.json)", "run the experiment first: ./eval_steer experiment NAME --config FILE.yml")
+    alike([(variant["variant"], seeds) for variant, seeds in found], free)
     return found
 
 

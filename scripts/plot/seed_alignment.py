@@ -9,7 +9,7 @@ the cosine as the coordinate whose removal raises it most is dropped, again and 
 """
 import argparse
 
-from common import BLUE, COLOURS, GREEN, ORANGE, accuracy, cosine, fail, grid, load_vectors, plt, save, style
+from common import BLUE, COLOURS, GREEN, ORANGE, accuracy, alike, cosine, fail, grid, load_vectors, plt, save, style
 from layers import single_layers
 
 
@@ -61,6 +61,7 @@ def main():
     if args.accuracy:
         found = [single_layers(path, None) for path in args.accuracy]
         both = [l for l in layers if l in found[0] and l in found[1]]
+        alike([(f"{path}, layer {l}", layer[l]) for path, layer in zip(args.accuracy, found) for l in both])
         bars = left.twinx()
         drawn = bars.bar(both, [abs(accuracy(found[0][l])[0] - accuracy(found[1][l])[0]) for l in both], 0.35, color="#bbbbbb", zorder=0)
         bars.set_ylabel("|difference of accuracy| (points)")
