@@ -11,13 +11,14 @@ mkdir -p "$out"
 ./eval_steer bench --model "$model" --batch 1,16,64 | tee "$out/phases.txt"
 
 context=$(grep -o '"max_position_embeddings": *[0-9]*' "$model/config.json" | grep -o '[0-9]*$')
-: > "$out/growth.jsonl"
+growth=$out/.tmp-growth.jsonl # in the place of an earlier one when it is whole
+: > "$growth"
 
 # sweep NAME OPTIONS...: the lines of one bench, with NAME as what grows
 sweep() {
     name=$1
     shift
-    ./eval_steer bench --model "$model" --json "$@" | sed "s/^{/{\"sweep\":\"$name\",/" >> "$out/growth.jsonl"
+    ./eval_steer bench --model "$model" --json "$@" | sed "s/^{/{\"sweep\":\"$name\",/" >> "$growth"
 }
 
 for batch in 1 2 4 8 16 32 64 128; do sweep batch --phase rollout --batch $batch; done
@@ -30,6 +31,7 @@ cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 for ((threads = 1; threads <= cores; threads *= 2)); do
     OMP_NUM_THREADS=$threads sweep threads --batch 64
 done
+mv -f "$growth" "$out/growth.jsonl"
 
 echo
 awk '

@@ -199,6 +199,10 @@ lines=$work/lines.jsonl
 free_kib=$(sed -nE 's/^MemAvailable: *([0-9]+) kB/\1/p' /proc/meminfo 2>/dev/null || true)
 if [[ " ${more[*]-} " == *" cuda "* ]] || { [ -n "$config" ] && grep -qE '^device: *cuda' "$config"; }; then free_kib=''; fi
 
+keep() { # the lines so far as --out, whole or as it was
+    [ -z "$out" ] || { cp "$lines" "$(dirname "$out")/.tmp-$(basename "$out")" && mv -f "$(dirname "$out")/.tmp-$(basename "$out")" "$out"; }
+}
+
 header() { sed -nE "s/^$1 +(.*)/\1/p" "$work/log" | head -n 1; }
 
 for spec in $setups; do
@@ -246,10 +250,10 @@ for spec in $setups; do
         printf ']}'
     } | tr -d '\n' >> "$lines"
     echo >> "$lines"
-    [ -z "$out" ] || cp "$lines" "$out" # what is measured is kept, whatever becomes of the rest
+    keep # what is measured is kept, whatever becomes of the rest
 done
 
-[ -z "$out" ] || cp "$lines" "$out"
+keep
 print_tables "$lines" "$run_steps"
 notes "$run_steps"
 if [ "$computed" = yes ]; then

@@ -379,8 +379,10 @@ def main():
             parser.error(f"--only: found {name!r}, expected some of {', '.join(COMPARISONS)}")
         COMPARISONS[name](args, table)
         if args.json:
-            with open(args.json, "w") as f:
+            part = os.path.join(os.path.dirname(args.json), f".tmp-{os.path.basename(args.json)}")
+            with open(part, "w") as f:
                 json.dump(table.rows, f, indent=1)
+            os.replace(part, args.json)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import matplotlib
 matplotlib.use("Agg")  # draws to a file; no display needed
 import matplotlib.pyplot as plt
 
+from results import put
+
 COLOURS = {"prefill": "#2f6db3", "decode": "#d9822b", "forward": "#4f9d69", "forward_backward": "#9a5fb0", "grpo_step": "#b04a5a"}
 PANELS = [("batch", "batch", "sequences at once"), ("prompt_length", "prompt_length", "tokens of the prompt"),
           ("new_tokens", "new_tokens", "tokens of the completion"), ("threads", "threads", "threads")]
@@ -65,7 +67,7 @@ def main():
         axis.legend(frameon=False, fontsize=8, **beside)
     axes[0][0].set_ylabel("tokens per second")
     figure.tight_layout()
-    figure.savefig(args.out, dpi=160, bbox_inches="tight")
+    put(args.out, lambda path: figure.savefig(path, dpi=160, bbox_inches="tight"))
     print(args.out)
 
 

@@ -5,16 +5,20 @@
 
 Thin lines are single steps, thick ones the mean of the last --window steps, dots with 95 % intervals the accuracy on the
 validation problems where the run measured it. With --minutes the horizontal axis is the time since the run began, validation
-included. A run is named by its path, or by NAME=FILE.
+included. A run is named by its path, or by NAME=FILE. Where the runs differ in what a reward or an accuracy means (problems, prompt, sampling, reward; from
+config.yml of their checkpoints) the picture says so.
 """
 import argparse
 import json
 import sys
+from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")  # draws to a file; no display needed
 import matplotlib.pyplot as plt
+
+from results import put
 
 COLOURS = ["#2f6db3", "#d9822b", "#4f9d69", "#9a5fb0", "#b04a5a", "#6b7280"]
 
@@ -42,6 +46,23 @@ def read_metrics(path):
             seconds += row.get("time/validation") or 0
         row["minutes"] = seconds / 60
     return rows
+
+
+MEANING = ("model", "data", "validation_data", "validation_size", "limit", "prompt_template", "system", "max_completion_length", "temperature", "top_p", "top_k", "reward")
+
+
+def settings(path):
+    """Those options of a run that say what its figures mean; {} where no checkpoint is left."""
+    configs = sorted(Path(path).parent.glob("checkpoint-*/config.yml"), key=lambda p: int(p.parent.name.rpartition("-")[2]) if p.parent.name.rpartition("-")[2].isdigit() else -1)
+    lines = configs[-1].read_text(encoding="utf-8").splitlines() if configs else []
+    pairs = dict(line.split(": ", 1) for line in lines if ": " in line and not line.startswith("#"))
+    return {key: pairs[key] for key in MEANING if key in pairs}
+
+
+def differences(runs):
+    """"reward: math, random": what the runs do not share; "?" where a run has no checkpoint to tell."""
+    found = [settings(run.rpartition("=")[2]) for run in runs]
+    return "; ".join(f"{key}: {', '.join(values)}" for key in MEANING if len(values := list(dict.fromkeys(s.get(key, "?") for s in found))) > 1)
 
 
 def series(rows, x, key):
@@ -106,7 +127,11 @@ def main():
             top.legend(frameon=False, loc="best")
         top.set_title(f"{name or path.removesuffix('/metrics.jsonl')} (thick: mean of {args.window} steps)", loc="left", fontsize=10)
     figure.align_ylabels((top, bottom))
-    figure.savefig(args.out, dpi=160, bbox_inches="tight")
+    unlike = differences(args.runs)
+    if unlike:
+        print(f"warning: the runs were not made alike: {unlike}", file=sys.stderr)
+        figure.text(0.01, 0.945, f"not made alike: {unlike}", fontsize=7, color="#b04a5a", wrap=True)
+    put(args.out, lambda path: figure.savefig(path, dpi=160, bbox_inches="tight"))
     print(args.out)
 
 
