@@ -228,7 +228,16 @@ bool benchmark_sample(const Session *s, Rollout *r, const float *steering, const
     how.seed = (uint32_t)seed;
     how.max_new = b->max_new;
     bool ok = journal_open(&journal, completions, path, b->problems.n, b->G, logprobs, b->max_new, s->model.config.V, made_with, &why);
-    if (ok && journal.count) fprintf(stderr, "%s: going on from %d of %d problems\n", path, journal.count, b->problems.n);
+    if (ok && journal.count) {
+        cJSON *found = journal_made_with(path), *mine = cJSON_Parse(made_with);
+        Str differs = {0};
+        made_with_differences(&differs, found, mine, MADE_ROUNDING);
+        fprintf(stderr, "%s: going on from %d of %d problems%s%s%s\n", path, journal.count, b->problems.n, differs.n ? " (" : "",
+                differs.n ? differs.s : "", differs.n ? ": the rest may be rounded otherwise)" : "");
+        str_free(&differs);
+        cJSON_Delete(found);
+        cJSON_Delete(mine);
+    }
     ok = ok && evaluate_sample(completions, &seconds, &journal, r, &s->model, steering, &b->problems, b->prompts, b->G, &how, &why);
     if (ok) {
         evaluate_grade(e, lines, completions, s->tokenizer, &b->problems, b->G);
@@ -286,13 +295,31 @@ bool benchmark_answer(const Session *s, Rollout *r, const float *steering, const
     return ok;
 }
 
+const cJSON *benchmark_row(const Benchmark *b, const ResultRows *rows) {
+    for (int i = 0; i < rows->n; i++) if (strcmp(results_name(rows->rows[i]), b->name) == 0) return rows->rows[i];
+    return NULL;
+}
+
+// Completions without a row of metrics.json and without a journal are not ours to replace.
+bool benchmark_may_write(const Benchmark *b, const char *dir, const ResultRows *rows, Error *err) {
+    char *journal = benchmark_file(dir, b, ".partial");
+    const bool ours = benchmark_row(b, rows) || path_exists(journal);
+    bool ok = true;
+    for (int i = 0; i < 2 && ok && !ours; i++) {
+        char *path = benchmark_file(dir, b, i ? ".tokens.jsonl" : ".jsonl");
+        ok = !path_exists(path) || made_with_check(path, NULL, NULL, MADE_ALIKE, err);
+        free(path);
+    }
+    free(journal);
+    return ok;
+}
+
 // Is the benchmark answered already, with all that is asked for? `mine` may lie there (results_check). Then *e and true.
 bool benchmark_kept(const Session *s, const float *steering, const Benchmark *b, const char *dir, const ResultRows *rows,
                     const cJSON *mine, const char *label, Evaluation *e) {
     char *path = benchmark_file(dir, b, ".jsonl"), *tokens = benchmark_file(dir, b, ".tokens.jsonl");
     bool kept = path_exists(path) && (!s->options.save_tokens || !(steering || s->steering) || path_exists(tokens));
-    const cJSON *row = NULL;
-    for (int i = 0; i < rows->n && !row; i++) if (strcmp(results_name(rows->rows[i]), b->name) == 0) row = rows->rows[i];
+    const cJSON *row = benchmark_row(b, rows);
     kept = kept && row;
     if (kept) {
         Str differs = {0};
@@ -323,7 +350,8 @@ bool benchmarks_answer_seed(const Session *s, Rollout *r, const Benchmarks *b, c
         ok = results_check(dir, seed, one->name, mine, err) && results_read(&rows, here.s, err);
         if (ok) {
             const bool kept = benchmark_kept(s, steering, one, here.s, &rows, mine, label, &e);
-            ok = kept || benchmark_answer(s, r, steering, one, seed, here.s, &rows, mine, &e, err);
+            ok = kept || (benchmark_may_write(one, here.s, &rows, err) &&
+                          benchmark_answer(s, r, steering, one, seed, here.s, &rows, mine, &e, err));
             if (ok && !(kept && s->options.skip_done)) benchmark_print(&s->options, label, one, &e);
             if (ok) *accuracy += e.accuracy / b->n;
             results_rows_free(&rows);

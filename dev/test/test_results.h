@@ -141,6 +141,8 @@ void test_results_settings(void) {
     // results that do not say what they were made with
     expect_command(0, "", "sed -i 's/, \"made_with\": .*}}/}/' %s/" RESULTS_SEED "/metrics.json", test_path("kept"));
     results_refused("does not say what it was made with", "");
+    expect_command(0, "", "rm %s/" RESULTS_SEED "/metrics.json %s/" RESULTS_SEED "/train.jsonl", test_path("kept"), test_path("kept"));
+    results_refused("test.jsonl is there and does not say what it was made with", "");
     // experiments: a variant's answers, and one that leaves one object
     const char *lens = "./eval_steer experiment logit_lens --config scripts/eval/tiny/logit_lens.yml --results_dir",
                *magnitude = "./eval_steer experiment magnitude --config scripts/eval/tiny/magnitude.yml --magnitudes 1 --seeds 0 "
