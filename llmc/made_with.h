@@ -165,20 +165,22 @@ void made_with_differences(Str *out, const cJSON *found, const cJSON *mine, int 
         if (f->string && !cJSON_GetObjectItemCaseSensitive(mine, f->string)) made_with_difference(out, f->string, f, NULL, kind);
 }
 
+// For what stands at the path `what` and does not say what it was made with. Always false, with err.
+bool made_with_unknown(const char *what, Error *err) {
+    return fail(err, EXIT_RUN, "%s is there and does not say what it was made with (an earlier version wrote it, or another program)\n"
+                               "  -> another --results_dir, or move it away", what);
+}
+
 // What stands at `what` (a path, perhaps with a benchmark) was made with `found` (NULL: it does not say): false and err unless that is
 // like `mine`.
 bool made_with_check(const char *what, const cJSON *found, const cJSON *mine, int kind, Error *err) {
+    if (!cJSON_IsObject(found)) return made_with_unknown(what, err);
     Str differs = {0};
-    if (!cJSON_IsObject(found))
-        return fail(err, EXIT_RUN,
-                    "%s is there and does not say what it was made with (an earlier version wrote it, or another program)\n"
-                    "  -> another --results_dir, or move it away",
-                    what);
     made_with_differences(&differs, found, mine, kind);
-    const bool ok = differs.n == 0 || fail(err, EXIT_RUN,
-                                           "%s was made with other settings: %.1400s\n  -> another --results_dir keeps both; or the "
-                                           "same settings; or move it away",
-                                           what, differs.s);
+    if (differs.n)
+        fail(err, EXIT_RUN, "%s was made with other settings: %.1400s\n"
+                            "  -> another --results_dir keeps both; or the same settings; or move it away", what, differs.s);
+    const bool ok = differs.n == 0;
     str_free(&differs);
     return ok;
 }
