@@ -315,6 +315,7 @@ bool train_step(Trainer *t, Error *err) {
         t->state = before;
         return false;
     }
+    exchange_times(t, &u.pass);
     RolloutStats stats = rollout_stats(t);
     t->state.step++;
     t->state.tokens_total += stats.tokens;
@@ -387,7 +388,9 @@ int main(int argc, char **argv) {
     memset(&t, 0, sizeof t);
     if (!dist_init(&argc, &argv, &err)) die(&err);
     if (options_wants_help(argc, argv)) { options_help(stdout, CMD_TRAIN, usage); dist_finalize(); return 0; }
-    if (!dist_agree(options_parse(&t.options, CMD_TRAIN, argc, argv, &err) && trainer_init(&t, &err), &err)) dist_die(&err);
+    const bool parsed = options_parse(&t.options, CMD_TRAIN, argc, argv, &err);
+    dist.timeout = t.options.ddp_timeout;
+    if (!dist_agree(parsed && trainer_init(&t, &err), &err)) dist_die(&err);
     if (!dist_gpu_begin(t.options.device, &err)) dist_die(&err);
     run_fingerprint(&t, t.state.fingerprint, sizeof t.state.fingerprint);
     print_header(&t);

@@ -7,7 +7,8 @@ No rank may leave on its own, or the others would wait for it for ever. So what 
 
     ok = dist_agree(ok, err);    the first failure, with its rank, becomes the failure of all; signals are shared too
 
-and what ends a process otherwise (out of memory, a crash) ends all of them: by MPI_Abort on the way out, or by mpirun.
+and what ends a process otherwise (out of memory, a crash) ends all of them: by MPI_Abort on the way out, or by mpirun. A rank that neither ends nor
+comes, because it is stopped or hangs, is found by those that wait for it (dist_call_roll), which name it and end the run.
 */
 #ifndef LLMC_DIST_H
 #define LLMC_DIST_H
@@ -28,13 +29,20 @@ typedef struct {
     char host[64];       // this machine's name
     int machine;         // the lowest rank on it
     int local_rank;      // number among the ranks on it
+    int local_size;      // how many ranks are on it
+    char (*hosts)[64];   // [size] the machine of each rank; NULL: started alone
+    double timeout;      // seconds that one rank waits for another, option ddp_timeout; 0: for ever
     void (*close)(void); // what dist_finalize ends first, with all ranks still there; NULL: nothing
 } Dist;
 
-Dist dist = {0, 1, 0, 0, false, "", 0, 0, NULL};
+Dist dist = {0, 1, 0, 0, false, "", 0, 0, 1, NULL, 0, NULL};
+
+#ifdef LLMC_MPI
+static MPI_Comm dist_calls; // what dist_call_roll talks over
+#endif
 
 // ----------------------------------------------------------------------------
-// start and end
+// start
 
 // A number that the launcher (Open MPI, MPICH and Intel MPI, Slurm's PMIx) left in the environment; -1: none.
 int dist_launched(const char *const *names) {
@@ -67,9 +75,13 @@ bool dist_init(int *argc, char ***argv, Error *err) {
     MPI_Comm machine;
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, dist.rank, MPI_INFO_NULL, &machine);
     MPI_Comm_rank(machine, &dist.local_rank);
+    MPI_Comm_size(machine, &dist.local_size);
     dist.machine = dist.rank;
     MPI_Bcast(&dist.machine, 1, MPI_INT, 0, machine);
     MPI_Comm_free(&machine);
+    MPI_Comm_dup(MPI_COMM_WORLD, &dist_calls);
+    dist.hosts = (char (*)[64])xcalloc((size_t)dist.size, sizeof *dist.hosts);
+    MPI_Allgather(dist.host, sizeof dist.host, MPI_CHAR, dist.hosts, sizeof dist.host, MPI_CHAR, MPI_COMM_WORLD);
     if (dist.size == 1 && dist_launched(sizes) > 1)
         return fail(err, EXIT_RUN, "the launcher started %d processes, MPI says that each is alone\n  -> use the mpirun of the MPI this was built with", dist_launched(sizes));
     if (dist.rank > 0) {
@@ -86,12 +98,123 @@ bool dist_init(int *argc, char ***argv, Error *err) {
 #endif
 }
 
+// ----------------------------------------------------------------------------
+// waiting for the others
+
+#ifdef LLMC_MPI
+enum { DIST_CALL, DIST_HERE }; // tags: who waits with me? I do
+
+// What a rank that waits knows of the others.
+typedef struct {
+    double waited, last, next; // seconds waited so far; when they were last counted; when mail is next looked for
+    int round;                 // which of this rank's roll calls this is, 0: none yet
+    bool *here;                // [size] who has answered
+} DistWait;
+
+// Answers those who call, and notes those who answer. Everybody who waits in an exchange does this; who computes, hangs or is stopped does not.
+static void dist_read_mail(DistWait *w) {
+    static int round; // of the answer that is under way
+    for (int found = 1; found;) {
+        MPI_Status from;
+        MPI_Request sent;
+        int number;
+        MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, dist_calls, &found, &from);
+        if (!found) break;
+        MPI_Recv(&number, 1, MPI_INT, from.MPI_SOURCE, from.MPI_TAG, dist_calls, MPI_STATUS_IGNORE);
+        if (from.MPI_TAG == DIST_HERE) {
+            if (w->here && number == w->round) w->here[from.MPI_SOURCE] = true;
+            continue;
+        }
+        round = number;
+        MPI_Isend(&round, 1, MPI_INT, from.MPI_SOURCE, DIST_HERE, dist_calls, &sent);
+        MPI_Wait(&sent, MPI_STATUS_IGNORE); // four bytes: they leave at once, whether they are awaited or not
+    }
+}
+
+// Asks all others whether they wait, too.
+static void dist_call_roll(DistWait *w) {
+    static int rounds;
+    w->round = ++rounds;
+    if (!w->here) w->here = (bool *)xmalloc((size_t)dist.size * sizeof(bool));
+    for (int r = 0; r < dist.size; r++) {
+        MPI_Request sent;
+        w->here[r] = r == dist.rank;
+        if (r == dist.rank) continue;
+        MPI_Isend(&w->round, 1, MPI_INT, r, DIST_CALL, dist_calls, &sent);
+        MPI_Wait(&sent, MPI_STATUS_IGNORE);
+    }
+}
+
+// The time is up: if somebody has not answered the run ends, by the lowest of those who have. True if all have: then all wait, and what is awaited
+// is on its way (a machine that slept, a network that is slow).
+static bool dist_all_here(const DistWait *w) {
+    Str missing = {0};
+    int lowest = 0, n = 0;
+    while (!w->here[lowest]) lowest++;
+    for (int r = 0; r < dist.size; r++)
+        if (!w->here[r]) str_printf(&missing, "%s%d (%s)", n++ ? ", " : "", r, dist.hosts[r]);
+    if (n > 0 && (lowest == dist.rank || w->waited > 2 * dist.timeout)) {
+        fprintf(stderr, "error: rank %s of %d did not come to an exchange within %g s (ddp_timeout): it is stopped, hangs, or is much slower than rank %d (%s), which waits\n"
+                "  -> look at that machine; then --resume auto goes on from the last checkpoint; a longer --ddp_timeout if it was only slow\n",
+                missing.s, dist.size, dist.timeout, dist.rank, dist.host);
+        exit(EXIT_RUN);
+    }
+    str_free(&missing);
+    return n == 0;
+}
+
+static void dist_wait_begin(DistWait *w) {
+    memset(w, 0, sizeof *w);
+    w->last = now_s();
+    w->next = w->last + 0.05;
+}
+
+// Called again and again by one that waits. After three quarters of dist.timeout the others are asked whether they wait as well; who has not answered at
+// its end is lost, and with it the run.
+static void dist_wait_on(DistWait *w) {
+    const double now = now_s(), passed = now - w->last;
+    if (now < w->next) return;
+    w->waited += passed < 1 ? passed : 1; // this process may have been stopped itself
+    w->last = now;
+    w->next = now + 0.05;
+    dist_read_mail(w);
+    if (dist.timeout <= 0 || w->waited < 0.75 * dist.timeout) return;
+    if (!w->round) dist_call_roll(w);
+    if (w->waited > dist.timeout && dist_all_here(w)) w->waited = w->round = 0;
+}
+
+// Waits for all of them, without using up a core, which the slower ranks may need.
+void dist_wait_all(MPI_Request *requests, int n, double start) {
+    const struct timespec pause = {0, 100000};
+    DistWait w;
+    dist_wait_begin(&w);
+    for (int done = 0;;) {
+        MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE);
+        if (done) break;
+        nanosleep(&pause, NULL);
+        dist_wait_on(&w);
+    }
+    free(w.here);
+    dist.seconds += now_s() - start;
+}
+
+void dist_wait(MPI_Request request, double start) { dist_wait_all(&request, 1, start); }
+#endif
+
+// ----------------------------------------------------------------------------
+// the end
+
 // All ranks together, at the end of main: on success, or after a failure that was agreed on.
 void dist_finalize(void) {
     if (dist.close) dist.close();
     dist.close = NULL;
 #ifdef LLMC_MPI
-    if (dist.started) MPI_Finalize();
+    if (dist.started) {
+        MPI_Request all_here;
+        MPI_Ibarrier(MPI_COMM_WORLD, &all_here);
+        dist_wait(all_here, now_s()); // MPI_Finalize itself would wait for ever for one that is stopped
+        MPI_Finalize();
+    }
 #endif
     dist.started = false;
 }
@@ -108,21 +231,6 @@ void dist_die(const Error *err) {
 
 // ----------------------------------------------------------------------------
 // exchanges: every rank calls the same one
-
-#ifdef LLMC_MPI
-// Waits for all of them, without using up a core, which the slower ranks may need.
-void dist_wait_all(MPI_Request *requests, int n, double start) {
-    const struct timespec pause = {0, 100000};
-    for (int done = 0;;) {
-        MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE);
-        if (done) break;
-        nanosleep(&pause, NULL);
-    }
-    dist.seconds += now_s() - start;
-}
-
-void dist_wait(MPI_Request request, double start) { dist_wait_all(&request, 1, start); }
-#endif
 
 // *all = the bytes of every rank, one behind the other; those of rank r are start[r] ... start[r+1]-1 (start[size+1]).
 // bytes: a multiple of 4, another one on each rank if need be; 8 GiB in all.

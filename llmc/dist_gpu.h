@@ -46,6 +46,11 @@ bool dist_gpu_will_be_direct(const char *device) {
 #endif
 }
 
+#ifdef LLMC_NCCL
+static DistWait dist_gpu_wait;
+static void dist_gpu_waiting(void) { dist_wait_on(&dist_gpu_wait); }
+#endif
+
 // Connects the GPUs of all ranks, which call this together after dist_gpu_choose. With one rank, or without NCCL, it only says so.
 bool dist_gpu_begin(const char *device, Error *err) {
     if (dist.size == 1) return true;
@@ -84,7 +89,7 @@ bool dist_gpu_begin(const char *device, Error *err) {
         ok = dist.rank > 0 || nccl_make_id(id, why, sizeof why) || fail(err, EXIT_RUN, "%s", why);
         if (!dist_agree(ok, err)) return false;
         dist_broadcast(id, sizeof id);
-        nccl_begin(id, dist.rank, dist.size, dist.host);
+        nccl_begin(id, dist.rank, dist.size, dist.host, dist_gpu_waiting);
         dist_gpu.direct = true;
         const int v = mine.nccl;
         snprintf(dist_gpu.gradient, sizeof dist_gpu.gradient, "from GPU to GPU, by NCCL %d.%d.%d", v / 10000, v / 100 % 100, v % 100);
@@ -98,6 +103,8 @@ bool dist_gpu_begin(const char *device, Error *err) {
 void dist_gpu_share(float *arrays, const float *const *from, const int *owner, int n, size_t count) {
     const double start = now_s();
 #ifdef LLMC_NCCL
+    free(dist_gpu_wait.here);
+    dist_wait_begin(&dist_gpu_wait);
     nccl_share(arrays, from, owner, n, count);
 #else
     (void)arrays;
@@ -113,6 +120,8 @@ void dist_gpu_share(float *arrays, const float *const *from, const int *owner, i
 void dist_gpu_trade(float *in, const float *out, size_t stride, size_t count) {
     const double start = now_s();
 #ifdef LLMC_NCCL
+    free(dist_gpu_wait.here);
+    dist_wait_begin(&dist_gpu_wait);
     nccl_trade(in, out, stride, count);
 #else
     (void)in;

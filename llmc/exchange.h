@@ -112,4 +112,27 @@ void exchange_logprobs(const Trainer *t, PolicySample *samples, int n, long long
     free(at);
 }
 
+// ----------------------------------------------------------------------------
+// how long it took
+
+// The seconds of each part of this step become those of the rank that took longest for it: a rank may have no problem to sample, or no rows to run, and what
+// it tells of its own time would say nothing of the step's.
+void exchange_times(Trainer *t, PolicyStats *pass) {
+    double *const all[] = {&t->rollout_s, &t->reward_s, &t->update_s, &pass->forward_s, &pass->backward_s};
+    enum { N = sizeof all / sizeof all[0] };
+    double mine[N];
+    Str of_ranks = {0};
+    size_t *at = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
+    for (int i = 0; i < N; i++) mine[i] = *all[i];
+    dist_gather(&of_ranks, at, mine, sizeof mine);
+    for (int r = 0; r < dist.size; r++)
+        for (int i = 0; i < N; i++) {
+            double theirs;
+            memcpy(&theirs, of_ranks.s + at[r] + i * sizeof theirs, sizeof theirs);
+            if (theirs > *all[i]) *all[i] = theirs;
+        }
+    str_free(&of_ranks);
+    free(at);
+}
+
 #endif

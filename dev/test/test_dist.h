@@ -195,6 +195,11 @@ void dist_same(const char *a, const char *b, const char *what) {
     check_same_metrics(run[0], run[1]);
 }
 
+double json_value(const cJSON *object, const char *key) {
+    const cJSON *number = cJSON_GetObjectItem(object, key);
+    return number ? number->valuedouble : NAN;
+}
+
 void test_dist_runs(void) {
     const char *plain = "--validation_size 20 --validation_steps 4 --log_completions";
     const char *more = "--beta 0.05 --num_iterations 2 --dynamic_sampling --dynamic_sampling_max_rounds 2 --kept_memory 0.02";
@@ -210,6 +215,15 @@ void test_dist_runs(void) {
     CHECK(same_files(test_path("alone/" DIST_RUN "/completions/step-4.jsonl"), test_path("ranks4/" DIST_RUN "/completions/step-4.jsonl")), "completions differ");
     dist_expect(0, "gap 0 ", 60, 3, "ranks3", "%s", more);
     dist_same("alone_more", "ranks3", "3 ranks against a run alone, with everything else");
+    // with more ranks than problems rank 0 has none to sample, and the step's figures are still those of the step
+    dist_expect(0, "saved ", 60, 4, "idle", "--prompts_per_step 2 --max_steps 1");
+    char *line = read_file(test_path("idle/" DIST_RUN "/metrics.jsonl"), NULL, NULL);
+    cJSON *step = line ? cJSON_Parse(line) : NULL;
+    const double seconds = json_value(step, "time/rollout"), tokens = json_value(step, "completions/mean_length") * json_value(step, "num_completions");
+    CHECK(seconds > 2e-4 && seconds <= json_value(step, "step_time"), "more ranks than problems: a rollout of %g s", seconds);
+    CHECK(fabs(json_value(step, "tokens_per_s") * seconds - tokens) < 1e-6 * tokens, "more ranks than problems: %s", line);
+    cJSON_Delete(step);
+    free(line);
     // what else can be trained
     static const struct { const char *setup, *folder, *file; } setups[] = {{"lora --learning_rate 0.01", "lora_r4", PEFT_WEIGHTS}, {"sft_lora --learning_rate 0.01", "sft_lora_r4", PEFT_WEIGHTS},
                                                                            {"steering_rank", "steering_rank_1", "steering_vectors.safetensors"}};
@@ -254,6 +268,26 @@ void test_dist_failures(void) {
         dist_expect(0, "saved ", 60, kill ? 0 : 4, "broken", "%s --resume auto", plain);
         dist_same("alone", "broken", "one rank was interrupted or killed in the rollout");
     }
+
+    // one rank is stopped: the other notices within ddp_timeout, names it and ends the run, whichever it is
+    for (int r = 0; r < 2; r++) {
+        char who[32];
+        snprintf(who, sizeof who, "error: rank %d (", r);
+        const double t0 = now_s();
+        int code = run_command(&out, "export OMP_NUM_THREADS=1; rm -rf %s; mpirun -np 2 " DIST_TRAIN " --rollout_batch_size 1 --ddp_timeout 2 --output_dir %s %s < /dev/null & p=$!; "
+                               "while ! [ -s %s/" DIST_RUN "/metrics.jsonl ]; do kill -0 $p || exit 99; sleep 0.01; done; set -- $(cat /proc/$p/task/$p/children); kill -STOP $%d; wait $p",
+                               test_path("broken"), test_path("broken"), plain, test_path("broken"), r + 1);
+        CHECK(code == 1 && strstr(out.s, who) && strstr(out.s, "ddp_timeout"), "a stopped rank %d: ended with %d:\n%s", r, code, out.s);
+        CHECK(now_s() - t0 > 2 && now_s() - t0 < 20, "a stopped rank %d: the run ended after %.1f s", r, now_s() - t0);
+        dist_expect(0, "saved ", 60, 2 * r, "broken", "%s --resume auto", plain);
+        dist_same("alone", "broken", "one rank was stopped");
+    }
+    // a rank that stops for less than that, or is slow, is waited for
+    int code = run_command(&out, "export OMP_NUM_THREADS=1; rm -rf %s; mpirun -np 2 " DIST_TRAIN " --rollout_batch_size 1 --ddp_timeout 3 --output_dir %s %s < /dev/null & p=$!; "
+                           "while ! [ -s %s/" DIST_RUN "/metrics.jsonl ]; do kill -0 $p || exit 99; sleep 0.01; done; set -- $(cat /proc/$p/task/$p/children); kill -STOP $2; sleep 1; kill -CONT $2; wait $p",
+                           test_path("broken"), test_path("broken"), plain, test_path("broken"));
+    CHECK(code == 0, "a rank that stopped for a second: ended with %d:\n%s", code, out.s);
+    dist_same("alone", "broken", "one rank stopped for a second");
 
     // killed at a place that only a library loaded before the others can find
     const char *places[2] = {"fsync:23:0", "nanosleep:20:1"};

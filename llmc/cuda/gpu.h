@@ -42,8 +42,8 @@ int nccl_version(void);
 bool nccl_make_id(void *id, char *why, size_t why_bytes);
 
 // Joins the set: all ranks together, each with a GPU of its own. Ends the program, with what to do, where that fails, for the others
-// would wait.
-void nccl_begin(const void *id, int rank, int size, const char *host);
+// would wait. `waiting` is called again and again while an exchange is awaited.
+void nccl_begin(const void *id, int rank, int size, const char *host, void (*waiting)(void));
 
 // arrays[n,count] in device memory: array i = from[i] of rank owner[i], for all i and on all ranks, which call this together with the same
 // n, count and owner. from[i] is read on that rank alone; it may be its place in `arrays`, but not overlap it otherwise. After

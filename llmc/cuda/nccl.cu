@@ -26,6 +26,7 @@ static struct {
     ncclComm_t comm;
     int rank, size;
     char host[64];
+    void (*waiting)(void);
 } nccl;
 
 static const char *nccl_advice(ncclResult_t result) {
@@ -62,8 +63,10 @@ static void nccl_wait(cudaStream_t stream) {
         ncclResult_t broken = ncclSuccess;
         NCCL_CHECK(ncclCommGetAsyncError(nccl.comm, &broken));
         nccl_check(broken, "exchange of the gradient");
-        if (state == cudaErrorNotReady) nanosleep(&pause, NULL);
-        else if (state != cudaSuccess) nccl_failed("exchange of the gradient", cudaGetErrorString(state), "", nccl_advice(ncclUnhandledCudaError));
+        if (state == cudaErrorNotReady) {
+            nanosleep(&pause, NULL);
+            nccl.waiting(); // ends the run when a rank does not come (dist.h)
+        } else if (state != cudaSuccess) nccl_failed("exchange of the gradient", cudaGetErrorString(state), "", nccl_advice(ncclUnhandledCudaError));
     }
 }
 
@@ -86,11 +89,12 @@ bool nccl_make_id(void *id, char *why, size_t why_bytes) {
     return true;
 }
 
-void nccl_begin(const void *id, int rank, int size, const char *host) {
+void nccl_begin(const void *id, int rank, int size, const char *host, void (*waiting)(void)) {
     ncclUniqueId name;
     memcpy(&name, id, sizeof name);
     nccl.rank = rank;
     nccl.size = size;
+    nccl.waiting = waiting;
     snprintf(nccl.host, sizeof nccl.host, "%s", host);
     NCCL_CHECK(ncclCommInitRank(&nccl.comm, size, name, rank));
 }
