@@ -151,11 +151,13 @@ bool command_generate(Session *s, Error *err) {
     }
     IntVec *prompts;
     if (!prompts_encode(&prompts, &longest, s->tokenizer, &d, o->raw ? "raw" : o->prompt_template, o->system, err)) return false;
+    const int slots = o->rollout_batch_size < n * G ? o->rollout_batch_size : n * G;
+    const SessionWork work = {slots, longest, o->max_completion_length, 0, 0, false};
+    s->work = work;
     if (!session_model(s, longest + o->max_completion_length, err)) return false;
 
     install_signal_handlers();
     Rollout r;
-    int slots = o->rollout_batch_size < n * G ? o->rollout_batch_size : n * G;
     rollout_alloc(&r, &s->model, slots, 0, longest, o->max_completion_length);
     RolloutPrompt *asked = (RolloutPrompt *)xcalloc((size_t)n, sizeof(RolloutPrompt));
     Completion *completions = (Completion *)xcalloc((size_t)n * G, sizeof(Completion));
@@ -248,7 +250,10 @@ bool command_score(Session *s, Error *err) {
     const Options *o = &s->options;
     ScoreLine *lines;
     int n, longest;
-    if (!session_tokenizer(s, err) || !score_read(s, &lines, &n, &longest, err) || !session_model(s, longest, err)) return false;
+    if (!session_tokenizer(s, err) || !score_read(s, &lines, &n, &longest, err)) return false;
+    const SessionWork work = {0, 0, 0, longest, o->activation_memory * (1 << 30), false};
+    s->work = work;
+    if (!session_model(s, longest, err)) return false;
     PolicySample *samples = (PolicySample *)xcalloc((size_t)n, sizeof(PolicySample));
     bool ok = true;
     for (int i = 0; i < n && ok; i++) {
@@ -282,7 +287,7 @@ bool command_score(Session *s, Error *err) {
         ints_free(&lines[i].ids);
         free(lines[i].out);
     }
-    if (ok) fprintf(stderr, "%lld tokens scored, %lld rows, %.0f rows/s\n", stats.tokens, stats.rows, stats.rows / stats.forward_s);
+    if (ok) fprintf(stderr, "%lld tokens scored, %lld rows, %.0f rows/s\n", stats.tokens, stats.rows, stats.forward_s > 0 ? stats.rows / stats.forward_s : 0);
     free(lines);
     free(samples);
     policy_free(&pass, &s->model);
@@ -338,6 +343,11 @@ bool command_grade(Session *s, Error *err) { return grade_stdin(s->options.json,
 
 bool command_bench(Session *s, Error *err) {
     const Options *o = &s->options;
+    int slots = 0;
+    for (int i = 0; i < o->batch.n; i++) if (o->batch.v[i] > slots) slots = o->batch.v[i];
+    const bool pass = strcmp(o->phase, "all") == 0 || strcmp(o->phase, "forward_backward") == 0 || strcmp(o->phase, "grpo_step") == 0;
+    const SessionWork work = {slots, o->prompt_length, o->new_tokens + 1, pass ? bench_positions(o) : 0, o->activation_memory * (1 << 30), true};
+    s->work = work;
     return session_model(s, bench_positions(o), err) && bench_run(&s->model, s->steering, o, err);
 }
 

@@ -390,7 +390,8 @@ int main(int argc, char **argv) {
     if (options_wants_help(argc, argv)) { options_help(stdout, CMD_TRAIN, usage); dist_finalize(); return 0; }
     const bool parsed = options_parse(&t.options, CMD_TRAIN, argc, argv, &err);
     dist.timeout = t.options.ddp_timeout;
-    if (!dist_agree(parsed && trainer_init(&t, &err), &err)) dist_die(&err);
+    if (!dist_agree(parsed && trainer_plan(&t, &err), &err)) dist_die(&err);
+    if (!dist_agree(trainer_load(&t, &err), &err)) dist_die(&err);
     if (!dist_gpu_begin(t.options.device, &err)) dist_die(&err);
     run_fingerprint(&t, t.state.fingerprint, sizeof t.state.fingerprint);
     print_header(&t);

@@ -44,6 +44,8 @@ bool benchmark_number(int *value, const char *list, const char *name, const char
     return true;
 }
 
+#define TOKENS_PASS_BYTES (0.5 * (1 << 30)) // of the pass of save_tokens
+
 // The results of each go by its name: no two may share a file.
 bool benchmarks_check_names(const Benchmarks *all, Error *err) {
     for (int i = 0; i < all->n; i++) {
@@ -60,8 +62,8 @@ bool benchmarks_check_names(const Benchmarks *all, Error *err) {
     return true;
 }
 
-// Loads and encodes the files of --data. Free with benchmarks_free (also after a failure).
-bool benchmarks_load(Benchmarks *all, const Session *s, Error *err) {
+// Loads and encodes the files of --data; s->work: what answering them takes. Free with benchmarks_free (also after a failure).
+bool benchmarks_load(Benchmarks *all, Session *s, Error *err) {
     const Options *o = &s->options;
     memset(all, 0, sizeof *all);
     if (!*o->data) return fail(err, EXIT_USAGE, "data is missing: the problems to answer\n  -> --data FILE.jsonl,..., or a line `data: ...` in --config FILE.yml");
@@ -86,6 +88,8 @@ bool benchmarks_load(Benchmarks *all, const Session *s, Error *err) {
         if (b->max_new > all->max_new) all->max_new = b->max_new;
     }
     free(paths);
+    const SessionWork work = {o->rollout_batch_size, all->longest, all->max_new, o->save_tokens ? all->longest + all->max_new : 0, TOKENS_PASS_BYTES, false};
+    s->work = work;
     return ok && benchmarks_check_names(all, err);
 }
 
@@ -170,7 +174,7 @@ bool benchmark_tokens(const Session *s, const float *steering, const Benchmark *
     PolicyStats stats;
     LossConfig how = {0.2f, 0.2f, 0, s->options.temperature > 0 ? (float)s->options.temperature : 1, false};
     memset(&stats, 0, sizeof stats);
-    policy_alloc(&pass, &plain, 0.5 * (1 << 30), longest, plain.config.L, false);
+    policy_alloc(&pass, &plain, TOKENS_PASS_BYTES, longest, plain.config.L, false);
     bool ok = policy_pass(&pass, &plain, other, samples, n, &how, NULL, NULL, &stats, err);
     Str lines = {0}, text = {0};
     for (int i = 0; i < n; i++) {

@@ -1,7 +1,7 @@
 /*
 The memory that a run will take of its device, known before it is taken: the functions that allocate are called with a table of
-operations that only counts, so that what is planned and what is allocated cannot differ. On a GPU the plan is held against
-what is free there.
+operations that only counts, so that what is planned and what is allocated cannot differ. The plan is held against what is free on the GPU
+or, before anything is allocated, in this machine (host_memory.h).
 */
 #ifndef LLMC_MEMORY_H
 #define LLMC_MEMORY_H
@@ -78,16 +78,38 @@ void memory_print(FILE *f, const MemoryPlan *p, const char *device) {
     for (int i = 0; i < MEMORY_PARTS; i++) if (p->part[i]) fprintf(f, "  %-26s %s\n", memory_names[i], memory_text(p->part[i]).text);
 }
 
+// What makes a plan smaller, by what it is made of: the options that lower its largest parts; appended. available: what it must go into.
+void memory_advice(Str *out, const MemoryPlan *p, size_t available) {
+    const size_t *part = p->part;
+    const size_t pass = part[MEMORY_ACTIVATIONS] + part[MEMORY_PASS_CACHE], rows = pass ? pass + part[MEMORY_SCRATCH] : 0;
+    const size_t rollout = part[MEMORY_CACHE] + (part[MEMORY_CACHE] ? part[MEMORY_HEAD] : 0) + (pass ? 0 : part[MEMORY_SCRATCH]);
+    if (part[MEMORY_WEIGHTS] > available) {
+        str_printf(out, "a smaller model, or more memory: the weights alone are %s", memory_text(part[MEMORY_WEIGHTS]).text);
+        return;
+    }
+    const struct { size_t bytes; const char *options, *what; } all[] = {
+        {rows, "--activation_memory", "rows of a pass and what goes with them"},
+        {part[MEMORY_KEPT], "--kept_memory", "activations of the rollout"},
+        {rollout, "--rollout_batch_size or --max_completion_length", "cache of the rollout, logits"},
+        {part[MEMORY_TRAINED], "--prompts_per_step or --lora_r, or choose another --setup", "what is trained, its gradients and moments"},
+    };
+    const size_t total = memory_total(p);
+    int named = 0;
+    for (int i = 0; i < 4; i++)
+        if (all[i].bytes > total / 32) str_printf(out, "%s%s (%s: %s)", named++ ? ", " : "lower ", all[i].options, all[i].what, memory_text(all[i].bytes).text);
+    if (!named) str_printf(out, "a smaller model, or more memory");
+}
+
 // taken: what this program has of the plan already; available: what is free besides. False with what is wanted and what lowers it.
 bool memory_fits(const MemoryPlan *p, const char *device, size_t taken, size_t available, Error *err) {
     const size_t total = memory_total(p), more = total > taken ? total - taken : 0;
     if (more <= available) return true;
-    const size_t pass = p->part[MEMORY_SCRATCH] + p->part[MEMORY_ACTIVATIONS] + p->part[MEMORY_PASS_CACHE] + p->part[MEMORY_KEPT];
-    return fail(err, EXIT_RUN, "device %s: the run wants %s of memory; %s are taken already (weights %s), %s more are wanted, %s are free\n"
-                "  -> lower --activation_memory%s (rows of a pass and what goes with them: %s), --rollout_batch_size or --max_completion_length "
-                "(cache of the rollout: %s; logits: %s)", device, memory_text(total).text, memory_text(taken).text, memory_text(p->part[MEMORY_WEIGHTS]).text,
-                memory_text(more).text, memory_text(available).text, p->part[MEMORY_KEPT] ? " or --kept_memory" : "", memory_text(pass).text,
-                memory_text(p->part[MEMORY_CACHE]).text, memory_text(p->part[MEMORY_HEAD]).text);
+    Str advice = {0};
+    memory_advice(&advice, p, available + taken);
+    fail(err, EXIT_RUN, "device %s: the run wants %s of memory; %s are taken already (weights %s), %s more are wanted, %s are free\n  -> %s", device,
+         memory_text(total).text, memory_text(taken).text, memory_text(p->part[MEMORY_WEIGHTS]).text, memory_text(more).text, memory_text(available).text, advice.s);
+    str_free(&advice);
+    return false;
 }
 
 #endif

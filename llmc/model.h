@@ -5,6 +5,7 @@ Also the trained thing: a file of steering vectors, one per layer.
 #ifndef LLMC_MODEL_H
 #define LLMC_MODEL_H
 
+#include <dirent.h>       // opendir
 #include <sys/mman.h>     // madvise
 #include "json.h"         // json_load, json_get_object, json_duplicate_key, cJSON
 #include "model_config.h" // ModelConfig, model_path
@@ -212,6 +213,30 @@ size_t weights_bytes(const FrozenWeights *w, const ModelConfig *c, const Ops *op
         const Layer *y = &w->layers[l];
         bytes += y->qkv.bytes + y->o.bytes + y->gu.bytes + y->down.bytes + ((size_t)y->qkv.N + 2 * (size_t)c->C) * sizeof(float);
     }
+    return bytes;
+}
+
+// The same before they are loaded, for a backend that has weight_bytes (ops.h).
+size_t weights_bytes_planned(const ModelConfig *c, const Ops *ops) {
+    const int qkv = (c->NH + 2 * c->NKV) * c->HD;
+    const size_t layer = ops->weight_bytes(qkv, c->C) + ops->weight_bytes(c->C, c->NH * c->HD) + ops->weight_bytes(2 * c->I, c->C) +
+                         ops->weight_bytes(c->C, c->I) + ((size_t)qkv + 2 * (size_t)c->C) * sizeof(float);
+    return ops->weight_bytes(c->V, c->C) + (size_t)c->C * sizeof(float) + (size_t)c->L * layer;
+}
+
+// Bytes of the folder's safetensors files, which will be mapped.
+size_t model_file_bytes(const char *dir) {
+    size_t bytes = 0;
+    DIR *d = opendir(dir);
+    for (const struct dirent *e; d && (e = readdir(d)) != NULL;) {
+        struct stat info;
+        const size_t n = strlen(e->d_name);
+        if (n < 12 || strcmp(e->d_name + n - 12, ".safetensors") != 0) continue;
+        char *path = model_path(dir, e->d_name);
+        if (stat(path, &info) == 0) bytes += (size_t)info.st_size;
+        free(path);
+    }
+    if (d) closedir(d);
     return bytes;
 }
 

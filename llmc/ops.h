@@ -107,6 +107,8 @@ typedef struct Ops {
 
     // w = the raw tensors stacked along N, in the backend's own form. bf16, fp16 and fp32 files load.
     void (*weight_load)(Weight *w, const RawTensor *raw, int n_raw);
+    // Bytes that weight_load will take for [N,K]. NULL: known only when it is loaded.
+    size_t (*weight_bytes)(int N, int K);
     void (*weight_free)(Weight *w);
 
     // -- residual stream ---------------------------------------------------------------------------------

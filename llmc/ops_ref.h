@@ -30,6 +30,8 @@ void ref_weight_load(Weight *w, const RawTensor *raw, int n_raw) {
     }
 }
 
+size_t ref_weight_bytes(int N, int K) { return (void)N, (void)K, 0; }
+
 void ref_weight_free(Weight *w) { memset(w, 0, sizeof *w); }
 
 // out[n] = elements [first, first + n) of a raw tensor as float; exact for every dtype
@@ -471,6 +473,7 @@ const Ops *ops_ref_init(void) {
     ops.alloc = ref_alloc;
     ops.release = ref_release;
     ops.weight_load = ref_weight_load;
+    ops.weight_bytes = ref_weight_bytes;
     ops.weight_free = ref_weight_free;
     ops.embed = ref_embed;
     ops.add_rmsnorm_forward = ref_add_rmsnorm_forward;

@@ -6,10 +6,20 @@ What every command of eval_steer works with: the options, the model, its tokeniz
 
 #include "model.h"     // model_name_from_dir, steering_load
 #include "device.h"     // ops_for_device
+#include "grpo.h"       // PolicyPass
+#include "host_memory.h" // MemoryPlan, host_limits
 #include "options.h"    // Options
 #include "peft.h"       // peft_load
 #include "rollout.h"    // Sampling
 #include "tokenizer.h"  // Tokenizer
+
+// The largest that a command will allocate beside the model: a rollout (slots 0: none), a pass (longest 0: none; of so many bytes).
+typedef struct {
+    int slots, max_prompt, max_new;
+    int longest;
+    double pass_bytes;
+    bool backward;
+} SessionWork;
 
 // A model, its tokenizer and the vectors or the LoRA that was asked for.
 typedef struct Session {
@@ -22,6 +32,7 @@ typedef struct Session {
     float *vectors;      // [L,C] the same on the host; NULL of a LoRA
     char *model_name;
     cJSON *hashes;       // of the model, the vectors and the program, once asked for (made_with.h)
+    SessionWork work;    // set before session_model
     const struct Experiment *experiment; // which one `experiment NAME` asks for (experiments.h)
 } Session;
 
@@ -61,13 +72,41 @@ bool session_vectors(Session *s, const char *path, Error *err) {
     return true;
 }
 
+// Whether model and work go into this machine's memory; dir: the model's. False with what lowers it, and nothing is allocated yet.
+static bool session_memory(const Session *s, const char *dir, Error *err) {
+    const SessionWork *w = &s->work;
+    Qwen2 dry = s->model;
+    MemoryPlan plan;
+    memset(&plan, 0, sizeof plan);
+    if (!dry.ops->weight_bytes) return true;
+    plan.part[MEMORY_WEIGHTS] = qwen2_bytes(&dry);
+    const Ops counting = memory_counting(dry.ops);
+    dry.ops = &counting;
+    if (w->slots > 0) {
+        Rollout r;
+        rollout_alloc(&r, &dry, w->slots, 0, w->max_prompt, w->max_new);
+        plan.part[MEMORY_CACHE] = memory_counted();
+        rollout_free(&r, &dry);
+    }
+    if (w->longest > 0) {
+        PolicyPass p;
+        policy_alloc(&p, &dry, w->pass_bytes, w->longest, w->backward ? 0 : dry.config.L, w->backward);
+        plan.part[MEMORY_ACTIVATIONS] = memory_counted();
+        policy_free(&p, &dry);
+    }
+    HostLimits limits;
+    host_limits(&limits, "");
+    return host_memory_fits(&limits, &plan, dry.ops->name, 1, model_file_bytes(dir), err);
+}
+
 // Loads the model for sequences of up to `positions` tokens, and the vectors or the LoRA of --steering or --checkpoint.
 bool session_model(Session *s, int positions, Error *err) {
     const Options *o = &s->options;
     const Ops *ops = ops_for_device(o->device, err);
     const char *vectors = *o->steering ? o->steering : o->checkpoint;
     const bool whole = *vectors && model_is_folder(vectors); // setup full: a model of its own
-    if (!ops || !qwen2_load(&s->model, whole ? vectors : o->model, positions, ops, err)) return false;
+    const char *dir = whole ? vectors : o->model;
+    if (!ops || !qwen2_open(&s->model, dir, positions, ops, err) || !session_memory(s, dir, err) || !qwen2_load_weights(&s->model, dir, err)) return false;
     if (s->experiment && !ops->mix_blocks)
         return fail(err, EXIT_USAGE, "device %s lacks the operations that change the forward pass (llmc/intervene.h)\n  -> --device cpu", o->device);
     const ModelConfig *c = &s->model.config;

@@ -14,7 +14,7 @@ step by step is train_steer.cu.
 #include "grad_tree.h"  // GradTree
 #include "grpo.h"       // PolicyPass
 #include "logger.h"     // Logger, Progress
-#include "memory.h"     // MemoryPlan
+#include "host_memory.h" // MemoryPlan, host_limits
 #include "options.h"    // Options
 #include "select.h"     // dataset_split, dataset_keep_short, dataset_stem
 #include "trained.h"    // Trained: what AdamW moves, what the model reads
@@ -196,7 +196,11 @@ void trainer_release_passes(Trainer *t) {
     grad_tree_free(&t->tree);
 }
 
-// t->memory = what the run will take, weights included, which are loaded. False if that is more than there is.
+// The rest of a run's host memory that no backend's alloc gives: rank 0's copies of moments that are split, for checkpoints.
+size_t trainer_copies_bytes(const Trainer *t) { return t->trained.shard.split && dist.rank == 0 ? 2 * shard_room(&t->trained.shard) * sizeof(float) : 0; }
+
+// t->memory = what the run will take, weights included; they are loaded already where the backend knows their size only then. False if that is more than
+// there is.
 bool trainer_plan_memory(Trainer *t, Error *err) {
     Trainer dry = *t; // has allocated nothing yet
     const Ops counting = memory_counting(t->ops);
@@ -233,15 +237,22 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
     const ModelConfig *c = &t->model.config;
     const int head_rows = p->scratch.head_rows > dry.rollout.slots ? p->scratch.head_rows : dry.rollout.slots;
     const LargestPass most = {p->rows, 2 * p->rows, head_rows, c->NH, c->NKV, c->HD, c->V, true, t->trained.tuning.kind == TUNE_FULL};
-    part[MEMORY_WEIGHTS] = weights_bytes(&t->model.weights, c, t->ops) + (size_t)t->model.rope_positions * c->HD * sizeof(float);
+    part[MEMORY_WEIGHTS] = qwen2_bytes(&t->model);
     part[MEMORY_OWN] = t->ops->own_bytes ? t->ops->own_bytes(&most) : 0;
     trainer_release_passes(&dry);
-    if (!t->ops->memory) return true;
+    if (t->ops->host_memory) {
+        HostLimits limits;
+        MemoryPlan all = t->memory;
+        all.part[MEMORY_TRAINED] += trainer_copies_bytes(t);
+        host_limits(&limits, "");
+        return host_memory_fits(&limits, &all, t->ops->name, dist.local_size, model_file_bytes(t->options.model), err);
+    }
     taken = t->ops->memory(&available);
     return memory_fits(&t->memory, t->ops->name, taken, available, err);
 }
 
-bool trainer_init(Trainer *t, Error *err) {
+// Everything but what takes memory: problems as tokens, the model's shape, the plan. False, with nothing large allocated, where the plan does not fit.
+bool trainer_plan(Trainer *t, Error *err) {
     const Options *o = &t->options;
     int longest = 0, longest_validation = 0;
     if (!dist_gpu_choose(o->device, err)) return false;
@@ -253,7 +264,7 @@ bool trainer_init(Trainer *t, Error *err) {
     if (t->validation.n > 0 &&
         !prompts_encode(&t->validation_prompts, &longest_validation, t->tokenizer, &t->validation, o->prompt_template, o->system, err)) return false;
     if (longest_validation > longest) longest = longest_validation;
-    if (!qwen2_load(&t->model, o->model, longest + o->max_completion_length, t->ops, err)) return false;
+    if (!qwen2_open(&t->model, o->model, longest + o->max_completion_length, t->ops, err)) return false;
     const ModelConfig *c = &t->model.config;
     if (tokenizer_size(t->tokenizer) > c->V)
         return fail(err, EXIT_RUN, "%s: tokenizer.json has ids up to %d, the model's vocab_size is %d", o->model, tokenizer_size(t->tokenizer) - 1, c->V);
@@ -265,11 +276,6 @@ bool trainer_init(Trainer *t, Error *err) {
     if (t->trained.place != PLACE_MLP) t->model.intervention = &t->intervention;
 
     t->longest = longest;
-    if (!trainer_plan_memory(t, err)) return false;
-    trainer_alloc_trained(t);
-    trainer_alloc_passes(t);
-    if (!trained_begin(&t->trained, c, o, err)) return false;
-
     t->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);
     t->dataset_name = *o->dataset_name ? xstrdup(o->dataset_name) : dataset_stem(o->data);
     Str setup = {0};
@@ -279,7 +285,16 @@ bool trainer_init(Trainer *t, Error *err) {
     t->order = (int *)xmalloc((size_t)t->train.n * sizeof(int));
     t->order_epoch = -1;
     t->max_steps = o->max_steps > 0 ? o->max_steps : (int)ceil(o->num_train_epochs * t->train.n / o->prompts_per_step);
-    return true;
+    return !t->ops->weight_bytes || trainer_plan_memory(t, err);
+}
+
+// Weights, and the memory that was planned. All ranks come here together: those of one machine have all looked at what is free.
+bool trainer_load(Trainer *t, Error *err) {
+    if (!qwen2_load_weights(&t->model, t->options.model, err)) return false;
+    if (!t->ops->weight_bytes && !trainer_plan_memory(t, err)) return false;
+    trainer_alloc_trained(t);
+    trainer_alloc_passes(t);
+    return trained_begin(&t->trained, &t->model.config, &t->options, err);
 }
 
 void trainer_free(Trainer *t) {

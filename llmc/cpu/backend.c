@@ -82,6 +82,8 @@ static void cpu_raw_bf16(bf16_t *to, const RawTensor *raw, int64_t row, int64_t 
     }
 }
 
+size_t cpu_weight_bytes(int N, int K, int pack) { return (size_t)((N + 63) / 64 * 64) * (size_t)((K + pack - 1) / pack * pack) * sizeof(bf16_t); }
+
 void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int pack, void (*turn)(bf16_t *to, const bf16_t *x)) {
     memset(w, 0, sizeof *w);
     w->n_raw = n_raw;
@@ -91,7 +93,7 @@ void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int 
         w->N += (int)raw[i].shape[0];
     }
     const int K = w->K, columns = (K + pack - 1) / pack * pack, n_strips = (w->N + 63) / 64 * (64 / strip);
-    w->bytes = (size_t)n_strips * strip * columns * sizeof(bf16_t);
+    w->bytes = cpu_weight_bytes(w->N, K, pack);
     bf16_t *data = (bf16_t *)cpu_alloc(w->bytes);
 #pragma omp parallel for schedule(static)
     for (int s = 0; s < n_strips; s++) {

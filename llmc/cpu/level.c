@@ -21,6 +21,7 @@ void SIMD_NAME(cpu_level)(Ops *ops, CpuChains *chains) {
     chains->run = SIMD_NAME(chains);
     chains->flops = CHAINS_FLOPS;
     ops->weight_load = SIMD_NAME(weight_load);
+    ops->weight_bytes = SIMD_NAME(weight_bytes);
     ops->matmul_forward = SIMD_NAME(matmul_forward);
     ops->matmul_backward = SIMD_NAME(matmul_backward);
     ops->matmul_weight_backward = SIMD_NAME(matmul_weight_backward);

@@ -28,6 +28,9 @@ void *cpu_scratch(size_t bytes);
 void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int pack, void (*turn)(bf16_t *to, const bf16_t *x));
 void cpu_weight_free(Weight *w);
 
+// Bytes of a packed [N,K].
+size_t cpu_weight_bytes(int N, int K, int pack);
+
 // to[n,T] = n columns of from[T,ld]
 void cpu_turn(bf16_t *to, const bf16_t *from, int T, int n, int ld);
 
