@@ -8,7 +8,9 @@ export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 recipes=${1:-scripts/eval/tiny}
 recipes=${recipes%/}
 [ $# -eq 0 ] || shift
-make -s eval_steer
+# shellcheck source=scripts/common.sh
+. scripts/common.sh
+build eval_steer
 pictures=yes
 scripts/venv.sh || pictures=no # it has said why
 

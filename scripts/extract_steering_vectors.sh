@@ -5,7 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -ge 2 ] || { echo "usage: scripts/extract_steering_vectors.sh MODEL_DIR CHECKPOINT..." >&2; exit 2; }
-make -s eval_steer
+# shellcheck source=scripts/common.sh
+. scripts/common.sh
+build eval_steer
 model=$1
 shift
 for checkpoint in "$@"; do

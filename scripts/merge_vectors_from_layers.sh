@@ -6,7 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -ge 2 ] || { echo "usage: scripts/merge_vectors_from_layers.sh MODEL_DIR train_output/<Model>/<dataset> [SEED] [CHECKPOINT]" >&2; exit 2; }
-make -s eval_steer
+# shellcheck source=scripts/common.sh
+. scripts/common.sh
+build eval_steer
 model=$1 runs=${2%/} seed=${3:-0} checkpoint=${4:-}
 list=
 for run in "$runs"/steering_layer_*/seed-"$seed"; do

@@ -473,7 +473,37 @@ void test_programs_portable(void) {
     str_free(&out);
 }
 
+// The scripts: from any folder, saying what they build, and no setting that is misread or passed over in silence.
+void test_programs_scripts(void) {
+    char here[300];
+    if (!getcwd(here, sizeof here)) return;
+    const char *recipe = "CONFIG_PATH=" TINY_RECIPE, *small = TINY_SMALL " --max_steps 1";
+    static const struct { const char *setting, *word; } wrong[] = {
+        {"RANKS=abc IS_DIST=true", "RANKS=abc"}, {"RANKS=0 IS_DIST=true", "RANKS=0"}, {"RANKS=-2 IS_DIST=true", "RANKS=-2"}, {"RANKS= IS_DIST=true", "RANKS=:"},
+        {"RANKS=1e1 IS_DIST=1", "RANKS=1e1"}, {"HOSTFILE=nope IS_DIST=yes", "HOSTFILE=nope"}, {"HOSTFILE=/dev/null IS_DIST=True", "HOSTFILE=/dev/null"},
+        {"IS_DIST=maybe", "IS_DIST=maybe"}, {"IS_STEERING=vectors", "IS_STEERING=vectors"}, {"IS_STEERING=False", "IS_STEERING=False"}, {"CONFIG_PATH=nope.yml", "nope.yml"}};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) // without mpirun the first thing that is missed is that
+        expect_command(2, wrong[i].word, "%s %s scripts/train.sh%s --output_dir %s", recipe, wrong[i].setting, small, test_path("wrong"));
+    expect_command(2, "IS_DIST=yes", "CONFIG_PATH=scripts/eval/tiny/arithmetic.yml IS_DIST=yes scripts/eval.sh");
+    expect_command(2, "IS_STEERING=1", "CONFIG_PATH=scripts/eval/tiny/arithmetic.yml IS_STEERING=1 scripts/eval.sh --checkpoint none");
+    expect_command(0, "RANKS=2 is ignored", "%s RANKS=2 IS_DIST=0 IS_STEERING=yes scripts/train.sh%s --output_dir %s", recipe, small, test_path("ignored"));
+    // from elsewhere: a recipe and an output folder there, a model of the repository
+    expect_command(0, "saved ", "mkdir %s && cd %s && cp %s/" TINY_RECIPE " mine.yml && CONFIG_PATH=mine.yml %s/scripts/train.sh%s --output_dir out --model=data/tiny/model", test_path("elsewhere"),
+                   test_path("elsewhere"), here, here, small);
+    CHECK(path_exists(test_path("elsewhere/out/tiny/arithmetic/steering/seed-0/checkpoint-1")), "a relative output_dir is not where the call came from");
+    expect_command(0, "saved ", "cd %s && CONFIG_PATH=scripts/eval/tiny/arithmetic.yml %s/scripts/eval.sh --checkpoint out/tiny/arithmetic/steering/seed-0/checkpoint-1 --limit 3 --results_dir .",
+                   test_path("elsewhere"), here);
+    // what is built, and that it is said: with programs and a Makefile that only tell that they were called
+    const char *stub = test_path("stub");
+    expect_command(0, "", "mkdir -p %s/llmc && cp -R scripts %s && cd %s && touch llmc/x.h train_steer.cu && printf 'train_steer: llmc/x.h\\n\\t@touch $@ built\\n' > Makefile && "
+                   "printf '#!/bin/sh\\necho ran\\n' > train_steer && chmod +x train_steer", stub, stub, stub);
+    expect_command(0, "ran", "cd %s && CONFIG_PATH=Makefile scripts/train.sh 2>&1 | grep -v '^ran$' && exit 9; test ! -e built && CONFIG_PATH=Makefile scripts/train.sh", stub);
+    expect_command(0, "building train_steer, for llmc/x.h is newer", "cd %s && touch -t 200001010000 train_steer train_steer.cu && CONFIG_PATH=Makefile scripts/train.sh && test -e built", stub);
+    expect_command(1, "building train_steer: make train_steer", "cd %s && rm train_steer Makefile && CONFIG_PATH=llmc/x.h scripts/train.sh", stub);
+}
+
 void test_programs(void) {
+    test_programs_scripts();
     test_programs_portable();
     test_programs_recipes();
     test_programs_calls();

@@ -4,16 +4,26 @@
 #
 # For Open MPI. hosts.txt has a line "name slots=1" for each machine (with --device cuda as many slots as it has GPUs); each is reached by ssh
 # without a password (or what MPIRUN_FLAGS says) and has this folder, built, at the same path. Only the first machine's output_dir is
-# written to. Ctrl-C saves, then ends.
+# written to. With both, RANKS processes on the machines of the file; with neither two on this machine. Ctrl-C saves, then ends.
 set -euo pipefail
+from=$PWD
 cd "$(dirname "$0")/../.."
-: "${CONFIG_PATH:?"set it to a recipe, for example CONFIG_PATH=scripts/train/rl/tiny/arithmetic/steering.yml"}"
+# shellcheck source=scripts/common.sh
+. scripts/common.sh
+find_recipe scripts/train/rl/tiny/arithmetic/steering.yml
+place_options "$@"
+if [ -n "${HOSTFILE:-}" ]; then
+    [ ! -f "$from/$HOSTFILE" ] || HOSTFILE=$from/$HOSTFILE
+    [ -f "$HOSTFILE" ] || refuse "HOSTFILE=$HOSTFILE: there is no such file" "a file with a line \"name slots=1\" for each machine, or RANKS=N for this one"
+    grep -qvE '^[[:space:]]*(#|$)' "$HOSTFILE" || refuse "HOSTFILE=$HOSTFILE names no machine" "a line \"name slots=1\" for each"
+fi
+if [ -n "${RANKS+set}" ] && ! [[ $RANKS =~ ^[1-9][0-9]{0,4}$ ]]; then refuse "RANKS=$RANKS: expected a whole number from 1" "RANKS=2, or leave it out"; fi
 if ! command -v mpirun >/dev/null; then
     echo "error: mpirun was not found" >&2
     echo "  -> scripts/setup.sh --mpi, then make" >&2
     exit 1
 fi
-make -s MPI=1 train_steer
+build train_steer MPI=1
 
 # A machine that is gone is noticed by probes of its silent connection: after 5 s, then every 2 s, three times.
 flags=(--bind-to none --mca oob_tcp_keepalive_time 5 --mca oob_tcp_keepalive_intvl 2 --mca oob_tcp_keepalive_probes 3)
@@ -23,6 +33,7 @@ for name in OMP_NUM_THREADS OMP_WAIT_POLICY LLMC_ISA CUDA_VISIBLE_DEVICES NCCL_D
 done
 if [ -n "${HOSTFILE:-}" ]; then
     flags+=(--hostfile "$HOSTFILE")
+    [ -z "${RANKS:-}" ] || flags+=(--oversubscribe -np "$RANKS")
 else
     ranks=${RANKS:-2}
     threads=$(($(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) / ranks))
@@ -35,7 +46,7 @@ flags+=(${MPIRUN_FLAGS:-})
 # mpirun leaves its processes one second to end when it is itself interrupted. So it is not: it passes SIGUSR1 on, at which they save.
 own_group=setsid # macOS has none; there the shell's job control starts it apart from what Ctrl-C reaches
 command -v setsid >/dev/null || { own_group=''; set -m; }
-$own_group mpirun "${flags[@]}" ./train_steer --config "$CONFIG_PATH" "$@" </dev/null &
+$own_group mpirun "${flags[@]}" ./train_steer --config "$CONFIG_PATH" ${options[@]+"${options[@]}"} </dev/null &
 mpirun=$!
 trap 'kill -USR1 $mpirun 2>/dev/null' INT TERM
 status=0

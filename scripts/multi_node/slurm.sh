@@ -9,5 +9,7 @@
 #SBATCH --output=steer-%j.log
 set -euo pipefail
 : "${CONFIG_PATH:?"set it to a recipe, for example CONFIG_PATH=scripts/train/rl/tiny/arithmetic/steering.yml"}"
-make -s MPI=1 train_steer
+# shellcheck source=scripts/common.sh
+. scripts/common.sh
+build train_steer MPI=1
 exec srun --mpi=pmix --kill-on-bad-exit=1 --cpu-bind=none ./train_steer --config "$CONFIG_PATH" --resume auto "$@"
