@@ -289,6 +289,7 @@ check: $(PROGRAMS) ## tests under ASan and UBSan; other compilers, C++17; cppche
 	@$(call have,shellcheck); set -ex; shellcheck .ci/run scripts/*.sh scripts/multi_node/*.sh dev/bench/*.sh dev/test/*.sh
 	@$(call have,clang); dev/test/fuzz.sh 60
 	dev/test/setup.sh
+	dev/test/readme.sh
 	dev/test/macos_objects.sh
 	dev/test/two_hosts.sh
 

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Makes tiny_interventions.safetensors: log-probs of the completions of tiny_records.json under interventions (llmc/intervene.h), by a
 forward pass written out in PyTorch, in double precision. `make test` compares the C code with them.
 

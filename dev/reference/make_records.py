@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Makes the PyTorch records that `make test` compares the C code with: tiny_records.json, tiny_records.safetensors.
 
     python dev/reference/make_records.py      (from the repository root; needs torch, transformers, safetensors, tokenizers)

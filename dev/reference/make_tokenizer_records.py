@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Writes tokenizer_records.jsonl: texts with the ids Hugging Face's tokenizers gives them, for dev/test/test_tokenizer.h.
 
     pip install tokenizers==0.23.3

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Makes data/tiny: a Qwen2 small enough to train here, its tokenizer and its arithmetic problems.
 
     python dev/tiny/make_tiny.py [--steps 4000]      (from the repository root; needs torch, transformers, tokenizers)

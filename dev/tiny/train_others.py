@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """For the experiments on the tiny model, made by PyTorch and not by train_steer: a rank-one LoRA on every down_proj, or one vector
 behind another part of a layer. Same algorithm as train_vectors.py, which see.
 

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """The readable PyTorch twin of train_steer: one vector per layer, taught to the frozen tiny model by RLOO.
 
     python dev/tiny/train_vectors.py [--steps 40] [--lr 0.03] [--seed 0]     (from the repository root)

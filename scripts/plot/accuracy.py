@@ -10,10 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")  # draws to a file; no display needed
-import matplotlib.pyplot as plt
+from common import plt
 
 from results import alike, put
 

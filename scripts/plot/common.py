@@ -1,5 +1,15 @@
 """What the picture scripts of the experiments share: looks and colours, and by way of results.py the reading. Not a script."""
-import matplotlib
+import os
+import sys
+from pathlib import Path
+
+try:
+    import matplotlib
+except ImportError:  # it is in the repository's own environment, if anywhere
+    python = Path(__file__).resolve().parents[2] / ".venv/bin/python"
+    if Path(sys.prefix).resolve() == python.parents[1] or not python.exists():
+        sys.exit("error: matplotlib is not installed\n  -> scripts/venv.sh puts it into .venv, where the picture scripts find it")
+    os.execv(python, [str(python), *sys.argv])
 
 matplotlib.use("Agg")  # draws to a file; no display needed
 import matplotlib.pyplot as plt
