@@ -374,6 +374,11 @@ int main(int argc, char **argv) {
     Error err = {0, ""};
     int chosen = -1;
     for (int i = 0; i < n && argc > 1; i++) if (strcmp(argv[1], commands[i].name) == 0) chosen = i;
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        print_version("eval_steer");
+        if (!check_stdout(&err)) die(&err);
+        return 0;
+    }
     if (chosen < 0) {
         bool help = argc > 1 && strcmp(argv[1], "--help") == 0;
         FILE *f = help ? stdout : stderr;
@@ -381,6 +386,7 @@ int main(int argc, char **argv) {
         fprintf(f, "usage: ./eval_steer COMMAND [--option value ...]    (./eval_steer COMMAND --help lists its options)\ncommands:");
         for (int i = 0; i < n; i++) fprintf(f, " %s", commands[i].name);
         fprintf(f, "\n");
+        if (!check_stdout(&err)) die(&err);
         return help ? 0 : EXIT_USAGE;
     }
     argc--;
@@ -393,11 +399,15 @@ int main(int argc, char **argv) {
         if (!experiments_find(&s.experiment, &usage, argc > 1 ? argv[1] : "", &err)) die(&err);
         if (s.experiment) { argc--; argv++; }
     }
-    if (options_wants_help(argc, argv)) { options_help(stdout, commands[chosen].command, usage.s); return 0; }
+    if (options_wants_help(argc, argv)) {
+        options_help(stdout, commands[chosen].command, usage.s);
+        if (!check_stdout(&err)) die(&err);
+        return 0;
+    }
     str_free(&usage);
     if (!options_parse(&s.options, commands[chosen].command, argc, argv, &err)) die(&err);
     if (!commands[chosen].run(&s, &err)) die(&err);
-    if (fflush(stdout) != 0) { fail(&err, EXIT_RUN, "cannot write to standard output: %s", strerror(errno)); die(&err); }
+    if (!check_stdout(&err)) die(&err);
     session_free(&s);
     return 0;
 }

@@ -387,7 +387,14 @@ int main(int argc, char **argv) {
     Error err = {0, ""};
     memset(&t, 0, sizeof t);
     if (!dist_init(&argc, &argv, &err)) die(&err);
-    if (options_wants_help(argc, argv)) { options_help(stdout, CMD_TRAIN, usage); dist_finalize(); return 0; }
+    const bool help = options_wants_help(argc, argv), version = argc == 2 && strcmp(argv[1], "--version") == 0;
+    if (help) options_help(stdout, CMD_TRAIN, usage);
+    if (version) print_version("train_steer");
+    if (help || version) {
+        if (!check_stdout(&err)) dist_die(&err);
+        dist_finalize();
+        return 0;
+    }
     const bool parsed = options_parse(&t.options, CMD_TRAIN, argc, argv, &err);
     dist.timeout = t.options.ddp_timeout;
     if (!dist_agree(parsed && trainer_plan(&t, &err), &err)) dist_die(&err);
@@ -395,9 +402,10 @@ int main(int argc, char **argv) {
     if (!dist_gpu_begin(t.options.device, &err)) dist_die(&err);
     run_fingerprint(&t, t.state.fingerprint, sizeof t.state.fingerprint);
     print_header(&t);
+    if (!dist_agree(check_stdout(&err), &err)) dist_die(&err); // before any work is done
     if (!start_or_resume(&t, &err)) dist_die(&err);
     install_signal_handlers();
-    if (!train(&t, &err)) dist_die(&err);
+    if (!train(&t, &err) || !dist_agree(check_stdout(&err), &err)) dist_die(&err); // a run that cannot tell of itself goes on to its end
     dist_finalize();
     trainer_free(&t);
     return 0;

@@ -26,4 +26,27 @@ const Ops *ops_for_device(const char *device, Error *err) {
 #endif
 }
 
+// What this program is made of; for reports of bugs.
+void print_version(const char *program) {
+    const char *names[CPU_LEVELS];
+    const int n = cpu_levels(names);
+    const char *compiler = "gcc ";
+    bool cuda = false, mpi = false, openmp = false;
+#ifdef LLMC_CUDA
+    cuda = true;
+#endif
+#ifdef LLMC_MPI
+    mpi = true;
+#endif
+#ifdef __clang__
+    compiler = ""; // names itself
+#endif
+#ifdef _OPENMP
+    openmp = true;
+#endif
+    printf("%s of steer.c\ncompiler  %s%s\nCUDA %s, MPI %s, OpenMP %s; kernels for this CPU:", program, compiler, __VERSION__, cuda ? "yes" : "no", mpi ? "yes" : "no", openmp ? "yes" : "no");
+    for (int i = 0; i < n; i++) printf(" %s", names[i]);
+    printf("\n");
+}
+
 #endif

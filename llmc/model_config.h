@@ -9,6 +9,7 @@ quantised weights) is refused by name, never ignored.
 #define LLMC_MODEL_CONFIG_H
 
 #include "json.h"  // json_load, json_get_*, cJSON
+#include "model_dir.h" // model_dir_check
 #include "utils.h" // Error, fail, IntVec, path_exists
 
 typedef struct {
@@ -221,13 +222,7 @@ bool model_config_load(ModelConfig *c, const char *dir, Error *err) {
     c->pad = -1;
     char *path = model_path(dir, "config.json"), *generation = model_path(dir, "generation_config.json");
     cJSON *root = NULL, *special = NULL;
-    bool ok = true;
-    if (!path_exists(path))
-        ok = fail(err, EXIT_RUN,
-                  "cannot open the model %s: it has no config.json\n  -> give the folder of a Hugging Face model (config.json, "
-                  "tokenizer.json, model.safetensors)",
-                  dir);
-    ok = ok && (root = json_load(path, err)) != NULL && model_read_config(c, root, path, err);
+    bool ok = model_dir_check(dir, err) && (root = json_load(path, err)) != NULL && model_read_config(c, root, path, err);
     if (ok && path_exists(generation)) {
         ok = (special = json_load(generation, err)) != NULL;
         if (ok && !cJSON_IsObject(special))

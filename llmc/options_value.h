@@ -153,13 +153,29 @@ bool options_number(const char *text, bool whole, double *x) {
     return *end == 0 && errno == 0;
 }
 
+// What other programs, or people, call it: of options and of their words.
+static const char *const options_also_called[][2] = {
+    {"lr", "learning_rate"}, {"batch_size", "prompts_per_step"}, {"train_batch_size", "prompts_per_step"}, {"per_device_train_batch_size", "prompts_per_step"},
+    {"epochs", "num_train_epochs"}, {"steps", "max_steps"}, {"max_tokens", "max_completion_length"}, {"max_new_tokens", "max_completion_length"}, {"n", "num_generations"},
+    {"max_length", "max_completion_length"}, {"group_size", "num_generations"}, {"kl_coef", "beta"}, {"kl_beta", "beta"}, {"clip_range", "epsilon"}, {"cliprange", "epsilon"},
+    {"wd", "weight_decay"}, {"temp", "temperature"}, {"dataset", "data"}, {"train_file", "data"}, {"model_path", "model"}, {"model_name_or_path", "model"}, {"output", "output_dir"},
+    {"resume_from_checkpoint", "resume"}, {"grad_clip", "max_grad_norm"}, {"gpu", "cuda"}, {"cuda:0", "cuda"}, {"auto", "cpu"}};
+
+// Our name for it; NULL: there is none.
+const char *options_our_name(const char *theirs) {
+    for (size_t i = 0; i < sizeof options_also_called / sizeof options_also_called[0]; i++)
+        if (strcasecmp(options_also_called[i][0], theirs) == 0) return options_also_called[i][1];
+    return NULL;
+}
+
 // The word of "a|b|c" with the smallest edit distance to text. Free with free().
 char *options_nearest_word(const char *words, const char *text) {
     char *best = NULL;
     for (int best_distance = INT_MAX; *words;) {
         size_t n = strcspn(words, "|");
         char *word = xstrndup(words, n);
-        int d = edit_distance(word, text);
+        const char *ours = options_our_name(text);
+        int d = ours && strcmp(ours, word) == 0 && strcmp(text, word) != 0 ? 0 : edit_distance(word, text);
         if (d < best_distance) {
             best_distance = d;
             free(best);
@@ -295,6 +311,7 @@ bool options_set(Options *o, const OptionRow *row, const char *text, const char 
 const OptionRow *options_find(const char *key, Command cmd, const char *where, Error *err) {
     const OptionRow *nearest = NULL;
     int nearest_distance = INT_MAX;
+    const char *ours = options_our_name(key);
     char shown[72];
     for (int i = 0; i < OPTIONS_ROWS; i++) {
         const OptionRow *row = &options_table[i];
@@ -310,10 +327,12 @@ const OptionRow *options_find(const char *key, Command cmd, const char *where, E
             str_free(&own);
             return NULL;
         }
-        int d = row->commands & cmd ? edit_distance(row->key, key) : INT_MAX;
+        int d = !(row->commands & cmd) ? INT_MAX : ours && strcmp(ours, row->key) == 0 ? -1 : edit_distance(row->key, key);
         if (d < nearest_distance) { nearest_distance = d; nearest = row; }
     }
-    fail(err, EXIT_USAGE, "%s: there is no option '%s'\n  -> the nearest is %s; --help lists them all", where, options_show(shown, key), nearest->key);
+    const bool near = nearest_distance < 0 || 2 * nearest_distance <= (int)strlen(key); // half of its letters are another's: then it is nothing like it
+    fail(err, EXIT_USAGE, "%s: there is no option '%s'\n  -> %s%s%s--help lists them all", where, options_show(shown, key), nearest_distance < 0 ? "here it is " : near ? "the nearest is " : "",
+         near ? nearest->key : "", near ? "; " : "");
     return NULL;
 }
 

@@ -37,7 +37,7 @@ typedef struct Session {
 } Session;
 
 bool session_tokenizer(Session *s, Error *err) {
-    s->tokenizer = tokenizer_load(s->options.model, err);
+    s->tokenizer = model_dir_check(s->options.model, err) ? tokenizer_load(s->options.model, err) : NULL;
     return s->tokenizer != NULL;
 }
 

@@ -4,6 +4,7 @@ What a training step was: its figures, one line of them in metrics.jsonl (TRL's 
 #ifndef LLMC_TRAIN_LOG_H
 #define LLMC_TRAIN_LOG_H
 
+#include "reward.h"  // reward_format
 #include "trainer.h" // Trainer, Group; Evaluation, PolicyStats, Logger
 
 // Of the updates on one batch of completions, of which there are num_iterations.
@@ -131,6 +132,43 @@ void log_updates(Trainer *t, const UpdateStats *u) {
     logger_number(log, skip ? "trained/sampling_logp_difference/max" : "sampling/sampling_logp_difference/max", u->gap_max);
 }
 
+// Does any completion of the step have an answer that a reward could look at?
+bool log_any_box(const Trainer *t) {
+    Str text = {0};
+    bool any = false;
+    for (int i = 0; i < t->n_groups && !any; i++)
+        for (int k = 0; k < t->G && !any; k++) {
+            text.n = 0;
+            tokenizer_decode(t->tokenizer, &text, t->groups[i].completions[k].ids, t->groups[i].completions[k].n, true);
+            any = reward_format(text.s ? text.s : "", text.n);
+        }
+    str_free(&text);
+    return any;
+}
+
+// What a step says that teaches nothing, or little: why, as far as it can be seen, and what changes that.
+void log_advice(const Trainer *t, const RolloutStats *r) {
+    const Options *o = &t->options;
+    const bool cut = r->clipped_ratio > 0.5, none = r->with_gradient == 0;
+    if (!none && r->zero_std == 1)
+        warn("step %d: in all %d groups every answer has the same reward: the KL term alone has a gradient", t->state.step, t->n_groups);
+    if (!none && !cut) return;
+    if (!none) {
+        warn("step %d: %.0f %% of the completions were cut at max_completion_length %d\n  -> a larger max_completion_length", t->state.step, 100 * r->clipped_ratio, o->max_completion_length);
+        return;
+    }
+    Str text = {0};
+    str_printf(&text, "step %d: in all %d groups every answer has the same reward, so there is no gradient (frac_reward_zero_std 1); ", t->state.step, t->n_groups);
+    if (strcmp(o->reward, "random") != 0 && r->right == 0 && cut)
+        str_printf(&text, "%.0f %% of them were cut at max_completion_length %d\n  -> a larger max_completion_length", 100 * r->clipped_ratio, o->max_completion_length);
+    else if (strcmp(o->reward, "random") != 0 && r->right == 0 && !log_any_box(t))
+        str_printf(&text, "none has a boxed answer, which the reward looks for\n  -> the prompt_template that the model was trained with (now %s), or a system turn that asks for \\boxed{}", o->prompt_template);
+    else str_printf(&text, "all are %s\n  -> %s problems, more num_generations, or dynamic_sampling", r->right == 0 ? "wrong" : r->right == 1 ? "right" : "right or all wrong, group by group",
+                    r->right == 0 ? "easier" : r->right == 1 ? "harder" : "easier or harder");
+    warn("%s", text.s);
+    str_free(&text);
+}
+
 // The step's line of metrics.jsonl, which dev/metrics.md explains key by key, and what is printed of it. seconds: what the step took,
 // without validation.
 bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, double seconds, const Evaluation *validation, Error *err) {
@@ -193,11 +231,7 @@ bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, double se
                100 * r->clipped_ratio, loss, u->grad_norm, u->gap_max, seconds, t->rollout_s, p->forward_s, p->backward_s, r->tokens / (t->rollout_s > 0 ? t->rollout_s : 1));
     }
     if (validation) print_validation(validation);
-    if (r->with_gradient == 0) warn("step %d: in all %d groups every answer has the same reward, so there is no gradient (frac_reward_zero_std 1)\n"
-                                    "  -> easier or harder problems, more num_generations, or dynamic_sampling", t->state.step, t->n_groups);
-    else if (!given && r->zero_std == 1)
-        warn("step %d: in all %d groups every answer has the same reward: the KL term alone has a gradient", t->state.step, t->n_groups);
-    else if (r->clipped_ratio > 0.5) warn("step %d: %.0f %% of the completions were cut at max_completion_length %d", t->state.step, 100 * r->clipped_ratio, t->options.max_completion_length);
+    if (!given) log_advice(t, r);
     fflush(stdout);
     return true;
 }

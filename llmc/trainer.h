@@ -257,7 +257,7 @@ bool trainer_plan(Trainer *t, Error *err) {
     int longest = 0, longest_validation = 0;
     if (!dist_gpu_choose(o->device, err)) return false;
     t->ops = ops_for_device(o->device, err);
-    if (!t->ops || !select_problems(t, err)) return false;
+    if (!t->ops || !model_dir_check(o->model, err) || !select_problems(t, err)) return false;
     t->tokenizer = tokenizer_load(o->model, err);
     if (!t->tokenizer) return false;
     if (!prompts_encode(&t->prompts, &longest, t->tokenizer, &t->train, o->prompt_template, o->system, err) || !drop_long_prompts(t, &longest, err)) return false;

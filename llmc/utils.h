@@ -82,7 +82,7 @@ static inline void warn(const char *format, ...) {
 __attribute__((noreturn))
 static inline void out_of_memory(size_t bytes) {
     fprintf(stderr, "error: out of memory: wanted %.1f MiB more\n"
-                    "  -> lower rollout_batch_size, max_completion_length or activation_memory\n", (double)bytes / (1 << 20));
+                    "  -> more memory, or less work at once: rollout_batch_size, max_completion_length, activation_memory, where the command has them\n", (double)bytes / (1 << 20));
     exit(EXIT_RUN);
 }
 
@@ -199,7 +199,7 @@ static inline bool make_dirs(const char *path, Error *err) {
         char keep = *c;
         *c = 0;
         if (mkdir(p, 0777) != 0 && errno != EEXIST) {
-            fail(err, EXIT_RUN, "cannot make folder %s: %s\n  -> choose another output_dir or free the disk", p, strerror(errno));
+            fail(err, EXIT_RUN, "cannot make folder %s: %s\n  -> choose another folder, or free the disk", p, strerror(errno));
             free(p);
             return false;
         }
@@ -279,7 +279,7 @@ static inline bool write_file_parts(const char *path, const FilePart *parts, int
     size_t all = 0;
     for (int i = 0; i < n; all += parts[i++].bytes) ok = ok && fwrite(parts[i].data, 1, parts[i].bytes, file.f) == parts[i].bytes;
     return new_file_end(&file, ok) ||
-           fail(err, EXIT_RUN, "cannot write %s (%zu bytes): %s\n  -> free the disk and run again (training: with --resume auto)", path,
+           fail(err, EXIT_RUN, "cannot write %s (%zu bytes): %s\n  -> free the disk and run again", path,
                 all, strerror(errno));
 }
 
@@ -345,6 +345,12 @@ static inline char *path_basename(const char *path) {
     size_t start = end;
     while (start > 0 && path[start - 1] != '/') start--;
     return xstrndup(path + start, end - start);
+}
+
+// What was printed has arrived: a full disk behind standard output is an error, too.
+static inline bool check_stdout(Error *err) {
+    const bool ok = fflush(stdout) == 0 && !ferror(stdout);
+    return ok || fail(err, EXIT_RUN, "cannot write to standard output: %s\n  -> free the disk it goes to, or send it elsewhere", strerror(errno ? errno : EIO));
 }
 
 // ----------------------------------------------------------------------------

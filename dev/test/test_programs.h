@@ -473,6 +473,39 @@ void test_programs_portable(void) {
     str_free(&out);
 }
 
+// Advice that fits what went wrong.
+void test_programs_advice(void) {
+    const char *train = "./train_steer --config " TINY_RECIPE TINY_SMALL " --max_steps 1";
+    expect_command(0, "-> a larger max_completion_length", "%s --max_completion_length 3 --output_dir %s", train, test_path("advice0")); // all are cut
+    expect_command(0, "-> the prompt_template", "%s --prompt_template qwen25-math-cot --temperature 0.1 --output_dir %s", train, test_path("advice1")); // no box
+    expect_command(0, "so there is no gradient", "%s --prompt_template qwen25-math-cot --temperature 0.1 --reward format --output_dir %s", train, test_path("advice2"));
+    expect_command(0, "all are right\n  -> harder problems", "%s --temperature 0.01 --reward format --limit 8 --output_dir %s", train, test_path("advice3"));
+    // what is given as a model
+    const char *given = test_path("given");
+    expect_command(1, "hf download Qwen/Qwen2.5-0.5B --local-dir models/Qwen2.5-0.5B", "./eval_steer generate --model Qwen/Qwen2.5-0.5B --prompt hi");
+    expect_command(1, "hf download Qwen/Qwen2.5-0.5B", "%s --model Qwen/Qwen2.5-0.5B --output_dir %s", train, test_path("advice"));
+    expect_command(0, "", "mkdir -p %s/gguf %s/cache/snapshots/abc && printf 'GGUF\\003' | tee %s/gguf/model-q4.gguf > %s/weights", given, given, given, given);
+    expect_command(1, "it is a GGUF file", "./eval_steer bench --model %s/weights", given); // by what is in it
+    expect_command(1, "model-q4.gguf: GGUF is", "./eval_steer score --model %s/gguf < /dev/null", given);
+    expect_command(1, "/snapshots", "./eval_steer generate --model %s/cache --prompt hi", given);
+    expect_command(1, "the one this file lies in", "./eval_steer generate --model data/tiny/model/model.safetensors --prompt hi");
+    expect_command(0, "MPI ", "./train_steer --version");
+    expect_command(0, "kernels for this CPU: ", "./eval_steer --version");
+    // 0 of 0 is no rate
+    Str out = {0};
+    int code = run_command(&out, "./eval_steer score --model data/tiny/model < /dev/null");
+    CHECK(code == 0 && !strstr(out.s, "nan") && strstr(out.s, "0 rows/s"), "score of nothing: %s", out.s);
+    // --resume auto is advice for training alone
+    code = run_command(&out, "./eval_steer export --format hf --model data/tiny/model --steering data/tiny/vectors/steering.safetensors --out %s/weights/there", given);
+    CHECK(code == 1 && !strstr(out.s, "--resume") && !strstr(out.s, "output_dir"), "export: %s", out.s);
+    str_free(&out);
+    if (!path_exists("/dev/full")) { SKIP("a full disk behind standard output: no /dev/full here"); return; }
+    expect_command(1, "cannot write to standard output", "%s --output_dir %s 2>&1 >/dev/full", train, test_path("unheard"));
+    CHECK(!path_exists(test_path("unheard")), "a run that nobody can read of has begun");
+    const char *const others[] = {"./train_steer --help", "./eval_steer --help", "./eval_steer eval --help", "./train_steer --version", "./eval_steer --version"};
+    for (int i = 0; i < 5; i++) expect_command(1, "cannot write to standard output", "%s 2>&1 >/dev/full", others[i]);
+}
+
 // The scripts: from any folder, saying what they build, and no setting that is misread or passed over in silence.
 void test_programs_scripts(void) {
     char here[300];
@@ -504,6 +537,7 @@ void test_programs_scripts(void) {
 
 void test_programs(void) {
     test_programs_scripts();
+    test_programs_advice();
     test_programs_portable();
     test_programs_recipes();
     test_programs_calls();
