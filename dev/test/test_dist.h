@@ -275,8 +275,8 @@ void test_dist_failures(void) {
         snprintf(who, sizeof who, "error: rank %d (", r);
         const double t0 = now_s();
         int code = run_command(&out, "export OMP_NUM_THREADS=1; rm -rf %s; mpirun -np 2 " DIST_TRAIN " --rollout_batch_size 1 --ddp_timeout 2 --output_dir %s %s < /dev/null & p=$!; "
-                               "while ! [ -s %s/" DIST_RUN "/metrics.jsonl ]; do kill -0 $p || exit 99; sleep 0.01; done; set -- $(cat /proc/$p/task/$p/children); kill -STOP $%d; wait $p",
-                               test_path("broken"), test_path("broken"), plain, test_path("broken"), r + 1);
+                               "while ! [ -s %s/" DIST_RUN "/metrics.jsonl ]; do kill -0 $p || exit 99; sleep 0.01; done; set -- $(cat /proc/$p/task/$p/children); kill -STOP $%d; (sleep 30; kill -CONT $%d) >/dev/null 2>&1 & wait $p", // in the end it goes on, or a bug would hang here
+                               test_path("broken"), test_path("broken"), plain, test_path("broken"), r + 1, r + 1);
         CHECK(code == 1 && strstr(out.s, who) && strstr(out.s, "ddp_timeout"), "a stopped rank %d: ended with %d:\n%s", r, code, out.s);
         CHECK(now_s() - t0 > 2 && now_s() - t0 < 20, "a stopped rank %d: the run ended after %.1f s", r, now_s() - t0);
         dist_expect(0, "saved ", 60, 2 * r, "broken", "%s --resume auto", plain);
