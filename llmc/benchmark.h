@@ -88,7 +88,8 @@ bool benchmarks_load(Benchmarks *all, Session *s, Error *err) {
         if (b->max_new > all->max_new) all->max_new = b->max_new;
     }
     free(paths);
-    const SessionWork work = {o->rollout_batch_size, all->longest, all->max_new, o->save_tokens ? all->longest + all->max_new : 0, TOKENS_PASS_BYTES, false};
+    const SessionWork work = {o->rollout_batch_size, all->longest, all->max_new, o->save_tokens ? all->longest + all->max_new : 0,
+                              TOKENS_PASS_BYTES,     false};
     s->work = work;
     return ok && benchmarks_check_names(all, err);
 }

@@ -187,7 +187,8 @@ bool checkpoint_save(const char *run_dir, const Checkpoint *c, const char *confi
         if (!ok && !remove_dir(temporary, &ignored)) warn("%s", ignored.text);
     }
     if (!ok)
-        fail(err, EXIT_RUN, "cannot save %s: %s%s: earlier checkpoints are untouched, go on with --resume auto", path, inner.text, strstr(inner.text, "\n  -> ") ? "" : "\n  -> mend this");
+        fail(err, EXIT_RUN, "cannot save %s: %s%s: earlier checkpoints are untouched, go on with --resume auto", path, inner.text,
+             strstr(inner.text, "\n  -> ") ? "" : "\n  -> mend this");
     free(path);
     free(temporary);
     free(old);

@@ -44,7 +44,8 @@ void print_version(const char *program) {
 #ifdef _OPENMP
     openmp = true;
 #endif
-    printf("%s of steer.c\ncompiler  %s%s\nCUDA %s, MPI %s, OpenMP %s; kernels for this CPU:", program, compiler, __VERSION__, cuda ? "yes" : "no", mpi ? "yes" : "no", openmp ? "yes" : "no");
+    printf("%s of steer.c\ncompiler  %s%s\nCUDA %s, MPI %s, OpenMP %s; kernels for this CPU:", program, compiler, __VERSION__,
+           cuda ? "yes" : "no", mpi ? "yes" : "no", openmp ? "yes" : "no");
     for (int i = 0; i < n; i++) printf(" %s", names[i]);
     printf("\n");
 }

@@ -111,7 +111,8 @@ typedef struct {
     bool *here;                // [size] who has answered
 } DistWait;
 
-// Answers those who call, and notes those who answer. Everybody who waits in an exchange does this; who computes, hangs or is stopped does not.
+// Answers those who call, and notes those who answer. Everybody who waits in an exchange does this; who computes, hangs or is stopped does
+// not.
 static void dist_read_mail(DistWait *w) {
     static int round; // of the answer that is under way
     for (int found = 1; found;) {
@@ -145,8 +146,8 @@ static void dist_call_roll(DistWait *w) {
     }
 }
 
-// The time is up: if somebody has not answered the run ends, by the lowest of those who have. True if all have: then all wait, and what is awaited
-// is on its way (a machine that slept, a network that is slow).
+// The time is up: if somebody has not answered the run ends, by the lowest of those who have. True if all have: then all wait, and what is
+// awaited is on its way (a machine that slept, a network that is slow).
 static bool dist_all_here(const DistWait *w) {
     Str missing = {0};
     int lowest = 0, n = 0;
@@ -154,9 +155,12 @@ static bool dist_all_here(const DistWait *w) {
     for (int r = 0; r < dist.size; r++)
         if (!w->here[r]) str_printf(&missing, "%s%d (%s)", n++ ? ", " : "", r, dist.hosts[r]);
     if (n > 0 && (lowest == dist.rank || w->waited > 2 * dist.timeout)) {
-        fprintf(stderr, "error: rank %s of %d did not come to an exchange within %g s (ddp_timeout): it is stopped, hangs, or is much slower than rank %d (%s), which waits\n"
-                "  -> look at that machine; then --resume auto goes on from the last checkpoint; a longer --ddp_timeout if it was only slow\n",
-                missing.s, dist.size, dist.timeout, dist.rank, dist.host);
+        fprintf(
+            stderr,
+            "error: rank %s of %d did not come to an exchange within %g s (ddp_timeout): it is stopped, hangs, or is much slower than rank "
+            "%d (%s), which waits\n"
+            "  -> look at that machine; then --resume auto goes on from the last checkpoint; a longer --ddp_timeout if it was only slow\n",
+            missing.s, dist.size, dist.timeout, dist.rank, dist.host);
         exit(EXIT_RUN);
     }
     str_free(&missing);
@@ -169,8 +173,8 @@ static void dist_wait_begin(DistWait *w) {
     w->next = w->last + 0.05;
 }
 
-// Called again and again by one that waits. After three quarters of dist.timeout the others are asked whether they wait as well; who has not answered at
-// its end is lost, and with it the run.
+// Called again and again by one that waits. After three quarters of dist.timeout the others are asked whether they wait as well; who has
+// not answered at its end is lost, and with it the run.
 static void dist_wait_on(DistWait *w) {
     const double now = now_s(), passed = now - w->last;
     if (now < w->next) return;

@@ -115,8 +115,8 @@ void exchange_logprobs(const Trainer *t, PolicySample *samples, int n, long long
 // ----------------------------------------------------------------------------
 // how long it took
 
-// The seconds of each part of this step become those of the rank that took longest for it: a rank may have no problem to sample, or no rows to run, and what
-// it tells of its own time would say nothing of the step's.
+// The seconds of each part of this step become those of the rank that took longest for it: a rank may have no problem to sample, or no
+// rows to run, and what it tells of its own time would say nothing of the step's.
 void exchange_times(Trainer *t, PolicyStats *pass) {
     double *const all[] = {&t->rollout_s, &t->reward_s, &t->update_s, &pass->forward_s, &pass->backward_s};
     enum { N = sizeof all / sizeof all[0] };

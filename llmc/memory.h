@@ -87,7 +87,10 @@ void memory_advice(Str *out, const MemoryPlan *p, size_t available) {
         str_printf(out, "a smaller model, or more memory: the weights alone are %s", memory_text(part[MEMORY_WEIGHTS]).text);
         return;
     }
-    const struct { size_t bytes; const char *options, *what; } all[] = {
+    const struct {
+        size_t bytes;
+        const char *options, *what;
+    } all[] = {
         {rows, "--activation_memory", "rows of a pass and what goes with them"},
         {part[MEMORY_KEPT], "--kept_memory", "activations of the rollout"},
         {rollout, "--rollout_batch_size or --max_completion_length", "cache of the rollout, logits"},
@@ -96,7 +99,8 @@ void memory_advice(Str *out, const MemoryPlan *p, size_t available) {
     const size_t total = memory_total(p);
     int named = 0;
     for (int i = 0; i < 4; i++)
-        if (all[i].bytes > total / 32) str_printf(out, "%s%s (%s: %s)", named++ ? ", " : "lower ", all[i].options, all[i].what, memory_text(all[i].bytes).text);
+        if (all[i].bytes > total / 32)
+            str_printf(out, "%s%s (%s: %s)", named++ ? ", " : "lower ", all[i].options, all[i].what, memory_text(all[i].bytes).text);
     if (!named) str_printf(out, "a smaller model, or more memory");
 }
 
@@ -106,8 +110,10 @@ bool memory_fits(const MemoryPlan *p, const char *device, size_t taken, size_t a
     if (more <= available) return true;
     Str advice = {0};
     memory_advice(&advice, p, available + taken);
-    fail(err, EXIT_RUN, "device %s: the run wants %s of memory; %s are taken already (weights %s), %s more are wanted, %s are free\n  -> %s", device,
-         memory_text(total).text, memory_text(taken).text, memory_text(p->part[MEMORY_WEIGHTS]).text, memory_text(more).text, memory_text(available).text, advice.s);
+    fail(err, EXIT_RUN,
+         "device %s: the run wants %s of memory; %s are taken already (weights %s), %s more are wanted, %s are free\n  -> %s", device,
+         memory_text(total).text, memory_text(taken).text, memory_text(p->part[MEMORY_WEIGHTS]).text, memory_text(more).text,
+         memory_text(available).text, advice.s);
     str_free(&advice);
     return false;
 }

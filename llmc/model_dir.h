@@ -42,8 +42,10 @@ static inline bool model_dir_check(const char *dir, Error *err) {
     if (stat(dir, &info) != 0) {
         const int why = errno;
         if (model_is_repository(dir) && why == ENOENT)
-            return fail(err, EXIT_RUN, "cannot open the model %s: there is no such folder here, and nothing is downloaded\n"
-                        "  -> if it is a repository of the Hugging Face hub: hf download %s --local-dir models/%s, then --model models/%s", dir, dir, strchr(dir, '/') + 1, strchr(dir, '/') + 1);
+            return fail(err, EXIT_RUN,
+                        "cannot open the model %s: there is no such folder here, and nothing is downloaded\n"
+                        "  -> if it is a repository of the Hugging Face hub: hf download %s --local-dir models/%s, then --model models/%s",
+                        dir, dir, strchr(dir, '/') + 1, strchr(dir, '/') + 1);
         return fail(err, EXIT_RUN, "cannot open the model %s: %s\n  -> " MODEL_DIR_WANTED, dir, strerror(why));
     }
     if (!S_ISDIR(info.st_mode)) {
@@ -51,17 +53,25 @@ static inline bool model_dir_check(const char *dir, Error *err) {
         const size_t got = f ? fread(magic, 1, sizeof magic, f) : 0;
         if (f) fclose(f);
         const bool gguf = (got == 4 && memcmp(magic, "GGUF", 4) == 0) || text_ends_with(dir, ".gguf");
-        return fail(err, EXIT_RUN, "cannot open the model %s: it is %s\n  -> " MODEL_DIR_WANTED "%s", dir, gguf ? "a GGUF file, llama.cpp's format" : "a file, expected a folder",
-                    gguf ? " that the GGUF was made from" : text_ends_with(dir, ".safetensors") ? ": the one this file lies in" : "");
+        return fail(err, EXIT_RUN, "cannot open the model %s: it is %s\n  -> " MODEL_DIR_WANTED "%s", dir,
+                    gguf ? "a GGUF file, llama.cpp's format" : "a file, expected a folder",
+                    gguf                                  ? " that the GGUF was made from"
+                    : text_ends_with(dir, ".safetensors") ? ": the one this file lies in"
+                                                          : "");
     }
     str_printf(&inner, "%s/config.json", dir);
     bool ok = path_exists(inner.s);
     inner.n = 0;
     str_printf(&inner, "%s/snapshots", dir);
     if (!ok && path_exists(inner.s))
-        fail(err, EXIT_RUN, "cannot open the model %s: it is a repository in the hub's cache\n  -> give the folder below %s, whose name is a long number", dir, inner.s);
+        fail(err, EXIT_RUN,
+             "cannot open the model %s: it is a repository in the hub's cache\n  -> give the folder below %s, whose name is a long number",
+             dir, inner.s);
     else if (!ok && model_dir_holds(dir, ".gguf", name, sizeof name))
-        fail(err, EXIT_RUN, "cannot open the model %s: it has no config.json, but %s: GGUF is llama.cpp's format\n  -> " MODEL_DIR_WANTED " that the GGUF was made from", dir, name);
+        fail(err, EXIT_RUN,
+             "cannot open the model %s: it has no config.json, but %s: GGUF is llama.cpp's format\n  -> " MODEL_DIR_WANTED
+             " that the GGUF was made from",
+             dir, name);
     else if (!ok) fail(err, EXIT_RUN, "cannot open the model %s: it has no config.json\n  -> " MODEL_DIR_WANTED, dir);
     str_free(&inner);
     return ok;

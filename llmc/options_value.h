@@ -155,11 +155,13 @@ bool options_number(const char *text, bool whole, double *x) {
 
 // What other programs, or people, call it: of options and of their words.
 static const char *const options_also_called[][2] = {
-    {"lr", "learning_rate"}, {"batch_size", "prompts_per_step"}, {"train_batch_size", "prompts_per_step"}, {"per_device_train_batch_size", "prompts_per_step"},
-    {"epochs", "num_train_epochs"}, {"steps", "max_steps"}, {"max_tokens", "max_completion_length"}, {"max_new_tokens", "max_completion_length"}, {"n", "num_generations"},
-    {"max_length", "max_completion_length"}, {"group_size", "num_generations"}, {"kl_coef", "beta"}, {"kl_beta", "beta"}, {"clip_range", "epsilon"}, {"cliprange", "epsilon"},
-    {"wd", "weight_decay"}, {"temp", "temperature"}, {"dataset", "data"}, {"train_file", "data"}, {"model_path", "model"}, {"model_name_or_path", "model"}, {"output", "output_dir"},
-    {"resume_from_checkpoint", "resume"}, {"grad_clip", "max_grad_norm"}, {"gpu", "cuda"}, {"cuda:0", "cuda"}, {"auto", "cpu"}};
+    {"lr", "learning_rate"}, {"batch_size", "prompts_per_step"}, {"train_batch_size", "prompts_per_step"},
+    {"per_device_train_batch_size", "prompts_per_step"}, {"epochs", "num_train_epochs"}, {"steps", "max_steps"}, {"n", "num_generations"},
+    {"group_size", "num_generations"}, {"max_tokens", "max_completion_length"}, {"max_new_tokens", "max_completion_length"},
+    {"max_length", "max_completion_length"}, {"kl_coef", "beta"}, {"kl_beta", "beta"}, {"clip_range", "epsilon"}, {"cliprange", "epsilon"},
+    {"wd", "weight_decay"}, {"temp", "temperature"}, {"dataset", "data"}, {"train_file", "data"}, {"model_path", "model"},
+    {"model_name_or_path", "model"}, {"output", "output_dir"}, {"resume_from_checkpoint", "resume"}, {"grad_clip", "max_grad_norm"},
+    {"gpu", "cuda"}, {"cuda:0", "cuda"}};
 
 // Our name for it; NULL: there is none.
 const char *options_our_name(const char *theirs) {
@@ -330,8 +332,12 @@ const OptionRow *options_find(const char *key, Command cmd, const char *where, E
         int d = !(row->commands & cmd) ? INT_MAX : ours && strcmp(ours, row->key) == 0 ? -1 : edit_distance(row->key, key);
         if (d < nearest_distance) { nearest_distance = d; nearest = row; }
     }
-    const bool near = nearest_distance < 0 || 2 * nearest_distance <= (int)strlen(key); // half of its letters are another's: then it is nothing like it
-    fail(err, EXIT_USAGE, "%s: there is no option '%s'\n  -> %s%s%s--help lists them all", where, options_show(shown, key), nearest_distance < 0 ? "here it is " : near ? "the nearest is " : "",
+    const bool near =
+        nearest_distance < 0 || 2 * nearest_distance <= (int)strlen(key); // half of its letters are another's: then it is nothing like it
+    fail(err, EXIT_USAGE, "%s: there is no option '%s'\n  -> %s%s%s--help lists them all", where, options_show(shown, key),
+         nearest_distance < 0 ? "here it is "
+         : near               ? "the nearest is "
+                              : "",
          near ? nearest->key : "", near ? "; " : "");
     return NULL;
 }

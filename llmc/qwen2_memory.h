@@ -30,16 +30,18 @@ Place qwen2_place(const Qwen2 *m) { return m->intervention ? m->intervention->pl
 
 int qwen2_qkv_size(const ModelConfig *c) { return (c->NH + 2 * c->NKV) * c->HD; }
 
-// Reads what a Hugging Face folder says of its model, not the weights: then qwen2_load_weights. `positions`: the longest sequence that will be run;
-// it must fit the model's context. Free with qwen2_free (also after a failure).
+// Reads what a Hugging Face folder says of its model, not the weights: then qwen2_load_weights. `positions`: the longest sequence that
+// will be run; it must fit the model's context. Free with qwen2_free (also after a failure).
 bool qwen2_open(Qwen2 *m, const char *dir, int positions, const Ops *ops, Error *err) {
     memset(m, 0, sizeof *m);
     m->ops = ops;
     m->rope_positions = positions;
     if (!model_config_load(&m->config, dir, err)) return false;
     if (positions > m->config.max_position)
-        return fail(err, EXIT_RUN, "%s: sequences of up to %d tokens are wanted, the model's context is %d (max_position_embeddings)\n"
-                    "  -> lower max_completion_length or leave out the longest prompts", dir, positions, m->config.max_position);
+        return fail(err, EXIT_RUN,
+                    "%s: sequences of up to %d tokens are wanted, the model's context is %d (max_position_embeddings)\n"
+                    "  -> lower max_completion_length or leave out the longest prompts",
+                    dir, positions, m->config.max_position);
     return true;
 }
 

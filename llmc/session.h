@@ -106,7 +106,9 @@ bool session_model(Session *s, int positions, Error *err) {
     const char *vectors = *o->steering ? o->steering : o->checkpoint;
     const bool whole = *vectors && model_is_folder(vectors); // setup full: a model of its own
     const char *dir = whole ? vectors : o->model;
-    if (!ops || !qwen2_open(&s->model, dir, positions, ops, err) || !session_memory(s, dir, err) || !qwen2_load_weights(&s->model, dir, err)) return false;
+    if (!ops || !qwen2_open(&s->model, dir, positions, ops, err) || !session_memory(s, dir, err) ||
+        !qwen2_load_weights(&s->model, dir, err))
+        return false;
     if (s->experiment && !ops->mix_blocks)
         return fail(err, EXIT_USAGE, "device %s lacks the operations that change the forward pass (llmc/intervene.h)\n  -> --device cpu", o->device);
     const ModelConfig *c = &s->model.config;

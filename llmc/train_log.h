@@ -154,17 +154,29 @@ void log_advice(const Trainer *t, const RolloutStats *r) {
         warn("step %d: in all %d groups every answer has the same reward: the KL term alone has a gradient", t->state.step, t->n_groups);
     if (!none && !cut) return;
     if (!none) {
-        warn("step %d: %.0f %% of the completions were cut at max_completion_length %d\n  -> a larger max_completion_length", t->state.step, 100 * r->clipped_ratio, o->max_completion_length);
+        warn("step %d: %.0f %% of the completions were cut at max_completion_length %d\n  -> a larger max_completion_length", t->state.step,
+             100 * r->clipped_ratio, o->max_completion_length);
         return;
     }
     Str text = {0};
-    str_printf(&text, "step %d: in all %d groups every answer has the same reward, so there is no gradient (frac_reward_zero_std 1); ", t->state.step, t->n_groups);
+    str_printf(&text, "step %d: in all %d groups every answer has the same reward, so there is no gradient (frac_reward_zero_std 1); ",
+               t->state.step, t->n_groups);
     if (strcmp(o->reward, "random") != 0 && r->right == 0 && cut)
-        str_printf(&text, "%.0f %% of them were cut at max_completion_length %d\n  -> a larger max_completion_length", 100 * r->clipped_ratio, o->max_completion_length);
+        str_printf(&text, "%.0f %% of them were cut at max_completion_length %d\n  -> a larger max_completion_length",
+                   100 * r->clipped_ratio, o->max_completion_length);
     else if (strcmp(o->reward, "random") != 0 && r->right == 0 && !log_any_box(t))
-        str_printf(&text, "none has a boxed answer, which the reward looks for\n  -> the prompt_template that the model was trained with (now %s), or a system turn that asks for \\boxed{}", o->prompt_template);
-    else str_printf(&text, "all are %s\n  -> %s problems, more num_generations, or dynamic_sampling", r->right == 0 ? "wrong" : r->right == 1 ? "right" : "right or all wrong, group by group",
-                    r->right == 0 ? "easier" : r->right == 1 ? "harder" : "easier or harder");
+        str_printf(&text,
+                   "none has a boxed answer, which the reward looks for\n  -> the prompt_template that the model was trained with (now "
+                   "%s), or a system turn that asks for \\boxed{}",
+                   o->prompt_template);
+    else
+        str_printf(&text, "all are %s\n  -> %s problems, more num_generations, or dynamic_sampling",
+                   r->right == 0   ? "wrong"
+                   : r->right == 1 ? "right"
+                                   : "right or all wrong, group by group",
+                   r->right == 0   ? "easier"
+                   : r->right == 1 ? "harder"
+                                   : "easier or harder");
     warn("%s", text.s);
     str_free(&text);
 }

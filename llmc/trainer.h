@@ -197,10 +197,12 @@ void trainer_release_passes(Trainer *t) {
 }
 
 // The rest of a run's host memory that no backend's alloc gives: rank 0's copies of moments that are split, for checkpoints.
-size_t trainer_copies_bytes(const Trainer *t) { return t->trained.shard.split && dist.rank == 0 ? 2 * shard_room(&t->trained.shard) * sizeof(float) : 0; }
+size_t trainer_copies_bytes(const Trainer *t) {
+    return t->trained.shard.split && dist.rank == 0 ? 2 * shard_room(&t->trained.shard) * sizeof(float) : 0;
+}
 
-// t->memory = what the run will take, weights included; they are loaded already where the backend knows their size only then. False if that is more than
-// there is.
+// t->memory = what the run will take, weights included; they are loaded already where the backend knows their size only then. False if
+// that is more than there is.
 bool trainer_plan_memory(Trainer *t, Error *err) {
     Trainer dry = *t; // has allocated nothing yet
     const Ops counting = memory_counting(t->ops);
@@ -251,7 +253,8 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
     return memory_fits(&t->memory, t->ops->name, taken, available, err);
 }
 
-// Everything but what takes memory: problems as tokens, the model's shape, the plan. False, with nothing large allocated, where the plan does not fit.
+// Everything but what takes memory: problems as tokens, the model's shape, the plan. False, with nothing large allocated, where the plan
+// does not fit.
 bool trainer_plan(Trainer *t, Error *err) {
     const Options *o = &t->options;
     int longest = 0, longest_validation = 0;

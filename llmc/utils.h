@@ -81,8 +81,11 @@ static inline void warn(const char *format, ...) {
 
 __attribute__((noreturn))
 static inline void out_of_memory(size_t bytes) {
-    fprintf(stderr, "error: out of memory: wanted %.1f MiB more\n"
-                    "  -> more memory, or less work at once: rollout_batch_size, max_completion_length, activation_memory, where the command has them\n", (double)bytes / (1 << 20));
+    fprintf(stderr,
+            "error: out of memory: wanted %.1f MiB more\n"
+            "  -> more memory, or less work at once: rollout_batch_size, max_completion_length, activation_memory, where the command has "
+            "them\n",
+            (double)bytes / (1 << 20));
     exit(EXIT_RUN);
 }
 
@@ -350,7 +353,8 @@ static inline char *path_basename(const char *path) {
 // What was printed has arrived: a full disk behind standard output is an error, too.
 static inline bool check_stdout(Error *err) {
     const bool ok = fflush(stdout) == 0 && !ferror(stdout);
-    return ok || fail(err, EXIT_RUN, "cannot write to standard output: %s\n  -> free the disk it goes to, or send it elsewhere", strerror(errno ? errno : EIO));
+    return ok || fail(err, EXIT_RUN, "cannot write to standard output: %s\n  -> free the disk it goes to, or send it elsewhere",
+                      strerror(errno ? errno : EIO));
 }
 
 // ----------------------------------------------------------------------------

@@ -14,8 +14,8 @@ is_true() {
     esac
 }
 
-# build PROGRAM [VARIABLE=VALUE of make ...]: makes it where it is not there or older than its sources, and says so. One that is newer than its sources is
-# left as it is, whatever it was made with (CUDA=1, CC=clang).
+# build PROGRAM [VARIABLE=VALUE of make ...]: makes it where it is not there or older than its sources, and says so. One that is newer than
+# its sources is left as it is, whatever it was made with (CUDA=1, CC=clang).
 build() {
     local newer=''
     if [ -x "$1" ]; then
@@ -40,8 +40,8 @@ find_recipe() {
     [ -r "$CONFIG_PATH" ] || refuse "CONFIG_PATH=$CONFIG_PATH: there is no such file, neither in $from nor in $PWD" "see scripts/train and scripts/eval"
 }
 
-# place_options OPTION...: sets `options` to the same options; a path among their values that is there, seen from where the call came from, or is to be
-# written, is made absolute. (Paths in a recipe, and others, are the repository's.)
+# place_options OPTION...: sets `options` to the same options; a path among their values that is there, seen from where the call came from,
+# or is to be written, is made absolute. (Paths in a recipe, and others, are the repository's.)
 place_options() {
     options=()
     local key='' word

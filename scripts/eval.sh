@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # CONFIG_PATH=scripts/eval/<model>/<dataset>.yml scripts/eval.sh --checkpoint none|DIR [--option value ...]
-# Evaluates the model alone (none) or with the vectors of a checkpoint, in the repository, wherever it is called from; builds first where that is needed,
-# and says so. CONFIG_PATH and paths among the options are looked for where the call came from, then in the repository.
+# Evaluates the model alone (none) or with the vectors of a checkpoint, in the repository, wherever it is called from; builds first where
+# that is needed, and says so. CONFIG_PATH and paths among the options are looked for where the call came from, then in the repository.
 # IS_STEERING=false is the model alone, whatever the recipe says; IS_STEERING=true wants a checkpoint or vectors.
 # IS_DIST=true is for several machines, which this version does not have.
 set -euo pipefail

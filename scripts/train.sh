@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # CONFIG_PATH=scripts/train/rl/<model>/<dataset>/<setup>.yml scripts/train.sh [--option value ...]
-# Trains, in the repository, wherever it is called from; builds first where that is needed, and says so. `--resume auto` continues an interrupted run.
-# CONFIG_PATH and paths among the options are looked for where the call came from, then in the repository; paths in a recipe are the repository's.
+# Trains, in the repository, wherever it is called from; builds first where that is needed, and says so. `--resume auto` continues an
+# interrupted run. CONFIG_PATH and paths among the options are looked for where the call came from, then in the repository; paths in a
+# recipe are the repository's.
 # IS_STEERING=true|false, where set, says what the recipe must be: one that trains vectors, or one that does not.
 # IS_DIST=true: on several machines or in several processes, HOSTFILE=FILE or RANKS=N (see scripts/multi_node/mpirun.sh)
 set -euo pipefail

@@ -82,7 +82,9 @@ static void cpu_raw_bf16(bf16_t *to, const RawTensor *raw, int64_t row, int64_t 
     }
 }
 
-size_t cpu_weight_bytes(int N, int K, int pack) { return (size_t)((N + 63) / 64 * 64) * (size_t)((K + pack - 1) / pack * pack) * sizeof(bf16_t); }
+size_t cpu_weight_bytes(int N, int K, int pack) {
+    return (size_t)((N + 63) / 64 * 64) * (size_t)((K + pack - 1) / pack * pack) * sizeof(bf16_t);
+}
 
 void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int pack, void (*turn)(bf16_t *to, const bf16_t *x)) {
     memset(w, 0, sizeof *w);
