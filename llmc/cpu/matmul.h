@@ -200,7 +200,7 @@ static void SIMD_NAME(weight_load)(Weight *w, const RawTensor *raw, int n_raw) {
     cpu_weight_pack(w, raw, n_raw, MM_STRIP, MM_WHOLE, mm_turn);
 }
 
-static size_t SIMD_NAME(weight_bytes)(int N, int K) { return cpu_weight_bytes(N, K, MM_PACK); }
+static size_t SIMD_NAME(weight_bytes)(int N, int K) { return cpu_weight_bytes(N, K, MM_WHOLE); }
 
 // y[T,N] = x[T,K] W^T + bias[N]
 static void SIMD_NAME(matmul_forward)(float *y, const act *x, const Weight *w, const float *bias, int T) {
