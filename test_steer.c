@@ -15,6 +15,7 @@ PyTorch records and finite differences -> sampling, bit by bit -> the programs a
 #include "dev/test/test_text.h"        // chat formats, problems
 #include "dev/test/test_answer.h"      // the verifier
 #include "dev/test/test_model_files.h" // config.json, safetensors, checkpoints: good and broken
+#include "dev/test/test_foreign.h"     // models and adapters of other programs
 #include "dev/test/test_matmul.h"      // vector instructions and matrix products
 #include "dev/test/test_ops.h"         // every other operation
 #include "dev/test/test_bits.h"        // bits that levels of different CPUs share
@@ -106,8 +107,8 @@ void run_suites(const Suite *const *suites, int n, int jobs) {
 int main(int argc, char **argv) {
     const Suite tests[] = {
         {"options", test_options}, {"logger", test_logger}, {"tokenizer", test_tokenizer}, {"text", test_text}, {"answer", test_answer},
-        {"model_files", test_model_files}, {"matmul", test_matmul}, {"ops", test_ops}, {"bits", test_bits}, {"cuda", test_cuda}, {"model", test_model},
-        {"intervene", test_intervene}, {"rollout", test_rollout}, {"tuning", test_tuning}, {"programs", test_programs}, {"metrics", test_metrics},
+        {"model_files", test_model_files}, {"foreign", test_foreign}, {"matmul", test_matmul}, {"ops", test_ops}, {"bits", test_bits}, {"cuda", test_cuda},
+        {"model", test_model}, {"intervene", test_intervene}, {"rollout", test_rollout}, {"tuning", test_tuning}, {"programs", test_programs}, {"metrics", test_metrics},
         {"levels", test_levels}, {"memory", test_memory}, {"setups", test_setups}, {"cost", test_cost}, {"experiments", test_experiments},
         {"export", test_export}, {"results", test_results}, {"dist", test_dist}, {"shard", test_shard}, {"gpus", test_gpus},
     };

@@ -81,10 +81,13 @@ bool export_hf_biases(const ModelConfig *c, const float *s, const char *path, cJ
     float *zeros = (float *)xcalloc((size_t)(c->I > c->C ? c->I : c->C), sizeof(float));
     OutTensor *t = (OutTensor *)xcalloc((size_t)c->L * 4, sizeof(OutTensor));
     char (*names)[64] = (char (*)[64])xcalloc((size_t)c->L * 4, 64);
+    bool ok = true;
     for (int l = 0; l < c->L; l++) {
         for (int k = 0; k < 4; k++) {
             OutTensor *o = &t[l * 4 + k];
             snprintf(names[l * 4 + k], 64, "model.layers.%d.%s.bias", l, biases[k].name);
+            if (ok && cJSON_HasObjectItem(map, names[l * 4 + k]))
+                ok = fail(err, EXIT_RUN, "the model has a tensor %s already, where the vectors would go\n  -> export both sets of vectors from the model without it", names[l * 4 + k]);
             o->name = names[l * 4 + k];
             o->ndim = 1;
             o->shape[0] = biases[k].n;
@@ -93,7 +96,7 @@ bool export_hf_biases(const ModelConfig *c, const float *s, const char *path, cJ
         }
     }
     const char *const metadata[] = {"format", "pt", NULL};
-    bool ok = safetensors_write(path, t, c->L * 4, metadata, err);
+    ok = ok && safetensors_write(path, t, c->L * 4, metadata, err);
     free(zeros);
     free(t);
     free(names);

@@ -20,6 +20,7 @@ typedef struct {
     Weight gu;          // [2I, C]  gate rows, then up rows
     Weight down;        // [C, I]
     float *qkv_bias;    // [(NH + 2 NKV) HD]
+    float *down_bias;   // [C]  vectors put into a model's files; NULL where the files have none, as Qwen's own
     float *input_norm;  // [C]
     float *post_norm;   // [C]
 } Layer;
@@ -46,6 +47,7 @@ typedef struct {
     char *index_path;
     const cJSON *map;     // tensor name -> shard name
     const char **shards;  // [n_files]
+    bool **used;          // [n_files][tensors of the file] which were asked for
 } ModelFiles;
 
 // Which open file holds the shard of that name; -1 if it is not open yet.
@@ -117,21 +119,25 @@ bool model_open_files(ModelFiles *f, const char *dir, Error *err) {
     return ok;
 }
 
+// Where the files have a tensor of that name: in which of them, -1 if nowhere.
+int model_find_tensor(const ModelFiles *f, const char *name) {
+    if (!f->map) return safetensors_find_entry(&f->w->files[0], name) ? 0 : -1;
+    const cJSON *shard = cJSON_GetObjectItemCaseSensitive(f->map, name);
+    return shard ? model_find_shard(f, shard->valuestring) : -1;
+}
+
 // Finds a tensor ([d0], or [d0, d1] where d1 > 0), checks shape, type and values. The data stays where it is.
 bool model_get_tensor(RawTensor *out, const ModelFiles *f, const char *name, int64_t d0, int64_t d1, Error *err) {
     int64_t shape[2] = {d0, d1};
-    int file = 0;
-    if (f->map) {
-        const cJSON *shard = cJSON_GetObjectItemCaseSensitive(f->map, name);
-        char text[128];
-        if (!shard)
-            return fail(err, EXIT_RUN, "%s: weight_map: tensor %s is missing; expected %s", f->index_path, name,
-                        shape_text(text, d1 ? 2 : 1, shape));
-        file = model_find_shard(f, shard->valuestring);
-    }
-    const SafeTensors *st = &f->w->files[file];
+    char text[128];
+    const int file = model_find_tensor(f, name);
+    if (f->map && file < 0)
+        return fail(err, EXIT_RUN, "%s: weight_map: tensor %s is missing; expected %s", f->index_path, name,
+                    shape_text(text, d1 ? 2 : 1, shape));
+    const SafeTensors *st = &f->w->files[file < 0 ? 0 : file];
     const RawTensor *t = safetensors_get(st, name, d1 ? 2 : 1, shape, err);
     if (!t || !tensor_check_finite(t, st->path, err)) return false;
+    f->used[file][safetensors_find_entry(st, name) - st->entries] = true;
     *out = *t;
     return true;
 }
@@ -141,6 +147,33 @@ bool model_get_layer_tensor(RawTensor *out, const ModelFiles *f, int l, const ch
     char name[96];
     snprintf(name, sizeof name, "model.layers.%d.%s", l, rest);
     return model_get_tensor(out, f, name, d0, d1, err);
+}
+
+// A tensor that nothing has asked for means something that is not computed here: the numbers would be another model's. Old files keep RoPE's
+// frequencies, which follow from config.json: those are named and passed over, as transformers does.
+bool model_check_used(const ModelFiles *f, const ModelConfig *c, Error *err) {
+    const char *frequencies = NULL;
+    for (int i = 0; i < f->w->n_files; i++) {
+        const SafeTensors *st = &f->w->files[i];
+        for (int k = 0; k < st->n_entries; k++) {
+            const SafeTensorsEntry *e = &st->entries[k];
+            char shape[128];
+            int layer = -1;
+            if (f->used[i][k]) continue;
+            if (strstr(e->name, "rotary_emb.inv_freq")) { frequencies = e->name; continue; }
+            if (sscanf(e->name, "model.layers.%d.", &layer) == 1 && layer >= c->L)
+                return fail(err, EXIT_RUN, "%s: found tensor %s, expected layers 0 to %d: num_hidden_layers in config.json is %d\n"
+                            "  -> the config.json of this file, or a file of %d layers", st->path, e->name, c->L - 1, c->L, c->L);
+            if (model_find_tensor(f, e->name) >= 0 && model_find_tensor(f, e->name) != i)
+                return fail(err, EXIT_RUN, "%s: holds tensor %s, which %s says is in %s\n  -> remove it from one of the two files", st->path, e->name,
+                            f->index_path, f->shards[model_find_tensor(f, e->name)]);
+            return fail(err, EXIT_RUN, "%s: found tensor %s %s, which no Qwen2 computes with: without it the numbers would be another model's\n"
+                        "  -> merge an adapter into the weights first; remove what belongs to no forward pass (a value head)", st->path, e->name,
+                        shape_text(shape, e->ndim, e->shape));
+        }
+    }
+    if (frequencies) warn("%s and the like are not read: RoPE's frequencies follow from config.json", frequencies);
+    return true;
 }
 
 // The vectors t[0], t[1], ... one behind the other as fp32, in the backend's memory.
@@ -174,6 +207,12 @@ bool model_load_layer(Layer *y, const ModelFiles *f, int l, const ModelConfig *c
     ops->weight_load(&y->gu, t, 2);
     if (!model_get_layer_tensor(&t[0], f, l, "mlp.down_proj.weight", c->C, c->I, err)) return false;
     ops->weight_load(&y->down, t, 1);
+    char name[96];
+    snprintf(name, sizeof name, "model.layers.%d.mlp.down_proj.bias", l);
+    if (model_find_tensor(f, name) >= 0) {
+        if (!model_get_tensor(b, f, name, c->C, 0, err)) return false;
+        y->down_bias = model_to_float(b, 1, ops);
+    }
     if (!model_get_layer_tensor(b, f, l, "input_layernorm.weight", c->C, 0, err)) return false;
     y->input_norm = model_to_float(b, 1, ops);
     if (!model_get_layer_tensor(b, f, l, "post_attention_layernorm.weight", c->C, 0, err)) return false;
@@ -193,8 +232,8 @@ void weights_free(FrozenWeights *w, const Ops *ops) {
         model_free_weight(&y->o, ops);
         model_free_weight(&y->gu, ops);
         model_free_weight(&y->down, ops);
-        float *vectors[3] = {y->qkv_bias, y->input_norm, y->post_norm};
-        for (int i = 0; i < 3; i++) if (vectors[i]) ops->release(vectors[i]);
+        float *vectors[4] = {y->qkv_bias, y->down_bias, y->input_norm, y->post_norm};
+        for (int i = 0; i < 4; i++) if (vectors[i]) ops->release(vectors[i]);
     }
     model_free_weight(&w->head, ops);
     if (w->wte.data && !w->wte_lent) ops->embedding_free(&w->wte);
@@ -211,7 +250,7 @@ size_t weights_bytes(const FrozenWeights *w, const ModelConfig *c, const Ops *op
     if (!ops->host_memory) bytes += (size_t)c->V * c->C * dtype_bytes(w->wte.dtype);
     for (int l = 0; l < w->L; l++) {
         const Layer *y = &w->layers[l];
-        bytes += y->qkv.bytes + y->o.bytes + y->gu.bytes + y->down.bytes + ((size_t)y->qkv.N + 2 * (size_t)c->C) * sizeof(float);
+        bytes += y->qkv.bytes + y->o.bytes + y->gu.bytes + y->down.bytes + ((size_t)y->qkv.N + (y->down_bias ? 3 : 2) * (size_t)c->C) * sizeof(float);
     }
     return bytes;
 }
@@ -240,36 +279,87 @@ size_t model_file_bytes(const char *dir) {
     return bytes;
 }
 
+// The tensor of that name as the files hold it; what a tied model's files call the output matrix alone is its embedding, too.
+const RawTensor *weights_find_raw(const FrozenWeights *w, const char *name) {
+    const RawTensor *raw = NULL;
+    for (int i = 0; i < w->n_files && !raw; i++) raw = safetensors_find(&w->files[i], name);
+    return raw || strcmp(name, "model.embed_tokens.weight") != 0 ? raw : weights_find_raw(w, "lm_head.weight");
+}
+
+// Whether the files hold vectors already, as biases of down_proj.
+bool weights_have_vectors(const FrozenWeights *w) {
+    for (int l = 0; l < w->L; l++) if (w->layers[l].down_bias) return true;
+    return false;
+}
+
 // The pages of the files that were read may go; they come back from the file when touched again.
 void weights_drop_pages(FrozenWeights *w) {
     for (int i = 0; i < w->n_files; i++) madvise(w->files[i].map, w->files[i].map_bytes, MADV_DONTNEED);
 }
 
+// Whether two tensors of one shape hold the same numbers, whatever their types.
+bool model_same_numbers(const RawTensor *a, const RawTensor *b) {
+    const int64_t n = tensor_elements(a);
+    if (a->dtype == b->dtype && memcmp(a->data, b->data, (size_t)n * dtype_bytes(a->dtype)) == 0) return true;
+    float x[256], y[256];
+    for (int64_t i = 0; i < n; i += 256) {
+        const int k = n - i < 256 ? (int)(n - i) : 256;
+        raw_to_f32(x, a, i, k);
+        raw_to_f32(y, b, i, k);
+        for (int j = 0; j < k; j++) if (x[j] != y[j]) return false;
+    }
+    return true;
+}
+
+// The embedding and the output matrix as transformers takes them under tie_word_embeddings: one of the two in the files is both; two that
+// differ stay two, and c->tied becomes false.
+bool model_get_embeddings(RawTensor *wte, RawTensor *head, const ModelFiles *f, ModelConfig *c, Error *err) {
+    const char *const names[2] = {"model.embed_tokens.weight", "lm_head.weight"};
+    const bool there[2] = {model_find_tensor(f, names[0]) >= 0, model_find_tensor(f, names[1]) >= 0};
+    if (c->tied && !(there[0] && there[1])) {
+        if (!model_get_tensor(wte, f, names[there[1]], c->V, c->C, err)) return false;
+        *head = *wte;
+        return true;
+    }
+    if (!model_get_tensor(wte, f, names[0], c->V, c->C, err) || !model_get_tensor(head, f, names[1], c->V, c->C, err)) return false;
+    if (!c->tied) return true;
+    c->tied = model_same_numbers(wte, head);
+    if (c->tied) *head = *wte;
+    else warn("%s: lm_head.weight is not model.embed_tokens.weight, though config.json says tie_word_embeddings true: it is used, as transformers does", f->w->files[0].path);
+    return true;
+}
+
 // Loads dir/model.safetensors, or the shards that dir/model.safetensors.index.json names, under Hugging Face's names.
-// Every tensor is checked for shape, type, NaN and infinity. On failure *w is empty and err names file and tensor, what
-// was found and what was expected. Free with weights_free.
-bool weights_load(FrozenWeights *w, const ModelConfig *c, const char *dir, const Ops *ops, Error *err) {
+// Every tensor is checked for shape, type, NaN and infinity, and every one of the files is used or refused by name (model_check_used). c->tied
+// becomes false where the files have an output matrix of their own (model_get_embeddings). On failure *w is empty and err names file and
+// tensor, what was found and what was expected. Free with weights_free.
+bool weights_load(FrozenWeights *w, ModelConfig *c, const char *dir, const Ops *ops, Error *err) {
     memset(w, 0, sizeof *w);
     ModelFiles f;
     memset(&f, 0, sizeof f);
     f.w = w;
     f.index_path = model_path(dir, "model.safetensors.index.json");
-    RawTensor t, wte;
-    bool ok = model_open_files(&f, dir, err) && model_get_tensor(&wte, &f, "model.embed_tokens.weight", c->V, c->C, err);
+    RawTensor t, wte, head;
+    bool ok = model_open_files(&f, dir, err);
+    f.used = (bool **)xcalloc((size_t)w->n_files, sizeof(bool *));
+    for (int i = 0; i < w->n_files; i++) f.used[i] = (bool *)xcalloc((size_t)w->files[i].n_entries, sizeof(bool));
+    ok = ok && model_get_embeddings(&wte, &head, &f, c, err);
     if (ok) {
         w->wte = ops->embedding_load(&wte);
         w->L = c->L;
         w->layers = (Layer *)xcalloc((size_t)c->L, sizeof(Layer));
     }
     if (ok && (ok = model_get_tensor(&t, &f, "model.norm.weight", c->C, 0, err))) w->final_norm = model_to_float(&t, 1, ops);
-    if (ok) t = wte;
-    ok = ok && (c->tied || model_get_tensor(&t, &f, "lm_head.weight", c->V, c->C, err));
-    if (ok) ops->weight_load(&w->head, &t, 1);
+    if (ok) ops->weight_load(&w->head, &head, 1);
     for (int l = 0; l < c->L && ok; l++) {
         if (w->head.data) weights_drop_pages(w); // the backend has copies: never the whole model twice in memory
         ok = model_load_layer(&w->layers[l], &f, l, c, ops, err);
     }
     if (ok && w->head.data) weights_drop_pages(w);
+    ok = ok && model_check_used(&f, c, err);
+    if (ok && weights_have_vectors(w)) warn("%s: the biases of down_proj in it are added, as the vectors that they are; transformers' Qwen2 leaves them out", w->files[0].path);
+    for (int i = 0; i < w->n_files; i++) free(f.used[i]);
+    free(f.used);
     cJSON_Delete(f.index);
     free(f.index_path);
     free(f.shards);

@@ -65,6 +65,7 @@ bool model_check_rope(const cJSON *config, const char *key, const char *path, Er
     const cJSON *rope = json_find(config, key);
     if (!rope) return true;
     if (!cJSON_IsObject(rope)) return json_fail_type(config, key, "an object or null", path, err);
+    if (!rope->child) return true;
     const char *names[2] = {"rope_type", "type"};
     bool named = strcmp(key, "rope_parameters") == 0; // there no type means the plain one
     for (int i = 0; i < 2; i++) {
@@ -171,9 +172,10 @@ bool model_read_config(ModelConfig *c, const cJSON *root, const char *path, Erro
         !json_get_int(root, "num_hidden_layers", 1, 1024, &c->L, path, err) ||
         !json_get_int(root, "num_attention_heads", 1, 1024, &c->NH, path, err) ||
         !json_get_int(root, "num_key_value_heads", 1, 1024, &c->NKV, path, err) ||
-        !json_get_int(root, "vocab_size", 1, 1 << 24, &c->V, path, err) ||
-        !json_get_int(root, "max_position_embeddings", 1, 1 << 24, &c->max_position, path, err))
+        !json_get_int(root, "vocab_size", 1, 1 << 24, &c->V, path, err))
         return false;
+    c->max_position = 32768; // an absent key means transformers' default, here and below
+    if (json_has(root, "max_position_embeddings") && !json_get_int(root, "max_position_embeddings", 1, 1 << 24, &c->max_position, path, err)) return false;
     if (json_has(root, "head_dim")) {
         if (!json_get_int(root, "head_dim", 1, 1024, &c->HD, path, err)) return false;
     } else {
@@ -198,10 +200,12 @@ bool model_read_config(ModelConfig *c, const cJSON *root, const char *path, Erro
         !model_check_rope(root, "rope_parameters", path, err))
         return false;
 
-    double eps = 0, theta = 0;
-    const cJSON *parameters = json_find(root, "rope_parameters"); // where transformers 5 keeps rope_theta
-    const cJSON *rope = json_has(parameters, "rope_theta") ? parameters : root;
-    if (!json_get_double(root, "rms_norm_eps", &eps, path, err) || !json_get_double(rope, "rope_theta", &theta, path, err)) return false;
+    double eps = 1e-6, theta = 10000;
+    const cJSON *scaling = json_find(root, "rope_scaling"), *parameters = json_find(root, "rope_parameters"); // transformers 5 keeps rope_theta there
+    const cJSON *inside = scaling && scaling->child ? scaling : parameters, *rope = json_has(inside, "rope_theta") ? inside : root;
+    if ((json_has(root, "rms_norm_eps") && !json_get_double(root, "rms_norm_eps", &eps, path, err)) ||
+        (json_has(rope, "rope_theta") && !json_get_double(rope, "rope_theta", &theta, path, err)))
+        return false;
     if (!(eps > 1e-30 && eps < 1)) return fail(err, EXIT_RUN, "%s: rms_norm_eps: found %g, expected a number between 0 and 1", path, eps);
     if (!(theta > 1 && theta < 1e30)) return fail(err, EXIT_RUN, "%s: rope_theta: found %g, expected a number above 1", path, theta);
     c->rms_norm_eps = (float)eps;

@@ -130,7 +130,7 @@ void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, co
                 qwen2_adapt(m, s, s->gu + c->I, 2 * c->I, x, tuned, l, PROJ_UP, rows);
                 ops->swiglu_forward(s->a, gu_saved, s->gu, rows, c->I);
             }
-            ops->matmul_forward(out, s->a, &w->down, NULL, rows);
+            ops->matmul_forward(out, s->a, &w->down, w->down_bias, rows);
             qwen2_adapt(m, s, out, c->C, s->a, tuned, l, PROJ_DOWN, rows);
         }
         h = h_mid;

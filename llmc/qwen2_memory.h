@@ -49,7 +49,7 @@ bool qwen2_load_weights(Qwen2 *m, const char *dir, Error *err) {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
     const int positions = m->rope_positions;
-    if (!weights_load(&m->weights, c, dir, ops, err)) return false;
+    if (!weights_load(&m->weights, &m->config, dir, ops, err)) return false;
     const size_t rope_bytes = (size_t)positions * c->HD * sizeof(float);
     float *rope = (float *)xmalloc(rope_bytes);
     for (int p = 0; p < positions; p++) {

@@ -185,6 +185,8 @@ void trained_init_factor(float *x, int rows, int columns, uint32_t seed, uint32_
 bool trained_start(Trained *t, const ModelConfig *c, const Options *o, Error *err) {
     if (t->rank) trained_init_factor(t->host[0], t->L, t->rank, (uint32_t)o->seed, 0);
     if (t->tuning.kind == TUNE_FULL) {
+        if (weights_have_vectors(t->weights))
+            return fail(err, EXIT_RUN, "setup %s: the model has biases of down_proj, which are not among the weights that it trains and saves\n  -> setup steering or lora, which train on top of them", o->setup);
         tuning_read_weights(t->host[0], &t->tuning, t->weights);
         weights_drop_pages(t->weights);
     }

@@ -167,8 +167,7 @@ bool tuning_in_layer(const Tuning *t, int l) {
 void tuning_read_weights(float *tuned, const Tuning *t, const FrozenWeights *w) {
     for (int i = 0; i < t->n_tensors; i++) {
         const TunedTensor *x = &t->tensors[i];
-        const RawTensor *raw = NULL;
-        for (int f = 0; f < w->n_files && !raw; f++) raw = safetensors_find(&w->files[f], x->name); // weights_load has seen them all
+        const RawTensor *raw = weights_find_raw(w, x->name); // weights_load has seen them all
         for (int row = 0; row < (x->cols ? x->rows : 1); row++) {
             const int n = x->cols ? x->cols : x->rows;
             raw_to_f32(tuned + x->at + (size_t)row * n, raw, (int64_t)row * n, n);

@@ -288,6 +288,35 @@ void test_tuning_weights(const Ops *ops) {
     tuning_free(&t);
 }
 
+// Vectors that are biases of down_proj in a model's files do what they do when they are added: log-probs, and the gradient of vectors on top.
+void test_tuning_down_bias(const Ops *ops, double tolerance) {
+    Records r;
+    if (!records_open(&r, ops)) return;
+    const size_t C = (size_t)r.C, LC = (size_t)r.L * C;
+    const float *vectors = records_tensor(&r, "steering0", LC);
+    float *zeros = (float *)xcalloc(LC, sizeof(float)), *gradient[3], *logprobs[3];
+    const LossConfig how = {0.2f, 0.28f, 0, 1};
+    PolicyPass pass;
+    policy_alloc(&pass, &r.model, 64 << 20, r.longest, 0, true);
+    for (int way = 0; way < 3; way++) { // added; neither; biases
+        gradient[way] = (float *)xcalloc(LC, sizeof(float));
+        for (int l = 0; l < r.L && way == 2; l++) r.model.weights.layers[l].down_bias = to_backend(ops, vectors + l * C, C);
+        records_pass(&r, &pass, way ? zeros : vectors, &how, gradient[way], true, "dapo", NULL, NULL);
+        logprobs[way] = records_collect(&r, false);
+    }
+    const size_t n = (size_t)r.tokens;
+    const double e = relative_error(logprobs[2], logprobs[0], n), eg = relative_error(gradient[2], gradient[0], LC), off = relative_error(logprobs[1], logprobs[0], n);
+    CHECK(e <= tolerance && eg <= tolerance && off > 10 * tolerance, "%s: biases of down_proj: log-probs %.3g, gradient %.3g off (at most %.3g); without them %.3g", backend_name(ops).text, e, eg,
+          tolerance, off);
+    for (int way = 0; way < 3; way++) {
+        free(gradient[way]);
+        free(logprobs[way]);
+    }
+    free(zeros);
+    policy_free(&pass, &r.model);
+    records_close(&r);
+}
+
 // The gradients of an embedding and of an output layer apart are together that of one matrix that is both; all others are the same.
 void test_tuning_untied(const Ops *ops) {
     TuningCase k;
@@ -403,10 +432,12 @@ void test_tuning(void) {
     test_tuning_lora1(ops_ref_init(), TOLERANCE_REF);
     test_tuning_weights(ops_ref_init());
     test_tuning_untied(ops_ref_init());
+    test_tuning_down_bias(ops_ref_init(), TOLERANCE_REF);
     test_tuning_invariance(ops_ref_init(), "lora_all");
     test_tuning_invariance(backends[0], "place_input_layernorm");
     for (int i = 0; i < n; i++) {
         test_tuning_lora1(backends[i], 2e-2);
+        test_tuning_down_bias(backends[i], backends[i]->host_memory ? TOLERANCE_CPU : 2 * TOLERANCE_CPU);
         if (i == 0 || i == n - 1) test_tuning_weights(backends[i]);
         if (backends[i]->host_memory) test_tuning_invariance(backends[i], "lora_all"); // cuBLASLt chooses its kernel by shape: no promise about bits
     }

@@ -1,0 +1,105 @@
+/*
+Models and adapters as other programs write them: what a file holds is used, or refused by name. The numbers that they stand for are
+PyTorch's (test_model.h, test_tuning.h).
+*/
+#ifndef DEV_TEST_TEST_FOREIGN_H
+#define DEV_TEST_TEST_FOREIGN_H
+
+#include "dev/test/test.h"
+#include "dev/test/test_model_files.h" // MfTensor, mf_write_tensors, mf_try_weights
+
+// Every tensor of a file is used, or refused by name: output matrices of tied models, biases of down_proj, strangers.
+void test_weights_used(void) {
+    char dir[200], file[256];
+    snprintf(dir, sizeof dir, "%s", test_path("used"));
+    mkdir(dir, 0777);
+    snprintf(file, sizeof file, "%s/model.safetensors", dir);
+    char *config = model_path(dir, "config.json"), *index = model_path(dir, "model.safetensors.index.json");
+    test_write(config, MF_CONFIG);
+    MfTensor t[28];
+    const int n = mf_tensors(t), embed = 25, head = 26;
+    memset(&t[n], 0, sizeof t[n]);
+    // tie_word_embeddings true: an output matrix that is the embedding's twin, of another type too; one that differs; one alone; untied, one alone
+    const struct { const char *label; bool tied, twin, alone, stays_tied; int head_is; } cases[4] = {
+        {"a twin", true, true, false, true, embed}, {"another", true, false, false, false, head}, {"the head alone", true, false, true, true, head}, {"apart", false, false, false, false, head}};
+    for (int i = 0; i < 4; i++) {
+        ModelConfig c;
+        FrozenWeights w;
+        Error e = {0, ""};
+        MfTensor some[27];
+        memcpy(some, t, sizeof some);
+        if (cases[i].twin) some[head].like = embed + 1;
+        if (cases[i].alone) some[embed] = t[head];
+        if (cases[i].alone) some[embed].like = head + 1;
+        mf_write_tensors(file, some, 0, cases[i].alone ? n - 1 : n, DTYPE_BF16, -1);
+        if (!CHECK(model_config_load(&c, dir, &e), "%s", e.text)) return;
+        c.tied = cases[i].tied;
+        warnings_off = true;
+        const bool ok = weights_load(&w, &c, dir, mf_ops(), &e);
+        warnings_off = false;
+        if (CHECK(ok, "%s: %s", cases[i].label, e.text)) {
+            const int wte_is = cases[i].alone ? head : embed;
+            float x[2], y[2];
+            raw_to_f32(x, &w.wte, 5, 1);
+            raw_to_f32(x + 1, &w.head.raw[0], 5, 1);
+            CHECK(x[0] == mf_value(wte_is, 5) && x[1] == mf_value(cases[i].head_is, 5) && c.tied == cases[i].stays_tied, "%s: embedding %g, output %g, tied %d", cases[i].label,
+                  (double)x[0], (double)x[1], c.tied);
+            raw_to_f32(y, weights_find_raw(&w, "model.embed_tokens.weight"), 5, 1);
+            CHECK(y[0] == x[0], "%s: full tuning would begin at %g", cases[i].label, (double)y[0]);
+            weights_free(&w, mf_ops());
+        }
+        model_config_free(&c);
+    }
+
+    // one tensor more: words NULL, it loads
+    const struct { const char *name; int rows, columns; const char *words; } more[] = {
+        {"model.layers.1.mlp.down_proj.bias", 8, 0, NULL}, {"model.layers.1.mlp.down_proj.bias", 7, 0, "down_proj.bias: found shape [7]|expected [8]"},
+        {"model.layers.0.self_attn.rotary_emb.inv_freq", 1, 0, NULL}, {"model.layers.2.mlp.down_proj.weight", 8, 12, "layers.2.mlp.down_proj.weight|layers 0 to 1|num_hidden_layers"},
+        {"model.layers.0.self_attn.o_proj.bias", 8, 0, "found tensor model.layers.0.self_attn.o_proj.bias [8]"}, {"v_head.summary.weight", 1, 8, "found tensor v_head.summary.weight [1, 8]"},
+        {"model.layers.0.self_attn.q_norm.weight", 2, 0, "q_norm.weight"}, {"model.layers.0.self_attn.q_proj.lora_A.weight", 1, 8, "lora_A.weight|merge"}};
+    for (size_t i = 0; i < sizeof more / sizeof more[0]; i++) {
+        ModelConfig c;
+        FrozenWeights w;
+        Error e = {0, ""};
+        snprintf(t[n].name, sizeof t[n].name, "%s", more[i].name);
+        t[n].ndim = more[i].columns ? 2 : 1;
+        t[n].shape[0] = more[i].rows;
+        t[n].shape[1] = more[i].columns;
+        mf_write_tensors(file, t, 0, n + 1, DTYPE_F32, -1);
+        if (!CHECK(model_config_load(&c, dir, &e), "%s", e.text)) return;
+        c.tied = false;
+        warnings_off = true;
+        const bool ok = weights_load(&w, &c, dir, mf_ops(), &e);
+        warnings_off = false;
+        if (more[i].words) mf_expect(ok, &e, more[i].words, more[i].name);
+        else if (CHECK(ok, "%s: %s", more[i].name, e.text)) {
+            const float *b = w.layers[1].down_bias;
+            CHECK(!w.layers[0].down_bias && (i ? !b : b && b[0] == mf_value(n, 0) && b[7] == mf_value(n, 7)), "%s: the biases of down_proj", more[i].name);
+        }
+        if (ok) weights_free(&w, mf_ops());
+        model_config_free(&c);
+    }
+
+    // two shards that both hold a tensor: which of the two is meant?
+    unlink(file);
+    char shard[2][256];
+    for (int i = 0; i < 2; i++) snprintf(shard[i], sizeof shard[i], "%s/%c.safetensors", dir, 'a' + i);
+    mf_write_tensors(shard[0], t, 0, 14, DTYPE_F32, -1);
+    mf_write_tensors(shard[1], t, 13, n, DTYPE_F32, -1);
+    Str map = {0};
+    for (int i = 0; i < n; i++) str_printf(&map, "%s\"%s\": \"%c.safetensors\"", i ? ", " : "{\"weight_map\": {", t[i].name, i < 14 ? 'a' : 'b');
+    str_printf(&map, "}}");
+    test_write(index, map.s);
+    char words[256];
+    snprintf(words, sizeof words, "b.safetensors: holds tensor %.95s|is in a.safetensors", t[13].name);
+    mf_try_weights(dir, false, t, words, "in two shards");
+    str_free(&map);
+    free(config);
+    free(index);
+}
+
+void test_foreign(void) {
+    test_weights_used();
+}
+
+#endif
