@@ -15,7 +15,6 @@ PyTorch records and finite differences -> sampling, bit by bit -> the programs a
 #include "dev/test/test_text.h"        // chat formats, problems
 #include "dev/test/test_answer.h"      // the verifier
 #include "dev/test/test_model_files.h" // config.json, safetensors, checkpoints: good and broken
-#include "dev/test/test_foreign.h"     // models and adapters of other programs
 #include "dev/test/test_matmul.h"      // vector instructions and matrix products
 #include "dev/test/test_ops.h"         // every other operation
 #include "dev/test/test_bits.h"        // bits that levels of different CPUs share
@@ -29,6 +28,7 @@ PyTorch records and finite differences -> sampling, bit by bit -> the programs a
 #include "dev/test/test_levels.h"       // one program for every CPU
 #include "dev/test/test_memory.h"      // what a run plans is what it takes
 #include "dev/test/test_setups.h"      // what else can be trained, on what
+#include "dev/test/test_foreign.h"     // models and adapters of other programs
 #include "dev/test/test_cost.h"        // scripts/cost_table.sh
 #include "dev/test/test_experiments.h" // ./eval_steer experiment
 #include "dev/test/test_export.h"      // ./eval_steer export

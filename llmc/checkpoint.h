@@ -125,7 +125,7 @@ bool checkpoint_write_files(const char *dir, const Checkpoint *c, const char *co
     char *weights = model_path(dir, c->file), *optimizer = model_path(dir, "optimizer.safetensors"), *config = model_path(dir, "config.yml"),
          *adapter = model_path(dir, PEFT_CONFIG);
     Str text = {0};
-    if (c->adapter) peft_config_write(&text, c->adapter, c->base_path);
+    if (c->adapter) peft_config_write(&text, c->adapter, NULL, c->base_path);
     char *model_config = model_path(c->base_path ? c->base_path : "", "config.json"), *own_config = model_path(dir, "config.json");
     bool ok = (!c->whole_model || (export_copy_side_files(c->base_path, dir, err) && export_copy_file(model_config, own_config, err))) &&
               tuned_write(weights, c->tensors, c->n_tensors, metadata, err) && (!c->adapter || write_file(adapter, text.s, text.n, err)) &&
@@ -282,7 +282,8 @@ bool checkpoint_read_file(const char *dir, const char *file, const FileTensor *t
 // adapter_config.json must mean the adapter that is trained.
 bool checkpoint_check_adapter(const char *dir, const PeftConfig *expected, Error *err) {
     PeftConfig found;
-    if (!peft_config_read(&found, dir, err)) return false;
+    bool sites[N_PROJ]; // every layer has the same
+    if (!peft_config_read(&found, sites, 1, dir, err)) return false;
     if (found.rank == expected->rank && found.alpha == expected->alpha && memcmp(found.targets, expected->targets, sizeof found.targets) == 0) return true;
     return fail(err, EXIT_RUN, "%s/" PEFT_CONFIG ": found r %d, lora_alpha %g or target_modules other than the %d, %g and targets of this run", dir, found.rank, found.alpha,
                 expected->rank, expected->alpha);

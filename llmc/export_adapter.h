@@ -17,7 +17,7 @@ bool export_adapter_peft(const PeftConfig *p, const Tuning *t, float *tuned, con
     FileTensor *tensors = peft_tensors(t, tuned, &n);
     char *file = model_path(to, PEFT_WEIGHTS);
     Str config = {0};
-    peft_config_write(&config, p, base);
+    peft_config_write(&config, p, t, base);
     bool ok = tuned_write(file, tensors, n, metadata, err) && export_write_text(to, PEFT_CONFIG, config.s, err);
     str_free(&config);
     free(file);

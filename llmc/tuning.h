@@ -72,8 +72,8 @@ void tuning_steering(Tuning *t, const ModelConfig *c) {
     t->n = (size_t)c->L * c->C;
 }
 
-// LoRA of rank r on the projections p with targets[p] in the layers l with layers[l] (NULL: all). Free with tuning_free.
-void tuning_lora(Tuning *t, const ModelConfig *c, int rank, float alpha, const bool targets[N_PROJ], const bool *layers) {
+// LoRA of rank r on the projections p with targets[p] in every layer; or on those with chosen[l, p] (NULL: all). Free with tuning_free.
+void tuning_lora(Tuning *t, const ModelConfig *c, int rank, float alpha, const bool targets[N_PROJ], const bool *chosen) {
     memset(t, 0, sizeof *t);
     t->kind = TUNE_LORA;
     t->L = c->L;
@@ -82,7 +82,7 @@ void tuning_lora(Tuning *t, const ModelConfig *c, int rank, float alpha, const b
     t->sites = (LoraSite *)xcalloc((size_t)c->L * N_PROJ, sizeof(LoraSite));
     for (int i = 0; i < c->L * N_PROJ; i++) {
         LoraSite *s = &t->sites[i];
-        if (!targets[i % N_PROJ] || (layers && !layers[i / N_PROJ])) continue;
+        if (!targets[i % N_PROJ] || (chosen && !chosen[i])) continue;
         projection_shape(&s->N, &s->K, c, (Projection)(i % N_PROJ));
         s->a = t->n;
         s->b = s->a + (size_t)rank * s->K;

@@ -79,8 +79,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (options_parse(&o, CMD_TRAIN, 3, argv, &err)) options_free(&o);
     } else if (parser == 6) {
         PeftConfig p;
+        bool sites[4 * N_PROJ];
         fuzz_file(PEFT_CONFIG, data, size);
-        peft_config_read(&p, fuzz_dir, &err);
+        peft_config_read(&p, sites, 4, fuzz_dir, &err);
     } else if (parser == 7) {
         static const char *const config = "{\"peft_type\": \"LORA\", \"r\": 1, \"lora_alpha\": 1, \"target_modules\": [\"down_proj\"]}";
         PeftConfig p;

@@ -15,7 +15,7 @@
 typedef struct { float v[3][MF_L * MF_C]; FileTensor tensors[2]; Checkpoint c; } MfCheckpoint;
 
 static bool mf_lora; // a LoRA's checkpoints (A [3,10], B [27,3]) instead of vectors'
-static const PeftConfig mf_adapter = {3, 6.5, {false, false, false, false, false, false, true}};
+static const PeftConfig mf_adapter = {3, 6.5, {false, false, false, false, false, false, true}, true};
 
 void mf_tensor(FileTensor *t, const char *name, int rows, int columns, float *data) {
     memset(t, 0, sizeof *t);
@@ -161,7 +161,7 @@ void test_checkpoint_save(void) {
     k.tensors[0].columns--;
     mf_expect(checkpoint_load(&k.c, to, &e), &e, mf_lora ? "checkpoint-9|tensor a.lora_A|[3, 10]|[3, 9]" : "checkpoint-9|tensor steering|[3, 37]|[3, 36]", "other shape");
     if (mf_lora) {
-        const PeftConfig other = {3, 6, {false, false, false, false, false, false, true}};
+        const PeftConfig other = {3, 6, {false, false, false, false, false, false, true}, true};
         memset(&e, 0, sizeof e);
         mf_fill(&k, 0);
         k.c.adapter = &other;

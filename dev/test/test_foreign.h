@@ -1,12 +1,14 @@
 /*
 Models and adapters as other programs write them: what a file holds is used, or refused by name. The numbers that they stand for are
-PyTorch's (test_model.h, test_tuning.h).
+PyTorch's (test_model.h, test_tuning.h); which matrices an adapter means, PEFT's (dev/reference/make_peft_targets.py).
 */
 #ifndef DEV_TEST_TEST_FOREIGN_H
 #define DEV_TEST_TEST_FOREIGN_H
 
 #include "dev/test/test.h"
 #include "dev/test/test_model_files.h" // MfTensor, mf_write_tensors, mf_try_weights
+#include "dev/test/test_setups.h"      // setups_adapter, setups_refused
+#include "llmc/export_adapter.h"       // export_adapter_peft
 
 // Every tensor of a file is used, or refused by name: output matrices of tied models, biases of down_proj, strangers.
 void test_weights_used(void) {
@@ -98,8 +100,96 @@ void test_weights_used(void) {
     free(index);
 }
 
+// target_modules and its like, in every form: the matrices that PEFT changes.
+void test_peft_targets(void) {
+    const char *records = "dev/reference/peft_targets.jsonl";
+    Error err = {0, ""};
+    char *text = read_file(records, NULL, &err), *rest = text, *line;
+    if (!CHECK(text != NULL, "%s", err.text)) return;
+    int lines = 0;
+    while ((line = strsep(&rest, "\n")) != NULL && *line) {
+        cJSON *o = json_parse(line, strlen(line), records, &err);
+        const cJSON *modules = json_get_array(o, "modules", records, &err);
+        bool sites[4 * N_PROJ] = {false};
+        int found = 0, expected = cJSON_GetArraySize(modules), wrong = 0;
+        const bool ok = modules && peft_find_targets(sites, o, 4, records, &err);
+        for (int i = 0; i < 4 * N_PROJ; i++) {
+            char name[96];
+            snprintf(name, sizeof name, "model.layers.%d.%s.%s", i / N_PROJ, peft_block((Projection)(i % N_PROJ)), projection_names[i % N_PROJ]);
+            bool listed = false;
+            for (const cJSON *m = modules ? modules->child : NULL; m; m = m->next) listed |= strcmp(m->valuestring, name) == 0;
+            found += sites[i];
+            wrong += sites[i] != listed;
+        }
+        CHECK(ok && expected > 0 && found == expected && wrong == 0, "%s:%d: %d matrices found, %d expected, %d wrong: %s", records, ++lines, found, expected, wrong, err.text);
+        cJSON_Delete(o);
+    }
+    CHECK(lines >= 14, "%d lines", lines);
+    free(text);
+}
+
+// A file that adapts other matrices in each layer is read as it is, and exported so that it means the same; what does not fit its config is refused.
+void test_peft_uneven(void) {
+    static const char *const config = "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 3, \"target_modules\": [\"layers.0.self_attn.q_proj\", \"model.layers.1.mlp.down_proj\"], "
+                                      "\"init_lora_weights\": \"eva\", \"eva_config\": {\"rho\": 2.0}, \"qalora_group_size\": 16, \"megatron_core\": \"megatron.core\", \"use_new\": false}";
+    ModelConfig c;
+    PeftConfig p;
+    Tuning made, t;
+    float *numbers;
+    Error e = {0, ""};
+    if (!CHECK(model_config_load(&c, "data/tiny/model", &e), "%s", e.text)) return;
+    bool targets[N_PROJ] = {false}, sites[64 * N_PROJ] = {false};
+    targets[PROJ_Q] = targets[PROJ_DOWN] = sites[PROJ_Q] = sites[N_PROJ + PROJ_DOWN] = true;
+    tuning_lora(&made, &c, 2, 3, targets, sites);
+    float *x = (float *)xmalloc(made.n * sizeof(float));
+    for (size_t i = 0; i < made.n; i++) x[i] = (float)(i % 97) - 40;
+    int n = 0;
+    FileTensor *tensors = peft_tensors(&made, x, &n);
+    CHECK(n == 4, "%d tensors", n);
+    const char *from = setups_adapter(config, tensors, n), *to = test_path("uneven");
+    for (int again = 0; again < 2; again++) { // as given, and exported
+        memset(&e, 0, sizeof e);
+        if (!CHECK(peft_load(&p, &t, &numbers, &c, again ? to : from, &e), "%s", e.text)) continue;
+        CHECK(tuning_lora_site(&t, 0, PROJ_Q) && tuning_lora_site(&t, 1, PROJ_DOWN) && !tuning_lora_site(&t, 1, PROJ_Q) && t.n == made.n && t.scale == 1.5f &&
+                  memcmp(numbers, x, t.n * sizeof(float)) == 0, "what comes back is not what was written");
+        if (!again) CHECK(export_adapter_peft(&p, &t, numbers, "base", to, &e), "%s", e.text);
+        tuning_free(&t);
+        free(numbers);
+    }
+    static const struct { const char *from, *to, *words; } wrong[] = {
+        {"\"use_new\": false", "\"use_new\": true", "use_new is set"}, {"\"use_new\": false", "\"new_factor\": 0.5", "new_factor is set"}, {"\"use_new\": false", "\"kasa_config\": {\"beta\": 1}", "kasa_config"},
+        {"\"eva\"", "\"olora\"", "init_lora_weights|olora"}, {"\"eva\"", "7", "init_lora_weights|number"}, {"\"layers.0.self_attn.q_proj\", ", "", "q_proj.lora_A.weight|PEFT would leave it out"},
+        {"[\"layers.0", "[\"lm_head\", \"layers.0", "target_modules|lm_head"}, {"[\"layers.0", "[\"embed_tokens\", \"layers.0", "model.embed_tokens"},
+        {"[\"layers.0.self_attn.q_proj\", \"model.layers.1.mlp.down_proj\"]", "\"(q_proj\"", "regular expression|(q_proj"}, {"\"use_new\": false", "\"exclude_modules\": 7", "exclude_modules|a number"},
+        {"[\"layers.0.self_attn.q_proj\", \"model.layers.1.mlp.down_proj\"]", "\".*q_proj\", \"layers_to_transform\": [0]", "layers_to_transform"},
+        {"[\"layers.0.self_attn.q_proj\", \"model.layers.1.mlp.down_proj\"]", "[\"foo\"]", "target_modules: none"}, {"\"use_new\": false", "\"layers_to_transform\": \"1\"", "layers_to_transform"},
+        // a matrix that is meant and not there: zero where training begins at zero, else PEFT's random numbers
+        {"\"eva\"", "\"orthogonal\"", NULL}, {"\"model.layers.1.mlp.down_proj\"]", "\"down_proj\"]", NULL},
+        {"\"model.layers.1.mlp.down_proj\"], \"init_lora_weights\": \"eva\"", "\"down_proj\"], \"init_lora_weights\": \"orthogonal\"", "layers.0.mlp.down_proj.lora_A.weight is missing|random"},
+        {"\"model.layers.1.mlp.down_proj\"], \"init_lora_weights\": \"eva\"", "\"down_proj\"], \"init_lora_weights\": false", "layers.0.mlp.down_proj.lora_A.weight is missing|random"}};
+    warnings_off = true;
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char *changed = mf_replace(config, wrong[i].from, wrong[i].to);
+        memset(&e, 0, sizeof e);
+        if (wrong[i].words) setups_refused(&c, changed, tensors, n, wrong[i].words, wrong[i].to);
+        else if (CHECK(peft_load(&p, &t, &numbers, &c, setups_adapter(changed, tensors, n), &e), "%s: %s", wrong[i].to, e.text)) {
+            CHECK(t.n == made.n && memcmp(numbers, x, t.n * sizeof(float)) == 0, "%s: other numbers", wrong[i].to);
+            tuning_free(&t);
+            free(numbers);
+        }
+        free(changed);
+    }
+    warnings_off = false;
+    free(tensors);
+    free(x);
+    tuning_free(&made);
+    model_config_free(&c);
+}
+
 void test_foreign(void) {
     test_weights_used();
+    test_peft_targets();
+    test_peft_uneven();
 }
 
 #endif

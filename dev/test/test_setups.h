@@ -122,7 +122,7 @@ void test_setups_peft(void) {
     int n = 0;
     FileTensor *tensors = peft_tensors(&all, x, &n);
     Str text = {0};
-    peft_config_write(&text, &p, "a \"base\"");
+    peft_config_write(&text, &p, NULL, "a \"base\"");
     CHECK(n == c.L * N_PROJ * 2, "%d tensors", n);
     if (CHECK(peft_load(&q, &back, &numbers, &c, setups_adapter(text.s, tensors, n), &e), "%s", e.text)) {
         CHECK(q.rank == 3 && q.alpha == 0.1 && memcmp(q.targets, p.targets, sizeof p.targets) == 0 && back.n == all.n && back.scale == all.scale &&

@@ -81,14 +81,14 @@ bool tuning_case_open(TuningCase *k, const Ops *ops, const char *name) {
         return true;
     }
     const RawTensor *settings = tuning_record(&k->recorded, name, "rank_alpha", 2);
-    bool targets[N_PROJ] = {false}, layers[64] = {false};
+    bool targets[N_PROJ] = {false}, layers[64] = {false}, sites[64 * N_PROJ] = {false};
     for (int i = 0; i < c->L * N_PROJ; i++) {
         char key[128];
         snprintf(key, sizeof key, "%s/%s", name, factor_name("", i / N_PROJ, i % N_PROJ, 'A').text);
-        if (safetensors_find(&k->recorded, key)) targets[i % N_PROJ] = layers[i / N_PROJ] = true;
+        if (safetensors_find(&k->recorded, key)) targets[i % N_PROJ] = layers[i / N_PROJ] = sites[i] = true;
     }
     while (!layers[k->lowest]) k->lowest++;
-    tuning_lora(&k->tuning, c, (int)((const float *)settings->data)[0], ((const float *)settings->data)[1], targets, layers);
+    tuning_lora(&k->tuning, c, (int)((const float *)settings->data)[0], ((const float *)settings->data)[1], targets, sites);
     const int r = k->tuning.rank;
     k->tuned = (float *)xcalloc(k->tuning.n, sizeof(float));
     for (int i = 0; i < c->L * N_PROJ; i++) {
