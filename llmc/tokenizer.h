@@ -7,9 +7,9 @@ encode(text, add_special_tokens=False).
     IntVec ids = {0};
     tokenizer_encode(t, &ids, "Hello", 5, &err);
 
-A text goes through: added tokens ("<|im_end|>", found first, longest first) -> NFC -> split pattern -> byte-level BPE.
-Supported is what the Qwen family uses: model BPE; normalizer NFC or none; pre_tokenizer ByteLevel, or a Sequence of
-Split (Regex, Isolated) ending in ByteLevel. Anything else in the file is an error, never a silent difference.
+A text goes through: added tokens ("<|im_end|>", see tokenizer_added.h) -> NFC -> added tokens that are normalised -> split pattern -> byte-level BPE.
+Supported is what the Qwen family uses: model BPE; normalizer NFC, a Sequence of it, or none; pre_tokenizer ByteLevel, or a Sequence
+of Split (Regex, Isolated) ending in ByteLevel. Anything else in the file is an error, never a silent difference.
 
 Bytes that are not valid UTF-8, which Hugging Face cannot take: each becomes the token of that byte, and the valid
 stretches around it are tokenised by themselves. So decoding gives back every byte (of the NFC form of the text).
@@ -20,6 +20,7 @@ A Tokenizer has a cache and match buffers: encode with one from one thread at a 
 #define LLMC_TOKENIZER_H
 
 #include "json.h"              // json_load, json_get_*, utf8_length
+#include "tokenizer_added.h"   // AddedTokens, added_load, added_next
 #include "tokenizer_bpe.h"     // Bpe, bpe_encode
 #include "tokenizer_unicode.h" // nfc_append, byte_level_decode, SplitPattern
 #include "utils.h"             // Error, Str, IntVec
@@ -35,9 +36,7 @@ typedef struct Tokenizer {
     bool nfc;
     SplitPattern patterns[TOKENIZER_MAX_PATTERNS];
     int n_patterns;
-    int *added; // [n_added] ids of added tokens, by first byte, then longest first
-    int n_added;
-    int added_start[257]; // those that begin with byte b: added[added_start[b] .. added_start[b + 1])
+    AddedTokens added[2]; // those that are looked for in the text, and in the normalised text
     Str normalized, view; // scratch of encode
 } Tokenizer;
 
@@ -116,68 +115,11 @@ bool tokenizer_load_merges(Tokenizer *t, const cJSON *merges, const int *alphabe
     return ok;
 }
 
-// qsort has no argument for the tokenizer, so the order travels with the elements.
-typedef struct { const char *s; int length, id; } TokenizerAdded;
-
-int tokenizer_compare_added(const void *x, const void *y) {
-    const TokenizerAdded *a = (const TokenizerAdded *)x, *b = (const TokenizerAdded *)y;
-    unsigned char first_a = (unsigned char)a->s[0], first_b = (unsigned char)b->s[0];
-    if (first_a != first_b) return first_a < first_b ? -1 : 1;
-    if (a->length != b->length) return a->length > b->length ? -1 : 1;
-    int order = memcmp(a->s, b->s, (size_t)a->length);
-    return order ? order : (a->id > b->id) - (a->id < b->id);
-}
-
-bool tokenizer_load_added(Tokenizer *t, const cJSON *list, const char *what, Error *err) {
-    Bpe *b = &t->bpe;
-    int n = list ? cJSON_GetArraySize(list) : 0, i = 0;
-    TokenizerAdded *sorted = (TokenizerAdded *)xmalloc((size_t)n * sizeof(TokenizerAdded));
-    bool ok = true;
-    for (const cJSON *item = n ? list->child : NULL; item && ok; item = item->next, i++) {
-        char where[512];
-        snprintf(where, sizeof where, "%.400s: key \"added_tokens\" entry %d", what, i);
-        const char *content = "";
-        int id = 0;
-        bool special = false;
-        ok = json_get_string(item, "content", &content, where, err) && json_get_int(item, "id", 0, b->n_tokens - 1, &id, where, err)
-          && json_get_bool(item, "special", &special, where, err);
-        static const char *const flags[] = {"single_word", "lstrip", "rstrip", "normalized"};
-        for (int k = 0; k < 4 && ok; k++) {
-            bool on = false;
-            ok = !json_has(item, flags[k]) || json_get_bool(item, flags[k], &on, where, err);
-            if (on) ok = fail(err, EXIT_RUN, "%s: token \"%.60s\": found \"%s\": true, only false is supported", where, content, flags[k]);
-        }
-        if (!ok) break;
-        size_t length = strlen(content);
-        int other = bpe_id(b, content, length); // a token of the vocabulary may be listed here again, under its own id
-        if (length == 0) ok = fail(err, EXIT_RUN, "%s: the token is empty", where);
-        else if ((other >= 0 && other != id)
-                 || (b->tokens[id].length >= 0 && ((size_t)b->tokens[id].length != length || memcmp(bpe_bytes(b, id), content, length) != 0)))
-            ok = fail(err, EXIT_RUN, "%s: token \"%.60s\" with id %d contradicts the vocabulary or an earlier entry", where, content, id);
-        else if (b->tokens[id].length < 0) bpe_set_token(b, id, content, length);
-        if (!ok) break;
-        b->tokens[id].special = special;
-        *bpe_vocab_slot(b, content, length) = id + 1;
-        TokenizerAdded entry = {content, (int)length, id};
-        sorted[i] = entry;
-    }
-    if (ok) qsort(sorted, (size_t)n, sizeof(TokenizerAdded), tokenizer_compare_added);
-    t->added = (int *)xcalloc((size_t)n, sizeof(int));
-    t->n_added = ok ? n : 0;
-    for (int k = 0; k < t->n_added; k++) {
-        t->added[k] = sorted[k].id;
-        t->added_start[(unsigned char)sorted[k].s[0] + 1]++;
-    }
-    for (int c = 0; c < 256; c++) t->added_start[c + 1] += t->added_start[c];
-    free(sorted);
-    return ok;
-}
-
 // Every token must be reachable by its bytes; one that is not came from a vocabulary of another kind ("▁the").
 bool tokenizer_check_spelling(const Tokenizer *t, const char *what, Error *err) {
     for (int id = 0; id < t->bpe.n_tokens; id++) {
         int length = t->bpe.tokens[id].length;
-        if (length >= 0 && bpe_id(&t->bpe, bpe_bytes(&t->bpe, id), (size_t)length) != id)
+        if (length >= 0 && !t->bpe.tokens[id].added && bpe_id(&t->bpe, bpe_bytes(&t->bpe, id), (size_t)length) != id)
             return fail(err, EXIT_RUN, "%s: key \"model.vocab\": token \"%.*s\" (id %d) is not in byte-level spelling and no added token\n  -> only byte-level BPE tokenizers (the Qwen family's) are supported", what, length < 60 ? length : 60, bpe_bytes(&t->bpe, id), id);
     }
     return true;
@@ -216,9 +158,9 @@ bool tokenizer_load_model(Tokenizer *t, const cJSON *root, const char *what, Err
     if (highest > TOKENIZER_MAX_ID) return fail(err, EXIT_RUN, "%s: the highest token id is %d, expected at most %d", where, highest, TOKENIZER_MAX_ID);
     int alphabet[0x144];
     byte_level_alphabet(alphabet);
-    bpe_init(&t->bpe, highest + 1, (size_t)cJSON_GetArraySize(vocab) + (size_t)cJSON_GetArraySize(added), (size_t)cJSON_GetArraySize(merges));
+    bpe_init(&t->bpe, highest + 1, (size_t)cJSON_GetArraySize(vocab), (size_t)cJSON_GetArraySize(merges));
     return tokenizer_load_vocab(t, vocab, alphabet, what, err) && tokenizer_load_merges(t, merges, alphabet, what, err)
-        && tokenizer_load_added(t, added, what, err) && tokenizer_check_spelling(t, what, err);
+        && added_load(t->added, &t->bpe, added, vocab, alphabet, t->nfc, what, err) && tokenizer_check_spelling(t, what, err);
 }
 
 bool tokenizer_add_pattern(Tokenizer *t, const char *pattern, const char *what, Error *err) {
@@ -244,15 +186,25 @@ bool tokenizer_load_byte_level(Tokenizer *t, const cJSON *item, const char *what
     return !regex || tokenizer_add_pattern(t, BYTE_LEVEL_PATTERN, what, err);
 }
 
-bool tokenizer_load_rules(Tokenizer *t, const cJSON *root, const char *path, Error *err) {
+// A normalizer, or null, or a sequence of them: *nfc becomes true if one of them is NFC.
+bool tokenizer_load_normalizer(bool *nfc, const cJSON *normalizer, const char *what, Error *err) {
     const char *type = "";
-    const cJSON *normalizer = json_find(root, "normalizer"), *splitter = json_find(root, "pre_tokenizer");
-    char what[512];
-    snprintf(what, sizeof what, "%.400s: key \"normalizer\"", path);
-    if (normalizer && !json_get_string(normalizer, "type", &type, what, err)) return false;
-    t->nfc = strcmp(type, "NFC") == 0;
-    if (normalizer && !t->nfc) return fail(err, EXIT_RUN, "%s: found type \"%.60s\", expected \"NFC\" or null", what, type);
+    if (!normalizer) return true;
+    if (!json_get_string(normalizer, "type", &type, what, err)) return false;
+    if (strcmp(type, "Sequence") == 0) {
+        const cJSON *list = json_get_array(normalizer, "normalizers", what, err);
+        bool ok = list != NULL;
+        for (const cJSON *item = ok ? list->child : NULL; item && ok; item = item->next) ok = tokenizer_load_normalizer(nfc, item, what, err);
+        return ok;
+    }
+    if (strcmp(type, "NFC") != 0) return fail(err, EXIT_RUN, "%s: found type \"%.60s\", expected \"NFC\", a Sequence of it, or null", what, type);
+    return *nfc = true;
+}
 
+bool tokenizer_load_splitter(Tokenizer *t, const cJSON *root, const char *path, Error *err) {
+    const char *type = "";
+    const cJSON *splitter = json_find(root, "pre_tokenizer");
+    char what[512];
     snprintf(what, sizeof what, "%.400s: key \"pre_tokenizer\"", path);
     if (!json_get_string(splitter, "type", &type, what, err)) return false;
     bool sequence = strcmp(type, "Sequence") == 0;
@@ -276,7 +228,7 @@ void tokenizer_free(Tokenizer *t) {
     if (!t) return;
     for (int i = 0; i < t->n_patterns; i++) split_pattern_free(&t->patterns[i]);
     bpe_free(&t->bpe);
-    free(t->added);
+    for (int i = 0; i < 2; i++) added_free(&t->added[i]);
     str_free(&t->normalized);
     str_free(&t->view);
     free(t);
@@ -290,7 +242,12 @@ Tokenizer *tokenizer_load(const char *model_dir, Error *err) {
     Tokenizer *t = NULL;
     if (root) {
         t = (Tokenizer *)xcalloc(1, sizeof(Tokenizer));
-        if (!tokenizer_load_model(t, root, path.s, err) || !tokenizer_load_rules(t, root, path.s, err)) {
+        Str what = {NULL, 0, 0};
+        str_printf(&what, "%s: key \"normalizer\"", path.s);
+        bool ok = tokenizer_load_normalizer(&t->nfc, json_find(root, "normalizer"), what.s, err);
+        ok = ok && tokenizer_load_model(t, root, path.s, err) && tokenizer_load_splitter(t, root, path.s, err);
+        str_free(&what);
+        if (!ok) {
             tokenizer_free(t);
             t = NULL;
         }
@@ -319,16 +276,20 @@ bool tokenizer_split(Tokenizer *t, IntVec *ids, const char *s, const char *view,
     return true;
 }
 
-// A stretch of valid UTF-8 without added tokens.
+// A stretch of valid UTF-8 without the added tokens of the text itself.
 bool tokenizer_encode_valid(Tokenizer *t, IntVec *ids, const char *s, size_t n, bool ascii, Error *err) {
-    if (ascii) return tokenizer_split(t, ids, s, s, n, n, t->patterns, err);
     t->normalized.n = 0;
-    if (t->nfc && nfc_append(&t->normalized, s, n)) {
+    if (!ascii && t->nfc && nfc_append(&t->normalized, s, n)) {
         s = t->normalized.s;
         n = t->normalized.n;
     }
-    const char *view = split_disguise(&t->view, s, n) ? t->view.s : s;
-    return tokenizer_split(t, ids, s, view, n, n, t->patterns, err);
+    const char *view = !ascii && split_disguise(&t->view, s, n) ? t->view.s : s;
+    AddedSearch found = {&t->added[1], s, n, 0, 0, 0, 0};
+    for (int id; (id = added_next(&found)) >= 0;) {
+        if (found.start > found.from && !tokenizer_split(t, ids, s + found.from, view + found.from, found.start - found.from, n - found.from, t->patterns, err)) return false;
+        ints_push(ids, id);
+    }
+    return tokenizer_split(t, ids, s + found.end, view + found.end, n - found.end, n - found.end, t->patterns, err);
 }
 
 // Any bytes without added tokens.
@@ -353,31 +314,17 @@ bool tokenizer_encode_plain(Tokenizer *t, IntVec *ids, const char *s, size_t n, 
     return n == start || tokenizer_encode_valid(t, ids, s + start, n - start, ascii, err);
 }
 
-// The id of the longest added token at s, -1 if there is none.
-int tokenizer_added_at(const Tokenizer *t, const char *s, size_t n) {
-    unsigned char c = (unsigned char)s[0];
-    for (int k = t->added_start[c]; k < t->added_start[c + 1]; k++) {
-        size_t length = (size_t)t->bpe.tokens[t->added[k]].length;
-        if (length <= n && memcmp(s, bpe_bytes(&t->bpe, t->added[k]), length) == 0) return t->added[k];
-    }
-    return -1;
-}
-
 // Appends the ids of n bytes of any kind. False and err if the text is too long or a byte has no token; ids is then as before.
 bool tokenizer_encode(Tokenizer *t, IntVec *ids, const char *text, size_t n, Error *err) {
     if (n > TOKENIZER_MAX_TEXT) return fail(err, EXIT_RUN, "cannot tokenise a text of %zu bytes, at most %zu", n, TOKENIZER_MAX_TEXT);
     int before = ids->n;
-    size_t start = 0, i = 0;
     bool ok = true;
-    while (i < n && ok) {
-        int c = (unsigned char)text[i];
-        int id = t->added_start[c] < t->added_start[c + 1] ? tokenizer_added_at(t, text + i, n - i) : -1;
-        if (id < 0) { i++; continue; }
-        ok = tokenizer_encode_plain(t, ids, text + start, i - start, err);
+    AddedSearch found = {&t->added[0], text, n, 0, 0, 0, 0};
+    for (int id; ok && (id = added_next(&found)) >= 0;) {
+        ok = found.start <= found.from || tokenizer_encode_plain(t, ids, text + found.from, found.start - found.from, err);
         ints_push(ids, id);
-        start = i += (size_t)t->bpe.tokens[id].length;
     }
-    ok = ok && tokenizer_encode_plain(t, ids, text + start, n - start, err);
+    ok = ok && tokenizer_encode_plain(t, ids, text + found.end, n - found.end, err);
     if (!ok) ids->n = before;
     return ok;
 }
@@ -395,8 +342,11 @@ void tokenizer_decode(const Tokenizer *t, Str *text, const int *ids, int n, bool
     }
 }
 
-// The id of the token with exactly these bytes ("<|im_end|>", " the"), -1 if there is none.
-int tokenizer_id(const Tokenizer *t, const char *token) { return bpe_id(&t->bpe, token, strlen(token)); }
+// The id of the token with exactly these bytes ("<|im_end|>", " the"), an added one first; -1 if there is none.
+int tokenizer_id(const Tokenizer *t, const char *token) {
+    for (int i = 0; i < 2; i++) if (added_id(&t->added[i], token) >= 0) return added_id(&t->added[i], token);
+    return bpe_id(&t->bpe, token, strlen(token));
+}
 
 // The highest id + 1. A model's output may have more rows than that.
 int tokenizer_size(const Tokenizer *t) { return t->bpe.n_tokens; }

@@ -31,6 +31,7 @@ typedef struct {
     size_t offset; // into Bpe.bytes
     int length;    // -1: no token has this id
     bool special;  // left out by decode's skip_special
+    bool added;    // one of the file's added tokens
 } BpeToken;
 
 typedef struct {
