@@ -62,7 +62,7 @@ char *eval_results_dir(const Session *s) {
 
 bool command_eval(Session *s, Error *err) {
     Benchmarks b;
-    if (!session_tokenizer(s, err) || !benchmarks_load(&b, s, err) || !session_model(s, b.longest + b.max_new, err)) return false;
+    if (!session_tokenizer(s, err) || !benchmarks_load(&b, s, err) || !session_sampler(s, b.longest + b.max_new, false, err)) return false;
     char *dir = eval_results_dir(s);
     install_signal_handlers();
     cJSON *made = made_with(s, CMD_EVAL, err);
@@ -154,7 +154,7 @@ bool command_generate(Session *s, Error *err) {
     const int slots = o->rollout_batch_size < n * G ? o->rollout_batch_size : n * G;
     const SessionWork work = {slots, longest, o->max_completion_length, 0, 0, false};
     s->work = work;
-    if (!session_model(s, longest + o->max_completion_length, err)) return false;
+    if (!session_sampler(s, longest + o->max_completion_length, o->raw, err)) return false;
 
     install_signal_handlers();
     Rollout r;

@@ -6,6 +6,7 @@ What every command of eval_steer works with: the options, the model, its tokeniz
 
 #include "model.h"     // model_name_from_dir, steering_load
 #include "device.h"     // ops_for_device
+#include "generation.h" // generation_begin
 #include "grpo.h"       // PolicyPass
 #include "host_memory.h" // MemoryPlan, host_limits
 #include "options.h"    // Options
@@ -117,6 +118,12 @@ bool session_model(Session *s, int positions, Error *err) {
     if (*vectors && !whole && !(peft_is_folder(vectors) ? session_adapter(s, vectors, err) : session_vectors(s, vectors, err))) return false;
     s->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);
     return true;
+}
+
+// As session_model, for commands that sample. raw: the prompts have no template.
+bool session_sampler(Session *s, int positions, bool raw, Error *err) {
+    const Options *o = &s->options;
+    return session_model(s, positions, err) && generation_begin(&s->model.config, s->tokenizer, o->model, o->stop, o->prompt_template, raw, err);
 }
 
 void session_free(Session *s) {

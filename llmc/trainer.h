@@ -11,6 +11,7 @@ step by step is train_steer.cu.
 #include "dist.h"       // dist: which rank of how many this is
 #include "dist_gpu.h"   // dist_gpu_choose
 #include "evaluate.h"   // prompts_encode
+#include "generation.h" // generation_begin
 #include "grad_tree.h"  // GradTree
 #include "grpo.h"       // PolicyPass
 #include "logger.h"     // Logger, Progress
@@ -271,6 +272,10 @@ bool trainer_plan(Trainer *t, Error *err) {
     const ModelConfig *c = &t->model.config;
     if (tokenizer_size(t->tokenizer) > c->V)
         return fail(err, EXIT_RUN, "%s: tokenizer.json has ids up to %d, the model's vocab_size is %d", o->model, tokenizer_size(t->tokenizer) - 1, c->V);
+    if (!generation_begin(&t->model.config, t->tokenizer, o->model, o->stop, o->prompt_template, false, err)) return false;
+    if (!setup_is_sft(o->setup) && (o->top_p < 1 || o->top_k > 0))
+        warn("top_p %g, top_k %d: completions are sampled from the likeliest tokens alone, while log-probs, gradient and gap are those of the whole distribution:\n"
+             "  the policy that is trained is not the one that samples, and a gap of 0 does not show it\n  -> top_p 1, top_k 0", o->top_p, o->top_k);
     t->G = setup_is_sft(o->setup) ? 1 : o->num_generations;
     if (setup_is_sft(o->setup) && !encode_solutions(t, c->eos.v[0], err)) return false;
     if (!trained_init(&t->trained, t->ops, c, &t->model.weights, o, err)) return false;

@@ -9,6 +9,7 @@ PyTorch's (test_model.h, test_tuning.h); which matrices an adapter means, PEFT's
 #include "dev/test/test_model_files.h" // MfTensor, mf_write_tensors, mf_try_weights
 #include "dev/test/test_setups.h"      // setups_adapter, setups_refused
 #include "llmc/export_adapter.h"       // export_adapter_peft
+#include "llmc/generation.h"           // generation_opening
 
 // Every tensor of a file is used, or refused by name: output matrices of tied models, biases of down_proj, strangers.
 void test_weights_used(void) {
@@ -186,10 +187,70 @@ void test_peft_uneven(void) {
     model_config_free(&c);
 }
 
+// What a chat template writes where the answer begins, in the ways it is written.
+void test_generation_opening(void) {
+    static const char *const cases[][2] = {
+        {"{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n{%- endif %}\n", "<|im_start|>assistant"},
+        {"{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}{% if add_generation_prompt and not ns.is_tool %}{{'<\xEF\xBD\x9C" "A>\\n<think>\\n'}}{% endif %}",
+         "<\xEF\xBD\x9C" "A>\n<think>"},
+        {"{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant"}, {"{% if add_generation_prompt %}{{ \"it\\'s\" }}{% endif %}", "it's"},
+        {"{% if add_generation_prompt %}{{ role }}{% endif %}", ""}, {"{{ messages }}", ""}, {"add_generation_prompt", ""}, {"{% if add_generation_prompt %}{{ '", ""}, {"", ""}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        Str out = {0};
+        generation_opening(&out, cases[i][0]);
+        CHECK(strcmp(out.s ? out.s : "", cases[i][1]) == 0, "%s: found \"%s\"", cases[i][0], out.s ? out.s : "");
+        str_free(&out);
+    }
+}
+
+// What a model's folder says and is not done is said; an end of turn that is no end of text stops a completion where it is asked to.
+void test_generation(void) {
+    const char *model = test_path("speaks"), *ask = "--max_completion_length 60 --seed 1 --raw --prompt 'What is 13 + 18 - 2 + 9?'";
+    Str out = {0};
+    Error e = {0, ""};
+    expect_command(0, "", "cp -r data/tiny/model %s && chmod -R u+w %s", model, model);
+    char *settings = model_path(model, "generation_config.json"), *tokenizer = model_path(model, "tokenizer_config.json"), *config = model_path(model, "config.json");
+    char *text = read_file(config, NULL, &e), *ended = mf_replace(text ? text : "", "\"eos_token_id\": 258", "\"eos_token_id\": 256");
+    run_command(&out, "./eval_steer generate --model %s --max_completion_length 1 --prompt x", model);
+    CHECK(!strstr(out.s, "warning"), "the tiny model says nothing: %s", out.s);
+    test_write(settings, "{\"eos_token_id\": [256], \"repetition_penalty\": 1.1, \"num_beams\": 1, \"no_repeat_ngram_size\": 0, \"suppress_tokens\": [3], \"bad_words_ids\": null}");
+    test_write(config, ended);
+    test_write(tokenizer, "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"no\"}, {\"name\": \"default\", \"template\": \"{% if add_generation_prompt %}{{ '<|im_start|>model\\\\n\\u001b' }}{% endif %}\"}]}");
+    run_command(&out, "./eval_steer generate --model %s --max_completion_length 1 --prompt x", model);
+    CHECK(strstr(out.s, "repetition_penalty 1.1, suppress_tokens: not applied") && strstr(out.s, "opens an answer by \"<|im_start|>model\\n\\u001b\"") && strstr(out.s, "--stop '<|im_end|>'"), "%s", out.s);
+    run_command(&out, "./eval_steer generate --model %s %s", model, ask); // the user's own text: nothing about templates
+    CHECK(strstr(out.s, "repetition_penalty") && !strstr(out.s, "template") && strstr(out.s, "cut at"), "%s", out.s);
+    run_command(&out, "./eval_steer generate --model %s %s --stop '<|im_end|>'", model, ask);
+    CHECK(strstr(out.s, "boxed{") && !strstr(out.s, "cut at"), "%s", out.s);
+    expect_command(2, "stop: found \"<|im\", expected one token", "./eval_steer generate --model %s %s --stop '<|im'", model, ask);
+    unlink(tokenizer);
+    test_write(settings, "{}");
+    char *jinja = model_path(model, "chat_template.jinja");
+    test_write(jinja, "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}");
+    run_command(&out, "./eval_steer generate --model %s --max_completion_length 1 --prompt x --stop '<|im_end|>'", model);
+    CHECK(!strstr(out.s, "warning"), "a template that fits, ends that stop, no settings: %s", out.s);
+    test_write(jinja, "{{ messages }}");
+    expect_command(0, "has a chat template, which is not used", "./eval_steer generate --model %s --max_completion_length 1 --prompt x", model);
+
+    const char *recipe = "scripts/train/rl/tiny/arithmetic/steering.yml --max_steps 1 --prompts_per_step 1 --num_generations 2 --max_completion_length 4 --validation_size 0";
+    expect_command(0, "top_p 0.9, top_k 0: completions", "./train_steer --config %s --top_p 0.9 --output_dir %s", recipe, test_path("top_p"));
+    run_command(&out, "./train_steer --config %s --output_dir %s", recipe, test_path("whole"));
+    CHECK(strstr(out.s, "saved") && !strstr(out.s, "samples, and a gap"), "%s", out.s);
+    str_free(&out);
+    free(settings);
+    free(tokenizer);
+    free(config);
+    free(jinja);
+    free(text);
+    free(ended);
+}
+
 void test_foreign(void) {
     test_weights_used();
     test_peft_targets();
     test_peft_uneven();
+    test_generation_opening();
+    test_generation();
 }
 
 #endif

@@ -88,7 +88,7 @@ bool experiment_self_explain(Session *s, Error *err) {
     int n_alphas, at;
     IntVec prompt = {0}, layers = {0};
     if (!experiment_numbers(&alphas, &n_alphas, s->options.magnitudes, "magnitudes", err) || !session_tokenizer(s, err) || !self_explain_prompt(&prompt, &at, s, err) ||
-        !session_model(s, prompt.n + s->options.max_completion_length, err) || !experiment_needs_vectors(s, err) || !experiment_layers(&layers, s, err)) return false;
+        !session_sampler(s, prompt.n + s->options.max_completion_length, false, err) || !experiment_needs_vectors(s, err) || !experiment_layers(&layers, s, err)) return false;
     install_signal_handlers();
     Qwen2 *m = &s->model;
     const int C = m->config.C;

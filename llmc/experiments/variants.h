@@ -68,7 +68,7 @@ bool experiment_needs_vectors(const Session *s, Error *err) {
 // Tokenizer, benchmarks and model; the vectors where wanted. False: *b needs no freeing.
 bool experiment_begin(Session *s, Benchmarks *b, bool vectors, Error *err) {
     memset(b, 0, sizeof *b);
-    bool ok = session_tokenizer(s, err) && benchmarks_load(b, s, err) && session_model(s, b->longest + b->max_new, err) && (!vectors || experiment_needs_vectors(s, err));
+    bool ok = session_tokenizer(s, err) && benchmarks_load(b, s, err) && session_sampler(s, b->longest + b->max_new, false, err) && (!vectors || experiment_needs_vectors(s, err));
     if (!ok) benchmarks_free(b);
     else install_signal_handlers();
     return ok;
