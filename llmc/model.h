@@ -383,6 +383,11 @@ bool steering_load_site(float *s, char **site, const ModelConfig *c, const char 
     const RawTensor *t = NULL;
     bool opened = safetensors_open(&st, file, &inner);
     bool ok = opened && (t = safetensors_get(&st, "steering", 2, shape, &inner)) != NULL && tensor_check_finite(t, file, &inner);
+    for (int i = 0; ok && i < st.n_entries; i++) { // steering_A and steering_B are the factors of the same vectors
+        const char *name = st.entries[i].name;
+        if (strcmp(name, "steering") != 0 && strcmp(name, "steering_A") != 0 && strcmp(name, "steering_B") != 0)
+            ok = fail(&inner, EXIT_RUN, "%s: found tensor %s, expected `steering` alone: what it would do is not known here\n  -> remove it from the file", file, name);
+    }
     if (ok) raw_to_f32(s, t, 0, c->L * c->C);
     if (ok && site) *site = safetensors_metadata(&st, "site") ? xstrdup(safetensors_metadata(&st, "site")) : NULL;
     if (!ok) fail(err, EXIT_RUN, "cannot load steering vectors: %s%s", inner.text,

@@ -101,6 +101,58 @@ void test_weights_used(void) {
     free(index);
 }
 
+// A model whose files hold vectors as biases of down_proj, as the programs take it: scored as the steered model; what would lose them is refused.
+void test_vectors_inside(void) {
+    const char *model = test_path("inside"), *vectors = "data/tiny/vectors/steering.safetensors";
+    const char *line = "echo '{\"prompt\": \"What is 1 + 2?\", \"completion\": \"1+2=3\"}' | ./eval_steer score --device ref --json --model";
+    ModelConfig c;
+    Error e = {0, ""};
+    if (!CHECK(model_config_load(&c, "data/tiny/model", &e), "%s", e.text)) return;
+    expect_command(0, "", "cp -r data/tiny/model %s && chmod -R u+w %s && mv %s/model.safetensors %s/a.safetensors", model, model, model, model);
+    float *s = (float *)xmalloc((size_t)c.L * c.C * sizeof(float));
+    OutTensor *t = (OutTensor *)xcalloc((size_t)c.L, sizeof(OutTensor));
+    char(*names)[64] = (char(*)[64])xcalloc((size_t)c.L, 64), *biases = model_path(model, "b.safetensors"), *weights = model_path(model, "a.safetensors"), *index = model_path(model, "model.safetensors.index.json");
+    SafeTensors st;
+    Str map = {0};
+    if (!CHECK(steering_load(s, &c, vectors, &e) && safetensors_open(&st, weights, &e), "%s", e.text)) return;
+    for (int l = 0; l < c.L; l++) {
+        snprintf(names[l], 64, "model.layers.%d.mlp.down_proj.bias", l);
+        t[l].name = names[l];
+        t[l].ndim = 1;
+        t[l].shape[0] = c.C;
+        t[l].data = s + (size_t)l * c.C;
+        str_printf(&map, "%s\"%s\": \"b.safetensors\"", l ? ", " : "{\"weight_map\": {", names[l]);
+    }
+    for (int i = 0; i < st.n_entries; i++) str_printf(&map, ", \"%s\": \"a.safetensors\"", st.entries[i].name);
+    str_printf(&map, "}}");
+    safetensors_close(&st);
+    CHECK(safetensors_write(biases, t, c.L, NULL, &e), "%s", e.text);
+    test_write(index, map.s);
+    Str out[3] = {{0}, {0}, {0}};
+    run_command(&out[0], "%s %s 2>/dev/null", line, model);
+    run_command(&out[1], "%s data/tiny/model --steering %s 2>/dev/null", line, vectors);
+    run_command(&out[2], "%s data/tiny/model 2>/dev/null", line);
+    double sum[3] = {0, 0, 0};
+    for (int i = 0; i < 3; i++) {
+        cJSON *o = json_parse(out[i].s, out[i].n, "score", &e);
+        const cJSON *list = json_get_array(o, "logprobs", "score", &e);
+        if (CHECK(list != NULL, "%s", e.text)) for (const cJSON *x = list->child; x; x = x->next) sum[i] += x->valuedouble;
+        cJSON_Delete(o);
+        str_free(&out[i]);
+    }
+    CHECK(fabs(sum[0] - sum[1]) < 1e-4 && fabs(sum[2] - sum[1]) > 0.1, "log-probs' sum %.6f, steered %.6f, base %.6f", sum[0], sum[1], sum[2]);
+    expect_command(1, "down_proj.bias already", "./eval_steer export --format hf --model %s --steering %s --out %s", model, vectors, test_path("twice"));
+    expect_command(1, "setup full: the model has biases of down_proj", "./train_steer --config scripts/train/rl/tiny/arithmetic/full.yml --model %s --max_steps 1 --output_dir %s", model, test_path("never"));
+    str_free(&map);
+    free(s);
+    free(t);
+    free(names);
+    free(biases);
+    free(weights);
+    free(index);
+    model_config_free(&c);
+}
+
 // target_modules and its like, in every form: the matrices that PEFT changes.
 void test_peft_targets(void) {
     const char *records = "dev/reference/peft_targets.jsonl";
@@ -247,6 +299,7 @@ void test_generation(void) {
 
 void test_foreign(void) {
     test_weights_used();
+    test_vectors_inside();
     test_peft_targets();
     test_peft_uneven();
     test_generation_opening();

@@ -432,6 +432,13 @@ void test_steering(void) {
     mf_expect(steering_load(s, &c, path, &e), &e, "tensor steering is missing|the first is Steering", "other name");
     memset(&e, 0, sizeof e);
     mf_expect(steering_load(s, &c, test_path("nowhere"), &e), &e, "nowhere|No such file", "no file");
+    MfTensor two[2] = {{"steering", 2, {2, 8}, 0}, {"steering_A", 2, {2, 1}, 0}};
+    mf_write_tensors(path, two, 0, 2, DTYPE_F32, -1);
+    CHECK(steering_load(s, &c, path, &e), "with a factor: %s", e.text);
+    snprintf(two[1].name, sizeof two[1].name, "scale");
+    memset(&e, 0, sizeof e);
+    mf_write_tensors(path, two, 0, 2, DTYPE_F32, -1);
+    mf_expect(steering_load(s, &c, path, &e), &e, "found tensor scale", "a stranger beside the vectors");
 }
 
 void test_model_files(void) {
