@@ -295,7 +295,7 @@ void test_tuning_down_bias(const Ops *ops, double tolerance) {
     const size_t C = (size_t)r.C, LC = (size_t)r.L * C;
     const float *vectors = records_tensor(&r, "steering0", LC);
     float *zeros = (float *)xcalloc(LC, sizeof(float)), *gradient[3], *logprobs[3];
-    const LossConfig how = {0.2f, 0.28f, 0, 1};
+    const LossConfig how = {0.2f, 0.28f, 0, 1, false};
     PolicyPass pass;
     policy_alloc(&pass, &r.model, 64 << 20, r.longest, 0, true);
     for (int way = 0; way < 3; way++) { // added; neither; biases
