@@ -135,7 +135,8 @@ void test_experiments(void) {
     expect_command(2, "with head 6", "./eval_steer experiment patch_head --config scripts/eval/tiny/patch_head.yml --variants skip_head_6");
     expect_command(2, "layers: found 4", "./eval_steer experiment pair_single --config scripts/eval/tiny/pair_single.yml --layers 4");
     expect_command(2, "expected one", "./eval_steer experiment last_layer_steering --config scripts/eval/tiny/last_layer_steering.yml --token To");
-    expect_command(2, "NAME=PATH", "./eval_steer experiment exchange_svs --config scripts/eval/tiny/exchange_svs.yml --donors data/tiny/vectors/steering.safetensors");
+    expect_command(2, "NAME=PATH", "./eval_steer experiment exchange_svs --config scripts/eval/tiny/exchange_svs.yml --donors data/tiny/vectors/steering.safetensors --results_dir %s",
+                   test_path("wrong"));
     expect_command(1, "adapter_config.json", "./eval_steer experiment lora1_plots --config scripts/eval/tiny/lora1_plots.yml --adapter data/tiny/model");
     expect_command(1, "is zero", "./eval_steer experiment patch_head --config scripts/eval/tiny/patch_head.yml --steering data/tiny/vectors/place_self_attn_3.safetensors");
     expect_command(2, "aime24=x", "./eval_steer experiment vanilla --config scripts/eval/tiny/vanilla.yml --benchmark_generations aime24=x");

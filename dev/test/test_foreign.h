@@ -205,7 +205,7 @@ void test_peft_uneven(void) {
         if (!CHECK(peft_load(&p, &t, &numbers, &c, again ? to : from, &e), "%s", e.text)) continue;
         CHECK(tuning_lora_site(&t, 0, PROJ_Q) && tuning_lora_site(&t, 1, PROJ_DOWN) && !tuning_lora_site(&t, 1, PROJ_Q) && t.n == made.n && t.scale == 1.5f &&
                   memcmp(numbers, x, t.n * sizeof(float)) == 0, "what comes back is not what was written");
-        if (!again) CHECK(export_adapter_peft(&p, &t, numbers, "base", to, &e), "%s", e.text);
+        if (!again) CHECK(make_dirs(to, &e) && export_adapter_peft(&p, &t, numbers, "base", to, &e), "%s", e.text);
         tuning_free(&t);
         free(numbers);
     }
