@@ -20,7 +20,11 @@ bool generation_stop(ModelConfig *c, const Tokenizer *t, const char *tokens, Err
     bool ok = true;
     while (ok && *tokens && (name = strsep(&rest, ",")) != NULL) {
         const int id = tokenizer_id(t, name);
-        if (id < 0) ok = fail(err, EXIT_USAGE, "stop: found \"%.60s\", expected one token of the model's tokenizer\n  -> ./eval_steer tokenize shows how a text is divided", name);
+        if (id < 0)
+            ok = fail(err, EXIT_USAGE,
+                      "stop: found \"%.60s\", expected one token of the model's tokenizer\n  -> ./eval_steer tokenize shows how a text is "
+                      "divided",
+                      name);
         else if (!is_eos(c, id)) ints_push(&c->eos, id);
     }
     free(copy);
@@ -29,16 +33,33 @@ bool generation_stop(ModelConfig *c, const Tokenizer *t, const char *tokens, Err
 
 // Settings of generation_config.json that change what greedy decoding gives in transformers, and here do nothing.
 void generation_note_settings(const char *dir) {
-    static const struct { const char *key; double neutral; } keys[] = {
-        {"repetition_penalty", 1}, {"no_repeat_ngram_size", 0}, {"min_length", 0}, {"min_new_tokens", 0}, {"num_beams", 1}, {"guidance_scale", 1}, {"bad_words_ids", 0}, {"suppress_tokens", 0},
-        {"begin_suppress_tokens", 0}, {"forced_bos_token_id", -1}, {"forced_eos_token_id", -1}, {"sequence_bias", 0}, {"exponential_decay_length_penalty", 0}, {"stop_strings", 0},
-        {"watermarking_config", 0}, {"token_healing", 0}};
+    static const struct {
+        const char *key;
+        double neutral;
+    } keys[] = {{"repetition_penalty", 1},
+                {"no_repeat_ngram_size", 0},
+                {"min_length", 0},
+                {"min_new_tokens", 0},
+                {"num_beams", 1},
+                {"guidance_scale", 1},
+                {"bad_words_ids", 0},
+                {"suppress_tokens", 0},
+                {"begin_suppress_tokens", 0},
+                {"forced_bos_token_id", -1},
+                {"forced_eos_token_id", -1},
+                {"sequence_bias", 0},
+                {"exponential_decay_length_penalty", 0},
+                {"stop_strings", 0},
+                {"watermarking_config", 0},
+                {"token_healing", 0}};
     char *path = model_path(dir, "generation_config.json");
     cJSON *root = path_exists(path) ? json_load(path, NULL) : NULL;
     Str said = {0};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const cJSON *item = json_find(root, keys[i].key);
-        if (!item || cJSON_IsFalse(item) || (cJSON_IsNumber(item) && item->valuedouble == keys[i].neutral) || ((cJSON_IsArray(item) || cJSON_IsObject(item)) && !item->child)) continue;
+        if (!item || cJSON_IsFalse(item) || (cJSON_IsNumber(item) && item->valuedouble == keys[i].neutral) ||
+            ((cJSON_IsArray(item) || cJSON_IsObject(item)) && !item->child))
+            continue;
         str_printf(&said, "%s%s", said.n ? ", " : "", keys[i].key);
         if (cJSON_IsNumber(item)) str_printf(&said, " %g", item->valuedouble);
     }
@@ -99,15 +120,19 @@ void generation_note_prompt(const char *dir, const Tokenizer *t, const ModelConf
     if (own.n && !(ours.n >= own.n && strcmp(ours.s + ours.n - own.n, own.s) == 0)) {
         Str quoted = {0}; // a file's text on a terminal
         json_add_string(&quoted, own.s, own.n);
-        warn("%s: the model's chat template opens an answer by %.200s; the prompts here are those of prompt_template %s, another form", dir, quoted.s, used->name);
+        warn("%s: the model's chat template opens an answer by %.200s; the prompts here are those of prompt_template %s, another form", dir,
+             quoted.s, used->name);
         str_free(&quoted);
-    }
-    else if (jinja && !own.n) warn("%s: the model has a chat template, which is not used; the prompts here are those of prompt_template %s", dir, used->name);
+    } else if (jinja && !own.n)
+        warn("%s: the model has a chat template, which is not used; the prompts here are those of prompt_template %s", dir, used->name);
     const char *turn = "<|im_end|>";
     if (used->after_system && strstr(used->after_system, turn)) {
         const int id = tokenizer_id(t, turn);
         if (id < 0) warn("%s: %s of prompt_template %s is no token of this model", dir, turn, used->name);
-        else if (!is_eos(c, id)) warn("%s: %s ends a turn of prompt_template %s, but no completion of this model: what it writes behind it counts\n  -> --stop '%s'", dir, turn, used->name, turn);
+        else if (!is_eos(c, id))
+            warn("%s: %s ends a turn of prompt_template %s, but no completion of this model: what it writes behind it counts\n  -> --stop "
+                 "'%s'",
+                 dir, turn, used->name, turn);
     }
     str_free(&own);
     str_free(&ours);
@@ -115,7 +140,8 @@ void generation_note_prompt(const char *dir, const Tokenizer *t, const ModelConf
 }
 
 // All of it, for a loaded model: its own ends and those of option stop, and what there is to say. raw: the prompts are the user's texts.
-bool generation_begin(ModelConfig *c, const Tokenizer *t, const char *dir, const char *stop, const char *template_name, bool raw, Error *err) {
+bool generation_begin(ModelConfig *c, const Tokenizer *t, const char *dir, const char *stop, const char *template_name, bool raw,
+                      Error *err) {
     if (!generation_stop(c, t, stop, err)) return false;
     generation_note_settings(dir);
     if (!raw) generation_note_prompt(dir, t, c, template_name);

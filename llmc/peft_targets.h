@@ -20,7 +20,8 @@ const char *peft_block(Projection p) { return p >= PROJ_GATE ? "mlp" : "self_att
 int peft_full_match(const char *pattern, const char *name, const char *what, Error *err) {
     int code = 0;
     size_t at = 0;
-    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)pattern, strlen(pattern), PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
+    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)pattern, strlen(pattern),
+                                         PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
     pcre2_match_data *match = compiled ? pcre2_match_data_create_from_pattern(compiled, NULL) : NULL;
     const int rc = match ? pcre2_match(compiled, (PCRE2_SPTR)name, strlen(name), 0, 0, match, NULL) : code;
     pcre2_match_data_free(match);
@@ -35,7 +36,8 @@ int peft_full_match(const char *pattern, const char *name, const char *what, Err
 // A rule is absent, a string, or an array of strings.
 bool peft_check_rule(const cJSON *root, const char *key, const char *path, Error *err) {
     const cJSON *rule = json_find(root, key);
-    if (rule && !cJSON_IsString(rule) && !cJSON_IsArray(rule)) return json_fail_type(root, key, "a string or an array of strings", path, err);
+    if (rule && !cJSON_IsString(rule) && !cJSON_IsArray(rule))
+        return json_fail_type(root, key, "a string or an array of strings", path, err);
     for (const cJSON *item = cJSON_IsArray(rule) ? rule->child : NULL; item; item = item->next)
         if (!cJSON_IsString(item)) return fail(err, EXIT_RUN, "%s: %s: found %s in it, expected strings", path, key, json_type_name(item));
     return true;
@@ -60,7 +62,10 @@ int peft_layer_passes(const cJSON *root, const char *name, int l, const char *pa
     if (!layers || (cJSON_IsArray(layers) && !layers->child)) return 1;
     bool listed = false;
     for (const cJSON *item = cJSON_IsArray(layers) ? layers->child : layers; item; item = cJSON_IsArray(layers) ? item->next : NULL) {
-        if (!cJSON_IsNumber(item)) { json_fail_type(root, "layers_to_transform", "a whole number or an array of them", path, err); return -1; }
+        if (!cJSON_IsNumber(item)) {
+            json_fail_type(root, "layers_to_transform", "a whole number or an array of them", path, err);
+            return -1;
+        }
         listed |= item->valuedouble == l;
     }
     const cJSON *pattern = cJSON_IsArray(patterns) ? patterns->child : patterns;
@@ -89,9 +94,14 @@ int peft_is_target(const cJSON *root, const char *name, int l, const char *path,
 bool peft_find_targets(bool *sites, const cJSON *root, int L, const char *path, Error *err) {
     const cJSON *targets = json_find(root, "target_modules"), *layers = json_find(root, "layers_to_transform");
     if (!targets) return json_fail_type(root, "target_modules", "a string or an array of strings", path, err);
-    if (!peft_check_rule(root, "target_modules", path, err) || !peft_check_rule(root, "exclude_modules", path, err) || !peft_check_rule(root, "layers_pattern", path, err)) return false;
+    if (!peft_check_rule(root, "target_modules", path, err) || !peft_check_rule(root, "exclude_modules", path, err) ||
+        !peft_check_rule(root, "layers_pattern", path, err))
+        return false;
     if (cJSON_IsString(targets) && layers && !(cJSON_IsArray(layers) && !layers->child))
-        return fail(err, EXIT_RUN, "%s: layers_to_transform: found beside target_modules as a string, which PEFT does not take\n  -> the layers belong into the regular expression", path);
+        return fail(err, EXIT_RUN,
+                    "%s: layers_to_transform: found beside target_modules as a string, which PEFT does not take\n  -> the layers belong "
+                    "into the regular expression",
+                    path);
     static const char *const others[2] = {"lm_head", "model.embed_tokens"};
     bool any = false;
     for (int i = -2; i < L * N_PROJ; i++) {
@@ -101,10 +111,16 @@ bool peft_find_targets(bool *sites, const cJSON *root, int L, const char *path, 
         else snprintf(name, sizeof name, "model.layers.%d.%s.%s", l, peft_block((Projection)(i % N_PROJ)), projection_names[i % N_PROJ]);
         const int is = peft_is_target(root, name, l, path, err);
         if (is < 0) return false;
-        if (i < 0 && is) return fail(err, EXIT_RUN, "%s: target_modules: %s is among them, expected only q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj of layers", path, name);
+        if (i < 0 && is)
+            return fail(err, EXIT_RUN,
+                        "%s: target_modules: %s is among them, expected only q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and "
+                        "down_proj of layers",
+                        path, name);
         if (i >= 0) any |= sites[i] = is;
     }
-    return any || fail(err, EXIT_RUN, "%s: target_modules: none of the %d layers' q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj is meant", path, L);
+    return any || fail(err, EXIT_RUN,
+                       "%s: target_modules: none of the %d layers' q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj is meant",
+                       path, L);
 }
 
 #endif

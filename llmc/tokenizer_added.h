@@ -22,7 +22,7 @@ typedef struct {
 
 // Sorted by first byte, then longest first. No two are spelled alike.
 typedef struct {
-    AddedToken *v; // [n]
+    AddedToken *v;     // [n]
     int n, start[257]; // those that begin with byte b: v[start[b] .. start[b + 1])
     Str bytes;
 } AddedTokens;
@@ -31,9 +31,9 @@ typedef struct {
 typedef struct {
     const AddedTokens *of;
     const char *s;
-    size_t n, at;          // how far it has been searched
-    size_t from, start;    // what precedes the token: from .. start
-    size_t end;            // where the token ends; in the end, what is left: end .. n
+    size_t n, at;       // how far it has been searched
+    size_t from, start; // what precedes the token: from .. start
+    size_t end;         // where the token ends; in the end, what is left: end .. n
 } AddedSearch;
 
 // ----------------------------------------------------------------------------
@@ -44,7 +44,9 @@ bool added_read(AddedToken *a, const char **content, const cJSON *item, int n_to
     static const char *const names[] = {"normalized", "single_word", "lstrip", "rstrip"};
     bool *const flags[] = {&a->normalized, &a->single_word, &a->lstrip, &a->rstrip};
     memset(a, 0, sizeof *a);
-    if (!json_get_string(item, "content", content, where, err) || !json_get_int(item, "id", 0, n_tokens - 1, &a->id, where, err) || !json_get_bool(item, "special", &a->special, where, err)) return false;
+    if (!json_get_string(item, "content", content, where, err) || !json_get_int(item, "id", 0, n_tokens - 1, &a->id, where, err) ||
+        !json_get_bool(item, "special", &a->special, where, err))
+        return false;
     for (int k = 0; k < 4; k++)
         if (json_has(item, names[k]) && !json_get_bool(item, names[k], flags[k], where, err)) return false;
     return **content || fail(err, EXIT_RUN, "%s: the token is empty", where);
@@ -72,13 +74,15 @@ bool added_check_twice(const cJSON *list, const char *what, Error *err) {
         if (content) names[n++] = content;
     }
     qsort(names, (size_t)n, sizeof(char *), json_compare_keys);
-    for (int i = 1; i < n && !twice; i++) if (strcmp(names[i - 1], names[i]) == 0) twice = names[i];
+    for (int i = 1; i < n && !twice; i++)
+        if (strcmp(names[i - 1], names[i]) == 0) twice = names[i];
     free(names);
     return !twice || fail(err, EXIT_RUN, "%s: key \"added_tokens\": token \"%.60s\" is given twice", what, twice);
 }
 
 // All entries, in the order of the file. Each must have the id that Hugging Face gives it, whatever the file says: the vocabulary's own, or the next one.
-bool added_read_all(AddedToken *all, Str *bytes, Bpe *b, const cJSON *list, const cJSON *vocab, const int *alphabet, bool nfc, const char *what, Error *err) {
+bool added_read_all(AddedToken *all, Str *bytes, Bpe *b, const cJSON *list, const cJSON *vocab, const int *alphabet, bool nfc,
+                    const char *what, Error *err) {
     const int size = cJSON_GetArraySize(vocab);
     bool ok = added_check_twice(list, what, err);
     int i = 0, highest = -1;
@@ -90,8 +94,13 @@ bool added_read_all(AddedToken *all, Str *bytes, Bpe *b, const cJSON *list, cons
         if (!(ok = added_read(a, &content, item, b->n_tokens, where, err))) break;
         const int own = added_in_vocab(b, vocab, alphabet, content), id = own >= 0 ? own : highest >= size ? highest + 1 : size;
         if (a->id != id)
-            ok = fail(err, EXIT_RUN, "%s: token \"%.60s\" with id %d contradicts %s: Hugging Face's tokenizers gives it id %d\n  -> have tokenizers save the file anew, and see that the model has been trained with those ids",
+            ok = fail(err, EXIT_RUN,
+                      "%s: token \"%.60s\" with id %d contradicts %s: Hugging Face's tokenizers gives it id %d\n  -> have tokenizers save "
+                      "the file anew, and see that the model has been trained with those ids",
                       where, content, a->id, own >= 0 ? "the vocabulary" : "the tokens before it", id);
+        else if (own < 0 && b->tokens[id].length >= 0) // a vocabulary with gaps
+            ok = fail(err, EXIT_RUN, "%s: token \"%.60s\" with id %d contradicts the vocabulary, which has another token of that id", where,
+                      content, id);
         if (!ok) break;
         if (id > highest) highest = id;
         if (own < 0) bpe_set_token(b, id, content, strlen(content));
@@ -105,7 +114,10 @@ bool added_read_all(AddedToken *all, Str *bytes, Bpe *b, const cJSON *list, cons
 }
 
 // qsort has no argument for the bytes, so they travel with the elements.
-typedef struct { AddedToken token; const char *s; } AddedSorted;
+typedef struct {
+    AddedToken token;
+    const char *s;
+} AddedSorted;
 
 int added_compare(const void *x, const void *y) {
     const AddedSorted *a = (const AddedSorted *)x, *b = (const AddedSorted *)y;
@@ -116,7 +128,8 @@ int added_compare(const void *x, const void *y) {
 }
 
 // sets[0], sets[1] = the tokens of the file that are looked for in the text, and in the normalised text. Free with added_free, also after a failure.
-bool added_load(AddedTokens sets[2], Bpe *b, const cJSON *list, const cJSON *vocab, const int *alphabet, bool nfc, const char *what, Error *err) {
+bool added_load(AddedTokens sets[2], Bpe *b, const cJSON *list, const cJSON *vocab, const int *alphabet, bool nfc, const char *what,
+                Error *err) {
     const int n = cJSON_GetArraySize(list);
     AddedToken *all = (AddedToken *)xcalloc((size_t)n, sizeof(AddedToken));
     AddedSorted *sorted = (AddedSorted *)xcalloc((size_t)n, sizeof(AddedSorted));
@@ -133,8 +146,10 @@ bool added_load(AddedTokens sets[2], Bpe *b, const cJSON *list, const cJSON *voc
         qsort(sorted, (size_t)set->n, sizeof(AddedSorted), added_compare);
         for (int i = 0; i < set->n && ok; i++) {
             if (i > 0 && added_compare(&sorted[i - 1], &sorted[i]) == 0) // Hugging Face finds the one or the other, from run to run
-                ok = fail(err, EXIT_RUN, "%s: key \"added_tokens\": the tokens with ids %d and %d are normalised to the same text, so chance decides which is found\n  -> remove one of them", what,
-                          sorted[i - 1].token.id, sorted[i].token.id);
+                ok = fail(err, EXIT_RUN,
+                          "%s: key \"added_tokens\": the tokens with ids %d and %d are normalised to the same text, so chance decides "
+                          "which is found\n  -> remove one of them",
+                          what, sorted[i - 1].token.id, sorted[i].token.id);
             set->v[i] = sorted[i].token;
             set->start[(unsigned char)sorted[i].s[0] + 1]++;
         }
@@ -155,7 +170,8 @@ void added_free(AddedTokens *set) {
 // The id of the token with exactly this content, -1 if there is none.
 int added_id(const AddedTokens *set, const char *content) {
     for (int i = 0; i < set->n; i++)
-        if ((size_t)set->v[i].length == strlen(content) && memcmp(set->bytes.s + set->v[i].offset, content, strlen(content)) == 0) return set->v[i].id;
+        if ((size_t)set->v[i].length == strlen(content) && memcmp(set->bytes.s + set->v[i].offset, content, strlen(content)) == 0)
+            return set->v[i].id;
     return -1;
 }
 
@@ -181,7 +197,8 @@ int32_t added_char_at(const char *s, size_t n, size_t i, size_t *end) {
 
 // White_Space
 bool added_is_space(int32_t c) {
-    static const int32_t spaces[][2] = {{9, 13}, {32, 32}, {0x85, 0x85}, {0xA0, 0xA0}, {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}};
+    static const int32_t spaces[][2] = {{9, 13},          {32, 32},         {0x85, 0x85},     {0xA0, 0xA0},     {0x1680, 0x1680},
+                                        {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}};
     return unicode_in(c, spaces, sizeof spaces);
 }
 
@@ -190,8 +207,17 @@ bool added_is_word(int32_t c) {
     static const int32_t more[][2] = {{0x200C, 0x200D}, {0x24B6, 0x24E9}, {0x1F130, 0x1F149}, {0x1F150, 0x1F169}, {0x1F170, 0x1F189}};
     if (c < 0) return false;
     switch (utf8proc_category(c)) {
-    case UTF8PROC_CATEGORY_LU: case UTF8PROC_CATEGORY_LL: case UTF8PROC_CATEGORY_LT: case UTF8PROC_CATEGORY_LM: case UTF8PROC_CATEGORY_LO:
-    case UTF8PROC_CATEGORY_MN: case UTF8PROC_CATEGORY_MC: case UTF8PROC_CATEGORY_ME: case UTF8PROC_CATEGORY_ND: case UTF8PROC_CATEGORY_NL: case UTF8PROC_CATEGORY_PC: return true;
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC: return true;
     default: return unicode_in(c, more, sizeof more) || unicode_in(c, split_newer_letters, sizeof split_newer_letters);
     }
 }
@@ -209,7 +235,10 @@ int added_next(AddedSearch *x) {
     const char *s = x->s;
     while (x->at < x->n && x->of->n > 0) {
         const AddedToken *a = added_at(x->of, s + x->at, x->n - x->at);
-        if (!a) { x->at++; continue; }
+        if (!a) {
+            x->at++;
+            continue;
+        }
         size_t start = x->at, end = start + (size_t)a->length, k;
         x->at = end;
         if (a->single_word && (added_is_word(added_char_before(s, start, &k)) || added_is_word(added_char_at(s, x->n, end, &k)))) continue;

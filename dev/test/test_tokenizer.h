@@ -398,6 +398,10 @@ void test_tokenizer_added_bytes(void) {
     tokenizer_free(t);
     static const char *const alike = "{\"added_tokens\":[{\"id\":1,\"content\":\"\u212B\",\"special\":false,\"normalized\":true},{\"id\":2,\"content\":\"A\u030A\",\"special\":false,\"normalized\":true}],"
                                      "\"normalizer\":{\"type\":\"NFC\"},\"model\":{\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}}";
+    static const char *const gap = "{\"added_tokens\":[{\"id\":1,\"content\":\"x\",\"special\":false}],\"model\":{\"vocab\":{\"a\":1},\"merges\":[]},"
+                                   "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}}";
+    CHECK(!test_tokenizer_from(gap, strlen(gap), &err) && strstr(err.text, "another token of that id"), "%s", err.text);
+    memset(&err, 0, sizeof err);
     CHECK(!test_tokenizer_from(alike, strlen(alike), &err) && strstr(err.text, "ids 1 and 2 are normalised to the same text"), "%s", err.text);
 }
 
