@@ -71,6 +71,7 @@ WORD(device, "cpu", "ref|cpu|cuda", CMD_MODEL & ~(CMD_TOKENIZE | CMD_EXPORT), "w
 INT(seed, 0, "[0, inf)", CMD_MODEL & ~(CMD_TOKENIZE | CMD_EXPORT), "all randomness: order of problems, sampling, held-out problems")
 REAL(activation_memory, 2.0, "(0, 65536]", CMD_TRAIN | CMD_SCORE | CMD_BENCH | CMD_EXPERIMENT, "GiB for activations of one forward; more rows at a time run faster, same gradient")
 INT(ddp_timeout, 1800, "[0, inf)", CMD_TRAIN, "seconds that one process waits for another, which is then taken for lost and ends the run; 0: for ever")
+FREE_ON_RESUME(ddp_timeout)
 
 GROUP("Problems and prompts")
 WORD(prompt_template, "qwen25-math-cot", "qwen25-math-cot|qwen-boxed|r1|raw", CMD_SAMPLING, "how a problem becomes a prompt; the default is Qwen2.5-Math's and the papers'")

@@ -28,7 +28,7 @@ enters the chain.
 #define MM_BLOCK_MAX 512 // pairs of the sum per pass over a panel, see MM_BLOCK
 #define MM_BF16 (SIMD_LEVEL == SIMD_AMX || SIMD_LEVEL == SIMD_AVX512_BF16 || SIMD_LEVEL == SIMD_NEON_BF16) // products of bf16, not of floats
 #define MM_WHOLE (SIMD_LEVEL == SIMD_NEON_BF16 ? 4 : MM_BF16 ? 2 : 16) // packed weights fill a sum up with zeros to a multiple of this
-#define MM_GROUP 8      // pairs between two bursts of prefetches
+#define MM_GROUP (SIMD_LEVEL == SIMD_NEON || SIMD_LEVEL == SIMD_NEON_BF16 ? 32 : 8) // pairs between two bursts of prefetches
 
 SIMD_INLINE int mm_whole(int steps) { return (steps + MM_WHOLE - 1) / MM_WHOLE * MM_WHOLE; }
 
@@ -127,6 +127,18 @@ SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
 
 // scratch of one thread: one block of a backward panel
 static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[MM_BLOCK * 2 * MM_COLS];
+
+#if defined __aarch64__
+// For tiles by hand: their 24 registers of sums, all that are not needed for factors, from or to memory at [sums]: `what` is ldp or stp.
+#define MM_SUMS(what)                                                                                                          \
+    what " q0, q1, [%[sums]]\n\t" what " q2, q3, [%[sums], #32]\n\t" what " q4, q5, [%[sums], #64]\n\t"                         \
+    what " q6, q7, [%[sums], #96]\n\t" what " q8, q9, [%[sums], #128]\n\t" what " q10, q11, [%[sums], #160]\n\t"               \
+    what " q12, q13, [%[sums], #192]\n\t" what " q14, q15, [%[sums], #224]\n\t" what " q16, q17, [%[sums], #256]\n\t"          \
+    what " q18, q19, [%[sums], #288]\n\t" what " q20, q21, [%[sums], #320]\n\t" what " q22, q23, [%[sums], #352]\n\t"
+#define MM_SUMS_CLOBBERED                                                                                                      \
+    "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15", "v16", "v17", "v18", \
+    "v19", "v20", "v21", "v22", "v23"
+#endif
 
 // mm_turn and mm_repack, the packing; mm_work, the loops over tiles
 #if SIMD_LEVEL == SIMD_AMX

@@ -130,85 +130,75 @@ SIMD_INLINE void mm_tile_any(int R, int S, float *out, size_t ld_out, const floa
         for (int j = 0; j < S; j++) vst1q_f32(out + r * ld_out + 4 * j, acc[r][j]);
 }
 
-#if defined __clang__
-#define MM_BY_HAND 0
-#else
-#define MM_BY_HAND 1 // gcc loads early what it then has no registers for
-#endif
-#if MM_BY_HAND
+// By hand at full height, as gcc loads early what it then has no registers for, and clang moves sums to the stack: one piece of code per
+// MM_GROUP pairs, which takes the sums from memory and puts them back.
 
-// Four sums, as one operand takes them (%S to %V are its registers), += the weights w times the lanes of x
-#define MM_FMLA_ROWS(sums, w, x)                                                                                         \
-    "fmla %S" sums ".4s, " w ".4s, " x ".s[0]\n\tfmla %T" sums ".4s, " w ".4s, " x ".s[1]\n\t"                           \
-    "fmla %U" sums ".4s, " w ".4s, " x ".s[2]\n\tfmla %V" sums ".4s, " w ".4s, " x ".s[3]\n\t"
-#define MM_ACC "+w"(acc0), "+w"(acc1), "+w"(acc2), "+w"(acc3), "+w"(acc4), "+w"(acc5)
+// Four sums += the weights w times the lanes of x
+#define MM_FMLA_ROWS(a, b, c, d, w, x)                                                                                   \
+    "fmla v" a ".4s, " w ".4s, " x ".s[0]\n\tfmla v" b ".4s, " w ".4s, " x ".s[1]\n\t"                                   \
+    "fmla v" c ".4s, " w ".4s, " x ".s[2]\n\tfmla v" d ".4s, " w ".4s, " x ".s[3]\n\t"
 
-// out[12][8]. Operand 2 g + j: vector j of the four rows of group g
-#define MM_FOUR_ROWS(left, right)                                                                                        \
-    "ldp q30, q31, [%[x]], #32\n\t"                                                                                      \
-    MM_FMLA_ROWS(left, "v26", "v30") MM_FMLA_ROWS(right, "v27", "v30") MM_FMLA_ROWS(left, "v24", "v31") MM_FMLA_ROWS(right, "v25", "v31")
+// out[12][8]. v8g ... v8g+3: the left vector of the four rows of group g, v8g+4 ... v8g+7: the right one
+#define MM_FOUR_ROWS(a, b, c, d, e, f, g, h)                                                                             \
+    "ldp q30, q31, [%[x]], #32\n\t"                                                                                     \
+    MM_FMLA_ROWS(a, b, c, d, "v26", "v30") MM_FMLA_ROWS(e, f, g, h, "v27", "v30")                                        \
+    MM_FMLA_ROWS(a, b, c, d, "v24", "v31") MM_FMLA_ROWS(e, f, g, h, "v25", "v31")
 SIMD_INLINE void mm_tile_12(float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b, int pairs,
-                             MatmulPrefetch *prefetch) {
+                            MatmulPrefetch *prefetch) {
     const uint32x4_t high = vdupq_n_u32(0xFFFF0000u);
-    float sums[24][4] = {{0}}; // in the order of the registers: gcc would move them about, were they loaded one by one
+    float sums[24][4] = {{0}}; // in the order of the registers
     for (int i = 0; i < 24 && from; i++) memcpy(sums[i], from + (i / 8 * 4 + i % 4) * ld_from + i / 4 % 2 * 4, sizeof sums[i]);
-    float32x4x4_t acc0 = vld1q_f32_x4(sums[0]), acc1 = vld1q_f32_x4(sums[4]), acc2 = vld1q_f32_x4(sums[8]);
-    float32x4x4_t acc3 = vld1q_f32_x4(sums[12]), acc4 = vld1q_f32_x4(sums[16]), acc5 = vld1q_f32_x4(sums[20]);
     for (int k = 0; k < pairs; k += MM_GROUP) {
         int n = pairs - k < MM_GROUP ? pairs - k : MM_GROUP;
         mm_prefetch(prefetch);
-        __asm__("1:\n\tldp q24, q25, [%[w]], #64\n\t"
+        __asm__(MM_SUMS("ldp")
+                "1:\n\tldp q24, q25, [%[w]], #64\n\t"
                 "shl v26.4s, v24.4s, #16\n\tshl v27.4s, v25.4s, #16\n\t"
                 "and v24.16b, v24.16b, %[high].16b\n\tand v25.16b, v25.16b, %[high].16b\n\t"
-                MM_FOUR_ROWS("0", "1") MM_FOUR_ROWS("2", "3") MM_FOUR_ROWS("4", "5")
-                "subs %w[n], %w[n], #1\n\tb.ne 1b"
-                : MM_ACC, [x] "+r"(x), [w] "+r"(b), [n] "+r"(n)
-                : [high] "w"(high), "m"(*(const mm_input (*)[MM_GROUP * 2 * MM_ROWS])x), "m"(*(const bf16_t (*)[MM_GROUP * 2 * MM_STRIP])b)
-                : "v24", "v25", "v26", "v27", "v30", "v31", "cc");
+                MM_FOUR_ROWS("0", "1", "2", "3", "4", "5", "6", "7") MM_FOUR_ROWS("8", "9", "10", "11", "12", "13", "14", "15")
+                MM_FOUR_ROWS("16", "17", "18", "19", "20", "21", "22", "23")
+                "subs %w[n], %w[n], #1\n\tb.ne 1b\n\t"
+                MM_SUMS("stp")
+                : [x] "+r"(x), [w] "+r"(b), [n] "+r"(n), "+m"(sums)
+                : [high] "w"(high), [sums] "r"(sums), "m"(*(const mm_input (*)[MM_GROUP * 2 * MM_ROWS])x), "m"(*(const bf16_t (*)[MM_GROUP * 2 * MM_STRIP])b)
+                : MM_SUMS_CLOBBERED, "v24", "v25", "v26", "v27", "v30", "v31", "cc");
     }
-    vst1q_f32_x4(sums[0], acc0), vst1q_f32_x4(sums[4], acc1), vst1q_f32_x4(sums[8], acc2);
-    vst1q_f32_x4(sums[12], acc3), vst1q_f32_x4(sums[16], acc4), vst1q_f32_x4(sums[20], acc5);
     for (int i = 0; i < 24; i++) memcpy(out + (i / 8 * 4 + i % 4) * ld_out + i / 4 % 2 * 4, sums[i], sizeof sums[i]);
 }
 
-// out[6][16]. Operand r: the four vectors of row r. v31: the last two rows' even and odd values
-#define MM_FMLA_6(j, w, x, i, k)                                                                                         \
-    "fmla %" j "0.4s, " w ".4s, " x ".s[0]\n\tfmla %" j "1.4s, " w ".4s, " x ".s[1]\n\tfmla %" j "2.4s, " w ".4s, " x ".s[2]\n\t" \
-    "fmla %" j "3.4s, " w ".4s, " x ".s[3]\n\tfmla %" j "4.4s, " w ".4s, v31.s[" i "]\n\tfmla %" j "5.4s, " w ".4s, v31.s[" k "]\n\t"
-#define MM_VECTOR(j, word)                                                                                               \
-    "shl v26.4s, " word ".4s, #16\n\t" MM_FMLA_6(j, "v26", "v29", "0", "1")                                              \
-    "and " word ".16b, " word ".16b, %[high].16b\n\t" MM_FMLA_6(j, word, "v30", "2", "3")
+// out[6][16]. v4r ... v4r+3: row r. v31: the last two rows' even and odd values
+#define MM_FMLA_6(a, b, c, d, e, f, w, x, i, k)                                                                          \
+    MM_FMLA_ROWS(a, b, c, d, w, x) "fmla v" e ".4s, " w ".4s, v31.s[" i "]\n\tfmla v" f ".4s, " w ".4s, v31.s[" k "]\n\t"
+#define MM_VECTOR(a, b, c, d, e, f, word)                                                                                \
+    "shl v26.4s, " word ".4s, #16\n\t" MM_FMLA_6(a, b, c, d, e, f, "v26", "v29", "0", "1")                               \
+    "and " word ".16b, " word ".16b, %[high].16b\n\t" MM_FMLA_6(a, b, c, d, e, f, word, "v30", "2", "3")
 SIMD_INLINE void mm_tile_6(float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b, int pairs,
-                             MatmulPrefetch *prefetch) {
+                           MatmulPrefetch *prefetch) {
     const uint32x4_t high = vdupq_n_u32(0xFFFF0000u);
     float sums[6][16] = {{0}};
     for (int r = 0; r < 6 && from; r++) memcpy(sums[r], from + r * ld_from, sizeof sums[r]);
-    float32x4x4_t acc0 = vld1q_f32_x4(sums[0]), acc1 = vld1q_f32_x4(sums[1]), acc2 = vld1q_f32_x4(sums[2]);
-    float32x4x4_t acc3 = vld1q_f32_x4(sums[3]), acc4 = vld1q_f32_x4(sums[4]), acc5 = vld1q_f32_x4(sums[5]);
     for (int k = 0; k < pairs; k += MM_GROUP) {
         int n = pairs - k < MM_GROUP ? pairs - k : MM_GROUP;
         mm_prefetch(prefetch);
-        __asm__("1:\n\tldp q29, q30, [%[x]], #32\n\tldr q31, [%[x]], #16\n\tldp q24, q25, [%[w]], #32\n\t"
-                MM_VECTOR("S", "v24") MM_VECTOR("T", "v25")
+        __asm__(MM_SUMS("ldp")
+                "1:\n\tldp q29, q30, [%[x]], #32\n\tldr q31, [%[x]], #16\n\tldp q24, q25, [%[w]], #32\n\t"
+                MM_VECTOR("0", "4", "8", "12", "16", "20", "v24") MM_VECTOR("1", "5", "9", "13", "17", "21", "v25")
                 "ldp q24, q25, [%[w]], #32\n\t"
-                MM_VECTOR("U", "v24") MM_VECTOR("V", "v25")
-                "subs %w[n], %w[n], #1\n\tb.ne 1b"
-                : MM_ACC, [x] "+r"(x), [w] "+r"(b), [n] "+r"(n)
-                : [high] "w"(high), "m"(*(const mm_input (*)[MM_GROUP * 2 * 6])x), "m"(*(const bf16_t (*)[MM_GROUP * 2 * MM_STRIP])b)
-                : "v24", "v25", "v26", "v29", "v30", "v31", "cc");
+                MM_VECTOR("2", "6", "10", "14", "18", "22", "v24") MM_VECTOR("3", "7", "11", "15", "19", "23", "v25")
+                "subs %w[n], %w[n], #1\n\tb.ne 1b\n\t"
+                MM_SUMS("stp")
+                : [x] "+r"(x), [w] "+r"(b), [n] "+r"(n), "+m"(sums)
+                : [high] "w"(high), [sums] "r"(sums), "m"(*(const mm_input (*)[MM_GROUP * 2 * 6])x), "m"(*(const bf16_t (*)[MM_GROUP * 2 * MM_STRIP])b)
+                : MM_SUMS_CLOBBERED, "v24", "v25", "v26", "v29", "v30", "v31", "cc");
     }
-    vst1q_f32_x4(out, acc0), vst1q_f32_x4(out + ld_out, acc1), vst1q_f32_x4(out + 2 * ld_out, acc2);
-    vst1q_f32_x4(out + 3 * ld_out, acc3), vst1q_f32_x4(out + 4 * ld_out, acc4), vst1q_f32_x4(out + 5 * ld_out, acc5);
+    for (int r = 0; r < 6; r++) memcpy(out + r * ld_out, sums[r], sizeof sums[r]);
 }
-
-#endif
 
 // out[R][MM_STRIP] = from[R][MM_STRIP] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `steps` steps
 // of the strip at b. R is a constant after inlining.
 SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b, int steps,
                          MatmulPrefetch *prefetch) {
     const int pairs = steps / 2;
-#if MM_BY_HAND
     if (R == 6) {
         mm_tile_6(out, ld_out, from, ld_from, x, b, pairs, prefetch);
         return;
@@ -218,7 +208,6 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, si
         mm_tile_12(out + 8, ld_out, from ? from + 8 : NULL, ld_from, x, b + 16, pairs, prefetch);
         return;
     }
-#endif
     const int S = R <= 6 ? 4 : 2;
     for (int c = 0; c < MM_STRIP; c += 4 * S) mm_tile_any(R, S, out + c, ld_out, from ? from + c : NULL, ld_from, x, b + 2 * c, pairs, prefetch);
 }

@@ -74,39 +74,26 @@ SIMD_INLINE void mm_step(int P, float32x4_t acc[3][8], const bf16_t *w, const mm
     }
 }
 
-#if defined __clang__
-#define MM_BY_HAND 0
-#else
-#define MM_BY_HAND 1 // gcc loads early what it then has no registers for
-#endif
-#if MM_BY_HAND
-
-// sums[3][8] += all steps of a strip at full height. An operand takes four registers, %S to %V: half of the sums of a pair of rows.
-#define MM_BFMMLA(i, a, b, c, w)                                                                                         \
-    "bfmmla %" i a ".4s, v24.8h, " w ".8h\n\tbfmmla %" i b ".4s, v25.8h, " w ".8h\n\tbfmmla %" i c ".4s, v26.8h, " w ".8h\n\t"
-#define MM_FOUR(a, b, c) /* pairs of outputs */                                                                          \
-    "ldp q28, q29, [%[w]], #32\n\tldp q30, q31, [%[w]], #32\n\t"                                                         \
-    MM_BFMMLA("S", a, b, c, "v28") MM_BFMMLA("T", a, b, c, "v29") MM_BFMMLA("U", a, b, c, "v30") MM_BFMMLA("V", a, b, c, "v31")
+// sums[3][8] += all steps of a strip at full height, by hand: gcc loads early what it then has no registers for. v8p ... v8p+7: pair p of rows
+#define MM_BFMMLA(a, b, c, w)                                                                                            \
+    "bfmmla v" a ".4s, v24.8h, " w ".8h\n\tbfmmla v" b ".4s, v25.8h, " w ".8h\n\tbfmmla v" c ".4s, v26.8h, " w ".8h\n\t"
 SIMD_INLINE void mm_steps_6(float sums[3][8][4], const mm_input *x, const bf16_t *w, int pairs, MatmulPrefetch *prefetch) {
-    float32x4x4_t acc0 = vld1q_f32_x4(sums[0][0]), acc1 = vld1q_f32_x4(sums[0][4]), acc2 = vld1q_f32_x4(sums[1][0]);
-    float32x4x4_t acc3 = vld1q_f32_x4(sums[1][4]), acc4 = vld1q_f32_x4(sums[2][0]), acc5 = vld1q_f32_x4(sums[2][4]);
     for (int k = 0; k < pairs; k += MM_GROUP) {
         int n = (pairs - k < MM_GROUP ? pairs - k : MM_GROUP) / 2;
         mm_prefetch(prefetch);
-        __asm__("1:\n\tldp q24, q25, [%[x]], #32\n\tldr q26, [%[x]], #16\n\t"
-                MM_FOUR("0", "2", "4") MM_FOUR("1", "3", "5")
-                "subs %w[n], %w[n], #1\n\tb.ne 1b"
-                : "+w"(acc0), "+w"(acc1), "+w"(acc2), "+w"(acc3), "+w"(acc4), "+w"(acc5), [x] "+r"(x), [w] "+r"(w), [n] "+r"(n)
-                : "m"(*(const mm_input (*)[MM_GROUP * 2 * MM_ROWS])x), "m"(*(const bf16_t (*)[MM_GROUP * 2 * MM_STRIP])w)
-                : "v24", "v25", "v26", "v28", "v29", "v30", "v31", "cc");
+        __asm__(MM_SUMS("ldp")
+                "1:\n\tldp q24, q25, [%[x]], #32\n\tldr q26, [%[x]], #16\n\tldp q28, q29, [%[w]], #32\n\tldp q30, q31, [%[w]], #32\n\t"
+                MM_BFMMLA("0", "8", "16", "v28") MM_BFMMLA("1", "9", "17", "v29") MM_BFMMLA("2", "10", "18", "v30") MM_BFMMLA("3", "11", "19", "v31")
+                "ldp q28, q29, [%[w]], #32\n\tldp q30, q31, [%[w]], #32\n\t"
+                MM_BFMMLA("4", "12", "20", "v28") MM_BFMMLA("5", "13", "21", "v29") MM_BFMMLA("6", "14", "22", "v30") MM_BFMMLA("7", "15", "23", "v31")
+                "subs %w[n], %w[n], #1\n\tb.ne 1b\n\t"
+                MM_SUMS("stp")
+                : [x] "+r"(x), [w] "+r"(w), [n] "+r"(n), "+m"(*(float (*)[3][8][4])sums)
+                : [sums] "r"(sums), "m"(*(const mm_input (*)[MM_GROUP * 2 * MM_ROWS])x), "m"(*(const bf16_t (*)[MM_GROUP * 2 * MM_STRIP])w)
+                : MM_SUMS_CLOBBERED, "v24", "v25", "v26", "v28", "v29", "v30", "v31", "cc");
     }
-    vst1q_f32_x4(sums[0][0], acc0), vst1q_f32_x4(sums[0][4], acc1), vst1q_f32_x4(sums[1][0], acc2);
-    vst1q_f32_x4(sums[1][4], acc3), vst1q_f32_x4(sums[2][0], acc4), vst1q_f32_x4(sums[2][4], acc5);
 }
-#undef MM_FOUR
 #undef MM_BFMMLA
-
-#endif
 
 // out[R][MM_STRIP] = from[R][MM_STRIP] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `steps` (a multiple
 // of 4) steps of the strip at b. R is a constant after inlining.
@@ -122,11 +109,9 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, si
             vst1q_f32(sums[p][j], vreinterpretq_f32_f64(vzip1q_f64(row0, row1)));
             vst1q_f32(sums[p][j + 1], vreinterpretq_f32_f64(vzip2q_f64(row0, row1)));
         }
-#if MM_BY_HAND
-    if (P == 3) mm_steps_6(sums, x, b, pairs, prefetch);
-    else
-#endif
-    {
+    if (P == 3) {
+        mm_steps_6(sums, x, b, pairs, prefetch);
+    } else {
         float32x4_t acc[3][8];
         MM_UNROLL
         for (int p = 0; p < P; p++)
