@@ -51,10 +51,11 @@ if [ $# -gt 0 ]; then
     done
 else
     # What make would run, less what goes with linking and dependencies. That the libraries cannot be linked does not stop it: -n. Asked
-    # for its version, zig cc leaves an empty a.o behind; so it is not asked.
+    # for its version, zig cc leaves an empty a.o behind; so it is not asked. It knows CPUs, no
+    # features of -march: the bf16 level is compiled for a CPU that has it.
     printf '#!/bin/sh\n[ "$*" != --version ] || { echo zig; exit; }\nexec %s "$@"\n' "$compiler" > "$dir/cc"
     chmod +x "$dir/cc"
-    make -n -B CC="$dir/cc" CPPFLAGS="-idirafter $dir/include" MPI=0 CUDA=0 OPENMP=0 all > "$dir/commands" 2>"$dir/log" || { cat "$dir/log" >&2; exit 1; }
+    make -n -B CC="$dir/cc" CPPFLAGS="-idirafter $dir/include" FLAGS_neon_bf16=-mcpu=apple_m2 MPI=0 CUDA=0 OPENMP=0 all > "$dir/commands" 2>"$dir/log" || { cat "$dir/log" >&2; exit 1; }
     while read -r command; do
         read -r -a words <<< "${command#"$dir/cc "}"
         files=() flags=()
