@@ -39,6 +39,7 @@ typedef struct {
     int batch;          // sequences
     double tokens, seconds;
     double resident;    // bytes of memory the process has held at most, so far
+    double peak;        // FLOP/s of multiply-adds, the mean of just before and just after
     BenchPass passes[4];
     int n_passes;
 } BenchResult;
@@ -75,13 +76,13 @@ double bench_resident(void) {
 #endif
 }
 
-// Seconds the phase takes at the machine's limits (FLOP/s, bytes/s); *memory_s = what of it waits for memory.
-double bench_limit_s(const BenchResult *b, double peak, double bandwidth, double *memory_s) {
+// Seconds the phase takes at the machine's limits (its FLOP/s, bytes/s); *memory_s = what of it waits for memory.
+double bench_limit_s(const BenchResult *b, double bandwidth, double *memory_s) {
     double sum = 0;
     *memory_s = 0;
     for (int i = 0; i < b->n_passes; i++) {
         const BenchPass *p = &b->passes[i];
-        double compute = p->flops / peak, memory = p->bytes / bandwidth;
+        double compute = p->flops / b->peak, memory = p->bytes / bandwidth;
         sum += p->count * (compute > memory ? compute : memory);
         if (memory > compute) *memory_s += p->count * memory;
     }
@@ -368,20 +369,21 @@ int bench_positions(const Options *o) {
     return (int)longest;
 }
 
-void bench_print_header(const Qwen2 *m, const Options *o, double peak, double bandwidth, double resident) {
+void bench_print_header(const Qwen2 *m, const Options *o, const double peak[2], double bandwidth, double resident) {
     const ModelConfig *c = &m->config;
     char *name = model_name_from_dir(o->model);
     double weights = c->L * bench_layer_weights(c) + bench_head_weights(c);
     printf("model   %s: %d layers, hidden size %d, %.1f M weights in matrix products\n", name, c->L, c->C, 1e-6 * weights);
     printf("device  %s, %s, %d threads; prompts of %d tokens, %d new\n", m->ops->name, m->ops->isa, omp_get_max_threads(), o->prompt_length, o->new_tokens);
-    printf("limits  %.4g GFLOP/s of multiply-adds, %.3g GB/s of memory, measured just now\n", 1e-9 * peak, 1e-9 * bandwidth);
+    printf("limits  %.4g to %.4g GFLOP/s of multiply-adds, measured before and after each phase, %.3g GB/s of memory\n", 1e-9 * peak[0],
+           1e-9 * peak[1], 1e-9 * bandwidth);
     printf("memory  %.2f GiB at most resident\n\n", resident / (1 << 30));
     printf("%-16s %6s %11s %11s %7s  %s\n", "phase", "batch", "tokens/s", "limit", "share", "limited by");
     free(name);
 }
 
-void bench_print(const BenchResult *b, const Options *o, const char *isa, double peak, double bandwidth) {
-    double memory_s, limit_s = bench_limit_s(b, peak, bandwidth, &memory_s);
+void bench_print(const BenchResult *b, const Options *o, const char *isa, double bandwidth) {
+    double memory_s, limit_s = bench_limit_s(b, bandwidth, &memory_s);
     double speed = b->tokens / b->seconds, limit = b->tokens / limit_s;
     if (o->json)
         printf("{\"phase\":\"%s\",\"batch\":%d,\"prompt_length\":%d,\"new_tokens\":%d,\"isa\":\"%s\",\"threads\":%d,\"tokens_per_s\":%.6g,"
@@ -390,6 +392,14 @@ void bench_print(const BenchResult *b, const Options *o, const char *isa, double
     else
         printf("%-16s %6d %11.4g %11.4g %6.0f%%  %s\n", b->phase, b->batch, speed, limit, 100 * speed / limit,
                memory_s > limit_s / 2 ? "memory" : "multiply-adds");
+}
+
+// Sets the peak of n results that have just been measured: the machine, a shared one, may not be what it was a minute ago. *last: the
+// reading before them, from now on the one after them.
+void bench_set_peak(BenchResult *results, int n, const Qwen2 *m, double *last) {
+    const double now = 1e9 * bench_peak_gflops(m->ops->isa);
+    for (int i = 0; i < n; i++) results[i].peak = (*last + now) / 2;
+    *last = now;
 }
 
 // Times the wanted phases, the rollout for every batch size of o->batch, and prints the table, or lines of JSON.
@@ -402,16 +412,19 @@ bool bench_run(const Qwen2 *m, const float *steering, const Options *o, Error *e
     BenchTrainer trainer;
     Progress progress;
     bool ok = true;
+    double peak = 1e9 * bench_peak_gflops(m->ops->isa);
     progress_begin(&progress, "bench", 0, n);
     for (int i = 0; i < o->batch.n && rollouts && ok; i++, r += 2) {
         progress_update(&progress, (int)(r - results), "prefill, decode");
         ok = bench_prefill_decode(r, m, steering, o, o->batch.v[i], err);
         r[0].resident = r[1].resident = bench_resident();
+        bench_set_peak(r, 2, m, &peak);
     }
     if (ok && forward) {
         progress_update(&progress, (int)(r - results), "forward");
         bench_forward(r, m, steering, o);
-        r++->resident = bench_resident();
+        r->resident = bench_resident();
+        bench_set_peak(r++, 1, m, &peak);
     }
     if (ok && (gradient || step)) {
         bench_trainer_alloc(&trainer, m, steering, o);
@@ -419,23 +432,31 @@ bool bench_run(const Qwen2 *m, const float *steering, const Options *o, Error *e
         BenchResult warm_up; // the activations are first touched here
         memset(&warm_up, 0, sizeof warm_up);
         ok = bench_forward_backward(&warm_up, &trainer, m, o, err);
+        peak = 1e9 * bench_peak_gflops(m->ops->isa);
         if (gradient) {
             ok = ok && bench_forward_backward(r, &trainer, m, o, err);
-            r++->resident = bench_resident();
+            r->resident = bench_resident();
+            bench_set_peak(r++, 1, m, &peak);
         }
         progress_update(&progress, (int)(r - results), "grpo_step");
         if (step) {
             ok = ok && bench_grpo_step(r, &trainer, m, o, err);
-            r++->resident = bench_resident();
+            r->resident = bench_resident();
+            bench_set_peak(r, 1, m, &peak);
         }
         bench_trainer_free(&trainer, m);
     }
     progress_clear(&progress);
     if (ok) {
         const double resident = bench_resident(); // before the limits are measured, which takes memory too
-        const double peak = 1e9 * bench_peak_gflops(m->ops->isa), bandwidth = 1e9 * bench_memory_gbs();
-        if (!o->json) bench_print_header(m, o, peak, bandwidth, resident);
-        for (int i = 0; i < n; i++) bench_print(&results[i], o, m->ops->isa, peak, bandwidth);
+        const double bandwidth = 1e9 * bench_memory_gbs();
+        double range[2] = {results[0].peak, results[0].peak};
+        for (int i = 1; i < n; i++) {
+            if (results[i].peak < range[0]) range[0] = results[i].peak;
+            if (results[i].peak > range[1]) range[1] = results[i].peak;
+        }
+        if (!o->json) bench_print_header(m, o, range, bandwidth, resident);
+        for (int i = 0; i < n; i++) bench_print(&results[i], o, m->ops->isa, bandwidth);
     }
     free(results);
     return ok;

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Writes added_records.jsonl: added tokens of every kind, with the ids that Hugging Face's tokenizers gives to texts, for dev/test/test_tokenizer.h.
 
     pip install tokenizers==0.23.3

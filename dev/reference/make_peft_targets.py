@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Writes peft_targets.jsonl: settings of adapter_config.json with the modules of the tiny model that PEFT changes by them, for dev/test/test_foreign.h.
 
     pip install torch transformers==5.24.0 peft==0.21.2
