@@ -149,13 +149,13 @@ bool log_any_box(const Trainer *t) {
 // What a step says that teaches nothing, or little: why, as far as it can be seen, and what changes that.
 void log_advice(const Trainer *t, const RolloutStats *r) {
     const Options *o = &t->options;
-    const bool cut = r->clipped_ratio > 0.5, none = r->with_gradient == 0;
-    if (!none && r->zero_std == 1)
-        warn("step %d: in all %d groups every answer has the same reward: the KL term alone has a gradient", t->state.step, t->n_groups);
-    if (!none && !cut) return;
-    if (!none) {
-        warn("step %d: %.0f %% of the completions were cut at max_completion_length %d\n  -> a larger max_completion_length", t->state.step,
-             100 * r->clipped_ratio, o->max_completion_length);
+    const bool cut = r->clipped_ratio > 0.5;
+    if (r->with_gradient > 0) {
+        if (r->zero_std == 1)
+            warn("step %d: in all %d groups every answer has the same reward: the KL term alone has a gradient", t->state.step, t->n_groups);
+        if (cut)
+            warn("step %d: %.0f %% of the completions were cut at max_completion_length %d\n  -> a larger max_completion_length", t->state.step,
+                 100 * r->clipped_ratio, o->max_completion_length);
         return;
     }
     Str text = {0};

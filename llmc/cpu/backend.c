@@ -82,11 +82,11 @@ static void cpu_raw_bf16(bf16_t *to, const RawTensor *raw, int64_t row, int64_t 
     }
 }
 
-size_t cpu_weight_bytes(int N, int K, int pack) {
-    return (size_t)((N + 63) / 64 * 64) * (size_t)((K + pack - 1) / pack * pack) * sizeof(bf16_t);
+size_t cpu_weight_bytes(int N, int K, int whole) {
+    return (size_t)((N + 63) / 64 * 64) * (size_t)((K + whole - 1) / whole * whole) * sizeof(bf16_t);
 }
 
-void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int pack, void (*turn)(bf16_t *to, const bf16_t *x)) {
+void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int whole, void (*turn)(bf16_t *to, const bf16_t *x)) {
     memset(w, 0, sizeof *w);
     w->n_raw = n_raw;
     w->K = (int)raw[0].shape[1];
@@ -94,8 +94,8 @@ void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int 
         w->raw[i] = raw[i];
         w->N += (int)raw[i].shape[0];
     }
-    const int K = w->K, columns = (K + pack - 1) / pack * pack, n_strips = (w->N + 63) / 64 * (64 / strip);
-    w->bytes = cpu_weight_bytes(w->N, K, pack);
+    const int K = w->K, columns = (K + whole - 1) / whole * whole, n_strips = (w->N + 63) / 64 * (64 / strip);
+    w->bytes = cpu_weight_bytes(w->N, K, whole);
     bf16_t *data = (bf16_t *)cpu_alloc(w->bytes);
 #pragma omp parallel for schedule(static)
     for (int s = 0; s < n_strips; s++) {

@@ -26,7 +26,7 @@ enters the chain.
 
 #define MM_COLS 64      // outputs of a panel, the unit of work: one strip of 64, two of 32 or four of 16
 #define MM_BLOCK_MAX 512 // pairs of the sum per pass over a panel, see MM_BLOCK
-#define MM_BF16 (SIMD_LEVEL == SIMD_AMX || SIMD_LEVEL == SIMD_AVX512_BF16 || SIMD_LEVEL == SIMD_NEON_BF16) // products of bf16, not of floats
+#define MM_BF16 (SIMD_LEVEL == SIMD_AMX || SIMD_LEVEL == SIMD_AVX512_BF16 || SIMD_LEVEL == SIMD_NEON_BF16) // products of bf16, not floats
 #define MM_WHOLE (SIMD_LEVEL == SIMD_NEON_BF16 ? 4 : MM_BF16 ? 2 : 16) // packed weights fill a sum up with zeros to a multiple of this
 #define MM_GROUP (SIMD_LEVEL == SIMD_NEON || SIMD_LEVEL == SIMD_NEON_BF16 ? 32 : 8) // pairs between two bursts of prefetches
 

@@ -23,13 +23,13 @@ void *cpu_scratch(size_t bytes);
 // ----------------------------------------------------------------------------
 // weights
 
-// w = raw[0 ... n_raw-1] stacked along N, all [*, K], in strips of `strip` rows as matmul.h describes.
-// turn(to, x) writes 32 columns of `strip` rows x[strip][32] as to[32 / pack][strip][pack]. Freed by cpu_weight_free.
-void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int pack, void (*turn)(bf16_t *to, const bf16_t *x));
+// w = raw[0 ... n_raw-1] stacked along N, all [*, K], in strips of `strip` rows as matmul.h describes, columns filled up with zeros to a
+// multiple of `whole`. turn(to, x) packs 32 columns of `strip` rows x[strip][32]. Freed by cpu_weight_free.
+void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int whole, void (*turn)(bf16_t *to, const bf16_t *x));
 void cpu_weight_free(Weight *w);
 
 // Bytes of a packed [N,K].
-size_t cpu_weight_bytes(int N, int K, int pack);
+size_t cpu_weight_bytes(int N, int K, int whole);
 
 // to[n,T] = n columns of from[T,ld]
 void cpu_turn(bf16_t *to, const bf16_t *from, int T, int n, int ld);

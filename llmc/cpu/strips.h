@@ -11,6 +11,9 @@ the L1 cache while all these rows pass, as tiles. Between blocks of the sum, sum
 #define mm_strip SIMD_NAME(mm_strip)
 #define mm_panels SIMD_NAME(mm_panels)
 
+#if MM_CHUNK_BACKWARD > MM_CHUNK
+#error "matmul_input has room for MM_CHUNK rows"
+#endif
 // scratch of one thread: the input of a chunk, each of whose tiles may end in rows that are missing
 static __thread __attribute__((aligned(64))) mm_input matmul_input[(MM_CHUNK + MM_CHUNK / MM_ROWS * 3) * MM_SUM];
 
@@ -68,7 +71,8 @@ static void mm_panels(const MatmulJob *job, int r0, int r1, int p0, int p1, int 
         x += mm_input_size(height, whole);
     }
     for (int p = p0; p < p1; p++) {
-        const bf16_t *from = job->w + (job->backward ? sum0 / MM_COLS * job->panel + (size_t)p * MM_COLS * MM_STRIP : p * job->panel + (size_t)sum0 * MM_STRIP);
+        const bf16_t *from = job->w + (job->backward ? sum0 / MM_COLS * job->panel + (size_t)p * MM_COLS * MM_STRIP
+                                                     : p * job->panel + (size_t)sum0 * MM_STRIP);
         if (job->backward) {
             const int n_words = (job->n_out + 1) / 2 - 32 * p < 32 ? (job->n_out + 1) / 2 - 32 * p : 32;
             for (int i = 0; i < whole; i += MM_COLS)

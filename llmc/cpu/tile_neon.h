@@ -160,7 +160,8 @@ SIMD_INLINE void mm_tile_12(float *out, size_t ld_out, const float *from, size_t
                 "subs %w[n], %w[n], #1\n\tb.ne 1b\n\t"
                 MM_SUMS("stp")
                 : [x] "+r"(x), [w] "+r"(b), [n] "+r"(n), "+m"(sums)
-                : [high] "w"(high), [sums] "r"(sums), "m"(*(const mm_input (*)[MM_GROUP * 2 * MM_ROWS])x), "m"(*(const bf16_t (*)[MM_GROUP * 2 * MM_STRIP])b)
+                : [high] "w"(high), [sums] "r"(sums), "m"(*(const mm_input (*)[MM_GROUP * 2 * MM_ROWS])x),
+                  "m"(*(const bf16_t (*)[MM_GROUP * 2 * MM_STRIP])b)
                 : MM_SUMS_CLOBBERED, "v24", "v25", "v26", "v27", "v30", "v31", "cc");
     }
     for (int i = 0; i < 24; i++) memcpy(out + (i / 8 * 4 + i % 4) * ld_out + i / 4 % 2 * 4, sums[i], sizeof sums[i]);
@@ -188,7 +189,8 @@ SIMD_INLINE void mm_tile_6(float *out, size_t ld_out, const float *from, size_t 
                 "subs %w[n], %w[n], #1\n\tb.ne 1b\n\t"
                 MM_SUMS("stp")
                 : [x] "+r"(x), [w] "+r"(b), [n] "+r"(n), "+m"(sums)
-                : [high] "w"(high), [sums] "r"(sums), "m"(*(const mm_input (*)[MM_GROUP * 2 * 6])x), "m"(*(const bf16_t (*)[MM_GROUP * 2 * MM_STRIP])b)
+                : [high] "w"(high), [sums] "r"(sums), "m"(*(const mm_input (*)[MM_GROUP * 2 * 6])x),
+                  "m"(*(const bf16_t (*)[MM_GROUP * 2 * MM_STRIP])b)
                 : MM_SUMS_CLOBBERED, "v24", "v25", "v26", "v29", "v30", "v31", "cc");
     }
     for (int r = 0; r < 6; r++) memcpy(out + r * ld_out, sums[r], sizeof sums[r]);

@@ -74,7 +74,8 @@ SIMD_INLINE void mm_step(int P, float32x4_t acc[3][8], const bf16_t *w, const mm
     }
 }
 
-// sums[3][8] += all steps of a strip at full height, by hand: gcc loads early what it then has no registers for. v8p ... v8p+7: pair p of rows
+// sums[3][8] += all steps of a strip at full height, by hand: gcc loads early what it then has no registers for. v8p ... v8p+7: pair p
+// of rows
 #define MM_BFMMLA(a, b, c, w)                                                                                            \
     "bfmmla v" a ".4s, v24.8h, " w ".8h\n\tbfmmla v" b ".4s, v25.8h, " w ".8h\n\tbfmmla v" c ".4s, v26.8h, " w ".8h\n\t"
 SIMD_INLINE void mm_steps_6(float sums[3][8][4], const mm_input *x, const bf16_t *w, int pairs, MatmulPrefetch *prefetch) {
@@ -82,14 +83,18 @@ SIMD_INLINE void mm_steps_6(float sums[3][8][4], const mm_input *x, const bf16_t
         int n = (pairs - k < MM_GROUP ? pairs - k : MM_GROUP) / 2;
         mm_prefetch(prefetch);
         __asm__(MM_SUMS("ldp")
-                "1:\n\tldp q24, q25, [%[x]], #32\n\tldr q26, [%[x]], #16\n\tldp q28, q29, [%[w]], #32\n\tldp q30, q31, [%[w]], #32\n\t"
-                MM_BFMMLA("0", "8", "16", "v28") MM_BFMMLA("1", "9", "17", "v29") MM_BFMMLA("2", "10", "18", "v30") MM_BFMMLA("3", "11", "19", "v31")
+                "1:\n\tldp q24, q25, [%[x]], #32\n\tldr q26, [%[x]], #16\n\t"
                 "ldp q28, q29, [%[w]], #32\n\tldp q30, q31, [%[w]], #32\n\t"
-                MM_BFMMLA("4", "12", "20", "v28") MM_BFMMLA("5", "13", "21", "v29") MM_BFMMLA("6", "14", "22", "v30") MM_BFMMLA("7", "15", "23", "v31")
+                MM_BFMMLA("0", "8", "16", "v28") MM_BFMMLA("1", "9", "17", "v29")
+                MM_BFMMLA("2", "10", "18", "v30") MM_BFMMLA("3", "11", "19", "v31")
+                "ldp q28, q29, [%[w]], #32\n\tldp q30, q31, [%[w]], #32\n\t"
+                MM_BFMMLA("4", "12", "20", "v28") MM_BFMMLA("5", "13", "21", "v29")
+                MM_BFMMLA("6", "14", "22", "v30") MM_BFMMLA("7", "15", "23", "v31")
                 "subs %w[n], %w[n], #1\n\tb.ne 1b\n\t"
                 MM_SUMS("stp")
                 : [x] "+r"(x), [w] "+r"(w), [n] "+r"(n), "+m"(*(float (*)[3][8][4])sums)
-                : [sums] "r"(sums), "m"(*(const mm_input (*)[MM_GROUP * 2 * MM_ROWS])x), "m"(*(const bf16_t (*)[MM_GROUP * 2 * MM_STRIP])w)
+                : [sums] "r"(sums), "m"(*(const mm_input (*)[MM_GROUP * 2 * MM_ROWS])x),
+                  "m"(*(const bf16_t (*)[MM_GROUP * 2 * MM_STRIP])w)
                 : MM_SUMS_CLOBBERED, "v24", "v25", "v26", "v28", "v29", "v30", "v31", "cc");
     }
 }
