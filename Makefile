@@ -286,7 +286,7 @@ check: $(PROGRAMS) ## tests under ASan and UBSan; other compilers, C++17; cppche
 	    --include=dev/cppcheck.h -I. $(SOURCES) llmc/cpu/backend.c; \
 	    for l in $(LEVELS); do cppcheck --quiet --error-exitcode=1 --std=c11 --language=c --enable=warning,portability \
 	    --suppressions-list=dev/cppcheck.txt -I. -DSIMD=$$l llmc/cpu/level.c; done
-	@$(call have,shellcheck); set -ex; shellcheck .ci/run scripts/*.sh scripts/multi_node/*.sh dev/bench/*.sh dev/test/*.sh
+	@$(call have,shellcheck); set -ex; shellcheck .ci/run scripts/*.sh scripts/multi_node/*.sh dev/bench/*.sh dev/test/*.sh dev/results/*.sh
 	@$(call have,clang); dev/test/fuzz.sh 60
 	dev/test/setup.sh
 	dev/test/readme.sh

@@ -250,6 +250,30 @@ void test_results_tables(void) {
     expect_command(0, "taken", python, ", free={\"temperature\"}", r, "a/eval/tiny/base", r, "a/eval/tiny/base/temp_0.0_top_p_1.0");
 }
 
+// The index of dev/results is what the heads of its runs make; a README that breaks their rules is named, with what is wrong.
+void test_results_index(void) {
+    expect_command(0, " 0 failed", "dev/results/index.sh --check");
+    expect_command(2, "nosuchdir", "dev/results/index.sh nosuchdir");
+    char r[256];
+    snprintf(r, sizeof r, "%s", test_path("index"));
+    expect_command(0, "", "mkdir -p %s/2026-11-24_a", r);
+    test_write(test_path("index/head"), "# A run\n\n- Question: why?\n- Date: 2026-11-24\n- Command: `true`\n- Commit: abc\n- Machine: any\n"
+                                        "- Result: as [before](../2026-11-23_b)\n");
+    expect_command(0, "| 2026-11-24 | why? | as [before](2026-11-23_b) | [a](2026-11-24_a) |",
+                   "cp %s/head %s/2026-11-24_a/README.md && dev/results/index.sh %s && cat %s/README.md", r, r, r, r);
+    expect_command(0, "2 passed, 0 failed", "dev/results/index.sh --check %s", r);
+    const struct { const char *change, *said;
+    } bad[] = {{"sed 's/why/what/'", "is not what the heads"},
+               {"sed '/Result/d'", "ends within the head"},
+               {"sed 's/^- Machine: any/- Machine:/'", "Machine: ..."},
+               {"sed 's/11-24/11-25/'", "date of the folder"},
+               {"sed 's/^# A run/A run/'", "a title"},
+               {"awk '{ print } END { while (NR++ < 41) print \"\" }'", "README.md: 41 lines"}};
+    for (int i = 0; i < 6; i++)
+        expect_command(1, bad[i].said, "%s %s/head > %s/2026-11-24_a/README.md && dev/results/index.sh --check %s", bad[i].change, r, r, r);
+    expect_command(1, "has no README.md", "rm %s/2026-11-24_a/README.md && dev/results/index.sh --check %s", r, r);
+}
+
 void test_results(void) {
     test_results_sha256();
     test_results_write();
@@ -257,6 +281,7 @@ void test_results(void) {
     test_results_settings();
     test_results_stopped();
     test_results_tables();
+    test_results_index();
 }
 
 #endif

@@ -336,7 +336,7 @@ void test_setups_runs(void) {
 }
 
 // The first step of all layers' vectors is, row by row, that of each vector trained alone: both sample from the same model, and each
-// gradient is taken where all vectors are zero. (dev/results/README.md draws vectors of every layer from one step.)
+// gradient is taken where all vectors are zero. (dev/results/2026-11-28_first_step has vectors of every layer from one step.)
 void test_setups_first_step(void) {
     const char *train = "./train_steer --config " TINY_RECIPE " --prompts_per_step 8 --max_steps 1 --warmup_ratio 0 --max_grad_norm 1e6 --model_name m --dataset_name d";
     expect_command(0, "", "%s --setup steering --output_dir %s", train, test_path("first"));
