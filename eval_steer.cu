@@ -12,14 +12,11 @@ steer.c, everything that runs a model without training it:
 
 Each command is one function below; `main`, at the end, lists them. --json: one object a line on stdout.
 */
-#include "llmc/bench.h"      // bench_run
-#include "llmc/benchmark.h"  // Benchmarks, benchmarks_answer
+#include "llmc/eval/eval.h"               // bench_run, Benchmarks, benchmarks_answer, grade_file, Session
 #include "llmc/experiments/experiments.h" // experiments_find
-#include "llmc/export.h"     // export_run
-#include "llmc/grade.h"      // grade_file
-#include "llmc/grpo.h"       // policy_pass: log-probs of given completions
-#include "llmc/options.h"    // Options, options_parse
-#include "llmc/session.h"    // Session
+#include "llmc/files/export.h"            // export_run
+#include "llmc/grpo.h"                    // policy_pass: log-probs of given completions
+#include "llmc/options/options.h"         // Options, options_parse
 
 // ----------------------------------------------------------------------------
 // eval

@@ -5,21 +5,20 @@ llmc/trained.h) with GRPO on problems whose answer can be checked. Read it top t
     options -> model -> [ rollout -> reward -> advantage -> forward and backward -> AdamW -> log -> checkpoint ]
 
 Under mpirun each rank does its share of the sampling and of the passes; in between all ranks exchange what they have found
-(llmc/dist.h) and do the same arithmetic on the same numbers, so that any number of ranks gives the same bits (all weights,
-llmc/shard.h: the same number).
+(llmc/dist/ranks.h) and do the same arithmetic on the same numbers, so that any number of ranks gives the same bits (all weights,
+llmc/dist/shard.h: the same number).
 
     make train_steer && ./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml
 */
-#include "llmc/dist.h"       // dist, dist_agree, dist_share
-#include "llmc/dist_gpu.h"   // dist_gpu_begin
-#include "llmc/evaluate.h"   // evaluate
-#include "llmc/exchange.h"   // exchange_groups, assign_groups, my_samples, exchange_logprobs
-#include "llmc/grpo.h"       // group_advantages, policy_pass
-#include "llmc/logger.h"     // progress_update, stop_requested
-#include "llmc/options.h"    // options_parse, options_help
-#include "llmc/reward.h"     // completion_reward
-#include "llmc/train_log.h"  // log_step, log_completions
-#include "llmc/trainer.h"    // Trainer: model, problems, vectors, state; set-up, checkpoints
+#include "llmc/dist/dist.h"       // dist, dist_agree, dist_share, dist_gpu_begin
+#include "llmc/dist/exchange.h"   // exchange_groups, assign_groups, my_samples, exchange_logprobs
+#include "llmc/evaluate.h"        // evaluate
+#include "llmc/grpo.h"            // group_advantages, policy_pass
+#include "llmc/logger.h"          // progress_update, stop_requested
+#include "llmc/options/options.h" // options_parse, options_help
+#include "llmc/reward.h"          // completion_reward
+#include "llmc/train_log.h"       // log_step, log_completions
+#include "llmc/trainer.h"         // Trainer: model, problems, vectors, state; set-up, checkpoints
 
 #define VALIDATION_STEP 0x80000000u // random numbers of validation: the same at every step, so that curves compare
 

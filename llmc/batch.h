@@ -5,7 +5,7 @@ build their batches here, so that a token meets the same operations whichever of
 #ifndef LLMC_BATCH_H
 #define LLMC_BATCH_H
 
-#include "qwen2.h" // Batch, Segment
+#include "llmc/qwen2.h" // Batch, Segment
 
 int pages_for(int positions) { return (positions + KV_PAGE - 1) / KV_PAGE; }
 

@@ -11,7 +11,7 @@ Prompts: how a problem is put to the model. The texts are those the papers' code
 #ifndef LLMC_CHAT_H
 #define LLMC_CHAT_H
 
-#include "utils.h" // Str, Error, fail
+#include "llmc/utils/utils.h" // Str, Error, fail
 
 typedef struct {
     const char *name;

@@ -4,11 +4,11 @@ Which backend computes: the one place that turns the option `device` into a tabl
 #ifndef LLMC_DEVICE_H
 #define LLMC_DEVICE_H
 
-#include "cpu/cpu.h" // ops_cpu_init
-#include "ops_ref.h" // ops_ref_init
+#include "llmc/cpu/cpu.h" // ops_cpu_init
+#include "llmc/ops_ref.h" // ops_ref_init
 
 #ifdef LLMC_CUDA      // set by `make CUDA=...`, which links cuda/backend.cu
-#include "cuda/gpu.h" // ops_cuda_init
+#include "llmc/cuda/cuda.h" // ops_cuda_init
 #endif
 
 // The operations of device cpu, ref or cuda. NULL and err where it cannot be had, or for a wrong LLMC_ISA.

@@ -5,15 +5,14 @@ cut, how long they are. Used by `eval_steer eval` and by the trainer's validatio
 #ifndef LLMC_EVALUATE_H
 #define LLMC_EVALUATE_H
 
-#include "answer.h"    // answer_correct
-#include "chat.h"      // chat_format
-#include "dataset.h"   // Dataset, Problem
-#include "dist.h"      // dist_share, dist_gather, dist_agree
-#include "journal.h"   // Journal
-#include "json.h"      // json_add_string
-#include "logger.h"    // Progress, stop_requested
-#include "rollout.h"   // rollout, Sampling
-#include "tokenizer.h" // tokenizer_encode, tokenizer_decode
+#include "llmc/answer/answer.h"       // answer_correct
+#include "llmc/chat.h"                // chat_format
+#include "llmc/dist/dist.h"           // dist_share, dist_gather, dist_agree
+#include "llmc/files/files.h"         // Dataset, Problem, json_add_string
+#include "llmc/files/journal.h"       // Journal
+#include "llmc/logger.h"              // Progress, stop_requested
+#include "llmc/rollout.h"             // rollout, Sampling
+#include "llmc/tokenizer/tokenizer.h" // tokenizer_encode, tokenizer_decode
 
 // ----------------------------------------------------------------------------
 // prompts

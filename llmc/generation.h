@@ -8,11 +8,11 @@ What a model's folder says of how it is to be prompted and sampled, where that i
 #ifndef LLMC_GENERATION_H
 #define LLMC_GENERATION_H
 
-#include "chat.h"         // chat_find
-#include "json.h"         // json_load, cJSON
-#include "model_config.h" // ModelConfig, model_path
-#include "rollout.h"      // is_eos
-#include "tokenizer.h"    // Tokenizer, tokenizer_id
+#include "llmc/chat.h"                // chat_find
+#include "llmc/files/files.h"         // json_load, cJSON
+#include "llmc/model_config.h"        // ModelConfig, model_path
+#include "llmc/rollout.h"             // is_eos
+#include "llmc/tokenizer/tokenizer.h" // Tokenizer, tokenizer_id
 
 // Option stop: each of these tokens ends a completion as the model's own ends do.
 bool generation_stop(ModelConfig *c, const Tokenizer *t, const char *tokens, Error *err) {

@@ -16,7 +16,7 @@ Dr. GRPO, Liu et al. 2025 (2503.20783); r * k3: DeepSeek-V3.2, 2025 (2512.02556)
 #ifndef LLMC_GRPO_H
 #define LLMC_GRPO_H
 
-#include "kept.h" // kept_recall; Completion, packed_add_group
+#include "llmc/kept.h" // kept_recall; Completion, packed_add_group
 
 // ----------------------------------------------------------------------------
 // advantages and losses

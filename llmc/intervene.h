@@ -20,7 +20,7 @@ L and L + 1, so an intervention must be in place before the cache and the scratc
 #define LLMC_INTERVENE_H
 
 #include <string.h> // memset, strcmp
-#include "ops.h"    // Ops
+#include "llmc/ops.h" // Ops
 
 typedef enum { PLACE_MLP, PLACE_SELF_ATTN, PLACE_POST_NORM, PLACE_INPUT_NORM } Place;
 typedef enum { PATH_BOTH, PATH_RESIDUAL, PATH_MLP } PatchPath;

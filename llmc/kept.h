@@ -6,7 +6,7 @@ a row for the 0.5B model. What does not fit is computed again: the result is the
 #ifndef LLMC_KEPT_H
 #define LLMC_KEPT_H
 
-#include "batch.h" // Activations, Packed, Completion
+#include "llmc/batch.h" // Activations, Packed, Completion
 
 typedef struct {
     Activations acts;  // [cap] rows in the order they were run

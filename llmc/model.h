@@ -7,12 +7,11 @@ Also the trained thing: a file of steering vectors, one per layer.
 
 #include <dirent.h>       // opendir
 #include <sys/mman.h>     // madvise
-#include "json.h"         // json_load, json_get_object, json_duplicate_key, cJSON
-#include "model_config.h" // ModelConfig, model_path
-#include "ops.h"          // Ops, Weight, RawTensor
-#include "ops_ref.h"      // raw_to_f32
-#include "safetensors.h"  // SafeTensors, safetensors_open, safetensors_get, tensor_check_finite, shape_text
-#include "utils.h"        // Error, fail, path_exists
+#include "llmc/files/files.h"  // json_load, json_get_object, json_duplicate_key, cJSON, SafeTensors, safetensors_open, safetensors_get, tensor_check_finite, shape_text
+#include "llmc/model_config.h" // ModelConfig, model_path
+#include "llmc/ops.h"          // Ops, Weight, RawTensor
+#include "llmc/ops_ref.h"      // raw_to_f32
+#include "llmc/utils/utils.h"  // Error, fail, path_exists
 
 typedef struct {
     Weight qkv;         // [(NH + 2 NKV) HD, C]  query, then key, then value rows

@@ -8,9 +8,8 @@ quantised weights) is refused by name, never ignored.
 #ifndef LLMC_MODEL_CONFIG_H
 #define LLMC_MODEL_CONFIG_H
 
-#include "json.h"  // json_load, json_get_*, cJSON
-#include "model_dir.h" // model_dir_check
-#include "utils.h" // Error, fail, IntVec, path_exists
+#include "llmc/files/files.h" // json_load, json_get_*, cJSON, model_dir_check
+#include "llmc/utils/utils.h" // Error, fail, IntVec, path_exists
 
 typedef struct {
     int C, I, L, NH, NKV, HD, V;  // see ops.h; HD = C / NH unless the config says otherwise

@@ -7,7 +7,7 @@ vectors is a plain loop.
 
 #include <math.h>   // sqrt, pow
 #include <string.h> // memcpy, memset
-#include "ops.h"
+#include "llmc/ops.h"
 
 static inline void host_zero(void *p, size_t bytes) { memset(p, 0, bytes); }
 static inline void host_upload(void *p, const void *host, size_t bytes) { memcpy(p, host, bytes); }

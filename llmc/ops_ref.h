@@ -6,8 +6,8 @@ threads and never splits a sum.
 #ifndef LLMC_OPS_REF_H
 #define LLMC_OPS_REF_H
 
-#include "ops_host.h" // ops_host_init
-#include "utils.h"    // xaligned, bf16_to_f32
+#include "llmc/ops_host.h"    // ops_host_init
+#include "llmc/utils/utils.h" // xaligned, bf16_to_f32
 
 // ----------------------------------------------------------------------------
 // memory and weights: a weight is computed from the file's own tensors

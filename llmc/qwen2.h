@@ -17,7 +17,7 @@ caller), and scratch (Scratch, Activations).
 #ifndef LLMC_QWEN2_H
 #define LLMC_QWEN2_H
 
-#include "qwen2_memory.h" // Qwen2, Scratch, Activations; Ops, Tuning, Intervention
+#include "llmc/qwen2_memory.h" // Qwen2, Scratch, Activations; Ops, Tuning, Intervention
 
 // ----------------------------------------------------------------------------
 // forward
@@ -313,7 +313,7 @@ void qwen2_attention_backward(const Qwen2 *m, Scratch *s, const LayerActivations
 
 // g's parts += gradient of what is trained from each range of rows, given s->dh[T,C] = dL/dh after the last layer. Of vectors, those of
 // the layers with trained[l] (else not read). Stops below the lowest thing trained. s->dh and s->h are used up. tuned, b and acts as in
-// the forward pass. A part has the same bits whatever else is in the batch, as long as its own rows are (see grad_tree.h).
+// the forward pass. A part has the same bits whatever else is in the batch, as long as its own rows are (see dist/grad_tree.h).
 void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const KVCache *kv, const Batch *b, const float *tuned,
                     const Gradient *g, const bool *trained) {
     const ModelConfig *c = &m->config;

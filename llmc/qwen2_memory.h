@@ -6,10 +6,10 @@ buffer for inference, no LoRA's without one.
 #ifndef LLMC_QWEN2_MEMORY_H
 #define LLMC_QWEN2_MEMORY_H
 
-#include "intervene.h" // Intervention
-#include "model.h"     // ModelConfig, FrozenWeights
-#include "ops.h"       // Ops, Segment, KVCache
-#include "tuning.h"    // Tuning
+#include "llmc/intervene.h" // Intervention
+#include "llmc/model.h"     // ModelConfig, FrozenWeights
+#include "llmc/ops.h"       // Ops, Segment, KVCache
+#include "llmc/tuning.h"    // Tuning
 
 // ----------------------------------------------------------------------------
 // the model

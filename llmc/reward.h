@@ -5,9 +5,9 @@ completion_reward and in the words of the option `reward`.
 #ifndef LLMC_REWARD_H
 #define LLMC_REWARD_H
 
-#include "answer.h"  // answer_correct, answer_extract
-#include "dataset.h" // Problem
-#include "rng.h"     // rng_bits
+#include "llmc/answer/answer.h" // answer_correct, answer_extract
+#include "llmc/files/files.h"   // Problem
+#include "llmc/utils/rng.h"     // rng_bits
 
 // Which completion of which step: what the coin of `random` is keyed by.
 typedef struct { uint32_t seed, step, prompt, sample; } RewardKey;

@@ -6,8 +6,8 @@ come out depends on (seed, step, prompt, sample, position) alone, not on slots, 
 #ifndef LLMC_ROLLOUT_H
 #define LLMC_ROLLOUT_H
 
-#include "kept.h" // Kept; Packed, Completion
-#include "rng.h"  // rng_uniform
+#include "llmc/kept.h"      // Kept; Packed, Completion
+#include "llmc/utils/rng.h" // rng_uniform
 
 typedef struct {
     float temperature, top_p; // 0 = greedy; 1 = off

@@ -4,8 +4,8 @@ What a training step was: its figures, one line of them in metrics.jsonl (TRL's 
 #ifndef LLMC_TRAIN_LOG_H
 #define LLMC_TRAIN_LOG_H
 
-#include "reward.h"  // reward_format
-#include "trainer.h" // Trainer, Group; Evaluation, PolicyStats, Logger
+#include "llmc/reward.h"  // reward_format
+#include "llmc/trainer.h" // Trainer, Group; Evaluation, PolicyStats, Logger
 
 // Of the updates on one batch of completions, of which there are num_iterations.
 typedef struct {

@@ -11,12 +11,12 @@ The few products of S are made on the host, summed in double. A begins random, a
 #ifndef LLMC_TRAINED_H
 #define LLMC_TRAINED_H
 
-#include "checkpoint.h" // Checkpoint, FileTensor
-#include "intervene.h"  // Place
-#include "options.h"    // Options, setup_kind
-#include "peft.h"       // PeftConfig, peft_load, peft_tensors
-#include "rng.h"        // rng_uniform
-#include "shard.h"      // Shard: what of it is this rank's
+#include "llmc/dist/dist.h"        // Shard: what of it is this rank's
+#include "llmc/files/checkpoint.h" // Checkpoint, FileTensor
+#include "llmc/files/peft.h"       // PeftConfig, peft_load, peft_tensors
+#include "llmc/intervene.h"        // Place
+#include "llmc/options/options.h"  // Options, setup_kind
+#include "llmc/utils/rng.h"        // rng_uniform
 
 typedef struct {
     const Ops *ops;

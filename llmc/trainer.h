@@ -5,20 +5,18 @@ step by step is train_steer.cu.
 #ifndef LLMC_TRAINER_H
 #define LLMC_TRAINER_H
 
-#include "checkpoint.h" // Checkpoint, TrainerState, checkpoint_save, checkpoint_load
-#include "chat.h"       // chat_solution
-#include "device.h"     // ops_for_device
-#include "dist.h"       // dist: which rank of how many this is
-#include "dist_gpu.h"   // dist_gpu_choose
-#include "evaluate.h"   // prompts_encode
-#include "generation.h" // generation_begin
-#include "grad_tree.h"  // GradTree
-#include "grpo.h"       // PolicyPass
-#include "logger.h"     // Logger, Progress
-#include "host_memory.h" // MemoryPlan, host_limits
-#include "options.h"    // Options
-#include "select.h"     // dataset_split, dataset_keep_short, dataset_stem
-#include "trained.h"    // Trained: what AdamW moves, what the model reads
+#include "llmc/files/checkpoint.h" // Checkpoint, TrainerState, checkpoint_save, checkpoint_load
+#include "llmc/chat.h"             // chat_solution
+#include "llmc/device.h"           // ops_for_device
+#include "llmc/dist/dist.h"        // dist: which rank of how many this is, dist_gpu_choose, GradTree
+#include "llmc/evaluate.h"         // prompts_encode
+#include "llmc/generation.h"       // generation_begin
+#include "llmc/grpo.h"             // PolicyPass
+#include "llmc/logger.h"           // Logger, Progress
+#include "llmc/memory/host.h"      // MemoryPlan, host_limits
+#include "llmc/options/options.h"  // Options
+#include "llmc/files/files.h"      // dataset_split, dataset_keep_short, dataset_stem
+#include "llmc/trained.h"          // Trained: what AdamW moves, what the model reads
 
 // One problem drawn for this step, and its G answers.
 typedef struct {

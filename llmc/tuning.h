@@ -10,13 +10,13 @@ the same layout:
                     (bf16 on cpu and cuda), which tuning_write_weights makes again after each step
 
 This header knows the layout, and how weights come and go. Who computes with it: qwen2.h. Who makes, moves, saves it: trainer.h,
-checkpoint.h.
+files/checkpoint.h.
 */
 #ifndef LLMC_TUNING_H
 #define LLMC_TUNING_H
 
 #include <stdarg.h>
-#include "model.h" // ModelConfig, FrozenWeights
+#include "llmc/model.h" // ModelConfig, FrozenWeights
 
 typedef enum { TUNE_STEERING, TUNE_LORA, TUNE_FULL } TuneKind;
 

@@ -9,9 +9,9 @@ multiply-add the level uses, GB/s of weights read and its share of the measured 
 shape lie in memory often enough that none is found in a cache. Best of several: other load only ever slows.
 LLMC_ISA forces a level.
 */
-#include "llmc/bench_limits.h" // bench_peak_gflops, bench_memory_gbs
-#include "llmc/cpu/cpu.h"      // ops_cpu_init, Weight, bf16
-#include "llmc/threads.h"
+#include "llmc/cpu/cpu.h"           // ops_cpu_init, Weight, bf16
+#include "llmc/eval/bench_limits.h" // bench_peak_gflops, bench_memory_gbs
+#include "llmc/utils/threads.h"
 
 bf16_t random_bf16(uint64_t *state) { // about uniform in -1 ... 1
     *state = *state * 6364136223846793005u + 1442695040888963407u;

@@ -4,8 +4,8 @@ How fast the tokenizer is, on one thread and with an empty cache: MB/s over the 
     make build/bench_tokenize
     build/bench_tokenize MODEL_DIR data/gsm8k_train.jsonl
 */
-#include "llmc/dataset.h"   // Dataset, dataset_load
-#include "llmc/tokenizer.h" // Tokenizer, tokenizer_encode
+#include "llmc/files/files.h"         // Dataset, dataset_load
+#include "llmc/tokenizer/tokenizer.h" // Tokenizer, tokenizer_encode
 
 int main(int argc, char **argv) {
     Error err = {0};

@@ -7,8 +7,8 @@ Kernel lab: the log-probability of one token a row from logits[n,V], V = 151,936
 Logits of 64 rows are 39 MB: the fast versions are bound by how often they are read from memory. The last line is what the
 programs run (llmc/cpu/output.h). Every version but the last two runs on one thread.
 */
-#include "llmc/cpu/cpu.h" // ops_cpu_init
-#include "llmc/threads.h"
+#include "llmc/cpu/cpu.h"       // ops_cpu_init
+#include "llmc/utils/threads.h"
 
 #define LAB_V 151936
 #define LAB_CHUNK 4096 // logits that stay in the L1 cache

@@ -9,8 +9,8 @@ the programs run (llmc/cpu/matmul.h, tile_amx.h). Versions that this CPU cannot 
 
 Every version but the last two runs on one thread.
 */
-#include "llmc/cpu/cpu.h" // bf16_t, Weight, ops_cpu_init
-#include "llmc/threads.h"
+#include "llmc/cpu/cpu.h"       // bf16_t, Weight, ops_cpu_init
+#include "llmc/utils/threads.h"
 #if defined __AVX512F__
 #include <immintrin.h>
 #endif

@@ -13,7 +13,7 @@ dev/test/fuzz.sh runs it.
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "llmc/answer.h"
+#include "llmc/answer/answer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 

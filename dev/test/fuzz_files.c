@@ -5,10 +5,10 @@ the file. Nothing may crash, leak, or run over; what the parsers answer is their
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "llmc/checkpoint.h"
-#include "llmc/dataset.h"
-#include "llmc/options.h"
-#include "llmc/tokenizer.h"
+#include "llmc/files/checkpoint.h"
+#include "llmc/files/files.h"
+#include "llmc/options/options.h"
+#include "llmc/tokenizer/tokenizer.h"
 
 static char fuzz_dir[64];
 

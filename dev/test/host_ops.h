@@ -9,8 +9,8 @@ Outputs travel both ways, as some operations add to them or write only a part.
 #define DEV_TEST_HOST_OPS_H
 
 #include "llmc/ops.h"
-#include "llmc/ops_ref.h" // ref_alloc, ref_release; host_upload and its like
-#include "llmc/utils.h"   // xmalloc
+#include "llmc/ops_ref.h"     // ref_alloc, ref_release; host_upload and its like
+#include "llmc/utils/utils.h" // xmalloc
 
 const Ops *hosted; // the table that is wrapped
 

@@ -8,9 +8,8 @@ they travel through the hosts' memory, and the same holds; with it the shards do
     mpirun -np 4 build/test_ranks cpu
 */
 #include "dev/test/test.h"
-#include "llmc/grad_tree.h"
-#include "llmc/rng.h"
-#include "llmc/shard.h"
+#include "llmc/dist/dist.h"
+#include "llmc/utils/rng.h"
 
 enum { MOST = 13 };
 

@@ -7,9 +7,8 @@ policy takes. Used by the tests that compare with them or need a batch of real s
 
 #include "dev/test/backends.h" // Ops
 #include "dev/test/test.h"
+#include "llmc/files/files.h"
 #include "llmc/grpo.h"
-#include "llmc/json.h"
-#include "llmc/safetensors.h"
 
 #define TINY_MODEL "data/tiny/model"
 

@@ -5,7 +5,7 @@ How well the verifier does on files of labelled cases: a table by kind, every mi
     gcc -O2 -std=gnu11 -I. dev/test/score_answers.c -o build/score_answers -lcjson -lgmp -lm
     build/score_answers dev/test/answers.jsonl
 */
-#include "llmc/grade.h"
+#include "llmc/eval/eval.h"
 
 int main(int argc, char **argv) {
     for (int a = 1; a < argc; a++) {

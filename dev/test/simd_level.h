@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 #include <string.h>
-#include "llmc/numbers.h" // bf16_t
+#include "llmc/utils/numbers.h" // bf16_t
 
 #ifdef __cplusplus
 extern "C" {

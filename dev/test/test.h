@@ -3,7 +3,7 @@
 #ifndef DEV_TEST_TEST_H
 #define DEV_TEST_TEST_H
 
-#include "llmc/utils.h"
+#include "llmc/utils/utils.h"
 
 int tests_passed, tests_failed;
 

@@ -4,9 +4,9 @@
 
 #include "dev/test/test.h"
 #include "dev/test/test_tokenizer.h" // test_mutate
-#include "llmc/answer.h"
-#include "llmc/dataset.h"
-#include "llmc/grade.h"
+#include "llmc/answer/answer.h"
+#include "llmc/eval/eval.h"
+#include "llmc/files/files.h"
 
 // ----------------------------------------------------------------------------
 

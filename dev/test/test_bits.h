@@ -8,9 +8,9 @@ After a change that is meant to change bits: ./test_steer bits prints the lines 
 #ifndef DEV_TEST_TEST_BITS_H
 #define DEV_TEST_TEST_BITS_H
 
-#include "dev/test/backends.h" // test_cpu_backends
+#include "dev/test/backends.h"      // test_cpu_backends
 #include "dev/test/recorded_bits.h"
-#include "llmc/threads.h"
+#include "llmc/utils/threads.h"
 
 static uint64_t bits_state;
 

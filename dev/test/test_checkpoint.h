@@ -5,9 +5,9 @@
 
 #include <signal.h>                 // SIGXFSZ
 #include <sys/resource.h>           // setrlimit
-#include "dev/test/test.h"          // CHECK, test_path, test_write
+#include "dev/test/test.h"             // CHECK, test_path, test_write
 #include "dev/test/test_safetensors.h" // mf_expect, mf_random, mf_replace
-#include "llmc/checkpoint.h"        // checkpoint_*
+#include "llmc/files/checkpoint.h"     // checkpoint_*
 
 #define MF_L 3
 #define MF_C 37

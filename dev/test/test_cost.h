@@ -7,8 +7,8 @@ a table with a wrong column.
 
 #include "dev/test/test.h"
 #include "dev/test/test_programs.h" // run_command, expect_command
-#include "llmc/json.h"
-#include "llmc/memory.h"
+#include "llmc/files/files.h"
+#include "llmc/memory/memory.h"
 #include "llmc/model.h"
 #include "llmc/tuning.h"
 

@@ -8,7 +8,7 @@
 #include "dev/test/test_cuda_graph.h" // test_cuda_graph
 #include "dev/test/test_matmul.h"     // test_matmul_on
 #include "dev/test/test_ops.h"        // test_ops_on
-#include "llmc/rng.h"                 // rng_uniform
+#include "llmc/utils/rng.h"           // rng_uniform
 
 // Sizes around the pieces of 8 MiB in which copies go; the host's memory is overwritten as soon as upload returns.
 void test_cuda_copies(const Ops *ops) {

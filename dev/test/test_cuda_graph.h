@@ -6,7 +6,7 @@
 
 #include "dev/test/backends.h" // to_backend; CHECK
 #include "llmc/batch.h"        // Packed
-#include "llmc/rng.h"          // rng_uniform
+#include "llmc/utils/rng.h"    // rng_uniform
 
 #ifndef TINY_MODEL
 #define TINY_MODEL "data/tiny/model"

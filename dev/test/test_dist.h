@@ -8,8 +8,8 @@ ranks; ranks that fail, are interrupted, or are killed in the rollout, in an exc
 
 #include "dev/test/records.h"       // Records
 #include "dev/test/test_programs.h" // run_command, check_same_checkpoint, check_same_metrics
-#include "llmc/grad_tree.h"
-#include "llmc/peft.h" // PEFT_WEIGHTS
+#include "llmc/dist/dist.h"
+#include "llmc/files/peft.h"        // PEFT_WEIGHTS
 
 // ----------------------------------------------------------------------------
 // in one process

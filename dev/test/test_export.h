@@ -7,9 +7,8 @@ dev/reference/check_export.py's to show.
 
 #include "dev/test/test.h"
 #include "dev/test/test_programs.h" // expect_command, same_files
-#include "llmc/json.h"
+#include "llmc/files/files.h"
 #include "llmc/model.h"
-#include "llmc/safetensors.h"
 
 #define TINY_VECTORS "data/tiny/vectors/steering.safetensors"
 

@@ -8,7 +8,7 @@ PyTorch's (test_model.h, test_tuning.h); which matrices an adapter means, PEFT's
 #include "dev/test/test.h"
 #include "dev/test/test_model_files.h" // MfTensor, mf_write_tensors, mf_try_weights
 #include "dev/test/test_setups.h"      // setups_adapter, setups_refused
-#include "llmc/export_adapter.h"       // export_adapter_peft
+#include "llmc/files/export.h"         // export_adapter_peft
 #include "llmc/generation.h"           // generation_opening
 
 // Every tensor of a file is used, or refused by name: output matrices of tied models, biases of down_proj, strangers.

@@ -2,10 +2,10 @@
 #ifndef DEV_TEST_TEST_MATMUL_H
 #define DEV_TEST_TEST_MATMUL_H
 
-#include "dev/test/backends.h" // test_backends; CHECK
+#include "dev/test/backends.h"   // test_backends; CHECK
 #include "dev/test/simd_level.h" // the vector layer of each level
 #include "llmc/cpu/shared.h"     // cpu_levels, CpuFill
-#include "llmc/threads.h"        // omp_set_num_threads
+#include "llmc/utils/threads.h"  // omp_set_num_threads
 
 float test_matmul_random(uint64_t *state) { // about uniform in -1 ... 1
     *state = *state * 6364136223846793005u + 1442695040888963407u;

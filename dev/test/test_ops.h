@@ -5,13 +5,13 @@
 #ifndef DEV_TEST_TEST_OPS_H
 #define DEV_TEST_TEST_OPS_H
 
-#include "llmc/threads.h" // omp_set_num_threads
+#include "llmc/utils/threads.h" // omp_set_num_threads
 
 #include "dev/test/backends.h" // test_backends
 #include "dev/test/test.h"
-#include "llmc/cpu/cpu.h" // cpu_levels, cpu_ops_for, cpu_kv_page
-#include "llmc/ops_ref.h" // ops_ref_init, ref_kv_at
-#include "llmc/rng.h"     // rng_uniform
+#include "llmc/cpu/cpu.h"      // cpu_levels, cpu_ops_for, cpu_kv_page
+#include "llmc/ops_ref.h"      // ops_ref_init, ref_kv_at
+#include "llmc/utils/rng.h"    // rng_uniform
 
 // ----------------------------------------------------------------------------
 // comparing: |got - want| <= relative |want| + of_rms rms(want) + absolute

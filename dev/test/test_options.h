@@ -2,8 +2,8 @@
 #ifndef DEV_TEST_TEST_OPTIONS_H
 #define DEV_TEST_TEST_OPTIONS_H
 
-#include "dev/test/test.h"  // CHECK, SKIP, test_path, test_write
-#include "llmc/options.h"   // what is tested
+#include "dev/test/test.h"        // CHECK, SKIP, test_path, test_write
+#include "llmc/options/options.h" // what is tested
 
 // options_parse (or options_read) of a line of arguments separated by single blanks; "\1" stands for a blank in one.
 bool test_options_call(Options *o, Command cmd, const char *line, bool check, Error *err) {

@@ -9,11 +9,10 @@ batch sizes that must not change a bit.
 #include <dirent.h>
 #include <signal.h>
 #include <sys/wait.h>
-#include "dev/test/backends.h" // test_cuda_ops
+#include "dev/test/backends.h"            // test_cuda_ops
 #include "dev/test/test.h"
 #include "llmc/experiments/experiments.h" // experiments
-#include "llmc/json.h"
-#include "llmc/safetensors.h"
+#include "llmc/files/files.h"
 
 #define TINY_RECIPE "scripts/train/rl/tiny/arithmetic/steering.yml"
 #define TINY_SMALL " --prompts_per_step 4 --num_generations 4 --max_completion_length 48 --max_steps 4 --save_steps 2 --warmup_ratio 0"

@@ -8,7 +8,7 @@ nor put beside others without a word; an evaluation that was stopped goes on to 
 #include <sys/resource.h>
 #include "dev/test/test.h"
 #include "dev/test/test_programs.h" // run_command, expect_command, same_files
-#include "llmc/results.h"
+#include "llmc/eval/eval.h"
 
 #define RESULTS_EVAL "./eval_steer eval --config scripts/eval/tiny/arithmetic.yml"
 #define RESULTS_SEED "eval/tiny/base/temp_1.0_top_p_1.0/eval_seed-0"

@@ -6,12 +6,12 @@ finds the same log-probs: the sampler-trainer gap is 0. Also the groups' arithme
 #ifndef DEV_TEST_TEST_ROLLOUT_H
 #define DEV_TEST_TEST_ROLLOUT_H
 
-#include "dev/test/backends.h" // test_backends, to_backend
+#include "dev/test/backends.h"        // test_backends, to_backend
 #include "dev/test/test.h"
 #include "dev/test/test_cuda_graph.h" // graph_counting, graph_never
 #include "llmc/grpo.h"
 #include "llmc/rollout.h"
-#include "llmc/threads.h" // omp_set_num_threads
+#include "llmc/utils/threads.h"       // omp_set_num_threads
 
 #ifndef TINY_MODEL
 #define TINY_MODEL "data/tiny/model"

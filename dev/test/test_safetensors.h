@@ -2,8 +2,8 @@
 #ifndef DEV_TEST_TEST_SAFETENSORS_H
 #define DEV_TEST_TEST_SAFETENSORS_H
 
-#include "dev/test/test.h"     // CHECK, test_path
-#include "llmc/safetensors.h"  // safetensors_*, tensor_check_finite
+#include "dev/test/test.h"    // CHECK, test_path
+#include "llmc/files/files.h" // safetensors_*, tensor_check_finite
 
 // ----------------------------------------------------------------------------
 // tools

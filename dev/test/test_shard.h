@@ -1,5 +1,5 @@
 /*
-All weights in several processes (llmc/shard.h). Without MPI: the shards cover the numbers, each once. With mpirun: sums, norm and what is gathered, to
+All weights in several processes (llmc/dist/shard.h). Without MPI: the shards cover the numbers, each once. With mpirun: sums, norm and what is gathered, to
 the bit (dev/test/ranks.c on the CPU); training twice on 2 and on 4 ranks to the same bits, and close to a run in one process; resumed with the same and
 with other numbers of ranks; ranks killed in the reduce-scatter and while moments are gathered; a disk that refuses a checkpoint.
 */
@@ -8,7 +8,7 @@ with other numbers of ranks; ranks killed in the reduce-scatter and while moment
 
 #include "dev/test/test_dist.h"   // dist_can_run, dist_expect
 #include "dev/test/test_setups.h" // setups_metric
-#include "llmc/shard.h"
+#include "llmc/dist/dist.h"
 
 void test_shard_layout(void) {
     static const size_t sizes[] = {1, 64, 65, 1000, 419584, 2000000000};

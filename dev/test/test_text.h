@@ -5,8 +5,7 @@
 #include "dev/test/test.h"
 #include "dev/test/test_tokenizer.h" // test_mutate
 #include "llmc/chat.h"
-#include "llmc/dataset.h"
-#include "llmc/json.h"
+#include "llmc/files/files.h"
 
 // ----------------------------------------------------------------------------
 

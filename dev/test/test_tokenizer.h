@@ -4,7 +4,7 @@
 #define DEV_TEST_TEST_TOKENIZER_H
 
 #include "dev/test/test.h"
-#include "llmc/tokenizer.h"
+#include "llmc/tokenizer/tokenizer.h"
 
 #define TEST_QWEN_DIR "../shared/model/qwen2.5-coder-0.5b-instruct"
 #define TEST_QWEN_PATTERN "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"

@@ -5,7 +5,7 @@ are plain loops everywhere. Compiled for every CPU, as the programs are.
 #include "llmc/cpu/shared.h"    // what this file gives to the levels
 #include "llmc/cpu/plain.h"     // operations that are plain loops
 #include "llmc/ops_host.h"      // ops_host_init
-#include "llmc/threads.h"       // OpenMP, or its meaning for one thread
+#include "llmc/utils/threads.h" // OpenMP, or its meaning for one thread
 
 #include <sys/mman.h> // mmap, madvise: large pieces of memory
 #if defined __x86_64__

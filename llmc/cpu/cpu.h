@@ -18,12 +18,22 @@ compiled for every CPU. So one binary runs anywhere, and `make test` disassemble
 
 The best level the CPU has is taken at run time (cpu_levels); the environment variable LLMC_ISA forces one. avx512, avx2 and
 neon give the same bits (dev/test/test_bits.h); otherwise bits differ between levels, never within one.
+
+    backend.c   what no level owns: the choice of the level, memory, packing; plain.h, operations that are plain loops
+    shared.h    what the levels call of it
+    level.c     a level: level.h its name, simd.h its vectors
+    matmul.h    products, and the tiles that the level takes (pack.h, strips.h, tile_*.h); chains.h their multiply-add alone
+    weight.h    the gradient of a weight
+    rows.h      norms, RoPE, sums (swiglu.h); rank.h: LoRA; attention.h; output.h: log-probs, sampling
+
+From outside: cpu.h
+From dev/, too: level.c shared.h simd.h
 */
 #ifndef LLMC_CPU_CPU_H
 #define LLMC_CPU_CPU_H
 
-#include "llmc/ops.h"   // Ops, act, KVCache
-#include "llmc/utils.h" // Error, bf16_t
+#include "llmc/ops.h"         // Ops, act, KVCache
+#include "llmc/utils/utils.h" // Error, bf16_t
 
 #ifdef __cplusplus
 extern "C" {

@@ -3,9 +3,9 @@ The kernels of one level of `cpu` (cpu.h). Compiled once for each, with the flag
 one thing that leaves the object is the function at the end. Levels that have matrix products of their own alone leave the rest
 to the level below them.
 */
-#include "llmc/cpu/level.h"  // SIMD_LEVEL, SIMD_NAME
-#include "llmc/cpu/shared.h" // what all levels call
-#include "llmc/threads.h"    // OpenMP, or its meaning for one thread
+#include "llmc/cpu/level.h"     // SIMD_LEVEL, SIMD_NAME
+#include "llmc/cpu/shared.h"    // what all levels call
+#include "llmc/utils/threads.h" // OpenMP, or its meaning for one thread
 
 #include "llmc/cpu/matmul.h" // matrix products: packing, tiles, the deal among threads
 #include "llmc/cpu/chains.h" // their multiply-add by itself, for its limit

@@ -20,9 +20,9 @@ enters the chain.
 #ifndef LLMC_CPU_MATMUL_H
 #define LLMC_CPU_MATMUL_H
 
-#include "llmc/cpu/shared.h" // Weight, bf16_t, cpu_weight_pack
+#include "llmc/cpu/shared.h"    // Weight, bf16_t, cpu_weight_pack
 #include "llmc/cpu/simd.h"
-#include "llmc/threads.h"
+#include "llmc/utils/threads.h"
 
 #define MM_COLS 64      // outputs of a panel, the unit of work: one strip of 64, two of 32 or four of 16
 #define MM_BLOCK_MAX 512 // pairs of the sum per pass over a panel, see MM_BLOCK

@@ -5,8 +5,8 @@ experiments alone, once a layer.
 #ifndef LLMC_CPU_PLAIN_H
 #define LLMC_CPU_PLAIN_H
 
-#include "llmc/cpu/shared.h" // cpu_kv_page, CPU_PARALLEL_MIN
-#include "llmc/threads.h"
+#include "llmc/cpu/shared.h"    // cpu_kv_page, CPU_PARALLEL_MIN
+#include "llmc/utils/threads.h"
 
 static void cpu_gather_rows(float *out, const float *x, const int *rows, int n, int C) {
     #pragma omp parallel for if ((size_t)n * C > CPU_PARALLEL_MIN)

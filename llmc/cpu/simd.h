@@ -14,7 +14,7 @@ A rule for kernels: -ffp-contract=off everywhere, so what is a fused multiply-ad
 #define LLMC_CPU_SIMD_H
 
 #include "llmc/cpu/level.h"
-#include "llmc/numbers.h" // bf16_t
+#include "llmc/utils/numbers.h" // bf16_t
 #include <math.h>         // INFINITY
 
 typedef float vf16 __attribute__((vector_size(64)));

@@ -6,7 +6,7 @@ SwiGLU, a = silu(gate) * up: an operation on rows, and the epilogue of a product
 
 #include "llmc/cpu/shared.h"
 #include "llmc/cpu/simd.h"
-#include "llmc/threads.h"
+#include "llmc/utils/threads.h"
 
 #define rows_swiglu SIMD_NAME(rows_swiglu)
 

@@ -12,7 +12,7 @@ Everything is queued in one stream; only download and gradient_norm wait. No ker
 block, so no bit of a kernel's result depends on the order in which the GPU runs its threads.
 */
 #include "llmc/cuda/attention_backward.cuh" // rope.cuh, attention.cuh, attention_decode.cuh
-#include "llmc/cuda/gpu.h"                  // what this file gives to the programs
+#include "llmc/cuda/cuda.h"                 // what this file gives to the programs
 #include "llmc/cuda/intervene.cuh"          // what experiments change in the forward pass
 #include "llmc/cuda/matmul.cuh"             // memory.cuh, rows.cuh
 #include "llmc/cuda/rank.cuh"               // products of few rows: LoRA

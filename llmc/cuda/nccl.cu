@@ -1,10 +1,10 @@
 /*
 The GPUs of several ranks: NCCL moves arrays between them without the hosts' memory, over NVLink, PCIe or the network. What is to be
-moved, and when, is dist_gpu.h's business; gpu.h says what the functions do. Linked to train_steer alone.
+moved, and when, is dist/gpu.h's business; cuda.h says what the functions do. Linked to train_steer alone.
 
 Nothing is added up here. ncclAllReduce would be shorter, but the order of its additions depends on the number of ranks and on the
-network: the same gradient would have other bits on 2 ranks than on 1. Ours are made by grad_tree.h, in the tree's order, on
-every rank; those of all weights, where ncclReduceScatter would be shorter, by shard.h in the order of ranks.
+network: the same gradient would have other bits on 2 ranks than on 1. Ours are made by dist/grad_tree.h, in the tree's order, on
+every rank; those of all weights, where ncclReduceScatter would be shorter, by dist/shard.h in the order of ranks.
 
 A rank may be lost at any time, and a call that waits for it would wait for ever. mpirun or srun then end the others, as they do
 without GPUs; where NCCL notices first (a link that broke), the loop in nccl_wait does it.
@@ -16,7 +16,7 @@ without GPUs; where NCCL notices first (a link that broke), the loop in nccl_wai
 
 #include <nccl.h>
 
-#include "llmc/cuda/gpu.h"
+#include "llmc/cuda/cuda.h"
 #include "llmc/cuda/launch.cuh" // cuda_runtime.h
 
 static_assert(sizeof(ncclUniqueId) == NCCL_ID_BYTES, "the size of NCCL's id");
@@ -39,7 +39,7 @@ static const char *nccl_advice(ncclResult_t result) {
     }
 }
 
-// Ends this rank; the exit that follows ends the others (dist.h). The abort stops what still waits on the GPU, which would keep the
+// Ends this rank; the exit that follows ends the others (dist/ranks.h). The abort stops what still waits on the GPU, which would keep the
 // process from ending.
 [[noreturn]] static void nccl_failed(const char *call, const char *error, const char *detail, const char *advice) {
     fprintf(stderr, "error: rank %d of %d (%s): %s: %s%s%s\n  -> %s\n", nccl.rank, nccl.size, nccl.host, call, error, *detail ? ": " : "", detail, advice);
@@ -65,7 +65,7 @@ static void nccl_wait(cudaStream_t stream) {
         nccl_check(broken, "exchange of the gradient");
         if (state == cudaErrorNotReady) {
             nanosleep(&pause, NULL);
-            nccl.waiting(); // ends the run when a rank does not come (dist.h)
+            nccl.waiting(); // ends the run when a rank does not come (dist/ranks.h)
         } else if (state != cudaSuccess) nccl_failed("exchange of the gradient", cudaGetErrorString(state), "", nccl_advice(ncclUnhandledCudaError));
     }
 }

@@ -5,7 +5,7 @@ a layer a vector no longer helps says what stands in its way.
 #ifndef LLMC_EXPERIMENTS_ADD_PLACE_H
 #define LLMC_EXPERIMENTS_ADD_PLACE_H
 
-#include "variants.h"
+#include "llmc/experiments/variants.h"
 
 bool experiment_add_place(Session *s, Error *err) {
     Benchmarks b;

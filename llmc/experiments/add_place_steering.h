@@ -5,8 +5,8 @@ add_place_steering: the vector of the last layer at its usual place (P, --steeri
 #ifndef LLMC_EXPERIMENTS_ADD_PLACE_STEERING_H
 #define LLMC_EXPERIMENTS_ADD_PLACE_STEERING_H
 
-#include "add_place.h"
-#include "last_layer_steering.h"
+#include "llmc/experiments/add_place.h"
+#include "llmc/experiments/last_layer_steering.h"
 
 bool experiment_add_place_steering(Session *s, Error *err) {
     Benchmarks b;

@@ -5,7 +5,7 @@ models of one shape (none: the model alone), --donors files of vectors; the base
 #ifndef LLMC_EXPERIMENTS_EXCHANGE_SVS_H
 #define LLMC_EXPERIMENTS_EXCHANGE_SVS_H
 
-#include "variants.h"
+#include "llmc/experiments/variants.h"
 
 // The next NAME=PATH of a list: both are copied, *list moves on. False and err for anything else.
 bool exchange_next(const char **list, char **name, char **path, const char *key, Error *err) {

@@ -1,25 +1,32 @@
 /*
 The experiments of the papers, one file each. `./eval_steer experiment NAME --config FILE.yml` runs one; its file says what it
 computes and what it leaves in results/experiments/NAME/<Model>/<dataset>/, which scripts/plot/NAME.py draws.
+
+    variants.h      what they share: where results go, one variant of an evaluation
+    lens.h          tools to look at vectors
+    teacher.h       completions sampled once, then read under one condition or another
+    token_effect.h  what a change does to the next token
+
+From outside: experiments.h
 */
 #ifndef LLMC_EXPERIMENTS_H
 #define LLMC_EXPERIMENTS_H
 
 // benchmarks answered under an intervention
-#include "add_place.h"
-#include "exchange_svs.h"
-#include "magnitude.h"
-#include "pair_single.h"
-#include "patch_head.h" // and patch_head_path
-#include "vanilla.h"
+#include "llmc/experiments/add_place.h"
+#include "llmc/experiments/exchange_svs.h"
+#include "llmc/experiments/magnitude.h"
+#include "llmc/experiments/pair_single.h"
+#include "llmc/experiments/patch_head.h"   // and patch_head_path
+#include "llmc/experiments/vanilla.h"
 // looked into once
-#include "add_place_steering.h"
-#include "last_layer_steering.h"
-#include "logit_lens.h"
-#include "lora1_plots.h"
-#include "match_effect.h"
-#include "pre_last_layer_steering.h"
-#include "self_explain.h"
+#include "llmc/experiments/add_place_steering.h"
+#include "llmc/experiments/last_layer_steering.h"
+#include "llmc/experiments/logit_lens.h"
+#include "llmc/experiments/lora1_plots.h"
+#include "llmc/experiments/match_effect.h"
+#include "llmc/experiments/pre_last_layer_steering.h"
+#include "llmc/experiments/self_explain.h"
 
 typedef struct Experiment {
     const char *name;

@@ -5,7 +5,7 @@ output alone. P: the base model, Q: with the vector (rows --layers of --steering
 #ifndef LLMC_EXPERIMENTS_LAST_LAYER_STEERING_H
 #define LLMC_EXPERIMENTS_LAST_LAYER_STEERING_H
 
-#include "token_effect.h"
+#include "llmc/experiments/token_effect.h"
 
 // A copy of the rows `layers` of x[L,C], zero elsewhere; an error if all of it is zero. Free with free().
 float *effect_rows(const float *x, const IntVec *layers, int L, int C, Error *err) {

@@ -5,9 +5,9 @@ host; the unembedding matrix is read from the model's file.
 #ifndef LLMC_EXPERIMENTS_LENS_H
 #define LLMC_EXPERIMENTS_LENS_H
 
-#include "../json.h"      // json_add_string
-#include "../qwen2.h"     // Qwen2
-#include "../tokenizer.h" // tokenizer_decode
+#include "llmc/files/files.h"         // json_add_string
+#include "llmc/qwen2.h"               // Qwen2
+#include "llmc/tokenizer/tokenizer.h" // tokenizer_decode
 
 double lens_dot(const float *a, const float *b, size_t n) {
     double sum = 0;

@@ -7,8 +7,8 @@ norm), the --top of them; and of all vectors together the norms by layer, cosine
 #ifndef LLMC_EXPERIMENTS_LOGIT_LENS_H
 #define LLMC_EXPERIMENTS_LOGIT_LENS_H
 
-#include "lens.h"
-#include "variants.h"
+#include "llmc/experiments/lens.h"
+#include "llmc/experiments/variants.h"
 
 bool experiment_logit_lens(Session *s, Error *err) {
     if (!session_tokenizer(s, err) || !session_model(s, 1, err) || !experiment_needs_vectors(s, err)) return false;

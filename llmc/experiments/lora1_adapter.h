@@ -5,7 +5,7 @@ A rank-one LoRA on the down_proj of every layer, read from a PEFT folder: adapte
 #ifndef LLMC_EXPERIMENTS_LORA1_ADAPTER_H
 #define LLMC_EXPERIMENTS_LORA1_ADAPTER_H
 
-#include "../peft.h" // peft_load
+#include "llmc/files/peft.h" // peft_load
 
 // a[L,I], b[L,C] (b times lora_alpha / r) of every layer; layers that the file lacks stay as they are.
 bool lora1_load(float *a, float *b, const ModelConfig *c, const char *dir, Error *err) {

@@ -11,10 +11,10 @@ and token, of completions sampled with the adapter on (prompt included),
 #ifndef LLMC_EXPERIMENTS_LORA1_PLOTS_H
 #define LLMC_EXPERIMENTS_LORA1_PLOTS_H
 
-#include "lens.h"
-#include "lora1_adapter.h" // lora1_load, lora1_tuned
-#include "teacher.h"
-#include "variants.h"
+#include "llmc/experiments/lens.h"
+#include "llmc/experiments/lora1_adapter.h" // lora1_load, lora1_tuned
+#include "llmc/experiments/teacher.h"
+#include "llmc/experiments/variants.h"
 
 #define LORA1_SHOWN 4    // samples whose matrix is kept
 #define LORA1_PAIRS 1000 // points of a layer's scatter plot

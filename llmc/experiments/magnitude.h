@@ -5,7 +5,7 @@ vectors; how far beyond can one go?
 #ifndef LLMC_EXPERIMENTS_MAGNITUDE_H
 #define LLMC_EXPERIMENTS_MAGNITUDE_H
 
-#include "variants.h"
+#include "llmc/experiments/variants.h"
 
 // out[n] = f x[n]
 void vectors_scale(float *out, const float *x, double f, size_t n) {

@@ -16,10 +16,10 @@ that the mean change behind the last layer points to. --steering holds in row l 
 #ifndef LLMC_EXPERIMENTS_MATCH_EFFECT_H
 #define LLMC_EXPERIMENTS_MATCH_EFFECT_H
 
-#include "last_layer_steering.h" // effect_rows
-#include "lens.h"
-#include "teacher.h"
-#include "variants.h"
+#include "llmc/experiments/last_layer_steering.h" // effect_rows
+#include "llmc/experiments/lens.h"
+#include "llmc/experiments/teacher.h"
+#include "llmc/experiments/variants.h"
 
 #define MATCH_BINS 60 // of the histogram of cosines with the unembedding rows
 

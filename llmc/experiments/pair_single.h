@@ -6,7 +6,7 @@ diagonal is the single vector. --steering holds in row l the vector that was tra
 #ifndef LLMC_EXPERIMENTS_PAIR_SINGLE_H
 #define LLMC_EXPERIMENTS_PAIR_SINGLE_H
 
-#include "variants.h"
+#include "llmc/experiments/variants.h"
 
 // out[L,C] = rows i and j of x[L,C], zero elsewhere
 void vectors_pair(float *out, const float *x, int i, int j, int L, int C) {

@@ -8,7 +8,7 @@ patch_head_path: the same, three times: the patched attention goes to both paths
 #ifndef LLMC_EXPERIMENTS_PATCH_HEAD_H
 #define LLMC_EXPERIMENTS_PATCH_HEAD_H
 
-#include "variants.h"
+#include "llmc/experiments/variants.h"
 
 // One variant with its head; name: "skip_head_3".
 typedef struct { char name[40], kind[24]; int head; } PatchVariant;

@@ -6,8 +6,8 @@ against Skip-Attn shows what the feed-forward adds). Completions are sampled fro
 #ifndef LLMC_EXPERIMENTS_PRE_LAST_LAYER_STEERING_H
 #define LLMC_EXPERIMENTS_PRE_LAST_LAYER_STEERING_H
 
-#include "patch_head.h"
-#include "token_effect.h"
+#include "llmc/experiments/patch_head.h"
+#include "llmc/experiments/token_effect.h"
 
 bool experiment_pre_last_layer_steering(Session *s, Error *err) {
     Benchmarks b;

@@ -12,10 +12,10 @@ token. "residual_norm" is how long the replaced state was.
 #ifndef LLMC_EXPERIMENTS_SELF_EXPLAIN_H
 #define LLMC_EXPERIMENTS_SELF_EXPLAIN_H
 
-#include "last_layer_steering.h" // effect_rows
-#include "lens.h"
-#include "teacher.h"
-#include "variants.h"
+#include "llmc/experiments/last_layer_steering.h" // effect_rows
+#include "llmc/experiments/lens.h"
+#include "llmc/experiments/teacher.h"
+#include "llmc/experiments/variants.h"
 
 #define SELF_EXPLAIN_PROBLEM "What is the meaning of the word \"X\"?"
 

@@ -5,8 +5,7 @@ intervention), and its residual streams and whole distributions are compared on 
 #ifndef LLMC_EXPERIMENTS_TEACHER_H
 #define LLMC_EXPERIMENTS_TEACHER_H
 
-#include "../benchmark.h" // Benchmarks
-#include "../session.h"   // Session
+#include "llmc/eval/eval.h" // Benchmarks, Session
 
 // What the model is run under; each may be NULL.
 typedef struct {

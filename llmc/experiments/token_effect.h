@@ -12,9 +12,9 @@ under Q; at every generated position, in double over the whole vocabulary,
 #ifndef LLMC_EXPERIMENTS_TOKEN_EFFECT_H
 #define LLMC_EXPERIMENTS_TOKEN_EFFECT_H
 
-#include "lens.h"
-#include "teacher.h"
-#include "variants.h"
+#include "llmc/experiments/lens.h"
+#include "llmc/experiments/teacher.h"
+#include "llmc/experiments/variants.h"
 
 typedef struct { long long positions, was_top; double kl, delta; } EffectSums;
 

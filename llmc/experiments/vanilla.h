@@ -4,7 +4,7 @@ vanilla: the plain evaluation, without vectors and with them, side by side: what
 #ifndef LLMC_EXPERIMENTS_VANILLA_H
 #define LLMC_EXPERIMENTS_VANILLA_H
 
-#include "variants.h"
+#include "llmc/experiments/variants.h"
 
 bool experiment_vanilla(Session *s, Error *err) {
     Benchmarks b;

@@ -2,13 +2,12 @@
 What the experiments share: where results go, lists of numbers, and one variant of an evaluation.
 
     results/experiments/<experiment>/<Model>/<dataset>/<variant>/variant.json              what the variant is
-                                                                 temp_.../eval_seed-<k>/   as of `eval` (benchmark.h)
+                                                                 temp_.../eval_seed-<k>/   as of `eval` (eval/benchmark.h)
 */
 #ifndef LLMC_EXPERIMENTS_VARIANTS_H
 #define LLMC_EXPERIMENTS_VARIANTS_H
 
-#include "../benchmark.h" // Benchmarks, benchmarks_answer; made_with
-#include "../session.h"   // Session
+#include "llmc/eval/eval.h" // Benchmarks, benchmarks_answer; made_with, Session
 
 // results/experiments/<name>/<Model>/<dataset>, made; NULL and err if it cannot be. Free with free().
 char *experiment_dir(const Session *s, const char *name, Error *err) {

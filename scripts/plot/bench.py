@@ -3,7 +3,7 @@
 
     scripts/plot/bench.py results/bench/<Model>/growth.jsonl [--out growth.png]
 
-Solid lines are measured, thin dashed ones the machine's limit for the same work (see llmc/bench.h).
+Solid lines are measured, thin dashed ones the machine's limit for the same work (see llmc/eval/bench.h).
 """
 import argparse
 import json

@@ -1,0 +1,138 @@
+/*
+What the ranks of a training run tell each other in a step (llmc/dist/ranks.h moves the bytes): the groups that each has sampled, and
+the log-probs that each has computed for its share of them. With one rank these do nothing.
+*/
+#ifndef LLMC_DIST_EXCHANGE_H
+#define LLMC_DIST_EXCHANGE_H
+
+#include "llmc/trainer.h" // Trainer, Group; PolicySample, GradTree, dist
+
+// ----------------------------------------------------------------------------
+// after the rollout
+
+// The groups from `first` on, which each rank has a share of, become known to all: tokens, log-probs, rewards.
+void exchange_groups(Trainer *t, int first) {
+    const int G = t->G;
+    Str mine = {0}, all = {0};
+    size_t *at = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t)); // how far the ranks' bytes are read
+    for (int i = first; i < t->n_groups && dist.size > 1; i++) {
+        const Group *g = &t->groups[i];
+        if (g->sampled_by != dist.rank) continue;
+        for (int k = 0; k < G; k++) {
+            const Completion *c = &g->completions[k];
+            int head[2] = {c->n, c->finished};
+            str_add(&mine, (const char *)head, sizeof head);
+            str_add(&mine, (const char *)c->ids, (size_t)c->n * sizeof(int));
+            str_add(&mine, (const char *)c->logprob, (size_t)c->n * sizeof(float));
+        }
+        str_add(&mine, (const char *)g->reward, (size_t)G * sizeof(float));
+    }
+    dist_gather(&all, at, mine.s, mine.n);
+    for (int i = first; i < t->n_groups; i++) {
+        Group *g = &t->groups[i];
+        if (g->sampled_by == dist.rank) continue;
+        const char *from = all.s + at[g->sampled_by];
+        for (int k = 0; k < G; k++) {
+            Completion *c = &g->completions[k];
+            int head[2];
+            memcpy(head, from, sizeof head);
+            const size_t bytes = (size_t)head[0] * sizeof(int);
+            c->n = head[0];
+            c->finished = head[1] != 0;
+            c->ids = (int *)xmalloc(bytes);
+            c->logprob = (float *)xmalloc(bytes);
+            memcpy(c->ids, from + sizeof head, bytes);
+            memcpy(c->logprob, from + sizeof head + bytes, bytes);
+            from += sizeof head + 2 * bytes;
+        }
+        memcpy(g->reward, from, (size_t)G * sizeof(float));
+        at[g->sampled_by] = (size_t)(from - all.s) + (size_t)G * sizeof(float);
+    }
+    str_free(&mine);
+    str_free(&all);
+    free(at);
+}
+
+// ----------------------------------------------------------------------------
+// forward and backward: whose, and what came out
+
+// Which rank runs the passes of which group: neighbours together, shares of equal numbers of rows. Where the rollout has kept
+// activations they are run where they were sampled.
+void assign_groups(Trainer *t, const PolicySample *samples, int n) {
+    double total = 0, done = 0;
+    grad_tree_begin(&t->tree, t->n_groups);
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 0, k; i < n; i = k) {
+            double rows = samples[i].P;
+            for (k = i; k < n && samples[k].part == samples[i].part; k++) rows += samples[k].completion->n;
+            if (pass == 0) { total += rows; continue; }
+            int middle = (int)(dist.size * (done + rows / 2) / total);
+            t->tree.owner[samples[i].part] = t->rollout.kept ? t->groups[samples[i].part].sampled_by : middle < dist.size ? middle : dist.size - 1;
+            done += rows;
+        }
+    }
+    grad_tree_zero(&t->tree, dist.rank);
+}
+
+// The samples of the groups that this rank runs; their part is its place in tree.parts. Free with free().
+PolicySample *my_samples(const Trainer *t, const PolicySample *samples, int n, int *n_mine) {
+    PolicySample *mine = (PolicySample *)xmalloc((size_t)n * sizeof(PolicySample));
+    *n_mine = 0;
+    for (int i = 0; i < n; i++) {
+        if (t->tree.owner[samples[i].part] != dist.rank) continue;
+        mine[*n_mine] = samples[i];
+        mine[(*n_mine)++].part = t->tree.part[samples[i].part];
+    }
+    return mine;
+}
+
+// Log-probs and entropies (and the reference's log-probs) of every sample, from the rank that ran it to all; *rows = run by all.
+void exchange_logprobs(const Trainer *t, PolicySample *samples, int n, long long *rows) {
+    const size_t arrays = t->options.beta > 0 ? 3 : 2;
+    Str mine = {0}, all = {0};
+    size_t *at = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
+    str_add(&mine, (const char *)rows, sizeof *rows);
+    for (int i = 0; i < n; i++)
+        if (t->tree.owner[samples[i].part] == dist.rank) str_add(&mine, (const char *)samples[i].logprob, arrays * (size_t)samples[i].completion->n * sizeof(float));
+    dist_gather(&all, at, mine.s, mine.n);
+    *rows = 0;
+    for (int r = 0; r < dist.size; r++) {
+        long long theirs;
+        memcpy(&theirs, all.s + at[r], sizeof theirs);
+        *rows += theirs;
+        at[r] += sizeof theirs;
+    }
+    for (int i = 0; i < n; i++) {
+        size_t *from = &at[t->tree.owner[samples[i].part]], bytes = arrays * (size_t)samples[i].completion->n * sizeof(float);
+        memcpy(samples[i].logprob, all.s + *from, bytes);
+        *from += bytes;
+    }
+    str_free(&mine);
+    str_free(&all);
+    free(at);
+}
+
+// ----------------------------------------------------------------------------
+// how long it took
+
+// The seconds of each part of this step become those of the rank that took longest for it: a rank may have no problem to sample, or no
+// rows to run, and what it tells of its own time would say nothing of the step's.
+void exchange_times(Trainer *t, PolicyStats *pass) {
+    double *const all[] = {&t->rollout_s, &t->reward_s, &t->update_s, &pass->forward_s, &pass->backward_s};
+    enum { N = sizeof all / sizeof all[0] };
+    double mine[N];
+    Str of_ranks = {0};
+    size_t *at = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
+    for (int i = 0; i < N; i++) mine[i] = *all[i];
+    dist_gather(&of_ranks, at, mine, sizeof mine);
+    for (int r = 0; r < dist.size; r++)
+        for (int i = 0; i < N; i++) {
+            double theirs;
+            memcpy(&theirs, of_ranks.s + at[r] + i * sizeof theirs, sizeof theirs);
+            if (theirs > *all[i]) *all[i] = theirs;
+        }
+    str_free(&of_ranks);
+    free(at);
+}
+
+#endif

@@ -1,0 +1,32 @@
+/*
+Files of other programs and our own, read as what they are: untrusted.
+
+Formats, which know nothing of a model. This header includes them:
+    json.h            JSON: parsed, checked, and with good messages
+    safetensors.h     tensors by name, read and written
+    sha256.h          which file that was
+    model_dir.h       is this a Hugging Face folder, and if not, what is it?
+    dataset.h         problems, one a line
+    select.h          some of them: the first, the short ones, those held out
+What is stored in them, each included by itself:
+    tuned_file.h      trained numbers as tensors
+    peft_targets.h    which matrices an adapter of the PEFT library changes
+    peft.h            such an adapter
+    checkpoint.h      everything that a run needs to go on
+    journal.h         answers kept while a benchmark is being answered
+    export_files.h    folders in which nothing is overwritten
+    export_adapter.h  a LoRA for other programs
+    export.h          vectors for other programs, and by way of it the two before
+
+From outside: files.h tuned_file.h peft.h checkpoint.h journal.h export.h
+*/
+#ifndef LLMC_FILES_FILES_H
+#define LLMC_FILES_FILES_H
+
+#include "llmc/files/json.h"
+#include "llmc/files/safetensors.h"
+#include "llmc/files/sha256.h"
+#include "llmc/files/model_dir.h"
+#include "llmc/files/select.h" // and dataset.h
+
+#endif

@@ -1,0 +1,80 @@
+/*
+Whether a path can be a Hugging Face model folder, and what it is instead: people give what other programs take, the name of a repository
+on the hub, a GGUF file, a folder of the hub's cache. Nothing is downloaded here.
+*/
+#ifndef LLMC_FILES_MODEL_DIR_H
+#define LLMC_FILES_MODEL_DIR_H
+
+#include <dirent.h> // opendir
+#include "llmc/utils/utils.h" // Error, fail, path_exists
+
+static inline bool text_ends_with(const char *text, const char *end) {
+    const size_t n = strlen(text), k = strlen(end);
+    return n >= k && strcmp(text + n - k, end) == 0;
+}
+
+// OWNER/NAME, as the hub names repositories?
+static inline bool model_is_repository(const char *path) {
+    const char *slash = strchr(path, '/');
+    if (!slash || slash == path || !slash[1] || strchr(slash + 1, '/') || *path == '.' || *path == '~') return false;
+    return strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./") == strlen(path);
+}
+
+// Does a folder hold a file that ends so? Its name in name[n].
+static inline bool model_dir_holds(const char *dir, const char *end, char *name, size_t n) {
+    DIR *d = opendir(dir);
+    bool found = false;
+    for (const struct dirent *e; d && !found && (e = readdir(d)) != NULL;) {
+        found = text_ends_with(e->d_name, end);
+        if (found) snprintf(name, n, "%s", e->d_name);
+    }
+    if (d) closedir(d);
+    return found;
+}
+
+#define MODEL_DIR_WANTED "give the folder of a Hugging Face model (config.json, tokenizer.json, *.safetensors)"
+
+// True for a folder with a config.json. False with what else it is, and what to do.
+static inline bool model_dir_check(const char *dir, Error *err) {
+    char name[256], magic[4] = "";
+    Str inner = {0};
+    struct stat info;
+    if (stat(dir, &info) != 0) {
+        const int why = errno;
+        if (model_is_repository(dir) && why == ENOENT)
+            return fail(err, EXIT_RUN,
+                        "cannot open the model %s: there is no such folder here, and nothing is downloaded\n"
+                        "  -> if it is a repository of the Hugging Face hub: hf download %s --local-dir models/%s, then --model models/%s",
+                        dir, dir, strchr(dir, '/') + 1, strchr(dir, '/') + 1);
+        return fail(err, EXIT_RUN, "cannot open the model %s: %s\n  -> " MODEL_DIR_WANTED, dir, strerror(why));
+    }
+    if (!S_ISDIR(info.st_mode)) {
+        FILE *f = fopen(dir, "rb");
+        const size_t got = f ? fread(magic, 1, sizeof magic, f) : 0;
+        if (f) fclose(f);
+        const bool gguf = (got == 4 && memcmp(magic, "GGUF", 4) == 0) || text_ends_with(dir, ".gguf");
+        return fail(err, EXIT_RUN, "cannot open the model %s: it is %s\n  -> " MODEL_DIR_WANTED "%s", dir,
+                    gguf ? "a GGUF file, llama.cpp's format" : "a file, expected a folder",
+                    gguf                                  ? " that the GGUF was made from"
+                    : text_ends_with(dir, ".safetensors") ? ": the one this file lies in"
+                                                          : "");
+    }
+    str_printf(&inner, "%s/config.json", dir);
+    bool ok = path_exists(inner.s);
+    inner.n = 0;
+    str_printf(&inner, "%s/snapshots", dir);
+    if (!ok && path_exists(inner.s))
+        fail(err, EXIT_RUN,
+             "cannot open the model %s: it is a repository in the hub's cache\n  -> give the folder below %s, whose name is a long number",
+             dir, inner.s);
+    else if (!ok && model_dir_holds(dir, ".gguf", name, sizeof name))
+        fail(err, EXIT_RUN,
+             "cannot open the model %s: it has no config.json, but %s: GGUF is llama.cpp's format\n  -> " MODEL_DIR_WANTED
+             " that the GGUF was made from",
+             dir, name);
+    else if (!ok) fail(err, EXIT_RUN, "cannot open the model %s: it has no config.json\n  -> " MODEL_DIR_WANTED, dir);
+    str_free(&inner);
+    return ok;
+}
+
+#endif
