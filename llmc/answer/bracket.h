@@ -1,5 +1,5 @@
 /*
-What stands in brackets: tuples and intervals (also ]2, 5[), sets and their conditions, groups, absolute values, matrices in their environments and as
+Lists of items, and what stands in brackets: tuples and intervals (also ]2, 5[), sets and their conditions, groups, absolute values, matrices in their environments and as
 lists of lists.
 */
 #ifndef LLMC_ANSWER_BRACKET_H
@@ -45,6 +45,22 @@ bool answer_rows(AnswerTree *p, int v) {
     return true;
 }
 
+// Items up to what is no separator, as a node of this kind.
+int answer_list(AnswerTree *p, AnswerKind kind) {
+    int list = answer_node(p, kind, -1);
+    bool either = kind == AN_LIST;
+    do {
+        int item = p->item(p);
+        if (p->failed || p->v[list].count >= 400) return answer_fail(p);
+        answer_append(p, list, item);
+        if (!answer_at(p, TK_SEP, -1)) break;
+        either &= answer_at(p, TK_SEP, 'o');
+        while (answer_at(p, TK_SEP, -1)) p->at++; // ", and"
+    } while (!p->failed);
+    p->v[list].close = either ? 'o' : 0; // "3/4 or 0.75"
+    return list;
+}
+
 int answer_bracket(AnswerTree *p) {
     int open = answer_peek(p, 0)->sub, saved = p->bars;
     p->at++;
@@ -54,12 +70,12 @@ int answer_bracket(AnswerTree *p) {
     if (!p->failed && p->v[v].count == 1 && open == '{' && (answer_at(p, TK_OP, 'o') || answer_at(p, TK_OP, 'c'))) { // {a \over b}
         AnswerKind kind = answer_at(p, TK_OP, 'o') ? AN_DIV : AN_BINOM;
         p->at++;
-        v = answer_node2(p, kind, p->v[v].child, answer_sum(p));
+        v = answer_node2(p, kind, p->v[v].child, p->sum(p));
         p->bars = saved;
         return answer_take(p, TK_CLOSE, '}') ? v : answer_fail(p);
     }
     if (!p->failed && p->v[v].count == 1 && open == 'S' && answer_take(p, TK_BAR, -1)) { // {x | x > 0}: the condition
-        v = answer_item(p);
+        v = p->item(p);
         p->bars = saved;
         return answer_take(p, TK_CLOSE, 'S') ? v : answer_fail(p);
     }
@@ -110,7 +126,7 @@ int answer_matrix(AnswerTree *p) {
             continue;
         }
         if (column > 0 && !answer_take(p, TK_OP, '&')) return answer_fail(p);
-        answer_append(p, v, answer_item(p));
+        answer_append(p, v, p->item(p));
         cells++;
         column++;
     }

@@ -11,33 +11,17 @@ other postfixes. Units after a number are read and dropped.
 #ifndef LLMC_ANSWER_PARSE_H
 #define LLMC_ANSWER_PARSE_H
 
-#include "llmc/answer/tree.h"    // AnswerTree, answer_node, answer_primary_number
-#include "llmc/answer/bracket.h" // answer_bracket, answer_matrix
+#include "llmc/answer/tree.h"    // AnswerTree, answer_node, answer_primary_number, answer_fraction, answer_exponent
+#include "llmc/answer/bracket.h" // answer_list, answer_bracket, answer_matrix
 #include "llmc/answer/units.h"   // answer_units
+
+int answer_primary(AnswerTree *p);
+int answer_factor(AnswerTree *p);
+int answer_term(AnswerTree *p);
+int answer_sum(AnswerTree *p);
 
 // ----------------------------------------------------------------------------
 // primaries
-
-// The argument of \frac: a group, one digit or one token.
-int answer_argument(AnswerTree *p) {
-    AnswerToken *k = &p->t->v[p->at < p->t->n ? p->at : p->t->n];
-    if (k->kind == TK_NUM && k->n > 1) {
-        int v = answer_decimal(p, p->t->digits + k->at, 1);
-        k->at++;
-        k->n--;
-        return v;
-    }
-    if (k->kind == TK_NUM) { p->at++; return answer_decimal(p, p->t->digits + k->at, 1); }
-    return answer_primary(p); // without a power: \frac{1}{2}^2
-}
-
-int answer_fraction(AnswerTree *p) {
-    int saved = p->bars;
-    p->bars = 0;
-    int top = answer_argument(p), bottom = answer_argument(p);
-    p->bars = saved;
-    return answer_node2(p, AN_DIV, top, bottom);
-}
 
 int answer_primary_name(AnswerTree *p) {
     const AnswerToken *k = answer_peek(p, 0);
@@ -221,16 +205,6 @@ int answer_primary(AnswerTree *p) {
 
 // ----------------------------------------------------------------------------
 // operators
-
-int answer_exponent(AnswerTree *p) {
-    bool minus = false;
-    while (answer_at(p, TK_OP, '-') || answer_at(p, TK_OP, '+')) { minus ^= answer_at(p, TK_OP, '-'); p->at++; }
-    const AnswerToken *k = answer_peek(p, 0), *next = answer_peek(p, 1);
-    bool ends = k->kind == TK_NUM && (next->kind == TK_NUM || next->kind == TK_FRAC); // 2^3 5, 2^3 \frac{1}{2}: no mixed number
-    p->at += ends;
-    int v = ends ? answer_decimal(p, answer_token_text(p, k), k->n) : answer_primary(p);
-    return minus ? answer_node(p, AN_NEG, v) : v;
-}
 
 // Behind a ^: a sign alone, the + of \mathbb{R}^+ and of x \to 0^{+}. Takes it and returns it; 0 if something else stands there.
 int answer_lone_sign(AnswerTree *p) {
@@ -429,25 +403,12 @@ int answer_item(AnswerTree *p) {
     return p->failed ? 0 : v;
 }
 
-// Items up to what is no separator, as a node of this kind.
-int answer_list(AnswerTree *p, AnswerKind kind) {
-    int list = answer_node(p, kind, -1);
-    bool either = kind == AN_LIST;
-    do {
-        int item = answer_item(p);
-        if (p->failed || p->v[list].count >= 400) return answer_fail(p);
-        answer_append(p, list, item);
-        if (!answer_at(p, TK_SEP, -1)) break;
-        either &= answer_at(p, TK_SEP, 'o');
-        while (answer_at(p, TK_SEP, -1)) p->at++; // ", and"
-    } while (!p->failed);
-    p->v[list].close = either ? 'o' : 0; // "3/4 or 0.75"
-    return list;
-}
-
 // Reads a whole answer. The numbers in it must be freed with answer_tree_free, also after a failure.
 bool answer_parse(AnswerTree *p, AnswerTokens *t) {
     p->t = t;
+    p->primary = answer_primary;
+    p->sum = answer_sum;
+    p->item = answer_item;
     p->at = p->n = p->n_numbers = p->depth = p->bars = p->root = p->words = p->power = p->unit = p->products = 0;
     p->failed = p->pm = p->log = p->percent = false;
     answer_node(p, AN_TEXT, -1); // node 0, what failures return

@@ -2,7 +2,7 @@
 The tree of an answer: its nodes, and the numbers among them.
 
 Nodes come from one array of a fixed size and are linked as first child and next sibling; numbers are exact (GMP). Also here: the
-cursor over the tokens, and how numbers are read: decimals, exponents, periods (0.1\overline{36}), mixed numbers, bases.
+cursor over the tokens, and how numbers are read: decimals, exponents, periods (0.1\overline{36}), fractions, mixed numbers, bases.
 */
 #ifndef LLMC_ANSWER_TREE_H
 #define LLMC_ANSWER_TREE_H
@@ -38,13 +38,15 @@ typedef struct {
     uint64_t folded; // AN_VAR: the same without regard to case
 } AnswerNode;
 
-typedef struct {
+typedef struct AnswerTree AnswerTree;
+struct AnswerTree {
     AnswerTokens *t;
+    int (*primary)(AnswerTree *p), (*sum)(AnswerTree *p), (*item)(AnswerTree *p); // parse.h's: in a fraction or brackets stands a formula again
     int at, n, n_numbers, depth, bars, root, words, power, unit, products; // power: of the unit
     bool failed, pm, log, percent;
     AnswerNode v[ANSWER_MAX_NODES];
     mpq_t numbers[ANSWER_MAX_NUMBERS];
-} AnswerTree;
+};
 
 // ----------------------------------------------------------------------------
 // nodes
@@ -142,13 +144,6 @@ int answer_decimal(AnswerTree *p, const char *s, int n) {
 // ----------------------------------------------------------------------------
 // tokens
 
-int answer_list(AnswerTree *p, AnswerKind kind);
-int answer_item(AnswerTree *p);
-int answer_factor(AnswerTree *p);
-int answer_sum(AnswerTree *p);
-int answer_term(AnswerTree *p);
-int answer_primary(AnswerTree *p);
-
 const AnswerToken *answer_peek(const AnswerTree *p, int ahead) { // negative: what was read; the end token beyond either end
     int i = p->at + ahead;
     return &p->t->v[i >= 0 && i < p->t->n ? i : p->t->n];
@@ -244,7 +239,26 @@ bool answer_is_fraction_of_integers(const AnswerTree *p) { // at \frac{1}{2}, \f
     return true;
 }
 
-int answer_fraction(AnswerTree *p);
+// The argument of \frac: a group, one digit or one token.
+int answer_argument(AnswerTree *p) {
+    AnswerToken *k = &p->t->v[p->at < p->t->n ? p->at : p->t->n];
+    if (k->kind == TK_NUM && k->n > 1) {
+        int v = answer_decimal(p, p->t->digits + k->at, 1);
+        k->at++;
+        k->n--;
+        return v;
+    }
+    if (k->kind == TK_NUM) { p->at++; return answer_decimal(p, p->t->digits + k->at, 1); }
+    return p->primary(p); // without a power: \frac{1}{2}^2
+}
+
+int answer_fraction(AnswerTree *p) {
+    int saved = p->bars;
+    p->bars = 0;
+    int top = answer_argument(p), bottom = answer_argument(p);
+    p->bars = saved;
+    return answer_node2(p, AN_DIV, top, bottom);
+}
 
 int answer_primary_number(AnswerTree *p) {
     const AnswerToken *k = answer_peek(p, 0);
@@ -303,6 +317,16 @@ int answer_primary_number(AnswerTree *p) {
         return answer_node2(p, AN_ADD, v, part);
     }
     return v;
+}
+
+int answer_exponent(AnswerTree *p) {
+    bool minus = false;
+    while (answer_at(p, TK_OP, '-') || answer_at(p, TK_OP, '+')) { minus ^= answer_at(p, TK_OP, '-'); p->at++; }
+    const AnswerToken *k = answer_peek(p, 0), *next = answer_peek(p, 1);
+    bool ends = k->kind == TK_NUM && (next->kind == TK_NUM || next->kind == TK_FRAC); // 2^3 5, 2^3 \frac{1}{2}: no mixed number
+    p->at += ends;
+    int v = ends ? answer_decimal(p, answer_token_text(p, k), k->n) : p->primary(p);
+    return minus ? answer_node(p, AN_NEG, v) : v;
 }
 
 void answer_tree_free(AnswerTree *p) {

@@ -6,8 +6,6 @@ Units: read behind a number and dropped, but for those that people confuse (cm a
 
 #include "llmc/answer/tree.h" // AnswerTree
 
-int answer_exponent(AnswerTree *p);
-
 // Which unit the first word is of those that people confuse: 0 if none of them. Other units are dropped unread.
 int answer_unit(const char *s, size_t n) {
     static const struct { const char *word; int unit; } units[] = {
