@@ -25,6 +25,7 @@ PyTorch records and finite differences -> sampling, bit by bit -> the programs a
 #include "dev/test/test_tuning.h"      // LoRA, vectors at other places
 #include "dev/test/test_programs.h"    // ./train_steer and ./eval_steer
 #include "dev/test/test_metrics.h"     // metrics.jsonl against TRL's
+#include "dev/test/test_rooms.h"
 #include "dev/test/test_levels.h"       // one program for every CPU
 #include "dev/test/test_memory.h"      // what a run plans is what it takes
 #include "dev/test/test_setups.h"      // what else can be trained, on what
@@ -109,7 +110,7 @@ int main(int argc, char **argv) {
         {"options", test_options}, {"logger", test_logger}, {"tokenizer", test_tokenizer}, {"text", test_text}, {"answer", test_answer},
         {"model_files", test_model_files}, {"foreign", test_foreign}, {"matmul", test_matmul}, {"ops", test_ops}, {"bits", test_bits}, {"cuda", test_cuda},
         {"model", test_model}, {"intervene", test_intervene}, {"rollout", test_rollout}, {"tuning", test_tuning}, {"programs", test_programs}, {"metrics", test_metrics},
-        {"levels", test_levels}, {"memory", test_memory}, {"setups", test_setups}, {"cost", test_cost}, {"experiments", test_experiments},
+        {"rooms", test_rooms}, {"levels", test_levels}, {"memory", test_memory}, {"setups", test_setups}, {"cost", test_cost}, {"experiments", test_experiments},
         {"export", test_export}, {"results", test_results}, {"dist", test_dist}, {"shard", test_shard}, {"gpus", test_gpus},
     };
     enum { N = sizeof tests / sizeof tests[0] };
