@@ -32,8 +32,9 @@ const char *eval_behind_dots(const char *path) {
     return NULL;
 }
 
-// results/eval/<stem>: the stem is the checkpoint's last five folders (<Model>/<dataset>/<setup>/seed-<s>/checkpoint-<n>),
-// <Model>/<file> for --steering, <Model>/base for the base model. A checkpoint's folders end at a `..`: results stay below results/.
+// results/eval/<stem>: the stem is the checkpoint's last five folders
+// (<Model>/<dataset>/<setup>/seed-<s>/checkpoint-<n>), <Model>/<file> for --steering, <Model>/base for the base model.
+// A checkpoint's folders end at a `..`: results stay below results/.
 char *eval_results_dir(const Session *s) {
     const Options *o = &s->options;
     Str dir = {0};
@@ -79,7 +80,8 @@ bool command_experiment(Session *s, Error *err) { return s->experiment->run(s, e
 // ----------------------------------------------------------------------------
 // generate
 
-// The prompts of --prompt, of --prompts (JSONL with the key problem, else one a line), or of stdin. texts[n]: free each.
+// The prompts of --prompt, of --prompts (JSONL with the key problem, else one a line), or of stdin. texts[n]: free
+// each.
 bool generate_read(const Options *o, char ***texts, int *n, Error *err) {
     *n = 0;
     *texts = NULL;

@@ -1,7 +1,7 @@
 /*
 steer.c, the proof: `make test` runs this and it ends in `N passed, N failed`. No network, no GPU, no Python. From the
-bottom up: parsers on recorded and broken input -> each operation on each backend against `ref` -> the whole model against
-PyTorch records and finite differences -> sampling, bit by bit -> the programs as a user starts them.
+bottom up: parsers on recorded and broken input -> each operation on each backend against `ref` -> the whole model
+against PyTorch records and finite differences -> sampling, bit by bit -> the programs as a user starts them.
 */
 #ifndef _GNU_SOURCE // g++ defines it
 #define _GNU_SOURCE // strcasestr
@@ -49,8 +49,8 @@ void run_suite(const Suite *suite) {
     fflush(stdout);
 }
 
-// Runs n suites in processes of their own, at most `jobs` at once; prints what they printed in the order of the list. One that crashes
-// is a failure more, and the others go on.
+// Runs n suites in processes of their own, at most `jobs` at once; prints what they printed in the order of the list.
+// One that crashes is a failure more, and the others go on.
 void run_suites(const Suite *const *suites, int n, int jobs) {
     int (*counts)[3] = (int (*)[3])mmap(NULL, (size_t)n * sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0); // passed, failed, whether it came to its end
     FILE **printed = (FILE **)xcalloc((size_t)n, sizeof *printed);

@@ -1,12 +1,13 @@
 /*
-steer.c, the trainer: teaches a frozen Qwen2.5 to reason better by training one vector per layer (or what else option setup names,
-llmc/trained.h) with GRPO on problems whose answer can be checked. Read it top to bottom; `main`, at the end, is the table of contents of one run:
+steer.c, the trainer: teaches a frozen Qwen2.5 to reason better by training one vector per layer (or what else option
+setup names, llmc/trained.h) with GRPO on problems whose answer can be checked. Read it top to bottom; `main`, at the
+end, is the table of contents of one run:
 
     options -> model -> [ rollout -> reward -> advantage -> forward and backward -> AdamW -> log -> checkpoint ]
 
-Under mpirun each rank does its share of the sampling and of the passes; in between all ranks exchange what they have found
-(llmc/dist/ranks.h) and do the same arithmetic on the same numbers, so that any number of ranks gives the same bits (all weights,
-llmc/dist/shard.h: the same number).
+Under mpirun each rank does its share of the sampling and of the passes; in between all ranks exchange what they have
+found (llmc/dist/ranks.h) and do the same arithmetic on the same numbers, so that any number of ranks gives the same
+bits (all weights, llmc/dist/shard.h: the same number).
 
     make train_steer && ./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml
 */
@@ -138,8 +139,8 @@ void free_groups(Trainer *t) {
     t->n_groups = 0;
 }
 
-// The completions of this step: given ones, or one round of prompts, or with dynamic_sampling as many as give prompts_per_step groups
-// with a gradient.
+// The completions of this step: given ones, or one round of prompts, or with dynamic_sampling as many as give
+// prompts_per_step groups with a gradient.
 bool collect_groups(Trainer *t, Error *err) {
     const Options *o = &t->options;
     int missing = o->prompts_per_step;
@@ -160,8 +161,8 @@ bool collect_groups(Trainer *t, Error *err) {
 // ----------------------------------------------------------------------------
 // forward, backward, update
 
-// The samples that go through the pass, each with the weight of its tokens; u: how many tokens and completions the loss is over.
-// With dynamic_sampling groups of equal reward are no part of the batch; otherwise they count in the
+// The samples that go through the pass, each with the weight of its tokens; u: how many tokens and completions the loss
+// is over. With dynamic_sampling groups of equal reward are no part of the batch; otherwise they count in the
 // normaliser, and are passed over only where that changes nothing (skip_equal_groups).
 int list_samples(const Trainer *t, PolicySample *samples, UpdateStats *u) {
     const Options *o = &t->options;
@@ -220,9 +221,9 @@ bool reference_logprobs(Trainer *t, PolicySample *samples, int n, const LossConf
     return ok;
 }
 
-// What is trained must stay numbers that a model can compute with: vectors are of order 0.01 to 1, the residual stream that they are
-// added to of order 1 to 100. Beyond DIVERGED nothing of it is left, though all may be finite: RMSNorm makes 0 of a row whose square
-// overflows. u->norm = the norm of all of it. Every rank finds the same.
+// What is trained must stay numbers that a model can compute with: vectors are of order 0.01 to 1, the residual stream
+// that they are added to of order 1 to 100. Beyond DIVERGED nothing of it is left, though all may be finite: RMSNorm
+// makes 0 of a row whose square overflows. u->norm = the norm of all of it. Every rank finds the same.
 #define DIVERGED 1000
 bool check_diverged(const Trainer *t, UpdateStats *u, Error *err) {
     const size_t n = t->trained.tuning.n;
@@ -301,8 +302,8 @@ bool validate(Trainer *t, Evaluation *e, Error *err) {
     return evaluate(e, &t->rollout, &t->model, t->trained.tuned, t->tokenizer, &t->validation, t->validation_prompts, 1, &how, err);
 }
 
-// Rollout, reward, advantage, gradient, update, log (by rank 0, whose failures are not yet agreed on). On failure the vectors are
-// those of the last finished step.
+// Rollout, reward, advantage, gradient, update, log (by rank 0, whose failures are not yet agreed on). On failure the
+// vectors are those of the last finished step.
 bool train_step(Trainer *t, Error *err) {
     const Options *o = &t->options;
     UpdateStats u;

@@ -9,7 +9,8 @@ build their batches here, so that a token meets the same operations whichever of
 
 int pages_for(int positions) { return (positions + KV_PAGE - 1) / KV_PAGE; }
 
-// A Batch under construction, in the host's memory. Zero-initialise; reusable after packed_reset; free with packed_free.
+// A Batch under construction, in the host's memory. Zero-initialise; reusable after packed_reset; free with
+// packed_free.
 typedef struct {
     Batch batch;                      // valid after packed_finish
     IntVec ids, pos, write_row, write_slot;
@@ -24,8 +25,8 @@ void packed_reset(Packed *p) {
     p->n_segments = 0;
 }
 
-// Room, where the backend reads, for batches of up to so many rows, writes, pages in all lists together and segments: the arrays stay
-// where they are.
+// Room, where the backend reads, for batches of up to so many rows, writes, pages in all lists together and segments:
+// the arrays stay where they are.
 void packed_reserve(Packed *p, const Ops *ops, int rows, int writes, int pages, int segments) {
     const int n[5] = {rows, rows, writes, writes, pages};
     for (int i = 0; i < 5; i++) mirror_reserve(&p->mirrors[i], ops, (size_t)n[i] * sizeof(int));
@@ -117,7 +118,8 @@ void completion_free(Completion *c) {
     memset(c, 0, sizeof *c);
 }
 
-// Pages that a prompt of P tokens and k completions need. The last token of a completion predicts nothing, so it is not run.
+// Pages that a prompt of P tokens and k completions need. The last token of a completion predicts nothing, so it is not
+// run.
 int group_pages(int P, const Completion *const *c, int k) {
     int pages = pages_for(P);
     for (int i = 0; i < k; i++) pages += pages_for(P + c[i]->n - 1) - P / KV_PAGE;

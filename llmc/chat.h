@@ -49,8 +49,9 @@ const ChatTemplate *chat_find(const char *name, Error *err) {
     return NULL;
 }
 
-// Appends what a given solution looks like as a completion of the template's prompt, for cross-entropy (its end-of-text token not included): the text without
-// calculator marks <<...>> and without a last line "#### answer", and, where it has no \boxed{}, a line with the answer in one; r1: in its tags.
+// Appends what a given solution looks like as a completion of the template's prompt, for cross-entropy (its end-of-text
+// token not included): the text without calculator marks <<...>> and without a last line "#### answer", and, where it
+// has no \boxed{}, a line with the answer in one; r1: in its tags.
 bool chat_solution(Str *out, const char *template_name, const char *solution, const char *answer, Error *err) {
     if (!chat_find(template_name, err)) return false;
     const size_t start = out->n;
@@ -70,8 +71,8 @@ bool chat_solution(Str *out, const char *template_name, const char *solution, co
     return true;
 }
 
-// Appends the whole prompt for a problem. system: "" for the template's own; for a template without a system turn anything
-// else is an error.
+// Appends the whole prompt for a problem. system: "" for the template's own; for a template without a system turn
+// anything else is an error.
 bool chat_format(Str *out, const char *template_name, const char *system, const char *problem, Error *err) {
     const ChatTemplate *t = chat_find(template_name, err);
     if (!t) return false;

@@ -17,7 +17,8 @@ cut, how long they are. Used by `eval_steer eval` and by the trainer's validatio
 // ----------------------------------------------------------------------------
 // prompts
 
-// prompts[n] = the token ids of each problem in the chat format. *longest = the most tokens of one. Free with prompts_free.
+// prompts[n] = the token ids of each problem in the chat format. *longest = the most tokens of one. Free with
+// prompts_free.
 bool prompts_encode(IntVec **prompts, int *longest, Tokenizer *tokenizer, const Dataset *d, const char *prompt_template,
                     const char *system, Error *err) {
     Str text = {0};
@@ -78,8 +79,8 @@ void evaluation_interval(Evaluation *e, const int *right) {
     e->high = 100 * (p < 1 && centre + half < 1 ? centre + half : 1);
 }
 
-// pass@k in percent for k = 1, 2, 4 ... and G: the chance that k of the G answers to a problem hold a right one, without bias: 1 - C(G - c, k) / C(G, k)
-// for c right ones (Chen et al. 2021, arXiv 2107.03374).
+// pass@k in percent for k = 1, 2, 4 ... and G: the chance that k of the G answers to a problem hold a right one,
+// without bias: 1 - C(G - c, k) / C(G, k) for c right ones (Chen et al. 2021, arXiv 2107.03374).
 void evaluation_pass(Evaluation *e, const int *right) {
     e->n_pass = 0;
     for (int k = 1;; k = 2 * k < e->G ? 2 * k : e->G) {
@@ -111,8 +112,8 @@ void completion_line(Str *line, const Problem *p, int sample, const Completion *
     str_printf(line, "}\n");
 }
 
-// Whole numbers, counted by each rank over its share of n problems, become those of all: right[n] is put together, the others
-// are added.
+// Whole numbers, counted by each rank over its share of n problems, become those of all: right[n] is put together, the
+// others are added.
 void evaluation_share(int *right, int n, long long counts[5]) {
     size_t *start = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
     long long mine[5];
@@ -163,8 +164,8 @@ bool evaluation_keep(int done, int total, void *context) {
     return !stop_requested;
 }
 
-// completions[n * G]: the answers of this rank's share of the problems, but for those that the journal (NULL: none) has. On failure those
-// sampled in this call are freed; the journal holds what was whole. *seconds: of all calls.
+// completions[n * G]: the answers of this rank's share of the problems, but for those that the journal (NULL: none)
+// has. On failure those sampled in this call are freed; the journal holds what was whole. *seconds: of all calls.
 bool evaluate_sample(Completion *completions, double *seconds, Journal *journal, Rollout *r, const Qwen2 *m, const float *steering,
                      const Dataset *d, const IntVec *prompts, int G, const Sampling *how, Error *err) {
     RolloutPrompt *asked = (RolloutPrompt *)xcalloc((size_t)d->n, sizeof(RolloutPrompt));
@@ -192,8 +193,9 @@ bool evaluate_sample(Completion *completions, double *seconds, Journal *journal,
     return dist_agree(ok, err);
 }
 
-// Grades completions[n * G] and counts: all of *e but its seconds. lines (may be NULL) gets one JSON line per completion. Where there are
-// several ranks, each grades its share of the problems (and has the lines of these); the figures are of all.
+// Grades completions[n * G] and counts: all of *e but its seconds. lines (may be NULL) gets one JSON line per
+// completion. Where there are several ranks, each grades its share of the problems (and has the lines of these); the
+// figures are of all.
 void evaluate_grade(Evaluation *e, Str *lines, const Completion *completions, const Tokenizer *tokenizer, const Dataset *d, int G) {
     memset(e, 0, sizeof *e);
     e->n = d->n;
@@ -233,8 +235,8 @@ void evaluate_grade(Evaluation *e, Str *lines, const Completion *completions, co
     free(right);
 }
 
-// Answers every problem G times under `steering`, grades the answers and counts. The random numbers depend on how->seed and the problem's
-// place, so two models meet the same draws.
+// Answers every problem G times under `steering`, grades the answers and counts. The random numbers depend on how->seed
+// and the problem's place, so two models meet the same draws.
 bool evaluate(Evaluation *e, Rollout *r, const Qwen2 *m, const float *steering, const Tokenizer *tokenizer, const Dataset *d,
               const IntVec *prompts, int G, const Sampling *how, Error *err) {
     Completion *completions = (Completion *)xcalloc((size_t)d->n * G, sizeof(Completion));

@@ -1,9 +1,13 @@
 /*
-What a model's folder says of how it is to be prompted and sampled, where that is not what happens here: said once, when the model has been loaded.
+What a model's folder says of how it is to be prompted and sampled, where that is not what happens here: said once, when
+the model has been loaded.
 
-    generation_config.json                            repetition_penalty and other settings that transformers applies even to greedy decoding
-    tokenizer_config.json, chat_template.jinja        a chat template that opens the answer otherwise than the prompt used (llmc/chat.h) ends
-    config.json, generation_config.json               an end of turn of that prompt that ends no completion: option stop makes it one
+    generation_config.json                            repetition_penalty and other settings that transformers applies
+                                                      even to greedy decoding
+    tokenizer_config.json, chat_template.jinja        a chat template that opens the answer otherwise than the prompt
+                                                      used (llmc/chat.h) ends
+    config.json, generation_config.json               an end of turn of that prompt that ends no completion: option stop
+                                                      makes it one
 */
 #ifndef LLMC_GENERATION_H
 #define LLMC_GENERATION_H
@@ -69,7 +73,8 @@ void generation_note_settings(const char *dir) {
     free(path);
 }
 
-// The folder's chat template: chat_template.jinja, else what tokenizer_config.json has, of several the one called default. NULL if there is none. Free with free().
+// The folder's chat template: chat_template.jinja, else what tokenizer_config.json has, of several the one called
+// default. NULL if there is none. Free with free().
 char *generation_chat_template(const char *dir) {
     char *path = model_path(dir, "chat_template.jinja"), *text = path_exists(path) ? read_file(path, NULL, NULL) : NULL;
     free(path);
@@ -88,8 +93,8 @@ char *generation_chat_template(const char *dir) {
     return text;
 }
 
-// What a Jinja chat template writes last, where the answer begins: the text, or the first string, behind its last {% if add_generation_prompt %}; appended without spaces
-// at its end. Nothing if it is written in another way.
+// What a Jinja chat template writes last, where the answer begins: the text, or the first string, behind its last {% if
+// add_generation_prompt %}; appended without spaces at its end. Nothing if it is written in another way.
 void generation_opening(Str *out, const char *jinja) {
     const char *s = NULL;
     for (const char *next = jinja; (next = strstr(next, "add_generation_prompt")) != NULL; next++) s = next;
@@ -139,7 +144,8 @@ void generation_note_prompt(const char *dir, const Tokenizer *t, const ModelConf
     free(jinja);
 }
 
-// All of it, for a loaded model: its own ends and those of option stop, and what there is to say. raw: the prompts are the user's texts.
+// All of it, for a loaded model: its own ends and those of option stop, and what there is to say. raw: the prompts are
+// the user's texts.
 bool generation_begin(ModelConfig *c, const Tokenizer *t, const char *dir, const char *stop, const char *template_name, bool raw,
                       Error *err) {
     if (!generation_stop(c, t, stop, err)) return false;

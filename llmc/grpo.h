@@ -4,14 +4,15 @@ log-probs and, if wanted, the gradient of the loss with respect to what is train
 
     loss = sum over samples i, tokens t of  w_i * ( -min(r A_i, clip(r, 1-eps, 1+eps_high) A_i) + beta * kl )
     r  = exp(logprob - old_logprob)                      exactly 1 on-policy: then the gradient is -A_i * dlogprob
-    kl = r * k3, or k3 without use_bias_correction_kl    r * k3 has the gradient of KL(policy || reference), on-policy too; k3 has not
+    kl = r * k3, or k3 without use_bias_correction_kl    r * k3 has the gradient of KL(policy || reference), on-policy
+                                                         too; k3 has not
     k3 = exp(ref - logprob) - (ref - logprob) - 1        Schulman's estimator of KL(policy || reference)
     w_i: dapo 1 / all tokens of the step; grpo 1 / (samples * tokens of i); dr_grpo 1 / (samples * length limit)
 
 or, where solutions are given (setup sft_...), the cross-entropy  loss = -(1 / all tokens of the step) * sum of logprob.
 
-Papers: GRPO, Shao et al. 2024 (arXiv 2402.03300); RLOO, Ahmadian et al. 2024 (2402.14740); DAPO, Yu et al. 2025 (2503.14476);
-Dr. GRPO, Liu et al. 2025 (2503.20783); r * k3: DeepSeek-V3.2, 2025 (2512.02556).
+Papers: GRPO, Shao et al. 2024 (arXiv 2402.03300); RLOO, Ahmadian et al. 2024 (2402.14740); DAPO, Yu et al. 2025
+(2503.14476); Dr. GRPO, Liu et al. 2025 (2503.20783); r * k3: DeepSeek-V3.2, 2025 (2512.02556).
 */
 #ifndef LLMC_GRPO_H
 #define LLMC_GRPO_H
@@ -41,7 +42,8 @@ bool group_is_equal(const float *reward, int G) {
     return true;
 }
 
-// The weight of each token of a completion of n tokens, in a step of `samples` completions with `tokens` tokens in all. loss_type: dapo, grpo or dr_grpo.
+// The weight of each token of a completion of n tokens, in a step of `samples` completions with `tokens` tokens in all.
+// loss_type: dapo, grpo or dr_grpo.
 float token_weight(const char *loss_type, long long tokens, int samples, int n, int length_limit) {
     if (strcmp(loss_type, "dapo") == 0) return 1.0f / (float)tokens;
     return 1.0f / ((float)samples * (float)(strcmp(loss_type, "grpo") == 0 ? n : length_limit));
@@ -85,8 +87,8 @@ TokenLoss token_loss(float logprob, float old, float ref, float advantage, const
 // ----------------------------------------------------------------------------
 // one pass over given completions
 
-// A completion to be scored or trained on. Neighbours with the same `group` have the same prompt, which is run once; neighbours
-// with the same `part` (whole groups) add to the same part of the gradient.
+// A completion to be scored or trained on. Neighbours with the same `group` have the same prompt, which is run once;
+// neighbours with the same `part` (whole groups) add to the same part of the gradient.
 typedef struct {
     const int *prompt;
     int P, group, part;
@@ -96,8 +98,8 @@ typedef struct {
     float *logprob, *entropy;               // [n] outputs; entropy may be NULL
 } PolicySample;
 
-// The loss of token t of a sample, before its weight. Of a given solution it is the cross-entropy, -logprob: its gradient is that of the
-// policy's loss at ratio 1 with advantage 1.
+// The loss of token t of a sample, before its weight. Of a given solution it is the cross-entropy, -logprob: its
+// gradient is that of the policy's loss at ratio 1 with advantage 1.
 TokenLoss sample_loss(const PolicySample *s, int t, float logprob, const LossConfig *how) {
     const TokenLoss given = {-logprob, -1, 0, 0};
     return s->old_logprob ? token_loss(logprob, s->old_logprob[t], s->ref_logprob ? s->ref_logprob[t] : 0, s->advantage, how) : given;
@@ -165,7 +167,8 @@ void policy_alloc(PolicyPass *p, const Qwen2 *m, double bytes, int longest, int 
     memset(p, 0, sizeof *p);
     p->backward = backward;
     p->first_layer = backward ? qwen2_first_kept(m, lowest_trained) : c->L;
-    // scratch: h, y, x, qkv, q, att of the forward; dh, dx, dy, dq, datt, dk, dv, dqkv of the backward, all below 16 (C + QKV) floats
+    // scratch: h, y, x, qkv, q, att of the forward; dh, dx, dy, dq, datt, dk, dv, dqkv of the backward, all below 16 (C
+    // + QKV) floats
     size_t scratch_row = 16 * (size_t)(c->C + qwen2_qkv_size(c)) * sizeof(float);
     double per_row = (double)activation_bytes_per_row(m) * (c->L - p->first_layer) + (double)scratch_row;
     double rows = bytes / per_row;
@@ -177,9 +180,9 @@ void policy_alloc(PolicyPass *p, const Qwen2 *m, double bytes, int longest, int 
     p->values = (float *)xmalloc(3 * HEAD_ROWS * sizeof(float));
 }
 
-// Room for what depends on the completions, of which at most `samples` in `groups` come in one call of policy_pass: then nothing is
-// allocated while it runs (but where a batch has more completions than rows, because most are of a single token). longest as in
-// policy_alloc.
+// Room for what depends on the completions, of which at most `samples` in `groups` come in one call of policy_pass:
+// then nothing is allocated while it runs (but where a batch has more completions than rows, because most are of a
+// single token). longest as in policy_alloc.
 void policy_reserve(PolicyPass *p, const Qwen2 *m, long long samples, long long groups, int longest) {
     const int k = samples < p->rows ? (int)samples : p->rows, prompts = groups < k ? (int)groups : k, segments = k + prompts;
     // A prompt may begin a page that it does not fill; a completion, too, and it has a copy of the prompt's last page.
@@ -206,8 +209,9 @@ void policy_free(PolicyPass *p, const Qwen2 *m) {
     memset(p, 0, sizeof *p);
 }
 
-// How many of the n samples go into the next batch; at least 1. *pages = the cache pages they need. A part is not cut, so that
-// its gradient is one sum over the same rows whatever its neighbours are; one that exceeds a batch is alone from its own start.
+// How many of the n samples go into the next batch; at least 1. *pages = the cache pages they need. A part is not cut,
+// so that its gradient is one sum over the same rows whatever its neighbours are; one that exceeds a batch is alone
+// from its own start.
 int policy_fit(const PolicyPass *p, const PolicySample *samples, int n, int *pages) {
     int rows = 0, k = 0, all_pages = 0, whole = 0; // whole: samples up to the end of a part
     for (*pages = 0; k < n; k++) {
@@ -248,8 +252,8 @@ void policy_pack(PolicyPass *p, const PolicySample *samples, int n) {
     free((void *)same);
 }
 
-// If all of the n samples packed were kept by the rollout: their activations are put where qwen2_forward would leave them,
-// the batch's pages become the rollout's, and true is returned.
+// If all of the n samples packed were kept by the rollout: their activations are put where qwen2_forward would leave
+// them, the batch's pages become the rollout's, and true is returned.
 bool policy_recall(PolicyPass *p, const Qwen2 *m, const PolicySample *samples, int n) {
     for (int i = 0; i < n; i++) if (!p->kept || p->kept->full || !samples[i].completion->rows) return false;
     p->kept_rows.n = 0;
@@ -268,10 +272,10 @@ bool policy_recall(PolicyPass *p, const Qwen2 *m, const PolicySample *samples, i
     return true;
 }
 
-// Log-probs (and entropies) of every token of the samples under `tuned` (NULL = base model). With dtuned != NULL
-// (then the pass was planned with backward) also dtuned[part,*] += d loss / d tuned (of vectors, for the trained layers).
-// How samples fall into batches changes no log-prob in any bit, and no part of the gradient that fits into one batch. Fails on
-// a log-prob that is not finite.
+// Log-probs (and entropies) of every token of the samples under `tuned` (NULL = base model). With dtuned != NULL (then
+// the pass was planned with backward) also dtuned[part,*] += d loss / d tuned (of vectors, for the trained layers). How
+// samples fall into batches changes no log-prob in any bit, and no part of the gradient that fits into one batch. Fails
+// on a log-prob that is not finite.
 bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *tuned, PolicySample *samples, int n, const LossConfig *how,
                  float *dtuned, const bool *trained, PolicyStats *stats, Error *err) {
     int V = m->config.V, C = m->config.C;

@@ -5,16 +5,19 @@ them (Qwen2.intervention; training knows `place` alone); no experiment has a for
 The simplest interventions need no entry here: other vectors are another array [L,C] (base: NULL; a magnitude:
 the array times f; a pair: two rows of it; an exchange: another file). The others:
 
-1. `place`: where in its layer a vector is added. `mlp`, behind the feed-forward, is where vectors are trained unless asked otherwise.
-2. A patched layer: one vector reaches some parts of one layer only. The vector is added to the input of `layer`, which runs
-   twice as far as needed: `plain` without the vector, `steered` with it. Of each query, key and value head the attention sees
+1. `place`: where in its layer a vector is added. `mlp`, behind the feed-forward, is where vectors are trained unless
+asked otherwise. 2. A patched layer: one vector reaches some parts of one layer only. The vector is added to the input
+of `layer`, which runs
+   twice as far as needed: `plain` without the vector, `steered` with it. Of each query, key and value head the
+   attention sees
    either form (before RoPE), and the output of each head is taken from that attention or from the wholly plain one. The
-   residual stream keeps the vector, the feed-forward reads it (Skip-Layer: neither; it is added behind the layer). `path`
+   residual stream keeps the vector, the feed-forward reads it (Skip-Layer: neither; it is added behind the layer).
+   `path`
    hands the patched attention to the residual stream or to the feed-forward alone; the other gets the steered one.
 3. `put`: the residual stream after layer `put_layer` is replaced at one position.
 
-A patched layer keeps the keys and values of its plain and of its wholly steered attention in two more layers of the cache,
-L and L + 1, so an intervention must be in place before the cache and the scratch memory are made.
+A patched layer keeps the keys and values of its plain and of its wholly steered attention in two more layers of the
+cache, L and L + 1, so an intervention must be in place before the cache and the scratch memory are made.
 */
 #ifndef LLMC_INTERVENE_H
 #define LLMC_INTERVENE_H
@@ -74,7 +77,8 @@ int variant_heads(const char *name, int NH, int NKV) {
     return -1;
 }
 
-// *v = the variant of that name, without _N, and head N; vector[C] (on the host) enters layer `layer`. The name is a known one. Free with intervention_free.
+// *v = the variant of that name, without _N, and head N; vector[C] (on the host) enters layer `layer`. The name is a
+// known one. Free with intervention_free.
 void intervention_patch(Intervention *v, const Ops *ops, const char *name, int head, const float *vector, int layer, PatchPath path, int NH, int NKV, int C) {
     memset(v, 0, sizeof *v);
     if (strcmp(name, "base") == 0) return;

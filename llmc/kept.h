@@ -1,7 +1,7 @@
 /*
-Activations kept from the rollout. On-policy, the training forward would compute again, bit for bit, what the rollout has
-computed token by token; where memory allows, that is kept and put into the order of the training batch instead. Some 0.7 MB
-a row for the 0.5B model. What does not fit is computed again: the result is the same in every bit.
+Activations kept from the rollout. On-policy, the training forward would compute again, bit for bit, what the rollout
+has computed token by token; where memory allows, that is kept and put into the order of the training batch instead.
+Some 0.7 MB a row for the 0.5B model. What does not fit is computed again: the result is the same in every bit.
 */
 #ifndef LLMC_KEPT_H
 #define LLMC_KEPT_H
@@ -60,7 +60,8 @@ void kept_view(LayerActivations *v, const LayerActivations *a, const Qwen2 *m, s
     v->gu = (char *)a->gu + row * I2;
 }
 
-// Runs the batch and keeps what the backward pass needs; returns the kept row of its first row, or -1 if k is NULL or full.
+// Runs the batch and keeps what the backward pass needs; returns the kept row of its first row, or -1 if k is NULL or
+// full.
 int kept_forward(Kept *k, const Qwen2 *m, Scratch *s, KVCache *kv, const Batch *b, const float *tuned) {
     if (k && k->used + b->T > k->cap) k->full = true;
     if (!k || k->full) {
@@ -77,7 +78,8 @@ int kept_forward(Kept *k, const Qwen2 *m, Scratch *s, KVCache *kv, const Batch *
     return k->used - b->T;
 }
 
-// Instead of qwen2_forward on a batch packed for training: its rows are those of k numbered rows[T] (in the backend's memory).
+// Instead of qwen2_forward on a batch packed for training: its rows are those of k numbered rows[T] (in the backend's
+// memory).
 void kept_recall(const Kept *k, const Qwen2 *m, Scratch *s, Activations *acts, const int *rows, int T) {
     const ModelConfig *c = &m->config;
     const size_t act_floats = m->ops->act_bytes * (size_t)c->NH * c->HD / sizeof(float); // pairs of bf16 are moved as one float

@@ -195,8 +195,9 @@ void logger_on_signal(int signal_number) {
     errno = keep;
 }
 
-// From here on SIGINT, SIGTERM, SIGHUP (the terminal or the connection is gone) and SIGUSR1 (which mpirun passes on, and Slurm sends before
-// the time is up) set stop_requested; the second one ends the program. Reads and writes go on. nohup's wish, to ignore SIGHUP, holds.
+// From here on SIGINT, SIGTERM, SIGHUP (the terminal or the connection is gone) and SIGUSR1 (which mpirun passes on,
+// and Slurm sends before the time is up) set stop_requested; the second one ends the program. Reads and writes go on.
+// nohup's wish, to ignore SIGHUP, holds.
 void install_signal_handlers(void) {
     struct sigaction action;
     memset(&action, 0, sizeof action);

@@ -1,6 +1,6 @@
 /*
-A Hugging Face model folder's weights: the safetensors file(s) read into FrozenWeights, of the sizes that model_config.h has read.
-Also the trained thing: a file of steering vectors, one per layer.
+A Hugging Face model folder's weights: the safetensors file(s) read into FrozenWeights, of the sizes that model_config.h
+has read. Also the trained thing: a file of steering vectors, one per layer.
 */
 #ifndef LLMC_MODEL_H
 #define LLMC_MODEL_H
@@ -148,8 +148,9 @@ bool model_get_layer_tensor(RawTensor *out, const ModelFiles *f, int l, const ch
     return model_get_tensor(out, f, name, d0, d1, err);
 }
 
-// A tensor that nothing has asked for means something that is not computed here: the numbers would be another model's. Old files keep RoPE's
-// frequencies, which follow from config.json: those are named and passed over, as transformers does.
+// A tensor that nothing has asked for means something that is not computed here: the numbers would be another model's.
+// Old files keep RoPE's frequencies, which follow from config.json: those are named and passed over, as transformers
+// does.
 bool model_check_used(const ModelFiles *f, const ModelConfig *c, Error *err) {
     const char *frequencies = NULL;
     for (int i = 0; i < f->w->n_files; i++) {
@@ -278,7 +279,8 @@ size_t model_file_bytes(const char *dir) {
     return bytes;
 }
 
-// The tensor of that name as the files hold it; what a tied model's files call the output matrix alone is its embedding, too.
+// The tensor of that name as the files hold it; what a tied model's files call the output matrix alone is its
+// embedding, too.
 const RawTensor *weights_find_raw(const FrozenWeights *w, const char *name) {
     const RawTensor *raw = NULL;
     for (int i = 0; i < w->n_files && !raw; i++) raw = safetensors_find(&w->files[i], name);
@@ -310,8 +312,8 @@ bool model_same_numbers(const RawTensor *a, const RawTensor *b) {
     return true;
 }
 
-// The embedding and the output matrix as transformers takes them under tie_word_embeddings: one of the two in the files is both; two that
-// differ stay two, and c->tied becomes false.
+// The embedding and the output matrix as transformers takes them under tie_word_embeddings: one of the two in the files
+// is both; two that differ stay two, and c->tied becomes false.
 bool model_get_embeddings(RawTensor *wte, RawTensor *head, const ModelFiles *f, ModelConfig *c, Error *err) {
     const char *const names[2] = {"model.embed_tokens.weight", "lm_head.weight"};
     const bool there[2] = {model_find_tensor(f, names[0]) >= 0, model_find_tensor(f, names[1]) >= 0};
@@ -329,9 +331,9 @@ bool model_get_embeddings(RawTensor *wte, RawTensor *head, const ModelFiles *f, 
 }
 
 // Loads dir/model.safetensors, or the shards that dir/model.safetensors.index.json names, under Hugging Face's names.
-// Every tensor is checked for shape, type, NaN and infinity, and every one of the files is used or refused by name (model_check_used). c->tied
-// becomes false where the files have an output matrix of their own (model_get_embeddings). On failure *w is empty and err names file and
-// tensor, what was found and what was expected. Free with weights_free.
+// Every tensor is checked for shape, type, NaN and infinity, and every one of the files is used or refused by name
+// (model_check_used). c->tied becomes false where the files have an output matrix of their own (model_get_embeddings).
+// On failure *w is empty and err names file and tensor, what was found and what was expected. Free with weights_free.
 bool weights_load(FrozenWeights *w, ModelConfig *c, const char *dir, const Ops *ops, Error *err) {
     memset(w, 0, sizeof *w);
     ModelFiles f;
@@ -369,9 +371,9 @@ bool weights_load(FrozenWeights *w, ModelConfig *c, const char *dir, const Ops *
 // ----------------------------------------------------------------------------
 // steering vectors
 
-// s[L,C], in the host's memory, = the tensor `steering` of a file, or of steering_vectors.safetensors in a checkpoint folder. fp32, bf16 and
-// fp16 load; another shape or a value that is no number is an error. *site (site may be NULL) = where in a layer they belong, as the file's metadata
-// say, NULL if they do not; free with free().
+// s[L,C], in the host's memory, = the tensor `steering` of a file, or of steering_vectors.safetensors in a checkpoint
+// folder. fp32, bf16 and fp16 load; another shape or a value that is no number is an error. *site (site may be NULL) =
+// where in a layer they belong, as the file's metadata say, NULL if they do not; free with free().
 bool steering_load_site(float *s, char **site, const ModelConfig *c, const char *path, Error *err) {
     struct stat info;
     bool folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);

@@ -12,8 +12,9 @@ Shape letters, everywhere in this project:
     NH query heads        NKV key/value heads      HD head dimension  QKV = (NH + 2 NKV) HD
     N, K  rows and columns of a weight matrix: y[T,N] = x[T,K] W[N,K]^T
 
-Every pointer that an operation takes, ids and positions included, is memory of the backend: from `alloc`, filled by `upload`,
-read by `download`. Where `host_memory` is set that is plain memory, which the host may pass and read as it is.
+Every pointer that an operation takes, ids and positions included, is memory of the backend: from `alloc`, filled by
+`upload`, read by `download`. Where `host_memory` is set that is plain memory, which the host may pass and read as it
+is.
 
 `act` is the type of a matmul input: bf16 on cpu and cuda, float on ref (`act_bytes` tells). Everything else is float:
 the residual stream, matmul outputs, gradients. Outputs come first, then inputs, then sizes. In the comments
@@ -73,7 +74,8 @@ typedef struct {
 // AdamW's settings (Loshchilov & Hutter 2019, decoupled weight decay).
 typedef struct { double learning_rate, beta1, beta2, epsilon, weight_decay; } AdamW;
 
-// The largest that operations will be asked for: rows and segments of a batch, rows of logits; whether weights will be made of fp32.
+// The largest that operations will be asked for: rows and segments of a batch, rows of logits; whether weights will be
+// made of fp32.
 typedef struct { int T, n_segments, head_rows, NH, NKV, HD, V; bool backward, fp32_weights; } LargestPass;
 
 typedef struct Ops {
@@ -89,15 +91,17 @@ typedef struct Ops {
     void (*upload)(void *p, const void *host, size_t bytes);   // the host's memory may be reused at once
     void (*download)(void *host, const void *p, size_t bytes); // waits for what came before
 
-    // Bytes of the device's memory that this program has taken; *available: those that are free. NULL: the host's memory, not counted.
+    // Bytes of the device's memory that this program has taken; *available: those that are free. NULL: the host's
+    // memory, not counted.
     size_t (*memory)(size_t *available);
-    // Bytes that the operations take for themselves, beside what alloc gives, once they have been asked for the largest.
+    // Bytes that the operations take for themselves, beside what alloc gives, once they have been asked for the
+    // largest.
     size_t (*own_bytes)(const LargestPass *most);
 
-    // Operations that come again: between graph_begin, if it returns true, and graph_end they are called as ever; if it returns false
-    // it has done them, and they and graph_end are not called. key: all that the host tells them (every size and address), so that
-    // rounds with the same key differ in nothing but what the backend's memory holds. No copy, alloc or release in between.
-    // NULL: the backend has no use for it.
+    // Operations that come again: between graph_begin, if it returns true, and graph_end they are called as ever; if it
+    // returns false it has done them, and they and graph_end are not called. key: all that the host tells them (every
+    // size and address), so that rounds with the same key differ in nothing but what the backend's memory holds. No
+    // copy, alloc or release in between. NULL: the backend has no use for it.
     bool (*graph_begin)(const void *key, size_t bytes);
     void (*graph_end)(void);
 
@@ -116,7 +120,8 @@ typedef struct Ops {
     void (*embed)(float *h, const int *ids, const RawTensor *wte, int T, int C);
 
     // h_out[T,C] = h[T,C] + y[T,C] + s[C]              (y, s may be NULL; h_out may be h)
-    // x[T,C]     = h_out * rstd * w[C],  rstd[T] = 1/sqrt(mean(h_out^2) + eps)   (x NULL: only the sum; rstd may be NULL)
+    // x[T,C]     = h_out * rstd * w[C],  rstd[T] = 1/sqrt(mean(h_out^2) + eps)   (x NULL: only the sum; rstd may be
+    //                                                                            NULL)
     // This is where a steering vector enters: h <- h + mlp(x) + s_l.
     void (*add_rmsnorm_forward)(float *h_out, act *x, float *rstd, const float *h, const float *y,
                                 const float *s, const float *w, float eps, int T, int C);
@@ -146,16 +151,17 @@ typedef struct Ops {
     // dw[N,K] += dy[T,N]^T x[T,K]: the gradient of a weight, where all weights are trained
     void (*matmul_weight_backward)(float *dw, const act *dy, const act *x, int T, int N, int K);
 
-    // The product with gate stacked on up, w[2I,K], and SwiGLU (below) as its epilogue: the bits of the two operations one
-    // after the other, without the large fp32 array between them, gu[T,2I], which is scratch. NULL: no such form.
+    // The product with gate stacked on up, w[2I,K], and SwiGLU (below) as its epilogue: the bits of the two operations
+    // one after the other, without the large fp32 array between them, gu[T,2I], which is scratch. NULL: no such form.
     void (*matmul_swiglu_forward)(act *a, act *gu_saved, float *gu, const act *x, const Weight *w, int T);
 
-    // -- LoRA: products with matrices of r rows, wholly in fp32. Rows of x and y may be pieces of wider ones, ld elements apart --
-    // u[T,r] = scale * x[T,K] A[r,K]^T
+    // -- LoRA: products with matrices of r rows, wholly in fp32. Rows of x and y may be pieces of wider ones, ld
+    // elements apart -- u[T,r] = scale * x[T,K] A[r,K]^T
     void (*rank_down)(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r);
     // y[T,N] += u[T,r] B[r,N]
     void (*rank_up)(float *y, int ld, const float *u, const float *b, int T, int N, int r);
-    // g[r,K] += sum over t of u[t,r] x[t,K], onto what g holds, rows in order: rows that come in several calls give the bits of one
+    // g[r,K] += sum over t of u[t,r] x[t,K], onto what g holds, rows in order: rows that come in several calls give the
+    // bits of one
     void (*rank_outer)(float *g, const float *u, const act *x, int ld, int T, int K, int r);
 
     // -- attention ---------------------------------------------------------------------------------------
@@ -215,12 +221,13 @@ typedef struct Ops {
     // -- update ------------------------------------------------------------------------------------------
     // Length of a gradient, summed in double and in a fixed order. Returned to the host.
     double (*gradient_norm)(const float *g, size_t n);
-    // One step of AdamW, in double, in PyTorch's order of operations: x[n] moves, exp_avg and exp_avg_sq are its moments,
-    // step counts from 1. The gradient is multiplied by `scale` first (clipping).
+    // One step of AdamW, in double, in PyTorch's order of operations: x[n] moves, exp_avg and exp_avg_sq are its
+    // moments, step counts from 1. The gradient is multiplied by `scale` first (clipping).
     void (*adamw_update)(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step, const AdamW *a);
 } Ops;
 
-// A copy in the backend's memory of an array of the host that changes from call to call. Zero-initialise; free with mirror_free.
+// A copy in the backend's memory of an array of the host that changes from call to call. Zero-initialise; free with
+// mirror_free.
 typedef struct { void *p; size_t cap; } Mirror;
 
 // Room for `bytes`, so that the copy stays where it is. What was there is lost if it has to grow.

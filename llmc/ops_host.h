@@ -1,6 +1,6 @@
 /*
-What the backends that compute in host memory, ref and cpu, have in common: moving data is copying, and the update of the
-vectors is a plain loop.
+What the backends that compute in host memory, ref and cpu, have in common: moving data is copying, and the update of
+the vectors is a plain loop.
 */
 #ifndef LLMC_OPS_HOST_H
 #define LLMC_OPS_HOST_H

@@ -283,7 +283,8 @@ void ref_attention_forward(act *out, float *lse, const act *q, const KVCache *kv
     }
 }
 
-// p = exp(s - lse); with D = dout . out:  ds = p (dout . v - D), dq = scale sum ds k, dk = scale sum ds q, dv = sum p dout
+// p = exp(s - lse); with D = dout . out:  ds = p (dout . v - D), dq = scale sum ds k, dk = scale sum ds q, dv = sum p
+//                                         dout
 void ref_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse,
                             const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments,
                             int T, int NH) {

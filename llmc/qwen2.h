@@ -1,15 +1,15 @@
 /*
 Qwen2 / Qwen2.5, forward and backward, written once over the operations of ops.h.
 
-What is trained (`tuned`, laid out as tuning.h says) is by default one vector per layer, added to the residual stream after each
-layer at every position (equal to a bias on the MLP's down_proj):
+What is trained (`tuned`, laid out as tuning.h says) is by default one vector per layer, added to the residual stream
+after each layer at every position (equal to a bias on the MLP's down_proj):
 
     h <- h + attention(rmsnorm(h));   h <- h + mlp(rmsnorm(h)) + s_l
 
-and its whole gradient is one column sum, ds_l = sum over rows of dL/dh after layer l, taken group by group. No weight has a gradient, so
-the backward pass is one product per matrix (dx = dy W), and keeps no matmul inputs. LoRA adds B (A x) to some products: its backward
-makes the inputs x again from what is kept, the norms' by their rows of h, the feed-forward's from gate and up; so does full tuning, where
-alone weights have gradients (dW = dy^T x).
+and its whole gradient is one column sum, ds_l = sum over rows of dL/dh after layer l, taken group by group. No weight
+has a gradient, so the backward pass is one product per matrix (dx = dy W), and keeps no matmul inputs. LoRA adds B (A
+x) to some products: its backward makes the inputs x again from what is kept, the norms' by their rows of h, the
+feed-forward's from gate and up; so does full tuning, where alone weights have gradients (dW = dy^T x).
 
 Three things are kept apart: what is frozen (FrozenWeights, model.h), what is trained (`tuned`, owned by the
 caller), and scratch (Scratch, Activations).
@@ -22,7 +22,8 @@ caller), and scratch (Scratch, Activations).
 // ----------------------------------------------------------------------------
 // forward
 
-// Rows to run: several sequences packed one behind the other (see Segment in ops.h). The arrays are in the backend's memory.
+// Rows to run: several sequences packed one behind the other (see Segment in ops.h). The arrays are in the backend's
+// memory.
 typedef struct {
     int T;
     const int *ids, *pos;                    // [T]
@@ -47,8 +48,8 @@ void qwen2_adapt(const Qwen2 *m, Scratch *s, float *y, int ld, const act *x, con
     m->ops->rank_up(y, ld, s->u, tuned + lora->b, T, lora->N, m->tuning->rank);
 }
 
-// The attention half of a patched layer (intervene.h, 2), which knows no LoRA. s->h: the residual stream without the vector, s->x its norm. Out: s->h, the
-// residual stream behind the attention; s->x, the input of the feed-forward.
+// The attention half of a patched layer (intervene.h, 2), which knows no LoRA. s->h: the residual stream without the
+// vector, s->x its norm. Out: s->h, the residual stream behind the attention; s->x, the input of the feed-forward.
 void qwen2_patched_attention(const Qwen2 *m, Scratch *s, KVCache *kv, const Batch *b) {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
@@ -147,11 +148,12 @@ void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, co
     ops->add_rmsnorm_forward(s->h, NULL, NULL, h, y, s_below, NULL, eps, T, c->C);
 }
 
-// Everything that a decode step's launches are made of, by value: they are a function of qwen2_forward's arguments. Only three things
-// lie behind pointers of the host's: the layers' weights, which stay as they are until memory is released (that ends all recordings), the
-// layout of what is trained, which is a run's, and an intervention, with which nothing is recorded. What lies behind the others is read
-// when the operations run: how long a sequence is and where its pages are stands in the batch's segments, and no grid depends on it.
-// (T alone could be left out: a decode step has a segment a row.)
+// Everything that a decode step's launches are made of, by value: they are a function of qwen2_forward's arguments.
+// Only three things lie behind pointers of the host's: the layers' weights, which stay as they are until memory is
+// released (that ends all recordings), the layout of what is trained, which is a run's, and an intervention, with which
+// nothing is recorded. What lies behind the others is read when the operations run: how long a sequence is and where
+// its pages are stands in the batch's segments, and no grid depends on it. (T alone could be left out: a decode step
+// has a segment a row.)
 typedef struct {
     Qwen2 model;
     Scratch scratch;
@@ -160,9 +162,10 @@ typedef struct {
     const float *tuned;
 } DecodeStep;
 
-// s->h[T,C] = the residual stream after the last layer, vectors included. tuned may be NULL (the base model); full tuning ignores it and
-// computes with the model's weights. acts != NULL keeps what qwen2_backward needs (a patched layer keeps nothing). m->intervention is honoured.
-// A decode step, one row of each sequence, is recorded and replayed where the backend can: other batches seldom come twice.
+// s->h[T,C] = the residual stream after the last layer, vectors included. tuned may be NULL (the base model); full
+// tuning ignores it and computes with the model's weights. acts != NULL keeps what qwen2_backward needs (a patched
+// layer keeps nothing). m->intervention is honoured. A decode step, one row of each sequence, is recorded and replayed
+// where the backend can: other batches seldom come twice.
 void qwen2_forward(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, const Batch *b, const float *tuned) {
     const Ops *ops = m->ops;
     const bool comes_again = ops->graph_begin && !acts && !m->intervention && b->n_segments == b->T;
@@ -180,7 +183,8 @@ void qwen2_forward(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, c
     if (comes_again) ops->graph_end();
 }
 
-// s->logits[n,V] for rows rows[n] of h[.,C] (rows NULL: the first n); n <= head_rows. Final norm, then the output matrix.
+// s->logits[n,V] for rows rows[n] of h[.,C] (rows NULL: the first n); n <= head_rows. Final norm, then the output
+// matrix.
 void qwen2_head_forward(const Qwen2 *m, Scratch *s, const float *h, const int *rows, int n) {
     const ModelConfig *c = &m->config;
     if (rows) m->ops->gather_rows(s->head_h, h, rows, n, c->C);
@@ -206,8 +210,8 @@ typedef struct {
 // The gradient of a weight, by its number: full tuning has one part.
 float *qwen2_weight_gradient(const Qwen2 *m, const Gradient *g, int number) { return g->parts + m->tuning->tensors[number].at; }
 
-// Gradient at the output: must follow qwen2_head_forward on the same rows. s->dlogits[n,V] is given;
-// s->dh[rows[n],C] += gradient through the output matrix and the final norm, and g those two's own, where they are trained.
+// Gradient at the output: must follow qwen2_head_forward on the same rows. s->dlogits[n,V] is given; s->dh[rows[n],C]
+// += gradient through the output matrix and the final norm, and g those two's own, where they are trained.
 void qwen2_head_backward(const Qwen2 *m, Scratch *s, const int *rows, int n, const Gradient *g) {
     const ModelConfig *c = &m->config;
     m->ops->matmul_backward(s->head_dx, s->dlogits, &m->weights.head, n);
@@ -226,7 +230,8 @@ void qwen2_adapt_backward(const Qwen2 *m, Scratch *s, float *dx, const act *dy, 
     m->ops->rank_up(dx, lora->K, s->du, tuned + lora->a, T, lora->K, m->tuning->rank);
 }
 
-// Its factors' gradients from its input x[T,K]: dA += du^T x, dB^T += u^T dy, range by range. The rows are row0 ... of the batch.
+// Its factors' gradients from its input x[T,K]: dA += du^T x, dB^T += u^T dy, range by range. The rows are row0 ... of
+// the batch.
 void qwen2_adapt_gradient(const Qwen2 *m, Scratch *s, const Gradient *g, const act *x, const act *dy, int ld, const float *tuned, const LoraSite *lora,
                           int row0, int T) {
     const Ops *ops = m->ops;
@@ -311,9 +316,10 @@ void qwen2_attention_backward(const Qwen2 *m, Scratch *s, const LayerActivations
     ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, full->input_norm), s->dx, keep->h_in, keep->rstd_in, T, c->C);
 }
 
-// g's parts += gradient of what is trained from each range of rows, given s->dh[T,C] = dL/dh after the last layer. Of vectors, those of
-// the layers with trained[l] (else not read). Stops below the lowest thing trained. s->dh and s->h are used up. tuned, b and acts as in
-// the forward pass. A part has the same bits whatever else is in the batch, as long as its own rows are (see dist/grad_tree.h).
+// g's parts += gradient of what is trained from each range of rows, given s->dh[T,C] = dL/dh after the last layer. Of
+// vectors, those of the layers with trained[l] (else not read). Stops below the lowest thing trained. s->dh and s->h
+// are used up. tuned, b and acts as in the forward pass. A part has the same bits whatever else is in the batch, as
+// long as its own rows are (see dist/grad_tree.h).
 void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const KVCache *kv, const Batch *b, const float *tuned,
                     const Gradient *g, const bool *trained) {
     const ModelConfig *c = &m->config;

@@ -1,7 +1,7 @@
 /*
-What qwen2.h computes with: the loaded model, and the memory of its passes. Scratch is used by every layer again, Activations are kept by
-the forward pass for the backward, keys and values stay in the cache. Nothing here is allocated for what is not asked for: no gradient's
-buffer for inference, no LoRA's without one.
+What qwen2.h computes with: the loaded model, and the memory of its passes. Scratch is used by every layer again,
+Activations are kept by the forward pass for the backward, keys and values stay in the cache. Nothing here is allocated
+for what is not asked for: no gradient's buffer for inference, no LoRA's without one.
 */
 #ifndef LLMC_QWEN2_MEMORY_H
 #define LLMC_QWEN2_MEMORY_H
@@ -30,8 +30,8 @@ Place qwen2_place(const Qwen2 *m) { return m->intervention ? m->intervention->pl
 
 int qwen2_qkv_size(const ModelConfig *c) { return (c->NH + 2 * c->NKV) * c->HD; }
 
-// Reads what a Hugging Face folder says of its model, not the weights: then qwen2_load_weights. `positions`: the longest sequence that
-// will be run; it must fit the model's context. Free with qwen2_free (also after a failure).
+// Reads what a Hugging Face folder says of its model, not the weights: then qwen2_load_weights. `positions`: the
+// longest sequence that will be run; it must fit the model's context. Free with qwen2_free (also after a failure).
 bool qwen2_open(Qwen2 *m, const char *dir, int positions, const Ops *ops, Error *err) {
     memset(m, 0, sizeof *m);
     m->ops = ops;
@@ -70,7 +70,8 @@ bool qwen2_load(Qwen2 *m, const char *dir, int positions, const Ops *ops, Error 
     return qwen2_open(m, dir, positions, ops, err) && qwen2_load_weights(m, dir, err);
 }
 
-// Bytes of the backend's memory that weights and RoPE's table take: as loaded, or, for a backend that has weight_bytes, as they will be.
+// Bytes of the backend's memory that weights and RoPE's table take: as loaded, or, for a backend that has weight_bytes,
+// as they will be.
 size_t qwen2_bytes(const Qwen2 *m) {
     const size_t rope = (size_t)m->rope_positions * m->config.HD * sizeof(float);
     return rope + (m->ops->weight_bytes ? weights_bytes_planned(&m->config, m->ops) : weights_bytes(&m->weights, &m->config, m->ops));
@@ -135,8 +136,8 @@ typedef struct {
     LayerActivations *layers; // [L]
 } Activations;
 
-// The lowest layer whose activations a gradient needs, if `lowest` is the lowest layer with something trained: a vector behind the
-// feed-forward needs the layers above it, everything else its own too.
+// The lowest layer whose activations a gradient needs, if `lowest` is the lowest layer with something trained: a vector
+// behind the feed-forward needs the layers above it, everything else its own too.
 int qwen2_first_kept(const Qwen2 *m, int lowest) { return lowest + (qwen2_steers(m) && qwen2_place(m) == PLACE_MLP); }
 
 bool qwen2_is_patched(const Qwen2 *m) { return m->intervention && m->intervention->vector; }

@@ -46,8 +46,8 @@ void rollout_reset(Rollout *r) {
     for (int page = r->kv.n_pages - 1; page >= 0; page--) ints_push(&r->free_pages, page);
 }
 
-// Plans memory for `slots` sequences of up to max_prompt + max_new tokens; keys and values for `held` of them, where what
-// has ended is kept (0 otherwise). Free with rollout_free.
+// Plans memory for `slots` sequences of up to max_prompt + max_new tokens; keys and values for `held` of them, where
+// what has ended is kept (0 otherwise). Free with rollout_free.
 void rollout_alloc(Rollout *r, const Qwen2 *m, int slots, int held, int max_prompt, int max_new) {
     memset(r, 0, sizeof *r);
     r->slots = slots;

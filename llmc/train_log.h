@@ -1,5 +1,6 @@
 /*
-What a training step was: its figures, one line of them in metrics.jsonl (TRL's names) and on stdout, and completions/step-<n>.jsonl.
+What a training step was: its figures, one line of them in metrics.jsonl (TRL's names) and on stdout, and
+completions/step-<n>.jsonl.
 */
 #ifndef LLMC_TRAIN_LOG_H
 #define LLMC_TRAIN_LOG_H
@@ -181,8 +182,8 @@ void log_advice(const Trainer *t, const RolloutStats *r) {
     str_free(&text);
 }
 
-// The step's line of metrics.jsonl, which dev/metrics.md explains key by key, and what is printed of it. seconds: what the step took,
-// without validation.
+// The step's line of metrics.jsonl, which dev/metrics.md explains key by key, and what is printed of it. seconds: what
+// the step took, without validation.
 bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, double seconds, const Evaluation *validation, Error *err) {
     Logger *log = &t->log;
     const PolicyStats *p = &u->pass;

@@ -1,12 +1,13 @@
 /*
-What a run trains, by its option `setup`: n numbers that AdamW moves, and the array `tuned` that the model reads (tuning.h). They are the same
-numbers but for
+What a run trains, by its option `setup`: n numbers that AdamW moves, and the array `tuned` that the model reads
+(tuning.h). They are the same numbers but for
 
     steering_rank    S = A B,  A [L,r], B [r,C]: the model reads S, the product; dA = dS B^T, dB = A^T dS
 
     full             every weight, in fp32: the model's own form of them (bf16) is made again after each step
 
-The few products of S are made on the host, summed in double. A begins random, as a LoRA's A, and B at zero: the first step starts from the base model.
+The few products of S are made on the host, summed in double. A begins random, as a LoRA's A, and B at zero: the first
+step starts from the base model.
 */
 #ifndef LLMC_TRAINED_H
 #define LLMC_TRAINED_H
@@ -32,7 +33,8 @@ typedef struct {
     float *x, *dx;                // [n] what AdamW moves, and its gradient: tuned and dtuned themselves, but A, then B of steering_rank
     float *exp_avg, *exp_avg_sq;  // [shard.each] all these in the backend's memory
     float *host[3];               // [n] x, exp_avg, exp_avg_sq where checkpoints are written from and read to: the arrays themselves, where they lie in the
-                                  // host's memory as a whole; copies elsewhere, which full has only meanwhile (trained_stage), split moments on rank 0 alone
+                                  // host's memory as a whole; copies elsewhere, which full has only meanwhile
+                                  // (trained_stage), split moments on rank 0 alone
     float *host_tuned;            // [tuning.n] steering_rank: S
     FileTensor *tensors;         // [n_tensors] host[0] (and host_tuned) under the names of their file
     int n_tensors;
@@ -115,7 +117,8 @@ void trained_moved(Trained *t) {
 // ----------------------------------------------------------------------------
 // names
 
-// The folder of runs that train alike, and what must not change when one goes on: "steering_layer_3_12", "steering_rank_1", "lora_r4"; appended.
+// The folder of runs that train alike, and what must not change when one goes on: "steering_layer_3_12",
+// "steering_rank_1", "lora_r4"; appended.
 void trained_folder(Str *out, const Options *o) {
     const char *kind = setup_kind(o->setup);
     str_printf(out, "%s", o->setup);
@@ -173,7 +176,8 @@ bool trained_layers(Trained *t, const Options *o, Error *err) {
     return true;
 }
 
-// x[rows, columns] uniform in +- 1 / sqrt(columns): PEFT's A (kaiming_uniform_ with a = sqrt(5)). `which`: a stream of its own for each matrix.
+// x[rows, columns] uniform in +- 1 / sqrt(columns): PEFT's A (kaiming_uniform_ with a = sqrt(5)). `which`: a stream of
+// its own for each matrix.
 void trained_init_factor(float *x, int rows, int columns, uint32_t seed, uint32_t which) {
     const float bound = 1 / sqrtf((float)columns);
     for (int i = 0; i < rows; i++)
@@ -247,8 +251,9 @@ void trained_ready(Trained *t) {
     if (t->tuning.kind == TUNE_FULL) tuning_write_weights(t->weights, &t->tuning, t->x, t->ops);
 }
 
-// What option setup makes of a model, without its numbers yet: trained_alloc, then trained_begin. Free with trained_free (also after a failure). weights: the
-// model's; full changes them and has them read t's numbers, so t stays where it is, and is freed after them.
+// What option setup makes of a model, without its numbers yet: trained_alloc, then trained_begin. Free with
+// trained_free (also after a failure). weights: the model's; full changes them and has them read t's numbers, so t
+// stays where it is, and is freed after them.
 bool trained_init(Trained *t, const Ops *ops, const ModelConfig *c, FrozenWeights *weights, const Options *o, Error *err) {
     memset(t, 0, sizeof *t);
     t->ops = ops;
@@ -371,8 +376,8 @@ int trained_lowest(const Trained *t) {
     return l;
 }
 
-// A checkpoint of the host's copies, of rank 0: as trained_to_host has left them, or to be read into them, trained_from_host then. Whoever is done with it
-// calls trained_unstage. What is not of the numbers is the caller's.
+// A checkpoint of the host's copies, of rank 0: as trained_to_host has left them, or to be read into them,
+// trained_from_host then. Whoever is done with it calls trained_unstage. What is not of the numbers is the caller's.
 Checkpoint trained_checkpoint(Trained *t) {
     trained_stage(t);
     const bool lora = t->tuning.kind == TUNE_LORA, full = t->tuning.kind == TUNE_FULL, flat = lora || full || t->rank;

@@ -1,6 +1,6 @@
 /*
-A training run: what it holds (Trainer), how it is set up from its options, and how it is saved and resumed. What it does
-step by step is train_steer.cu.
+A training run: what it holds (Trainer), how it is set up from its options, and how it is saved and resumed. What it
+does step by step is train_steer.cu.
 */
 #ifndef LLMC_TRAINER_H
 #define LLMC_TRAINER_H
@@ -128,7 +128,8 @@ bool drop_long_prompts(Trainer *t, int *longest, Error *err) {
     return n > 0 || fail(err, EXIT_RUN, "max_prompt_length %d leaves no problem to train on", most);
 }
 
-// The given solutions as tokens: chat_solution, then the model's first end-of-text token. Those of more than max_completion_length tokens are left out.
+// The given solutions as tokens: chat_solution, then the model's first end-of-text token. Those of more than
+// max_completion_length tokens are left out.
 bool encode_solutions(Trainer *t, int eos, Error *err) {
     const int found = t->train.n, most = t->options.max_completion_length;
     bool *keep = (bool *)xcalloc((size_t)found, sizeof(bool)), ok = true;
@@ -195,13 +196,14 @@ void trainer_release_passes(Trainer *t) {
     grad_tree_free(&t->tree);
 }
 
-// The rest of a run's host memory that no backend's alloc gives: rank 0's copies of moments that are split, for checkpoints.
+// The rest of a run's host memory that no backend's alloc gives: rank 0's copies of moments that are split, for
+// checkpoints.
 size_t trainer_copies_bytes(const Trainer *t) {
     return t->trained.shard.split && dist.rank == 0 ? 2 * shard_room(&t->trained.shard) * sizeof(float) : 0;
 }
 
-// t->memory = what the run will take, weights included; they are loaded already where the backend knows their size only then. False if
-// that is more than there is.
+// t->memory = what the run will take, weights included; they are loaded already where the backend knows their size only
+// then. False if that is more than there is.
 bool trainer_plan_memory(Trainer *t, Error *err) {
     Trainer dry = *t; // has allocated nothing yet
     const Ops counting = memory_counting(t->ops);
@@ -252,8 +254,8 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
     return memory_fits(&t->memory, t->ops->name, taken, available, err);
 }
 
-// Everything but what takes memory: problems as tokens, the model's shape, the plan. False, with nothing large allocated, where the plan
-// does not fit.
+// Everything but what takes memory: problems as tokens, the model's shape, the plan. False, with nothing large
+// allocated, where the plan does not fit.
 bool trainer_plan(Trainer *t, Error *err) {
     const Options *o = &t->options;
     int longest = 0, longest_validation = 0;
@@ -294,7 +296,8 @@ bool trainer_plan(Trainer *t, Error *err) {
     return !t->ops->weight_bytes || trainer_plan_memory(t, err);
 }
 
-// Weights, and the memory that was planned. All ranks come here together: those of one machine have all looked at what is free.
+// Weights, and the memory that was planned. All ranks come here together: those of one machine have all looked at what
+// is free.
 bool trainer_load(Trainer *t, Error *err) {
     if (!qwen2_load_weights(&t->model, t->options.model, err)) return false;
     if (!t->ops->weight_bytes && !trainer_plan_memory(t, err)) return false;
@@ -373,8 +376,8 @@ Checkpoint trainer_checkpoint(Trainer *t) {
     return c;
 }
 
-// All ranks together, which have agreed that the step went well: rank 0 writes, with the others' shards where moments are split. What it returns is
-// not agreed on.
+// All ranks together, which have agreed that the step went well: rank 0 writes, with the others' shards where moments
+// are split. What it returns is not agreed on.
 bool save_checkpoint(Trainer *t, Error *err) {
     trained_to_host(&t->trained);
     if (dist.rank > 0) {
@@ -415,8 +418,9 @@ void warn_of_changes(const Trainer *t, const char *dir) {
     str_free(&changes);
 }
 
-// The checkpoint to go on from, NULL: there is none, the run begins. Nothing that an earlier run has left is begun over: where its
-// checkpoints cannot be read, or this call does not mean to go on with them, that is an error. Free *found with free().
+// The checkpoint to go on from, NULL: there is none, the run begins. Nothing that an earlier run has left is begun
+// over: where its checkpoints cannot be read, or this call does not mean to go on with them, that is an error. Free
+// *found with free().
 bool find_checkpoint(const Trainer *t, const Checkpoint *like, char **found, Error *err) {
     const char *resume = t->options.resume;
     const bool automatic = strcmp(resume, "auto") == 0, none = strcmp(resume, "none") == 0;
@@ -443,7 +447,8 @@ bool find_checkpoint(const Trainer *t, const Checkpoint *like, char **found, Err
     return true;
 }
 
-// Starts fresh or continues, and opens metrics.jsonl. A fresh run refuses a folder that holds an earlier one. Rank 0 only.
+// Starts fresh or continues, and opens metrics.jsonl. A fresh run refuses a folder that holds an earlier one. Rank 0
+// only.
 bool start_or_resume_here(Trainer *t, Error *err) {
     int lock; // ends with the process
     if (!make_dirs(t->run_dir, err) || !lock_dir(&lock, t->run_dir, "training", "choose another --output_dir or --seed", err)) return false;
@@ -478,8 +483,8 @@ bool start_or_resume_here(Trainer *t, Error *err) {
     return ok;
 }
 
-// What all ranks must have alike for their sums to mean anything: options, problems as tokens, the model's norms, and kernels
-// that round alike.
+// What all ranks must have alike for their sums to mean anything: options, problems as tokens, the model's norms, and
+// kernels that round alike.
 bool check_ranks(Trainer *t, Error *err) {
     struct { char kernels[32]; uint64_t options, tokens, weights; } mine, *others;
     const uint64_t offset = 14695981039346656037u;

@@ -1,16 +1,18 @@
 /*
-What is trained, by option `setup`. However it is shaped, it is one flat array of floats, `tuned`, and its gradient is another of
-the same layout:
+What is trained, by option `setup`. However it is shaped, it is one flat array of floats, `tuned`, and its gradient is
+another of the same layout:
 
     steering        a vector s_l for each layer, h <- h + s_l behind the layer's feed-forward:           [L,C]
-                    (steering_at_place: behind another part of the layer, see Place in intervene.h; steering_rank: the same array, made
+                    (steering_at_place: behind another part of the layer, see Place in intervene.h; steering_rank: the
+                    same array, made
                     of two factors by the trainer)
-    lora            for each adapted matrix W[N,K]   y = W x + alpha/r * B (A x):   A [r,K], then B transposed [r,N]   (Hu et al. 2021)
-    full            every weight of the model, fp32, in the order of TunedTensor below. The model computes with its own form of them
-                    (bf16 on cpu and cuda), which tuning_write_weights makes again after each step
+    lora            for each adapted matrix W[N,K]   y = W x + alpha/r * B (A x):   A [r,K], then B transposed [r,N] (Hu
+                                                                                    et al. 2021)
+    full            every weight of the model, fp32, in the order of TunedTensor below. The model computes with its own
+                    form of them (bf16 on cpu and cuda), which tuning_write_weights makes again after each step
 
-This header knows the layout, and how weights come and go. Who computes with it: qwen2.h. Who makes, moves, saves it: trainer.h,
-files/checkpoint.h.
+This header knows the layout, and how weights come and go. Who computes with it: qwen2.h. Who makes, moves, saves it:
+trainer.h, files/checkpoint.h.
 */
 #ifndef LLMC_TUNING_H
 #define LLMC_TUNING_H
@@ -38,7 +40,8 @@ typedef struct {
     int rows, cols;
 } TunedTensor;
 
-// Where the weights of a layer lie, as numbers of their TunedTensor; stacked ones (q, k, v; gate, up) are neighbours, this is the first.
+// Where the weights of a layer lie, as numbers of their TunedTensor; stacked ones (q, k, v; gate, up) are neighbours,
+// this is the first.
 typedef struct { int input_norm, qkv, qkv_bias, o, post_norm, gu, down; } TunedLayer;
 
 typedef struct Tuning {
@@ -72,7 +75,8 @@ void tuning_steering(Tuning *t, const ModelConfig *c) {
     t->n = (size_t)c->L * c->C;
 }
 
-// LoRA of rank r on the projections p with targets[p] in every layer; or on those with chosen[l, p] (NULL: all). Free with tuning_free.
+// LoRA of rank r on the projections p with targets[p] in every layer; or on those with chosen[l, p] (NULL: all). Free
+// with tuning_free.
 void tuning_lora(Tuning *t, const ModelConfig *c, int rank, float alpha, const bool targets[N_PROJ], const bool *chosen) {
     memset(t, 0, sizeof *t);
     t->kind = TUNE_LORA;
@@ -175,7 +179,8 @@ void tuning_read_weights(float *tuned, const Tuning *t, const FrozenWeights *w) 
     }
 }
 
-// Weights number i ... i+n-1, which are neighbours, as raw tensors on the host: where `tuned` is, or in *stage, which grows.
+// Weights number i ... i+n-1, which are neighbours, as raw tensors on the host: where `tuned` is, or in *stage, which
+// grows.
 void tuning_raw(RawTensor *raw, const Tuning *t, int i, int n, const float *tuned, const Ops *ops, float **stage, size_t *cap) {
     const float *from = tuned + t->tensors[i].at;
     const size_t all = (i + n < t->n_tensors ? t->tensors[i + n].at : t->n) - t->tensors[i].at;
@@ -207,9 +212,10 @@ void tuning_write_vector(float *x, const Tuning *t, int i, int n, const float *t
     ops->upload(x, raw[0].data, all * sizeof(float));
 }
 
-// The model computes with `tuned`, in the backend's memory, from now on. Call it again when its numbers have changed. *t and tuned stay
-// where they are as long as the model is used: ref and every backend's embedding read them there. Each matrix goes before it is made again, so
-// this takes no more memory than the model has, but on the host, where the backend's memory is elsewhere, for the fp32 numbers of the largest.
+// The model computes with `tuned`, in the backend's memory, from now on. Call it again when its numbers have changed.
+// *t and tuned stay where they are as long as the model is used: ref and every backend's embedding read them there.
+// Each matrix goes before it is made again, so this takes no more memory than the model has, but on the host, where the
+// backend's memory is elsewhere, for the fp32 numbers of the largest.
 void tuning_write_weights(FrozenWeights *w, const Tuning *t, const float *tuned, const Ops *ops) {
     const TunedTensor *wte = &t->tensors[t->wte];
     const RawTensor lent = {wte->name, DTYPE_F32, 2, {wte->rows, wte->cols, 0, 0}, tuned + wte->at};

@@ -1,11 +1,12 @@
 /*
-A plugin for QEMU's user-mode emulators: prints how many instructions the program executed, all threads together. For counts that do not
-depend on the machine they were made on.
+A plugin for QEMU's user-mode emulators: prints how many instructions the program executed, all threads together. For
+counts that do not depend on the machine they were made on.
 
     gcc -shared -fPIC -O2 dev/cpu/count_instructions.c -o build/count_instructions.so
     qemu-aarch64 -plugin build/count_instructions.so -d plugin PROGRAM      "instructions: N" on standard error
 
-The interface is declared here, since Debian packages no qemu-plugin.h for QEMU 7.2: version 1 of it, docs/devel/tcg-plugins of QEMU.
+The interface is declared here, since Debian packages no qemu-plugin.h for QEMU 7.2: version 1 of it,
+docs/devel/tcg-plugins of QEMU.
 */
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,7 +16,8 @@ The interface is declared here, since Debian packages no qemu-plugin.h for QEMU 
 typedef uint64_t qemu_plugin_id_t;
 typedef struct qemu_info_t qemu_info_t;
 
-// What QEMU offers. Versions from 9 on name some of it otherwise; a program of theirs that lacks a name refuses the plugin.
+// What QEMU offers. Versions from 9 on name some of it otherwise; a program of theirs that lacks a name refuses the
+// plugin.
 struct qemu_plugin_tb;
 enum qemu_plugin_op { QEMU_PLUGIN_INLINE_ADD_U64 };
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, void (*translated)(qemu_plugin_id_t id, struct qemu_plugin_tb *block));

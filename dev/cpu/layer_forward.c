@@ -1,6 +1,7 @@
 /*
-The forward pass of one layer of Qwen2.5-0.5B with random weights, through the table of operations as llmc/qwen2.h goes through
-it: what the levels of `cpu` are compared by, in seconds or, under dev/cpu/count_instructions.c, in instructions.
+The forward pass of one layer of Qwen2.5-0.5B with random weights, through the table of operations as llmc/qwen2.h goes
+through it: what the levels of `cpu` are compared by, in seconds or, under dev/cpu/count_instructions.c, in
+instructions.
 
     make build/lab_layer_forward
     build/lab_layer_forward [N] [T] [LEVEL]        N times (1) a sequence of T tokens (128) on LEVEL (the best)

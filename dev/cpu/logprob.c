@@ -4,8 +4,8 @@ Kernel lab: the log-probability of one token a row from logits[n,V], V = 151,936
     make build/lab_logprob
     build/lab_logprob [n]        64 rows
 
-Logits of 64 rows are 39 MB: the fast versions are bound by how often they are read from memory. The last line is what the
-programs run (llmc/cpu/output.h). Every version but the last two runs on one thread.
+Logits of 64 rows are 39 MB: the fast versions are bound by how often they are read from memory. The last line is what
+the programs run (llmc/cpu/output.h). Every version but the last two runs on one thread.
 */
 #include "llmc/cpu/cpu.h"       // ops_cpu_init
 #include "llmc/utils/threads.h"
@@ -18,7 +18,8 @@ typedef int vi16 __attribute__((vector_size(64)));
 
 typedef struct { int n; const float *logits; const int *target; float *logprob; } Lab;
 
-// 1. The definition, after the largest logit is taken off so that nothing overflows: two passes, one exp at a time in double.
+// 1. The definition, after the largest logit is taken off so that nothing overflows: two passes, one exp at a time in
+// double.
 void version_1(const Lab *l) {
     for (int i = 0; i < l->n; i++) {
         const float *x = l->logits + (size_t)i * LAB_V;
@@ -110,7 +111,8 @@ void version_5(const Lab *l) {
     for (int i = 0; i < l->n; i++) l->logprob[i] = row_in_chunks(l->logits + (size_t)i * LAB_V, l->target[i]);
 }
 
-// 6. What the programs run: chunks dealt to the cores (one row uses all of them), temperature, entropy, NaN and infinity.
+// 6. What the programs run: chunks dealt to the cores (one row uses all of them), temperature, entropy, NaN and
+// infinity.
 const Ops *lab_ops;
 float *lab_lse;
 void version_6(const Lab *l) { lab_ops->logprob_rows(l->logprob, lab_lse, NULL, l->logits, l->target, 1, l->n, LAB_V); }

@@ -70,8 +70,8 @@ void version_3(const Lab *l) {
         }
 }
 
-// out[4][16 j] for 4 rows and 64 outputs, from packed fp32 weights: 16 sums live in registers, every weight loaded serves 4
-// rows and every input 64 outputs; lanes are outputs, so nothing is added up across them.
+// out[4][16 j] for 4 rows and 64 outputs, from packed fp32 weights: 16 sums live in registers, every weight loaded
+// serves 4 rows and every input 64 outputs; lanes are outputs, so nothing is added up across them.
 #define LAB_ROWS 4
 #define LAB_UNROLL _Pragma("GCC unroll 4") // so that the sums are registers
 static inline void tile_fp32(const Lab *l, int t, int n) {
@@ -124,7 +124,8 @@ void version_5(const Lab *l) {
 static const struct { uint8_t palette, start_row, reserved[14]; uint16_t row_bytes[16]; uint8_t rows[16]; } lab_tiles = {
     1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
 
-// 6. Tile registers: one instruction multiplies 16 rows by 16 outputs over 32 inputs. 2 x 2 of them: 32 rows, 32 outputs.
+// 6. Tile registers: one instruction multiplies 16 rows by 16 outputs over 32 inputs. 2 x 2 of them: 32 rows, 32
+// outputs.
 static inline void tile_amx(const Lab *l, int t, int n) {
     const bf16_t *x = l->x16 + (size_t)t * l->K, *w = l->packed16 + (size_t)(n / 16) * l->K * 16, *w2 = w + (size_t)l->K * 16;
     float *y = l->y + (size_t)t * l->N + n;

@@ -4,20 +4,23 @@ Kernel lab: attention over packed rows with a shared prompt and grouped-query he
     nvcc -std=c++17 -O3 -arch=native -I. dev/cuda/attention.cu -o build/attention -lcublasLt
     build/attention [version] [P M groups samples NKV G HD]
 
-The rows: per group a prompt of P tokens, then `samples` completions of M tokens that see it; G query heads share each of NKV
-key/value heads. Keys lie on pages of 16, the prompt's whole pages once for all; positions that nobody fills hold NaN.
+The rows: per group a prompt of P tokens, then `samples` completions of M tokens that see it; G query heads share each
+of NKV key/value heads. Keys lie on pages of 16, the prompt's whole pages once for all; positions that nobody fills hold
+NaN.
 
-    1, 3, 5  from the formula (attention_plain.cuh): one thread per query vector or per key, every number from memory or a cache, no
-             tensor core. A key is fetched again for each query that sees it
-    2        a block keeps 64 query vectors, those of the G heads together, and keys and values stream by in chunks of 64, on
-             their way while the chunk before is computed: each is fetched once for 64 vectors and the scores never leave the
-             multiprocessor (FlashAttention, Dao et al. 2022, arXiv 2205.14135). Both products run on tensor cores
-    4        decoding, one query a sequence: memory is the limit, each key serves G vectors. Chunks are spread over warps and blocks
+    1, 3, 5  from the formula (attention_plain.cuh): one thread per query vector or per key, every number from memory or
+             a cache, no tensor core. A key is fetched again for each query that sees it
+    2        a block keeps 64 query vectors, those of the G heads together, and keys and values stream by in chunks of
+             64, on their way while the chunk before is computed: each is fetched once for 64 vectors and the scores
+             never leave the multiprocessor (FlashAttention, Dao et al. 2022, arXiv 2205.14135). Both products run on
+             tensor cores
+    4        decoding, one query a sequence: memory is the limit, each key serves G vectors. Chunks are spread over
+             warps and blocks
     6        dq, then dk and dv, from the saved log sum exp: 7 products instead of 5, but no atomics
 
-Tolerances, with u = 2^-8, a rounding to bf16, and 1/16 more for fp32: out u (sum p |v| + |out|), as p and out are rounded; lse 1e-5
-of 1 + the largest sum |q k|; dv 2 u sum p |dout|, as p and dout are; dq and dk u times the sum of p (|dout| |v| + |dout| |out|)
-and |ds|, as dout and ds are. Versions 1, 3 and 5 round less and are held to the same.
+Tolerances, with u = 2^-8, a rounding to bf16, and 1/16 more for fp32: out u (sum p |v| + |out|), as p and out are
+rounded; lse 1e-5 of 1 + the largest sum |q k|; dv 2 u sum p |dout|, as p and dout are; dq and dk u times the sum of p
+(|dout| |v| + |dout| |out|) and |ds|, as dout and ds are. Versions 1, 3 and 5 round less and are held to the same.
 */
 #include "lab.cuh"
 #include "llmc/cuda/attention.cuh"          // versions 2 and 4
@@ -224,8 +227,8 @@ static void lab_backward(LabReference *r) {
     for (size_t i = 0; i < n_k; i++) r->dk_off[i] += 1e-6, r->dv_off[i] += 1e-6;
 }
 
-// dev/cuda/roofline.py computes occupancy from these; after a change here change attention_shared there, too, and run it
-// with --write.
+// dev/cuda/roofline.py computes occupancy from these; after a change here change attention_shared there, too, and run
+// it with --write.
 static_assert(attention_forward_bytes<64>() == 46080 && attention_forward_bytes<128>() == 70656, "attention_shared of roofline.py");
 static_assert(attention_decode_bytes<64>() == 57600 && attention_decode_bytes<128>() == 92416, "attention_shared of roofline.py");
 static_assert(BackwardShape<64>::BYTES == 57344 && BackwardShape<128>::BYTES == 90112, "attention_shared of roofline.py");

@@ -1,7 +1,7 @@
 /*
 Attention straight from its formula, one thread per query vector or per key: the reference of the attention kernels in
-llmc/cuda, with the same contract (ops.h) and the same cache layout (llmc/cuda/rope.cuh). With p = exp(q k / sqrt(HD) - lse)
-and D = dout . out:
+llmc/cuda, with the same contract (ops.h) and the same cache layout (llmc/cuda/rope.cuh). With p = exp(q k / sqrt(HD) -
+lse) and D = dout . out:
 
     out = sum p v,   ds = p (dout . v - D) / sqrt(HD),   dq = sum ds k,   dk = sum ds q,   dv = sum p dout
 */

@@ -7,11 +7,11 @@ Kernel lab: the gradient of a steering vector, ds[C] += sum over t of dh[t,C].
 4 bytes and one addition an element: memory is the limit, if there are enough threads to ask for it.
 
     1  C threads in all: for C = 3584 that is 28 blocks of 128 on 132 multiprocessors, few reads on their way
-    2  rows are cut into pieces of 128 and the pieces are added with atomics: enough threads, but the order of the additions, and
-       with it the last bits, changes from run to run
-    3  a block has 16 columns: all its 256 threads fetch the next 128 rows, 8 KB, while 16 of them add the last ones. The order is
-       that of version 1, and so are the bits: they do not depend on how rows come in batches, either. What is left is a chain
-       of T additions, each waiting for the one before
+    2  rows are cut into pieces of 128 and the pieces are added with atomics: enough threads, but the order of the
+       additions, and with it the last bits, changes from run to run
+    3  a block has 16 columns: all its 256 threads fetch the next 128 rows, 8 KB, while 16 of them add the last ones.
+       The order is that of version 1, and so are the bits: they do not depend on how rows come in batches, either. What
+       is left is a chain of T additions, each waiting for the one before
 
 Tolerance: sqrt(T) 2^-22 of the sum of absolute values: four times what roundings of random sign come to.
 */

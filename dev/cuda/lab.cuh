@@ -1,7 +1,7 @@
 /*
 What every file of the kernel lab shares: its command line, arrays with a host and a device side, the comparison with a
-reference, time and the line that is printed. A lab file computes the reference on the CPU, in double, with a tolerance for each
-element, says where its outputs are (lab_check), and runs its versions (lab_run).
+reference, time and the line that is printed. A lab file computes the reference on the CPU, in double, with a tolerance
+for each element, says where its outputs are (lab_check), and runs its versions (lab_run).
 
     build/NAME [version, 0: all of them] [sizes]
 
@@ -35,8 +35,8 @@ static uint32_t lab_state = 1;   // of the random numbers
 static bool lab_failed;
 static float lab_first_ms;       // the time of the first version
 
-// Reads argv: a version up to n_versions, then up to n_sizes numbers, named by `names`, into sizes[], which holds the defaults.
-// Makes the stream and prints what is run.
+// Reads argv: a version up to n_versions, then up to n_sizes numbers, named by `names`, into sizes[], which holds the
+// defaults. Makes the stream and prints what is run.
 static void lab_begin(int argc, char **argv, int n_versions, const char *names, int *sizes, int n_sizes) {
     for (int i = 1; i < argc; i++) {
         char *end;
@@ -90,8 +90,8 @@ template <typename Number> static LabArray<Number> lab_random(size_t n, float sc
     return a;
 }
 
-// The tolerance of a number that is rounded to bf16 once: half a unit in the last of 8 places, and a sixteenth more for the
-// fp32 before it.
+// The tolerance of a number that is rounded to bf16 once: half a unit in the last of 8 places, and a sixteenth more for
+// the fp32 before it.
 static double lab_bf16_off(double x) { return 0x1.1p-8 * fabs(x) + 1e-6; }
 
 // n numbers of the reference.
@@ -170,8 +170,8 @@ static double lab_compare(const LabCheck *c, uint64_t *hash) {
 // ----------------------------------------------------------------------------
 // a version
 
-// Milliseconds, the best of 20 runs. Arrays larger than the L2 cache (50 MB on an H100) come from memory each time, smaller
-// ones do not.
+// Milliseconds, the best of 20 runs. Arrays larger than the L2 cache (50 MB on an H100) come from memory each time,
+// smaller ones do not.
 static float lab_time(void (*run)(void)) {
     float best = INFINITY, ms;
     cudaEvent_t from, to;
@@ -190,8 +190,8 @@ static float lab_time(void (*run)(void)) {
     return best;
 }
 
-// Version `number` of the kernel: runs, compares, times. bytes and flops: what the operation needs at least. fixed: the same bits
-// under every schedule; their hash is printed.
+// Version `number` of the kernel: runs, compares, times. bytes and flops: what the operation needs at least. fixed: the
+// same bits under every schedule; their hash is printed.
 static void lab_run(int number, const char *idea, void (*run)(void), double bytes, double flops, bool fixed = true) {
     if (lab_only && lab_only != number) return;
     lab_prepare();

@@ -1,6 +1,6 @@
 /*
-Kernel lab: the log-probability of one token a row from logits[n,V], log sum exp and entropy with it: log softmax without the
-softmax.
+Kernel lab: the log-probability of one token a row from logits[n,V], log sum exp and entropy with it: log softmax
+without the softmax.
 
     nvcc -std=c++17 -O3 -arch=native -I. dev/cuda/logprob.cu -o build/logprob -lcublasLt
     build/logprob [version] [n V]
@@ -8,13 +8,13 @@ softmax.
 512 rows of 151,936 logits are 311 MB, six times the L2 cache: what counts is how often they are read from memory.
 
     1  a thread per row: n threads in all, each reads its own row, and neighbouring threads addresses V floats apart
-    2  a block per row, two passes: the largest logit, then the sums. The rows in work, 608 KB each, exceed the L2 cache, so that
-       both passes read from memory
-    3  one pass: each thread keeps the largest logit so far and rescales its sums where it rises (Milakov & Gimelshein 2018,
-       arXiv 1805.02867). Each logit comes once
-    4  a block has a chunk of 4,096 logits, 16 a thread, and keeps them in registers: their largest and their sum from one
-       reading, by 128 bits, without a rescaling. 38 blocks a row keep the card busy even where there is one row; a second kernel adds up the
-       chunks, in order, so that a row's bits do not depend on the others
+    2  a block per row, two passes: the largest logit, then the sums. The rows in work, 608 KB each, exceed the L2
+       cache, so that both passes read from memory
+    3  one pass: each thread keeps the largest logit so far and rescales its sums where it rises (Milakov & Gimelshein
+       2018, arXiv 1805.02867). Each logit comes once
+    4  a block has a chunk of 4,096 logits, 16 a thread, and keeps them in registers: their largest and their sum from
+       one reading, by 128 bits, without a rescaling. 38 blocks a row keep the card busy even where there is one row; a
+       second kernel adds up the chunks, in order, so that a row's bits do not depend on the others
 
 Tolerance: 2e-6, a few fp32 roundings of numbers of the size of logits, and sqrt(V) 2^-22 for the V additions.
 */

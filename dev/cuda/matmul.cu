@@ -4,14 +4,16 @@ Kernel lab: the matrix product of the forward pass, y[T,N] = x[T,K] W^T with W[N
     nvcc -std=c++17 -O3 -arch=native -I. dev/cuda/matmul.cu -o build/matmul -lcublasLt
     build/matmul [version] [T K N]
 
-2 T K N operations on 2 (T K + N K) + 4 T N bytes: with thousands of rows the arithmetic is the limit, if the numbers are near.
+2 T K N operations on 2 (T K + N K) + 4 T N bytes: with thousands of rows the arithmetic is the limit, if the numbers
+are near.
 
     1  a thread per output: each multiplication asks for two numbers, from the caches at best
     2  a block has 64 x 64 outputs and takes 16 columns of both matrices to shared memory; a thread has 4 x 4 outputs in
        registers, so that 8 numbers from shared memory serve 16 multiplications. A number from memory serves 64
-    3  the same tile on tensor cores (wmma): a warp's instruction multiplies 16 x 16 x 16. Still without copies that run beside the
-       products, and far from the card's 989 TFLOP/s
-    4  cuBLASLt: large tiles, several of them on their way at a time (TMA), and wgmma, which takes its operands from shared memory
+    3  the same tile on tensor cores (wmma): a warp's instruction multiplies 16 x 16 x 16. Still without copies that run
+       beside the products, and far from the card's 989 TFLOP/s
+    4  cuBLASLt: large tiles, several of them on their way at a time (TMA), and wgmma, which takes its operands from
+       shared memory
 
 Tolerance: K 2^-24 of the sum of absolute products: K additions in any order.
 */

@@ -6,11 +6,11 @@ Kernel lab: residual + block output + steering vector, and RMSNorm, in one pass:
     nvcc -std=c++17 -O3 -arch=native -I. dev/cuda/rmsnorm.cu -o build/rmsnorm -lcublasLt
     build/rmsnorm [version] [T C]
 
-A row of C floats is read twice (h, y) and written once as fp32, once as bf16: 14 bytes an element, and hardly 5 operations.
-So memory is the limit, and versions differ by how often they touch it and in what pieces:
+A row of C floats is read twice (h, y) and written once as fp32, once as bf16: 14 bytes an element, and hardly 5
+operations. So memory is the limit, and versions differ by how often they touch it and in what pieces:
 
-    1  neighbouring threads read addresses C floats apart: each 32-byte sector that comes from memory is used for 4 bytes,
-       unless the cache keeps it for the next columns
+    1  neighbouring threads read addresses C floats apart: each 32-byte sector that comes from memory is used for 4
+       bytes, unless the cache keeps it for the next columns
     2  a warp reads 128 neighbouring bytes at once. The sum goes to memory and comes back for the second half
     3  128 bits a thread; the sum waits in registers: each byte crosses the bus once
 

@@ -2,15 +2,16 @@
 Kernel lab: SwiGLU on gu[T,2I] = gate, then up, forward and backward:
 
     a[T,I] = bf16(silu(gate) * up), gu_saved[T,2I] = bf16(gu)
-    dgu[T,2I] from da[T,I] and gu_saved:   dgate = da up sigmoid(gate) (1 + gate (1 - sigmoid(gate))),   dup = da gate sigmoid(gate)
+    dgu[T,2I] from da[T,I] and gu_saved:   dgate = da up sigmoid(gate) (1 + gate (1 - sigmoid(gate))), dup = da gate
+                                           sigmoid(gate)
 
     nvcc -std=c++17 -O3 -arch=native -I. dev/cuda/swiglu.cu -o build/swiglu -lcublasLt
     build/swiglu [version] [T I]
 
 Forward 14 bytes a column (two floats in, three bf16 out), backward 12: memory is the limit, the exponential costs less.
 
-    1  three kernels, as a framework without fusion runs them: silu(gate) to memory in fp32, its product with up, gu rounded: 30
-       bytes
+    1  three kernels, as a framework without fusion runs them: silu(gate) to memory in fp32, its product with up, gu
+       rounded: 30 bytes
     2  one kernel, a column a thread: 14 bytes, but stores of 2 bytes a thread, so that a warp's store is 64 bytes
     3  eight columns a thread: loads and stores of 128 bits
     4  the backward, a column a thread

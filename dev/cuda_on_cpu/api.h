@@ -5,7 +5,8 @@ namespace cuda_on_cpu {
 
 static bool on_device(const void *p) { return in_device_range(reinterpret_cast<uintptr_t>(p)); }
 
-// Copies or fills n bytes; the pointers were checked when the call came, and again here: a stream may have freed them since.
+// Copies or fills n bytes; the pointers were checked when the call came, and again here: a stream may have freed them
+// since.
 static void copy_now(void *to, const void *from, size_t n, uintptr_t pc) {
     if (on_device(to) && !check_device_bytes(to, n, "copy", "destination", pc)) return;
     if (on_device(from) && !check_device_bytes(from, n, "copy", "source", pc)) return;
@@ -85,7 +86,8 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total) {
     return cudaSuccess;
 }
 
-// Copies from and to host memory that is not pinned wait as they do on a GPU: until the buffer has been read or written.
+// Copies from and to host memory that is not pinned wait as they do on a GPU: until the buffer has been read or
+// written.
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind kind, cudaStream_t stream) {
     uintptr_t pc = CALLER;
     CUstream_st *s = stream_of(stream, __func__, pc);
@@ -117,7 +119,8 @@ cudaError_t cudaMemset(void *p, int value, size_t n) {
 }
 
 // ----------------------------------------------------------------------------
-// The devices: CUDA_ON_CPU_DEVICES alike, with the limits of the A100, H100 or B200, whichever CUDA_ON_CPU_ARCH says. A process uses one.
+// The devices: CUDA_ON_CPU_DEVICES alike, with the limits of the A100, H100 or B200, whichever CUDA_ON_CPU_ARCH says. A
+// process uses one.
 
 static bool is_device(int device) { return device >= 0 && device < visible; }
 

@@ -1,7 +1,7 @@
 /*
-Copies from global to shared memory that run on by themselves: what cp.async does on a GPU. Here the bytes arrive as late as
-they may, when their thread waits for them; until then the destination holds NaN. For the race detector they are written at
-both ends of that time.
+Copies from global to shared memory that run on by themselves: what cp.async does on a GPU. Here the bytes arrive as
+late as they may, when their thread waits for them; until then the destination holds NaN. For the race detector they are
+written at both ends of that time.
 */
 namespace cuda_on_cpu {
 

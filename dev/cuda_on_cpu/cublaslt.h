@@ -149,7 +149,8 @@ static float element_at(uintptr_t address, cudaDataType_t type) {
     return __bfloat162float(*reinterpret_cast<const __nv_bfloat16 *>(address));
 }
 
-// Panels of `width` rows of op(x), k after k: panel[(row / width) K width + k width + row % width], 0 behind the last row.
+// Panels of `width` rows of op(x), k after k: panel[(row / width) K width + k width + row % width], 0 behind the last
+// row.
 static std::vector<float> pack(const Operand &x, bool transpose, uint64_t first, uint64_t rows, uint64_t k, uint64_t width) {
     std::vector<float> packed((rows + width - 1) / width * width * k);
     for (uint64_t r = 0; r < rows; r++)

@@ -1,6 +1,7 @@
 /*
-The runtime that programs with CUDA code link instead of NVIDIA's: kernels, memory, streams and cuBLASLt on one CPU thread,
-with every check that README.md lists. One translation unit, never compiled with sanitizers itself: it is what they call.
+The runtime that programs with CUDA code link instead of NVIDIA's: kernels, memory, streams and cuBLASLt on one CPU
+thread, with every check that README.md lists. One translation unit, never compiled with sanitizers itself: it is what
+they call.
 */
 #include "runtime.h"
 

@@ -1,9 +1,10 @@
 /*
-CUDA C++ for g++: what nvcc knows by itself, as a header. A kernel compiled with it is an ordinary function; cuda_on_cpu.cpp
-runs it once per thread, on one CPU thread, and checks what it does. README.md says how to compile and what is found.
+CUDA C++ for g++: what nvcc knows by itself, as a header. A kernel compiled with it is an ordinary function;
+cuda_on_cpu.cpp runs it once per thread, on one CPU thread, and checks what it does. README.md says how to compile and
+what is found.
 
-Everything here is the device's side: indices, barriers, shuffles, atomics, mathematics. The host's side (cudaMalloc, ...)
-has its types and prototypes from the real toolkit and its bodies in cuda_on_cpu.cpp.
+Everything here is the device's side: indices, barriers, shuffles, atomics, mathematics. The host's side (cudaMalloc,
+...) has its types and prototypes from the real toolkit and its bodies in cuda_on_cpu.cpp.
 */
 #ifndef CUDA_ON_CPU_H
 #define CUDA_ON_CPU_H
@@ -114,8 +115,9 @@ constexpr int fragment_element(unsigned lane, int i) { return i * 32 + int((lane
 // Reports an address or a leading dimension (elements of `size` bytes, at least `least`) that wmma does not take.
 void check_fragment(const void *p, unsigned ld, size_t size, unsigned least);
 
-// For code that uses cp.async through inline PTX, as the bodies of its functions on the CPU: starts a copy of 4, 8 or 16 bytes to
-// shared memory (zeros where not valid); closes a group of this thread's copies; waits for all its groups but the `left` latest.
+// For code that uses cp.async through inline PTX, as the bodies of its functions on the CPU: starts a copy of 4, 8 or
+// 16 bytes to shared memory (zeros where not valid); closes a group of this thread's copies; waits for all its groups
+// but the `left` latest.
 void copy_async(void *shared, const void *global, size_t size, bool valid);
 void copies_commit();
 void copies_wait(unsigned left);
@@ -257,7 +259,8 @@ template <class T> __forceinline__ void __stwt(T *p, cuda_on_cpu::SameType<T> va
 // ----------------------------------------------------------------------------
 // Mathematics. The fast versions are exact here: the rounding of a GPU's special function unit is not imitated.
 
-// CUDA's min and max, with its choice of types: other mixtures are ambiguous there, too. Of a NaN and a number, the number.
+// CUDA's min and max, with its choice of types: other mixtures are ambiguous there, too. Of a NaN and a number, the
+// number.
 #define CUDA_ON_CPU_MIN_MAX(A, B, T) \
     __forceinline__ T min(A a, B b) { return cuda_on_cpu::smaller<T>(a, b); } \
     __forceinline__ T max(A a, B b) { return cuda_on_cpu::larger<T>(a, b); }

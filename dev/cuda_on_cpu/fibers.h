@@ -1,6 +1,6 @@
 /*
-The threads of a block as fibers of one CPU thread: each has its stack, and hands over only where it waits for others. The last
-one to come to a barrier or a warp operation completes it for all.
+The threads of a block as fibers of one CPU thread: each has its stack, and hands over only where it waits for others.
+The last one to come to a barrier or a warp operation completes it for all.
 */
 #include <ucontext.h>
 
@@ -152,7 +152,8 @@ int barrier(const void *site, Barrier kind, int value) {
 // ----------------------------------------------------------------------------
 // Warps
 
-// The lanes of mask that wait for the operation of lane t, once all that have not returned from the kernel do; 0 before.
+// The lanes of mask that wait for the operation of lane t, once all that have not returned from the kernel do; 0
+// before.
 static unsigned all_arrived(const Thread *t, const Thread *warp_threads) {
     unsigned arrived = 0;
     uint8_t *missing = &awaited[warp_threads->id / 32];

@@ -212,7 +212,8 @@ HOOKS(1) HOOKS(2) HOOKS(4) HOOKS(8) HOOKS(16)
 void __tsan_read_range(void *p, size_t n) { cuda_on_cpu::touched(p, n, false, CALLER); }
 void __tsan_write_range(void *p, size_t n) { cuda_on_cpu::touched(p, n, true, CALLER); }
 
-// Atomics of host code: guards of static variables, shared_ptr. Kernels have atomicAdd and its like, which come elsewhere.
+// Atomics of host code: guards of static variables, shared_ptr. Kernels have atomicAdd and its like, which come
+// elsewhere.
 #define HOOKS(bits, T) \
     T __tsan_atomic##bits##_load(const volatile T *p, int) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); } \
     void __tsan_atomic##bits##_store(volatile T *p, T v, int) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); } \

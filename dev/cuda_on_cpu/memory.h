@@ -1,9 +1,10 @@
 /*
-Device memory: one range of addresses, reserved at the start and never used twice. Each allocation ends, but for its rounding
-up to 256 bytes, at a page that nobody may touch, and is filled with NaN (0xFF). Outside kernels and copies all of it is
-closed, so that a host program that follows a device pointer stops there and then. Where the CPU has protection keys (x86-64),
-one key opens and closes all of it at once. Elsewhere the kernel of the operating system changes page after page, so that only
-those allocations are opened that the arguments of a kernel point into; another one opens when it is first touched.
+Device memory: one range of addresses, reserved at the start and never used twice. Each allocation ends, but for its
+rounding up to 256 bytes, at a page that nobody may touch, and is filled with NaN (0xFF). Outside kernels and copies all
+of it is closed, so that a host program that follows a device pointer stops there and then. Where the CPU has protection
+keys (x86-64), one key opens and closes all of it at once. Elsewhere the kernel of the operating system changes page
+after page, so that only those allocations are opened that the arguments of a kernel point into; another one opens when
+it is first touched.
 */
 namespace cuda_on_cpu {
 
@@ -42,7 +43,8 @@ static const Allocation *allocation_at(uintptr_t address) {
     return next ? &allocations[owner] : a;
 }
 
-// Closed memory has no key of its own, so that what is freed becomes one mapping with its neighbours: their number is limited.
+// Closed memory has no key of its own, so that what is freed becomes one mapping with its neighbours: their number is
+// limited.
 static void protect(const Allocation &a, int protection) {
     uintptr_t first = a.begin / PAGE * PAGE;
     int key = device_key >= 0 && protection == PROT_NONE ? 0 : device_key;

@@ -1,10 +1,11 @@
 /*
-NCCL between the processes of one machine: broadcasts, and groups of sends and receives, from device memory to device memory, in stream order, by
-way of shared memory (shadow/nccl.h is the interface). Each rank publishes what it is about to do, and all compare before a byte moves, so that
-what on GPUs hangs or gives other numbers is reported instead.
+NCCL between the processes of one machine: broadcasts, and groups of sends and receives, from device memory to device
+memory, in stream order, by way of shared memory (shadow/nccl.h is the interface). Each rank publishes what it is about
+to do, and all compare before a byte moves, so that what on GPUs hangs or gives other numbers is reported instead.
 
-The memory belongs to no file: ncclGetUniqueId makes it, the id says where in /proc the others find it, and it ends with its
-last process. A rank holds a lock on its own byte of it, which the kernel takes back when its process ends, however that happens.
+The memory belongs to no file: ncclGetUniqueId makes it, the id says where in /proc the others find it, and it ends with
+its last process. A rank holds a lock on its own byte of it, which the kernel takes back when its process ends, however
+that happens.
 */
 #include <atomic>
 
@@ -125,8 +126,8 @@ static double seconds_now() {
     clock_gettime(CLOCK_MONOTONIC, &t);
     return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
 }
-// This rank is through with what it did; returns when all are. False where one has died, which is the communicator's error then.
-// what: for the report of a rank that does not come within the watchdog's time.
+// This rank is through with what it did; returns when all are. False where one has died, which is the communicator's
+// error then. what: for the report of a rank that does not come within the watchdog's time.
 static bool meet(ncclComm *c, const char *what, uintptr_t pc) {
     const double start = seconds_now();
     RankState *ranks = c->shared->rank;
@@ -152,8 +153,8 @@ static bool meet(ncclComm *c, const char *what, uintptr_t pc) {
 // ----------------------------------------------------------------------------
 // The broadcast, when its stream comes to it
 
-// CUDA_ON_CPU_NCCL=kill:RANK:N or fail:RANK:N: the rank dies in the middle of its Nth broadcast or group of sends and receives, or its network fails
-// there.
+// CUDA_ON_CPU_NCCL=kill:RANK:N or fail:RANK:N: the rank dies in the middle of its Nth broadcast or group of sends and
+// receives, or its network fails there.
 static bool planned(const char *how, const ncclComm *c, uint64_t number) {
     const char *text = getenv("CUDA_ON_CPU_NCCL");
     char name[8];
@@ -165,7 +166,8 @@ static bool planned(const char *how, const ncclComm *c, uint64_t number) {
     return strcmp(name, how) == 0 && rank == c->rank && n == number;
 }
 
-// What rank r and this one are doing is the same. Ends the program after a report, for on GPUs it would hang or go on with nonsense.
+// What rank r and this one are doing is the same. Ends the program after a report, for on GPUs it would hang or go on
+// with nonsense.
 static void compare(const ncclComm *c, int r, uintptr_t pc) {
     const RankState &mine = c->shared->rank[c->rank], &theirs = c->shared->rank[r];
     if (mine.number == theirs.number && mine.count == theirs.count && mine.type == theirs.type && mine.root == theirs.root) return;

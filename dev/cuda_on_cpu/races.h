@@ -1,16 +1,16 @@
 /*
-The checks on every access of a kernel, in the build with -fsanitize=thread,alignment: bounds, memory never written, races.
+The checks on every access of a kernel, in the build with -fsanitize=thread,alignment: bounds, memory never written,
+races.
 
-A race is found from what orders two accesses, not from bad luck with the schedule. A thread's life is cut into segments by
-its barriers; segments have numbers that only grow. For every 2 bytes a cell remembers the segment of the last writer and of
-two readers since, with their program counters. An earlier segment comes before the running one if
-- it belongs to an earlier launch;
-- it belongs to this block, and a barrier of the block came between;
-- it belongs to this warp, and __syncwarp or a chain of them came between (`seen`);
-- its thread passed a __threadfence and its block then did an atomic on a word that this block did an atomic on later: the way
+A race is found from what orders two accesses, not from bad luck with the schedule. A thread's life is cut into segments
+by its barriers; segments have numbers that only grow. For every 2 bytes a cell remembers the segment of the last writer
+and of two readers since, with their program counters. An earlier segment comes before the running one if - it belongs
+to an earlier launch; - it belongs to this block, and a barrier of the block came between; - it belongs to this warp,
+and __syncwarp or a chain of them came between (`seen`); - its thread passed a __threadfence and its block then did an
+atomic on a word that this block did an atomic on later: the way
   by which the last block to finish may read what all others wrote.
-Two accesses of which one writes, neither comes before the other and not both are atomic, are a race; but threads that all
-write the same value are left in peace.
+Two accesses of which one writes, neither comes before the other and not both are atomic, are a race; but threads that
+all write the same value are left in peace.
 */
 namespace cuda_on_cpu {
 
@@ -120,7 +120,8 @@ static void atomic_orders(uintptr_t word) {
     if (own) releases.push_back({word, block_number, current->id, current->fence_floor, own, barrier_floor});
 }
 
-// Whether segment s of this launch comes before what the running thread does now; in_block: by barriers of the block alone.
+// Whether segment s of this launch comes before what the running thread does now; in_block: by barriers of the block
+// alone.
 static bool comes_before_in_block(uint32_t s) {
     const Segment &old = segment_at(s);
     return s >= block_first && (s <= barrier_floor || old.thread == current->id ||

@@ -95,7 +95,8 @@ static size_t addr2line(uintptr_t pc, char *out, size_t size) {
     return n;
 }
 
-// Writes "file.cu:12 (function)" of the innermost function around pc that is neither ours nor the toolkit's. False: only ours.
+// Writes "file.cu:12 (function)" of the innermost function around pc that is neither ours nor the toolkit's. False:
+// only ours.
 static bool write_source_line(uintptr_t pc, char *line, size_t size) {
     static char text[65536], folder[4096];
     snprintf(line, size, "address 0x%zx", size_t(pc));

@@ -1,6 +1,6 @@
 /*
-What the parts of the runtime share: the threads of the block that runs, the launch they belong to, device memory, settings.
-Everything lives on one CPU thread: the one that calls the CUDA functions.
+What the parts of the runtime share: the threads of the block that runs, the launch they belong to, device memory,
+settings. Everything lives on one CPU thread: the one that calls the CUDA functions.
 */
 #ifndef CUDA_ON_CPU_RUNTIME_H
 #define CUDA_ON_CPU_RUNTIME_H
@@ -70,8 +70,8 @@ struct Thread {
     uint64_t value, result;
     int argument, width;
     uintptr_t pc; // where in the kernel it last came into the runtime
-    // For the race detector: the stretch of this thread's life that it is in, 0 if it has touched nothing since the last
-    // synchronisation; the last one with a number; and for each lane of its warp the last one known to be over.
+    // For the race detector: the stretch of this thread's life that it is in, 0 if it has touched nothing since the
+    // last synchronisation; the last one with a number; and for each lane of its warp the last one known to be over.
     uint32_t segment, last_segment, fence_floor;
     uint32_t seen[32];
     // Return addresses of the functions it is in
@@ -96,8 +96,8 @@ static uint32_t block_size, block_number;
 // ----------------------------------------------------------------------------
 // Reports (report.h)
 
-// Prints where (kernel, block, thread, source line of pc), then what. Returns at once where the same was reported before.
-// thread NULL: on the host. The process will exit with EXIT_REPORTED.
+// Prints where (kernel, block, thread, source line of pc), then what. Returns at once where the same was reported
+// before. thread NULL: on the host. The process will exit with EXIT_REPORTED.
 static void report(const char *what, const Thread *thread, uintptr_t pc, const char *format, ...) __attribute__((format(printf, 4, 5)));
 [[noreturn]] static void give_up(); // flush and leave, after a report that nothing can go on from
 constexpr int EXIT_REPORTED = 70;

@@ -1,6 +1,6 @@
 /*
-Streams, events, graphs. Work is run at once, or, with CUDA_ON_CPU_LAZY=1, as late as CUDA allows: when something waits for it.
-Then a missing synchronisation shows as old values (NaN, where nothing was written before).
+Streams, events, graphs. Work is run at once, or, with CUDA_ON_CPU_LAZY=1, as late as CUDA allows: when something waits
+for it. Then a missing synchronisation shows as old values (NaN, where nothing was written before).
 */
 namespace cuda_on_cpu {
 
@@ -51,8 +51,8 @@ static CUstream_st *stream_of(cudaStream_t s, const char *function, uintptr_t pc
     report("bad stream", nullptr, pc, "%s: %p is no stream, or was destroyed", function, static_cast<void *>(s));
     return nullptr;
 }
-// True after a report: function may not be called while a stream records a graph. As on a GPU the call fails, and what was being
-// recorded is lost: cudaStreamEndCapture fails, too.
+// True after a report: function may not be called while a stream records a graph. As on a GPU the call fails, and what
+// was being recorded is lost: cudaStreamEndCapture fails, too.
 static bool illegal_in_capture(const char *function, uintptr_t pc) {
     if (captures.empty()) return false;
     report("illegal in capture", nullptr, pc,

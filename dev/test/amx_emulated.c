@@ -1,6 +1,6 @@
 /*
-The level `amx_emulated`: the tile code of llmc/cpu/tile_amx.h over arrays that stand in for the tile registers, the rest as portable.
-So that code is tested on any machine; where AMX exists, bit for bit against it.
+The level `amx_emulated`: the tile code of llmc/cpu/tile_amx.h over arrays that stand in for the tile registers, the
+rest as portable. So that code is tested on any machine; where AMX exists, bit for bit against it.
 */
 #include <math.h> // fabsf, fmaf, copysignf
 #include "llmc/cpu/shared.h" // CpuFill

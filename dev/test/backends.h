@@ -1,6 +1,6 @@
 /*
-The backends that are judged by `ref`: every level of cpu that this machine can run, and cuda in a program that has it, on a GPU or
-emulated. And the memory of a backend, for tests that hold their values on the host.
+The backends that are judged by `ref`: every level of cpu that this machine can run, and cuda in a program that has it,
+on a GPU or emulated. And the memory of a backend, for tests that hold their values on the host.
 */
 #ifndef DEV_TEST_BACKENDS_H
 #define DEV_TEST_BACKENDS_H

@@ -1,12 +1,14 @@
 /*
-libFuzzer harness of the verifier. Nothing may crash, leak or take long, and what is true of "equal" must hold on every input:
+libFuzzer harness of the verifier. Nothing may crash, leak or take long, and what is true of "equal" must hold on every
+input:
 
-    raw      the input, cut at its first byte 0xFF, is a gold answer and a given one. Equal is reflexive (for all but the empty answer) and
-             symmetric (but for what the form of the gold answer decides), and neither \dfrac for \frac, spaces around, nor a box
-             change the verdict
-    grammar  (the first byte is 0xFE) the input is read as two formulas, each written in two ways that mean the same: \dfrac for \frac, \left and
-             \right, redundant braces and parentheses, spaces, terms in another order, fractions scaled. A formula equals itself in its other
-             way, and the verdict on the two formulas is the same in either
+    raw      the input, cut at its first byte 0xFF, is a gold answer and a given one. Equal is reflexive (for all but
+             the empty answer) and symmetric (but for what the form of the gold answer decides), and neither \dfrac for
+             \frac, spaces around, nor a box change the verdict
+    grammar  (the first byte is 0xFE) the input is read as two formulas, each written in two ways that mean the same:
+             \dfrac for \frac, \left and \right, redundant braces and parentheses, spaces, terms in another order,
+             fractions scaled. A formula equals itself in its other way, and the verdict on the two formulas is the same
+             in either
 
 dev/test/fuzz.sh runs it.
 */
@@ -46,8 +48,8 @@ static bool fuzz_can_box(const char *s) {
     return depth == 0 && !strstr(s, "box") && !strchr(s, '<') && !strstr(s, "**") && !strpbrk(s, "\"`") && *s;
 }
 
-// May the verdict depend on which of the two is the gold answer? It says how 2,74 is read (where it is 2.74), that 52 may lack its base
-// (where it is 52_8), and that AB are two choices (where it is A,B).
+// May the verdict depend on which of the two is the gold answer? It says how 2,74 is read (where it is 2.74), that 52
+// may lack its base (where it is 52_8), and that AB are two choices (where it is A,B).
 static bool fuzz_directed(const char *a, const char *b) {
     bool comma = (strchr(a, ',') || strstr(a, "，")) && (strpbrk(b, ".,") || strstr(b, "。"));
     int letters = 0;

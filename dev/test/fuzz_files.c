@@ -1,6 +1,7 @@
 /*
 libFuzzer harness for every parser of files that others made: the first byte of an input chooses the parser, the rest is
-the file. Nothing may crash, leak, or run over; what the parsers answer is their own tests' matter. dev/test/fuzz.sh runs it.
+the file. Nothing may crash, leak, or run over; what the parsers answer is their own tests' matter. dev/test/fuzz.sh
+runs it.
 */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE

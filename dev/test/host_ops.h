@@ -1,7 +1,8 @@
 /*
-A table whose memory is not the host's (cuda), wrapped into one that takes the host's pointers: each call copies its inputs to
-device buffers of exactly their size, calls, and copies the outputs back. So the tests of the CPU's operations, their tolerances
-and planted errors judge the others as well, and a kernel that reads or writes past a buffer leaves it.
+A table whose memory is not the host's (cuda), wrapped into one that takes the host's pointers: each call copies its
+inputs to device buffers of exactly their size, calls, and copies the outputs back. So the tests of the CPU's
+operations, their tolerances and planted errors judge the others as well, and a kernel that reads or writes past a
+buffer leaves it.
 
 Outputs travel both ways, as some operations add to them or write only a part.
 */

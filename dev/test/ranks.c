@@ -1,8 +1,9 @@
 /*
-Ranks with a GPU each, or on the CPU, without a model: what mpirun starts with 1 to 4 processes. The tree that adds up a gradient, its subtrees
-exchanged from GPU to GPU, against the same tree on one rank's CPU, to the bit, for any owners of its parts. And shards of a gradient of all
-weights: their sums, against the same sums in the order of ranks, their norm, what all ranks and what rank 0 gather. Without NCCL
-they travel through the hosts' memory, and the same holds; with it the shards do both.
+Ranks with a GPU each, or on the CPU, without a model: what mpirun starts with 1 to 4 processes. The tree that adds up a
+gradient, its subtrees exchanged from GPU to GPU, against the same tree on one rank's CPU, to the bit, for any owners of
+its parts. And shards of a gradient of all weights: their sums, against the same sums in the order of ranks, their norm,
+what all ranks and what rank 0 gather. Without NCCL they travel through the hosts' memory, and the same holds; with it
+the shards do both.
 
     CUDA_ON_CPU_DEVICES=4 mpirun -np 4 build/test_ranks
     mpirun -np 4 build/test_ranks cpu

@@ -1,6 +1,6 @@
 /*
-The records of the tiny model: dev/reference/tiny_records.*, what transformers computed for it in fp64, as samples that the trainer's
-policy takes. Used by the tests that compare with them or need a batch of real samples.
+The records of the tiny model: dev/reference/tiny_records.*, what transformers computed for it in fp64, as samples that
+the trainer's policy takes. Used by the tests that compare with them or need a batch of real samples.
 */
 #ifndef DEV_TEST_RECORDS_H
 #define DEV_TEST_RECORDS_H
@@ -111,7 +111,8 @@ float *records_collect(const Records *r, bool entropy) {
     return all;
 }
 
-// Sets advantages, weights of loss_type, and the old and reference log-probs (NULL: on-policy, what the last pass found).
+// Sets advantages, weights of loss_type, and the old and reference log-probs (NULL: on-policy, what the last pass
+// found).
 void records_prepare(Records *r, const char *loss_type, const float *old, const float *ref) {
     int at = 0;
     double limit = strcmp(loss_type, "dr_grpo") == 0 ? records_number(r, "max_completion_length") : 0;
@@ -130,7 +131,8 @@ void records_prepare(Records *r, const char *loss_type, const float *old, const 
 // Numbers of what is trained.
 size_t records_trained(const Records *r) { return r->model.tuning ? r->model.tuning->n : (size_t)r->L * r->C; }
 
-// One pass with gradient; the loss is returned, gradient[records_trained] overwritten. Log-probs come first, so that on-policy means it.
+// One pass with gradient; the loss is returned, gradient[records_trained] overwritten. Log-probs come first, so that
+// on-policy means it.
 double records_pass(Records *r, PolicyPass *pass, const float *tuned, const LossConfig *how, float *gradient, bool on_policy, const char *loss_type,
                     const float *old, const float *ref) {
     Error err = {0, ""};

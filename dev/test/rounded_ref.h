@@ -1,6 +1,7 @@
 /*
-`ref`, rounded to bf16 wherever cpu rounds: after every operation that writes `act`. What is left between it and cpu is the
-order of sums. And the same for cuda, whose attention also rounds what its tensor cores take: probabilities and their gradients.
+`ref`, rounded to bf16 wherever cpu rounds: after every operation that writes `act`. What is left between it and cpu is
+the order of sums. And the same for cuda, whose attention also rounds what its tensor cores take: probabilities and
+their gradients.
 */
 #ifndef DEV_TEST_ROUNDED_REF_H
 #define DEV_TEST_ROUNDED_REF_H

@@ -1,6 +1,6 @@
 /*
-How well the verifier does on files of labelled cases: a table by kind, every miss on a line, and the time a case takes. The same as
-`eval_steer grade`, but small enough to compile in a second after every change to llmc/answer*.h.
+How well the verifier does on files of labelled cases: a table by kind, every miss on a line, and the time a case takes.
+The same as `eval_steer grade`, but small enough to compile in a second after every change to llmc/answer*.h.
 
     gcc -O2 -std=gnu11 -I. dev/test/score_answers.c -o build/score_answers -lcjson -lgmp -lm
     build/score_answers dev/test/answers.jsonl

@@ -1,4 +1,5 @@
-// The vector layer of each level of `cpu` (llmc/cpu/simd.h) as small loops that tests can call: simd_level.c, compiled once per level.
+// The vector layer of each level of `cpu` (llmc/cpu/simd.h) as small loops that tests can call: simd_level.c, compiled
+// once per level.
 #ifndef DEV_TEST_SIMD_LEVEL_H
 #define DEV_TEST_SIMD_LEVEL_H
 

@@ -1,4 +1,5 @@
-// The verifier: where an answer stands, which answers are equal, bounds for hostile input, the gold answers of the data sets.
+// The verifier: where an answer stands, which answers are equal, bounds for hostile input, the gold answers of the data
+// sets.
 #ifndef DEV_TEST_TEST_ANSWER_H
 #define DEV_TEST_TEST_ANSWER_H
 
@@ -53,7 +54,8 @@ void test_answer_find(void) {
     str_free(&s);
 }
 
-// dev/test/answers.jsonl: pairs and whether they are equal, each in both orders ("swapped": with another verdict), and each with itself.
+// dev/test/answers.jsonl: pairs and whether they are equal, each in both orders ("swapped": with another verdict), and
+// each with itself.
 void test_answer_equal(void) {
     Error err = {0, ""};
     char *text = read_file("dev/test/answers.jsonl", NULL, &err), *rest = text;

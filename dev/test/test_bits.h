@@ -1,7 +1,7 @@
 /*
-The bits of the operations, as numbers in recorded_bits.h: avx2, avx512 and neon give the same, on any machine. Input is made by integers and
-exact divisions alone, so that it does not depend on a library of functions; exp and log (double), of which the outputs are made, and logf
-are the C library's, and agree between glibc's x86 (with FMA) and aarch64.
+The bits of the operations, as numbers in recorded_bits.h: avx2, avx512 and neon give the same, on any machine. Input is
+made by integers and exact divisions alone, so that it does not depend on a library of functions; exp and log (double),
+of which the outputs are made, and logf are the C library's, and agree between glibc's x86 (with FMA) and aarch64.
 
 After a change that is meant to change bits: ./test_steer bits prints the lines to record.
 */
@@ -102,7 +102,8 @@ uint64_t bits_rank(const Ops *ops) {
     return hash;
 }
 
-// RoPE, the cache, attention forward and backward of a prompt of 20 and two completions, the second across two blocks of keys
+// RoPE, the cache, attention forward and backward of a prompt of 20 and two completions, the second across two blocks
+// of keys
 uint64_t bits_attention(const Ops *ops, int NH, int NKV, int HD) {
     uint64_t hash = 0xCBF29CE484222325u;
     enum { T = 20 + 9 + 150, PAGES = 1 + 2 + 11 };

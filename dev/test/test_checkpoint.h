@@ -133,8 +133,8 @@ void test_checkpoint_save(void) {
     char *from = checkpoint_path(run, "", 10), *to = checkpoint_path(run, "", 9), *aside = checkpoint_path(run, ".old-", 9);
     CHECK(rename(to, aside) == 0 && checkpoint_move(aside, to, from, &e) && mf_holds(run, 9, &e), "plain rename: %s", e.text);
 
-    // Killed between the two renames: checkpoint-9 is whole, but under the name that it was moved aside to. And half a checkpoint, half a
-    // file.
+    // Killed between the two renames: checkpoint-9 is whole, but under the name that it was moved aside to. And half a
+    // checkpoint, half a file.
     char *half = checkpoint_path(run, ".tmp-", 7), *inside = model_path(half, "optimizer.safetensors"),
          *stray = model_path(run, ".tmp-metrics.jsonl");
     CHECK(rename(to, aside) == 0 && make_dirs(half, &e), "%s", e.text);

@@ -1,6 +1,6 @@
 /*
-scripts/cost_table.sh: its tables say what the lines of metrics.jsonl beside them say. The checker computes every cell again, and must find
-a table with a wrong column.
+scripts/cost_table.sh: its tables say what the lines of metrics.jsonl beside them say. The checker computes every cell
+again, and must find a table with a wrong column.
 */
 #ifndef DEV_TEST_TEST_COST_H
 #define DEV_TEST_TEST_COST_H
@@ -14,7 +14,8 @@ a table with a wrong column.
 
 #define COST_COLUMNS 16
 
-// The cells of the row of `setup` in the table behind `heading`, as numbers, commas left out (a cell that is none: NAN). How many; 0: no such row.
+// The cells of the row of `setup` in the table behind `heading`, as numbers, commas left out (a cell that is none:
+// NAN). How many; 0: no such row.
 int cost_row(double cells[COST_COLUMNS], const char *tables, const char *heading, const char *setup) {
     char start[64];
     snprintf(start, sizeof start, "\n| %s ", setup);
@@ -100,7 +101,8 @@ char *cost_swapped(const char *tables, const char *setup, int from, int to) {
     return out.s;
 }
 
-// A wrong column is found: in a table of times that are all different any two neighbours exchanged, and in the other table a number.
+// A wrong column is found: in a table of times that are all different any two neighbours exchanged, and in the other
+// table a number.
 void test_cost_planted(void) {
     const char *line = "{\"model\": \"m\", \"setup\": \"s\", \"device\": \"cpu\", \"kernels\": \"k\", \"numbers\": 3, \"moments_bytes\": 24, \"gradient\": \"g\", \"planned\": \"p\", "
                        "\"file_bytes\": 99, \"resident_kib\": 2048, \"steps\": ["
@@ -127,7 +129,8 @@ void test_cost_planted(void) {
     str_free(&tables);
 }
 
-// The rows by arithmetic against what the same setups took: numbers, moments, and all of the device as the run planned it.
+// The rows by arithmetic against what the same setups took: numbers, moments, and all of the device as the run planned
+// it.
 void test_cost_computed(const char *path) {
     if (system("command -v python3 >/dev/null") != 0) { SKIP("no python3: the computed rows of the cost table are not tested"); return; }
     Str computed = {0};

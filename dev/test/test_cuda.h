@@ -1,5 +1,6 @@
-// The operations of cuda: those that test_matmul.h and test_ops.h judge on the CPU, through host_ops.h, and what is cuda's own: memory
-// that the host cannot touch, copies in pieces, an embedding shared with the output layer, the update of the vectors.
+// The operations of cuda: those that test_matmul.h and test_ops.h judge on the CPU, through host_ops.h, and what is
+// cuda's own: memory that the host cannot touch, copies in pieces, an embedding shared with the output layer, the
+// update of the vectors.
 #ifndef DEV_TEST_TEST_CUDA_H
 #define DEV_TEST_TEST_CUDA_H
 

@@ -1,6 +1,6 @@
-// Decode steps that are recorded as CUDA graphs and replayed (llmc/cuda/graph.cuh): always the bits of the same operations one by one.
-// All arrays stay where they are, so that steps differ in nothing but what the case names: a key that leaves it out replays the wrong
-// graph.
+// Decode steps that are recorded as CUDA graphs and replayed (llmc/cuda/graph.cuh): always the bits of the same
+// operations one by one. All arrays stay where they are, so that steps differ in nothing but what the case names: a key
+// that leaves it out replays the wrong graph.
 #ifndef DEV_TEST_TEST_CUDA_GRAPH_H
 #define DEV_TEST_TEST_CUDA_GRAPH_H
 

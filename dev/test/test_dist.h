@@ -1,7 +1,8 @@
 /*
-Several processes. Without MPI: the tree that adds up a step's gradient, for any owners of its parts, and parts that do not depend on
-what is packed beside them. With mpirun: 1, 2, 3 and 4 ranks against a run alone, to the bit; resuming with another number of
-ranks; ranks that fail, are interrupted, or are killed in the rollout, in an exchange and in the checkpoint.
+Several processes. Without MPI: the tree that adds up a step's gradient, for any owners of its parts, and parts that do
+not depend on what is packed beside them. With mpirun: 1, 2, 3 and 4 ranks against a run alone, to the bit; resuming
+with another number of ranks; ranks that fail, are interrupted, or are killed in the rollout, in an exchange and in the
+checkpoint.
 */
 #ifndef DEV_TEST_TEST_DIST_H
 #define DEV_TEST_TEST_DIST_H
@@ -107,8 +108,8 @@ float *parts_gradient(Records *r, const float *tuned, int lowest, int rows, bool
     return gradient;
 }
 
-// A group's part has the same bits alone in its batch and among others, before and behind them; the parts together are the gradient.
-// lowest: the lowest layer with something of `tuned`.
+// A group's part has the same bits alone in its batch and among others, before and behind them; the parts together are
+// the gradient. lowest: the lowest layer with something of `tuned`.
 void check_parts(const char *backend, Records *r, const float *tuned, int lowest) {
     const size_t n = records_trained(r);
     const int groups = r->samples[r->n - 1].group + 1;
@@ -168,8 +169,8 @@ bool dist_can_run(void) {
     return ok;
 }
 
-// What `how` (options, output_dir left out) gives in folder `name` on n ranks (0: without mpirun) ends with this code within
-// `limit` seconds and says `word`. before: put in front of the command.
+// What `how` (options, output_dir left out) gives in folder `name` on n ranks (0: without mpirun) ends with this code
+// within `limit` seconds and says `word`. before: put in front of the command.
 __attribute__((format(printf, 6, 7)))
 void dist_expect(int code, const char *word, double limit, int n, const char *name, const char *how, ...) {
     char options[1024], start[64] = "";
@@ -243,7 +244,8 @@ void test_dist_runs(void) {
     }
 }
 
-// Every way out: all ranks end within seconds, with the rank's name, and the run goes on from the last checkpoint as if nothing had been.
+// Every way out: all ranks end within seconds, with the rank's name, and the run goes on from the last checkpoint as if
+// nothing had been.
 void test_dist_failures(void) {
     const char *plain = "--validation_size 20 --validation_steps 4 --log_completions";
     Str out = {0};
@@ -256,8 +258,8 @@ void test_dist_failures(void) {
     // the children of mpirun are found by /proc, and kill_at.c is loaded by LD_PRELOAD
     if (!path_exists("/proc/self/task")) { SKIP("ranks that are interrupted or killed: no /proc here"); str_free(&out); return; }
 
-    // one rank is interrupted or killed in the rollout, which is made slow (an interrupted validation would be missing in metrics.jsonl, so
-    // there is none before step 4). $2: the process of rank 1
+    // one rank is interrupted or killed in the rollout, which is made slow (an interrupted validation would be missing
+    // in metrics.jsonl, so there is none before step 4). $2: the process of rank 1
     for (int kill = 0; kill < 2; kill++) {
         const double t0 = now_s();
         int code = run_command(&out, "export OMP_NUM_THREADS=1; rm -rf %s; mpirun -np 2 " DIST_TRAIN " --rollout_batch_size 1 --output_dir %s %s < /dev/null & p=$!; "

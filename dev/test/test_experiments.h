@@ -1,6 +1,6 @@
 /*
-Every experiment as a user starts it, on the tiny model with few problems: it ends well, leaves what its file says, and variants that
-mean the same leave the same completions to the byte. Wrong calls are named.
+Every experiment as a user starts it, on the tiny model with few problems: it ends well, leaves what its file says, and
+variants that mean the same leave the same completions to the byte. Wrong calls are named.
 */
 #ifndef DEV_TEST_TEST_EXPERIMENTS_H
 #define DEV_TEST_TEST_EXPERIMENTS_H
@@ -91,7 +91,8 @@ void test_experiments_positions(const char *folder) {
     free(text);
 }
 
-// pass@k by hand: 4 answers, one problem with 1 right and one with 3: pass@1 = (1/4 + 3/4) / 2, pass@2 = (1 - 3/6 + 1 - 0) / 2, pass@4 = 1. And options by benchmark.
+// pass@k by hand: 4 answers, one problem with 1 right and one with 3: pass@1 = (1/4 + 3/4) / 2, pass@2 = (1 - 3/6 + 1 -
+// 0) / 2, pass@4 = 1. And options by benchmark.
 void test_experiments_evaluation(void) {
     Evaluation e;
     const int right[2] = {1, 3};
@@ -162,7 +163,8 @@ void test_experiments(void) {
                    "--steering data/tiny/vectors/layers.safetensors",
                    test_path("results"));
 
-    // with save_tokens both variants know every token's log-prob with vectors and without; without vectors there is nothing to compare
+    // with save_tokens both variants know every token's log-prob with vectors and without; without vectors there is
+    // nothing to compare
     experiment_runs("vanilla", "--save_tokens --steering data/tiny/vectors/layers.safetensors");
     for (int k = 0; k < 2; k++) {
         const char *path = experiment_result(k ? "vanilla/tiny/arithmetic/steered/temp_1.0_top_p_1.0/eval_seed-3/test.tokens.jsonl"

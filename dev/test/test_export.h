@@ -1,6 +1,6 @@
 /*
-./eval_steer export: what each format holds, read back byte by byte; merging; nothing overwritten. That other programs load them is
-dev/reference/check_export.py's to show.
+./eval_steer export: what each format holds, read back byte by byte; merging; nothing overwritten. That other programs
+load them is dev/reference/check_export.py's to show.
 */
 #ifndef DEV_TEST_TEST_EXPORT_H
 #define DEV_TEST_TEST_EXPORT_H
@@ -125,7 +125,8 @@ void test_export_stopped(void) {
         expect_command(0, "", "diff -r %s %s", to, whole);
         expect_command(0, "to whole ", "echo $(ls -A %s) ''", test_path("stopped"));
     }
-    // a folder that is there: others' files stay, another file of the same name is not overwritten, half of a killed export is completed
+    // a folder that is there: others' files stay, another file of the same name is not overwritten, half of a killed
+    // export is completed
     char to[256];
     snprintf(to, sizeof to, "%s", test_path("there"));
     expect_command(0, "", "mkdir %s && echo mine > %s/notes.txt", to, to);

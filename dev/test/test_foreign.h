@@ -1,6 +1,7 @@
 /*
-Models and adapters as other programs write them: what a file holds is used, or refused by name. The numbers that they stand for are
-PyTorch's (test_model.h, test_tuning.h); which matrices an adapter means, PEFT's (dev/reference/make_peft_targets.py).
+Models and adapters as other programs write them: what a file holds is used, or refused by name. The numbers that they
+stand for are PyTorch's (test_model.h, test_tuning.h); which matrices an adapter means, PEFT's
+(dev/reference/make_peft_targets.py).
 */
 #ifndef DEV_TEST_TEST_FOREIGN_H
 #define DEV_TEST_TEST_FOREIGN_H
@@ -22,7 +23,8 @@ void test_weights_used(void) {
     MfTensor t[28];
     const int n = mf_tensors(t), embed = 25, head = 26;
     memset(&t[n], 0, sizeof t[n]);
-    // tie_word_embeddings true: an output matrix that is the embedding's twin, of another type too; one that differs; one alone; untied, one alone
+    // tie_word_embeddings true: an output matrix that is the embedding's twin, of another type too; one that differs;
+    // one alone; untied, one alone
     const struct {
         const char *label;
         bool tied, twin, alone, stays_tied;
@@ -116,7 +118,8 @@ void test_weights_used(void) {
     free(index);
 }
 
-// A model whose files hold vectors as biases of down_proj, as the programs take it: scored as the steered model; what would lose them is refused.
+// A model whose files hold vectors as biases of down_proj, as the programs take it: scored as the steered model; what
+// would lose them is refused.
 void test_vectors_inside(void) {
     const char *model = test_path("inside"), *vectors = "data/tiny/vectors/steering.safetensors";
     const char *line =
@@ -206,7 +209,8 @@ void test_peft_targets(void) {
     free(text);
 }
 
-// A file that adapts other matrices in each layer is read as it is, and exported so that it means the same; what does not fit its config is refused.
+// A file that adapts other matrices in each layer is read as it is, and exported so that it means the same; what does
+// not fit its config is refused.
 void test_peft_uneven(void) {
     static const char *const config = "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 3, \"target_modules\": "
                                       "[\"layers.0.self_attn.q_proj\", \"model.layers.1.mlp.down_proj\"], "
@@ -303,7 +307,8 @@ void test_generation_opening(void) {
     }
 }
 
-// What a model's folder says and is not done is said; an end of turn that is no end of text stops a completion where it is asked to.
+// What a model's folder says and is not done is said; an end of turn that is no end of text stops a completion where it
+// is asked to.
 void test_generation(void) {
     const char *model = test_path("speaks"), *ask = "--max_completion_length 60 --seed 1 --raw --prompt 'What is 13 + 18 - 2 + 9?'";
     Str out = {0};

@@ -1,7 +1,7 @@
 /*
-Several processes with a GPU each, which exchange the gradient by NCCL: as `make CUDA=emulate test` runs it, with the emulator's GPUs
-and its stand-in for NCCL; on a machine with fewer than two real GPUs it is skipped. 1, 2 and 4 ranks against one alone, to the bit; which
-rank gets which GPU; ranks that die in the exchange, or whose network fails there.
+Several processes with a GPU each, which exchange the gradient by NCCL: as `make CUDA=emulate test` runs it, with the
+emulator's GPUs and its stand-in for NCCL; on a machine with fewer than two real GPUs it is skipped. 1, 2 and 4 ranks
+against one alone, to the bit; which rank gets which GPU; ranks that die in the exchange, or whose network fails there.
 */
 #ifndef DEV_TEST_TEST_GPUS_H
 #define DEV_TEST_TEST_GPUS_H
@@ -50,8 +50,9 @@ void test_gpus_failures(void) {
     str_free(&out);
 }
 
-// All weights, whose gradient goes in pieces (what that adds up to is build/test_ranks's to show): twice the same bits on 2 GPUs, also where a rank dies in the
-// second step, in the second of the two pieces of the gradient. Before it are 2 broadcasts of x at the start, and 2 pieces and 2 broadcasts a step.
+// All weights, whose gradient goes in pieces (what that adds up to is build/test_ranks's to show): twice the same bits
+// on 2 GPUs, also where a rank dies in the second step, in the second of the two pieces of the gradient. Before it are
+// 2 broadcasts of x at the start, and 2 pieces and 2 broadcasts a step.
 void test_gpus_shards(void) {
     const char *names[3] = {"gpu_full_a", "gpu_full_b", "gpu_full_broken"};
     const char *full = " --setup full --learning_rate 0.0001 < /dev/null";

@@ -1,6 +1,7 @@
 /*
-What each intervention means, to the bit: log-probs under it against log-probs of the plain model with vectors that must come to
-the same. On ref and on the best level of cpu; scored in one forward pass and decoded token by token with the cache.
+What each intervention means, to the bit: log-probs under it against log-probs of the plain model with vectors that must
+come to the same. On ref and on the best level of cpu; scored in one forward pass and decoded token by token with the
+cache.
 */
 #ifndef DEV_TEST_TEST_INTERVENE_H
 #define DEV_TEST_TEST_INTERVENE_H
@@ -218,7 +219,8 @@ void test_intervene_vectors(Records *r, const float *vectors) {
     free(zero);
 }
 
-// The intervention that a record's name says (dev/reference/make_interventions.py); *steering = vectors to run with, NULL for none.
+// The intervention that a record's name says (dev/reference/make_interventions.py); *steering = vectors to run with,
+// NULL for none.
 void record_intervention(Intervention *v, const float **steering, const char *name, const Records *r, const float *vectors, const float *soft) {
     const ModelConfig *c = &r->model.config;
     char copy[96], *rest = copy, *part[4] = {copy, copy, copy, copy};
@@ -239,9 +241,10 @@ void record_intervention(Intervention *v, const float **steering, const char *na
     }
 }
 
-// Against a forward pass written out in PyTorch, in double. ref within TOLERANCE_REF. cpu rounds to bf16 at the same places as in the plain
-// model, so it may be three times as far from PyTorch as the plain model is: vectors at odd places make some answers unlikely, and
-// log-probs steeper. A wrong head is off by more than that on ref alone, which has no such excuse.
+// Against a forward pass written out in PyTorch, in double. ref within TOLERANCE_REF. cpu rounds to bf16 at the same
+// places as in the plain model, so it may be three times as far from PyTorch as the plain model is: vectors at odd
+// places make some answers unlikely, and log-probs steeper. A wrong head is off by more than that on ref alone, which
+// has no such excuse.
 void test_intervene_records(Records *r, const float *vectors, double cpu_limit) {
     SafeTensors st;
     Error err = {0, ""};

@@ -1,12 +1,13 @@
-// That one program runs on every CPU: what lies where in it, and what it says of a level that it cannot run. How it fares on CPUs that
-// are not here is for `make check-ports` to see.
+// That one program runs on every CPU: what lies where in it, and what it says of a level that it cannot run. How it
+// fares on CPUs that are not here is for `make check-ports` to see.
 #ifndef DEV_TEST_TEST_LEVELS_H
 #define DEV_TEST_TEST_LEVELS_H
 
 #include "dev/test/backends.h" // cpu_levels; CHECK, SKIP
 #include "dev/test/test_programs.h" // run_command, expect_command
 
-// Instructions that not every CPU has lie in the functions of a level, in every program; and a function that lies elsewhere is seen.
+// Instructions that not every CPU has lie in the functions of a level, in every program; and a function that lies
+// elsewhere is seen.
 void test_levels_strays(void) {
     Str out = {0};
     if (run_command(&out, "command -v objdump") != 0) {

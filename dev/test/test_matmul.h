@@ -354,7 +354,8 @@ extern "C"
 #endif
 CpuFill cpu_level_amx_emulated; // amx_emulated.c
 
-// The tile code over emulated tile registers, so that it is proved on any machine; where AMX exists, the same bits as AMX.
+// The tile code over emulated tile registers, so that it is proved on any machine; where AMX exists, the same bits as
+// AMX.
 void test_matmul_amx(void) {
     Ops with_tiles = *cpu_ops_for("portable", NULL);
     CpuChains chains;

@@ -1,4 +1,5 @@
-// The memory that a run plans (trainer_plan_memory) is what it allocates, to the byte, and a step allocates nothing more.
+// The memory that a run plans (trainer_plan_memory) is what it allocates, to the byte, and a step allocates nothing
+// more.
 #ifndef DEV_TEST_TEST_MEMORY_H
 #define DEV_TEST_TEST_MEMORY_H
 
@@ -145,7 +146,8 @@ static void memory_file(const char *root, const char *path, const char *text) {
     str_free(&name);
 }
 
-// The least that is free under a root, and who says so; SIZE_MAX where nobody limits anything. ulimit's are left out: they are this process's own.
+// The least that is free under a root, and who says so; SIZE_MAX where nobody limits anything. ulimit's are left out:
+// they are this process's own.
 static size_t memory_least(const char *root, Str *who) {
     HostLimits h;
     size_t least = SIZE_MAX;

@@ -197,7 +197,8 @@ void test_metrics_trl(void) {
     free(text);
 }
 
-// The gradient of the KL term against finite differences; on-policy with the correction it is beta (logprob - ref), the KL's.
+// The gradient of the KL term against finite differences; on-policy with the correction it is beta (logprob - ref), the
+// KL's.
 void test_metrics_kl(void) {
     for (int corrected = 0; corrected < 2; corrected++) {
         const LossConfig how = {0.2f, 0.2f, 0.5f, 1, corrected != 0};
@@ -271,7 +272,8 @@ void test_metrics_saved_passes(void) {
     str_free(&out);
 }
 
-// Where all rewards are equal (no completion of one token has a box) the KL term still has a gradient, and nobody says that there is none.
+// Where all rewards are equal (no completion of one token has a box) the KL term still has a gradient, and nobody says
+// that there is none.
 void test_metrics_kl_alone(void) {
     Str out = {0};
     for (int kl = 0; kl < 2; kl++) {

@@ -13,20 +13,24 @@ Plus finite differences, and that accumulation, batching, threads and the cache 
 #include "llmc/rollout.h"
 
 /*
-Tolerances. Errors are relative: |found - expected| in the 2-norm over the tensor, divided by |expected| in the same norm.
+Tolerances. Errors are relative: |found - expected| in the 2-norm over the tensor, divided by |expected| in the same
+norm.
 
-ref against PyTorch in fp64, 1e-5: one rounding to fp32 is 2^-24 = 6e-8; sums of at most a few hundred terms, 4 layers deep, come
+ref against PyTorch in fp64, 1e-5: one rounding to fp32 is 2^-24 = 6e-8; sums of at most a few hundred terms, 4 layers
+deep, come
      to some 1e-6. A loss is divided by 1 at least: it is a difference of terms of that size.
-cpu  rounds the inputs of every product to bf16, which no tolerance on the result describes well: how far the result moves depends on the
-     model. So the test rounds `ref` at the same places (rounded_ops below) and asks for two things.
-     cpu against rounded ref, 5e-3: what is left is the order of fp32 sums, some 1e-6, which tips a value over the edge between two
-     neighbouring bf16 (2^-8 apart) once in about 2^-8 / 2e-6 = 2,000 times. Such a value is off by 2^-8 and the others by nothing, which is
-     2^-8 / sqrt(2000) = 9e-5 in the 2-norm, at each of some 8 places a layer, forward and backward: sqrt(4 * 8 * 2) * 9e-5 = 7e-4.
-     Four times that, 3e-3, is allowed for; and the KL term takes exp of a log-prob's error, which at the records' largest |log-prob| of
-     some 20 is 20 * 1e-4 = 2e-3 more.
-     cpu against PyTorch: no further than 1.5 times as far as rounded ref is. The distance is printed.
-cuda the same two things, where the rounded ref also rounds what attention gives to the tensor cores. There is a probability for every two
-     tokens, so many more values tip over: log-probs are off by some 1.5e-3 instead of 3e-4. That stays below 5e-3, but exp of it in the KL
+cpu  rounds the inputs of every product to bf16, which no tolerance on the result describes well: how far the result
+     moves depends on the model. So the test rounds `ref` at the same places (rounded_ops below) and asks for two
+     things. cpu against rounded ref, 5e-3: what is left is the order of fp32 sums, some 1e-6, which tips a value over
+     the edge between two neighbouring bf16 (2^-8 apart) once in about 2^-8 / 2e-6 = 2,000 times. Such a value is off by
+     2^-8 and the others by nothing, which is 2^-8 / sqrt(2000) = 9e-5 in the 2-norm, at each of some 8 places a layer,
+     forward and backward: sqrt(4 * 8 * 2) * 9e-5 = 7e-4. Four times that, 3e-3, is allowed for; and the KL term takes
+     exp of a log-prob's error, which at the records' largest |log-prob| of some 20 is 20 * 1e-4 = 2e-3 more. cpu
+     against PyTorch: no further than 1.5 times as far as rounded ref is. The distance is printed.
+cuda the same two things, where the rounded ref also rounds what attention gives to the tensor cores. There is a
+probability for every two
+     tokens, so many more values tip over: log-probs are off by some 1.5e-3 instead of 3e-4. That stays below 5e-3, but
+     exp of it in the KL
      term does not: 20 * 1.5e-3 = 3e-2, of which twice is allowed, 6e-2.
 */
 #define TOLERANCE_REF 1e-5
@@ -195,8 +199,8 @@ double output_error(const ModelOutput *found, const ModelOutput *expected) {
     return relative_error(found->values, expected->values, found->n);
 }
 
-// Every output within the tolerance; and the same comparison notices a planted error of 1 % (twice the tolerance where that is more),
-// and NaN.
+// Every output within the tolerance; and the same comparison notices a planted error of 1 % (twice the tolerance where
+// that is more), and NaN.
 void compare_outputs(const char *what, const ModelOutputs *found, const ModelOutputs *expected, double everywhere, double of_kl) {
     CHECK(found->n == expected->n && found->n > 0, "%s: %d outputs, expected %d", what, found->n, expected->n);
     for (int i = 0; i < found->n && i < expected->n; i++) {
@@ -268,7 +272,8 @@ void test_model_same_bits(void) {
     outputs_free(&b);
 }
 
-// d loss / d s against (loss(s + e) - loss(s - e)) / 2e on ref, in the direction of the gradient and at single coordinates.
+// d loss / d s against (loss(s + e) - loss(s - e)) / 2e on ref, in the direction of the gradient and at single
+// coordinates.
 void test_model_finite_differences(void) {
     Records r;
     if (!records_open(&r, ops_ref_init())) return;
@@ -304,8 +309,8 @@ void test_model_finite_differences(void) {
     records_close(&r);
 }
 
-// Batches of one completion or of all, and any activation budget, give the same log-probs to the bit and the same gradient up
-// to the order in which rows are added.
+// Batches of one completion or of all, and any activation budget, give the same log-probs to the bit and the same
+// gradient up to the order in which rows are added.
 void test_model_accumulation(const char *backend, const Ops *ops) {
     Records r;
     if (!records_open(&r, ops)) return;

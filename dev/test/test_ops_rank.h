@@ -1,9 +1,10 @@
-// The products of LoRA and of full tuning, each backend against ref, with rows that are pieces of wider ones; a row alone against the row in its batch, and
-// sums that come in pieces. Included by test_ops.h.
+// The products of LoRA and of full tuning, each backend against ref, with rows that are pieces of wider ones; a row
+// alone against the row in its batch, and sums that come in pieces. Included by test_ops.h.
 #ifndef DEV_TEST_TEST_OPS_RANK_H
 #define DEV_TEST_TEST_OPS_RANK_H
 
-// Rows of n numbers in wider ones of ld = n + pad, whose other numbers are NaN where they must not be read, `other` where not be written.
+// Rows of n numbers in wider ones of ld = n + pad, whose other numbers are NaN where they must not be read, `other`
+// where not be written.
 float *rank_rows(const float *x, int T, int n, int pad, float other) {
     float *wide = (float *)xmalloc((size_t)T * (size_t)(n + pad) * sizeof(float));
     for (size_t i = 0; i < (size_t)T * (size_t)(n + pad); i++) wide[i] = other;

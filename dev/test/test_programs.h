@@ -165,7 +165,8 @@ void test_programs_calls(void) {
     expect_command(1, "100000", "echo '{\"prompt_ids\":[1],\"completion_ids\":[100000]}' | ./eval_steer score --model data/tiny/model");
 }
 
-// generate's own log-probs are the bits that score finds, alone or together, with 1 or 2 threads; text survives tokenize.
+// generate's own log-probs are the bits that score finds, alone or together, with 1 or 2 threads; text survives
+// tokenize.
 void test_programs_generate_score(void) {
     Str made = {0}, requests = {0}, found = {0}, one = {0};
     int code = run_command(&made, "./eval_steer generate --model data/tiny/model --raw --prompt 'What is 13 + 18 - 2?' --num_generations 5 --max_completion_length 40 --seed 3 --json 2>/dev/null");
@@ -270,7 +271,8 @@ int count_lines(const char *path, const char *word) {
     return n;
 }
 
-// What a resumed run says and refuses: another meaning, nothing left to do, nothing that can be read, a training that diverges.
+// What a resumed run says and refuses: another meaning, nothing left to do, nothing that can be read, a training that
+// diverges.
 void test_programs_resume_said(void) {
     Str out = {0};
     char dir[256], run[512];
@@ -399,9 +401,10 @@ void test_programs_variants(void) {
     str_free(&again);
 }
 
-// What saves work and how to switch it off: the vectors after three steps are the same in every bit, whether groups without
-// a gradient are run or not and whether activations are kept from the rollout (all, or some until memory is full) or not.
-// Gold answers that no box can match are named by both programs, with how many and one of them; good ones are not.
+// What saves work and how to switch it off: the vectors after three steps are the same in every bit, whether groups
+// without a gradient are run or not and whether activations are kept from the rollout (all, or some until memory is
+// full) or not. Gold answers that no box can match are named by both programs, with how many and one of them; good ones
+// are not.
 void test_programs_gold(void) {
     const char *bad = test_path("gold.jsonl"), *out = test_path("gold_out");
     test_write(bad, "{\"problem\": \"What is 1 + 3?\", \"answer\": \"1+3 = <<1+3=4>>4\\n#### 4\"}\n"

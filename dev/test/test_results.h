@@ -1,6 +1,7 @@
 /*
-Results that are kept: a file is whole or as it was, whatever stops the program; what was made with other settings is never replaced,
-nor put beside others without a word; an evaluation that was stopped goes on to the same bytes; tables refuse what was not made alike.
+Results that are kept: a file is whole or as it was, whatever stops the program; what was made with other settings is
+never replaced, nor put beside others without a word; an evaluation that was stopped goes on to the same bytes; tables
+refuse what was not made alike.
 */
 #ifndef DEV_TEST_TEST_RESULTS_H
 #define DEV_TEST_TEST_RESULTS_H
@@ -46,7 +47,8 @@ void test_results_sha256(void) {
     free(many);
 }
 
-// A file that cannot be written leaves the one before as it was, and nothing beside it; what a killed program left is no hindrance.
+// A file that cannot be written leaves the one before as it was, and nothing beside it; what a killed program left is
+// no hindrance.
 void test_results_write(void) {
     const char *names[3] = {"written/file", "written/.tmp-file", "written"};
     char path[3][256];
@@ -131,7 +133,8 @@ void test_results_settings(void) {
     results_refused("data_sha256", more);
     snprintf(more, sizeof more, "--data data/tiny/test.jsonl,%s", data);
     results_refused("would both write test.jsonl", more);
-    // the same again, and what does not matter: kept, and said; another benchmark and another seed have their place beside it
+    // the same again, and what does not matter: kept, and said; another benchmark and another seed have their place
+    // beside it
     expect_command(0, "kept, not answered again", RESULTS_EVAL " --limit 6 --results_dir %s --rollout_batch_size 2", test_path("kept"));
     expect_command(0, "kept, not answered again", "cp -r data/tiny/model %s && " RESULTS_EVAL " --limit 6 --results_dir %s --model %s",
                    test_path("copy"), test_path("kept"), test_path("copy"));
@@ -153,7 +156,8 @@ void test_results_settings(void) {
     expect_command(1, "limit: found 4, this call has 5", "%s %s --limit 5", magnitude, test_path("kept"));
 }
 
-// Stopped again and again, by a kill, an interrupt, a full disk, with a journal that was cut off or damaged: the same bytes in the end.
+// Stopped again and again, by a kill, an interrupt, a full disk, with a journal that was cut off or damaged: the same
+// bytes in the end.
 void test_results_stopped(void) {
     Str out = {0};
     char whole[256], cut[256], partial[512];
@@ -194,7 +198,8 @@ void test_results_stopped(void) {
     str_free(&out);
 }
 
-// A journal whose middle is damaged, that holds a problem twice or ids that are none: what is good in front of it is kept.
+// A journal whose middle is damaged, that holds a problem twice or ids that are none: what is good in front of it is
+// kept.
 void test_results_journal(void) {
     const char *bad[5] = {"garbage", "{\"problem\": 0, \"seconds\": 1, \"completions\": [{\"ids\": [1], \"finished\": true}]}",
                           "{\"problem\": 1, \"seconds\": 1, \"completions\": [{\"ids\": [10], \"finished\": true}]}",

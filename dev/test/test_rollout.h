@@ -1,7 +1,7 @@
 /*
 Sampling: the tokens and log-probs of a completion depend on (seed, step, prompt, sample) alone. They keep every bit
-whatever the number of slots, the order, the threads and the neighbours, and the packed pass that trains on them
-finds the same log-probs: the sampler-trainer gap is 0. Also the groups' arithmetic: advantages, token losses, one AdamW step.
+whatever the number of slots, the order, the threads and the neighbours, and the packed pass that trains on them finds
+the same log-probs: the sampler-trainer gap is 0. Also the groups' arithmetic: advantages, token losses, one AdamW step.
 */
 #ifndef DEV_TEST_TEST_ROLLOUT_H
 #define DEV_TEST_TEST_ROLLOUT_H
@@ -133,8 +133,8 @@ void test_rollout_invariance(const char *backend, const Ops *ops) {
     qwen2_free(&m);
 }
 
-// A prompt that is run once for its group against one run for every sample: the same log-probs in every bit, and the same
-// gradient but for the order of its sums (and, on cpu, for where bf16 rounds).
+// A prompt that is run once for its group against one run for every sample: the same log-probs in every bit, and the
+// same gradient but for the order of its sums (and, on cpu, for where bf16 rounds).
 void test_shared_prompts(const char *backend, const Ops *ops) {
     Qwen2 m;
     Error err = {0, ""};
@@ -194,9 +194,10 @@ int rollout_case_alike(const RolloutCase *a, const RolloutCase *b) {
     return alike;
 }
 
-// The same seed draws the same tokens on a backend that rounds elsewhere, but where a random number falls between the two
-// distributions. Their log-probs, of size 3, are some 0.7 % apart (bf16, see test_model.h): 1 % in total variation a token, so that
-// 0.99^24 = 79 % of the completions should be the same, 38 of 48; ten less is four standard deviations.
+// The same seed draws the same tokens on a backend that rounds elsewhere, but where a random number falls between the
+// two distributions. Their log-probs, of size 3, are some 0.7 % apart (bf16, see test_model.h): 1 % in total variation
+// a token, so that 0.99^24 = 79 % of the completions should be the same, 38 of 48; ten less is four standard
+// deviations.
 void test_rollout_like(const Ops *judge, const Ops *backend) {
     RolloutCase found[3];
     const Sampling how = {1, 1, 0, 24, false, 5, 2}, other = {1, 1, 0, 24, false, 5, 3};
@@ -221,8 +222,8 @@ void test_rollout_like(const Ops *judge, const Ops *backend) {
     for (int k = 0; k < 3; k++) rollout_case_free(&found[k]);
 }
 
-// The same two rollouts in the same memory, decode steps recorded and replayed or not: the same tokens and log-probs to the bit. Sequences
-// end at their own time and give their place to others, so that the number of rows falls and rises.
+// The same two rollouts in the same memory, decode steps recorded and replayed or not: the same tokens and log-probs to
+// the bit. Sequences end at their own time and give their place to others, so that the number of rows falls and rises.
 void test_rollout_replayed(const Ops *ops) {
     const Ops tables[2] = {graph_counting(ops), graph_never(ops)};
     const Sampling how = {1, 1, 0, 12, false, 5, 2};

@@ -1,4 +1,5 @@
-// The rooms of llmc/ (dev/test/rooms.sh): they are as their doors say, and a small house in which each of the rules is broken is refused.
+// The rooms of llmc/ (dev/test/rooms.sh): they are as their doors say, and a small house in which each of the rules is
+// broken is refused.
 #ifndef DEV_TEST_TEST_ROOMS_H
 #define DEV_TEST_TEST_ROOMS_H
 

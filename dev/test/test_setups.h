@@ -1,7 +1,7 @@
 /*
-What can be trained besides a vector for each layer: factors and their gradient, adapters in PEFT's format (good, foreign, malicious), solutions
-as completions, option errors; and each setup as a user starts it: it improves, and goes on from a checkpoint to the bit. That PEFT and PyTorch
-agree is dev/reference/check_peft.py's to show.
+What can be trained besides a vector for each layer: factors and their gradient, adapters in PEFT's format (good,
+foreign, malicious), solutions as completions, option errors; and each setup as a user starts it: it improves, and goes
+on from a checkpoint to the bit. That PEFT and PyTorch agree is dev/reference/check_peft.py's to show.
 */
 #ifndef DEV_TEST_TEST_SETUPS_H
 #define DEV_TEST_TEST_SETUPS_H
@@ -269,7 +269,8 @@ double setups_metric(const char *run, int n, const char *key) {
     return x;
 }
 
-// Eight steps in one go, against eight with a stop after the fourth: the same files to the byte. And the run has improved.
+// Eight steps in one go, against eight with a stop after the fourth: the same files to the byte. And the run has
+// improved.
 void test_setups_runs(void) {
     static const struct { const char *options, *folder, *file; } runs[] = {
         {"--setup lora --lora_r 2 --lora_alpha 3 --lora_target_modules q_proj,down_proj --learning_rate 0.01", "lora_r2", PEFT_WEIGHTS},
@@ -335,8 +336,9 @@ void test_setups_runs(void) {
     str_free(&out);
 }
 
-// The first step of all layers' vectors is, row by row, that of each vector trained alone: both sample from the same model, and each
-// gradient is taken where all vectors are zero. (dev/results/2026-11-28_first_step has vectors of every layer from one step.)
+// The first step of all layers' vectors is, row by row, that of each vector trained alone: both sample from the same
+// model, and each gradient is taken where all vectors are zero. (dev/results/2026-11-28_first_step has vectors of every
+// layer from one step.)
 void test_setups_first_step(void) {
     const char *train = "./train_steer --config " TINY_RECIPE " --prompts_per_step 8 --max_steps 1 --warmup_ratio 0 --max_grad_norm 1e6 --model_name m --dataset_name d";
     expect_command(0, "", "%s --setup steering --output_dir %s", train, test_path("first"));

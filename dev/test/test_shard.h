@@ -1,7 +1,8 @@
 /*
-All weights in several processes (llmc/dist/shard.h). Without MPI: the shards cover the numbers, each once. With mpirun: sums, norm and what is gathered, to
-the bit (dev/test/ranks.c on the CPU); training twice on 2 and on 4 ranks to the same bits, and close to a run in one process; resumed with the same and
-with other numbers of ranks; ranks killed in the reduce-scatter and while moments are gathered; a disk that refuses a checkpoint.
+All weights in several processes (llmc/dist/shard.h). Without MPI: the shards cover the numbers, each once. With mpirun:
+sums, norm and what is gathered, to the bit (dev/test/ranks.c on the CPU); training twice on 2 and on 4 ranks to the
+same bits, and close to a run in one process; resumed with the same and with other numbers of ranks; ranks killed in the
+reduce-scatter and while moments are gathered; a disk that refuses a checkpoint.
 */
 #ifndef DEV_TEST_TEST_SHARD_H
 #define DEV_TEST_TEST_SHARD_H
@@ -87,7 +88,8 @@ double shard_distance(const char *a, const char *b, const char *setup, int n) {
     return sqrt(apart / moved);
 }
 
-// The first step's completions, loss and reward are one process's exactly: its weights are. Later ones are close: the gradients are added in another order.
+// The first step's completions, loss and reward are one process's exactly: its weights are. Later ones are close: the
+// gradients are added in another order.
 void test_shard_runs(const char *setup) {
     dist_expect(0, "saved ", 60, 0, "shard1", "--setup %s --learning_rate 0.0001", setup);
     char run[2][400];
@@ -133,8 +135,8 @@ void test_shard_failures(void) {
     expect_command(0, "", "mkdir -p %s/tiny/arithmetic/full/seed-0/.tmp-checkpoint-2/mine", test_path("shard_refused"));
     dist_expect(1, "rank 0 of 2", 20, 2, "shard_refused", SHARD_FULL);
     if (run_command(&out, "cc -shared -fPIC -o %s dev/test/kill_at.c -ldl", test_path("kill_at.so")) != 0) { SKIP("ranks killed in the reduce-scatter: %s", out.s); return; }
-    // What rank 1 of 2 sends, in two pieces: 2 of x at the start; 2 of the gradient and 2 of x a step; 4 of moments a checkpoint. So the second piece of the
-    // third step's gradient, and of the second checkpoint's first moments
+    // What rank 1 of 2 sends, in two pieces: 2 of x at the start; 2 of the gradient and 2 of x a step; 4 of moments a
+    // checkpoint. So the second piece of the third step's gradient, and of the second checkpoint's first moments
     const char *places[2] = {"MPI_Isend:16:1", "MPI_Isend:24:1"};
     for (int i = 0; i < 2; i++) {
         const double t0 = now_s();

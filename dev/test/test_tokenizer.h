@@ -1,5 +1,6 @@
-// Tokenizer: a small synthetic one (every rule, every refusal, mutated files), merging against a naive loop, and the real
-// Qwen2.5 tokenizer against records from Hugging Face (dev/reference/make_tokenizer_records.py) where it is at hand.
+// Tokenizer: a small synthetic one (every rule, every refusal, mutated files), merging against a naive loop, and the
+// real Qwen2.5 tokenizer against records from Hugging Face (dev/reference/make_tokenizer_records.py) where it is at
+// hand.
 #ifndef DEV_TEST_TEST_TOKENIZER_H
 #define DEV_TEST_TEST_TOKENIZER_H
 

@@ -1,6 +1,7 @@
 /*
 What else than vectors behind the MLP can be trained (tuning.h): log-probs and gradients against PyTorch (dev/reference/
-make_tuning_records.py) under the rules of test_model.h, finite differences, and that neither batches nor threads nor the cache change a bit.
+make_tuning_records.py) under the rules of test_model.h, finite differences, and that neither batches nor threads nor
+the cache change a bit.
 */
 #ifndef DEV_TEST_TEST_TUNING_H
 #define DEV_TEST_TEST_TUNING_H
@@ -14,10 +15,11 @@ make_tuning_records.py) under the rules of test_model.h, finite differences, and
 #include "llmc/experiments/experiments.h" // place_by_name, vectors_scale, lora1_load
 
 /*
-Tolerances: those of test_model.h, but for pieces of a gradient on cpu and cuda against the rounded ref. The gradient of one matrix's factors
-is a small sum of large terms that cancel, and the values that tip over between two neighbours of bf16 move each piece by about the same
-amount: some 1e-3 of the whole gradient may be several 1e-3 of a piece. 3e-2 is allowed; a planted error is then 6 %. What is wrong in one
-piece alone is found on ref, which runs the same qwen2.h and has 1e-5.
+Tolerances: those of test_model.h, but for pieces of a gradient on cpu and cuda against the rounded ref. The gradient of
+one matrix's factors is a small sum of large terms that cancel, and the values that tip over between two neighbours of
+bf16 move each piece by about the same amount: some 1e-3 of the whole gradient may be several 1e-3 of a piece. 3e-2 is
+allowed; a planted error is then 6 %. What is wrong in one piece alone is found on ref, which runs the same qwen2.h and
+has 1e-5.
 */
 #define TOLERANCE_PIECE 3e-2
 
@@ -288,7 +290,8 @@ void test_tuning_weights(const Ops *ops) {
     tuning_free(&t);
 }
 
-// Vectors that are biases of down_proj in a model's files do what they do when they are added: log-probs, and the gradient of vectors on top.
+// Vectors that are biases of down_proj in a model's files do what they do when they are added: log-probs, and the
+// gradient of vectors on top.
 void test_tuning_down_bias(const Ops *ops, double tolerance) {
     Records r;
     if (!records_open(&r, ops)) return;
@@ -317,7 +320,8 @@ void test_tuning_down_bias(const Ops *ops, double tolerance) {
     records_close(&r);
 }
 
-// The gradients of an embedding and of an output layer apart are together that of one matrix that is both; all others are the same.
+// The gradients of an embedding and of an output layer apart are together that of one matrix that is both; all others
+// are the same.
 void test_tuning_untied(const Ops *ops) {
     TuningCase k;
     if (!tuning_case_open(&k, ops, "full")) return;
@@ -347,8 +351,9 @@ void test_tuning_untied(const Ops *ops) {
     tuning_free(&untied);
 }
 
-// Sampled under a LoRA of every projection: the same tokens and log-probs whatever the slots, threads and order, in the packed pass too, and
-// the gradient that is made of activations kept from the rollout has the bits of one that is computed again.
+// Sampled under a LoRA of every projection: the same tokens and log-probs whatever the slots, threads and order, in the
+// packed pass too, and the gradient that is made of activations kept from the rollout has the bits of one that is
+// computed again.
 void test_tuning_invariance(const Ops *ops, const char *name) {
     TuningCase k;
     if (!tuning_case_open(&k, ops, name)) return;

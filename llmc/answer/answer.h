@@ -19,9 +19,10 @@ The reward's eye: is the answer in a completion the right one?
 
 From outside: answer.h
 
-Two answers are equal if they are the same text (white space and dress aside) or mean the same by the rules of
-equal.h. What is no mathematics (a word, a sentence) is compared as text alone, without regard to case where there are words.
-Everything here is bounded: answers of more than ANSWER_MAX_BYTES are compared as text, of more than ANSWER_MAX_TEXT byte for byte.
+Two answers are equal if they are the same text (white space and dress aside) or mean the same by the rules of equal.h.
+What is no mathematics (a word, a sentence) is compared as text alone, without regard to case where there are words.
+Everything here is bounded: answers of more than ANSWER_MAX_BYTES are compared as text, of more than ANSWER_MAX_TEXT
+byte for byte.
 */
 #ifndef LLMC_ANSWER_ANSWER_H
 #define LLMC_ANSWER_ANSWER_H
@@ -108,7 +109,8 @@ const char *answer_unwrap(Str *inner, const char *s) {
     return inner->s;
 }
 
-// What s says in words as LaTeX ("seven" is 7, "no solution" the empty set); else s. *words: its words, empty if there is more in it.
+// What s says in words as LaTeX ("seven" is 7, "no solution" the empty set); else s. *words: its words, empty if there
+// is more in it.
 const char *answer_in_words(Str *words, Str *meaning, const char *s) {
     if (!answer_words(words, s)) { words->n = 0; return s; }
     const char *latex = answer_words_meaning(words->s);
@@ -116,7 +118,8 @@ const char *answer_in_words(Str *words, Str *meaning, const char *s) {
     return answer_number_in_words(meaning, words->s) ? meaning->s : s;
 }
 
-// As answer_equal; numbers may differ by `error` (0: exactly equal). Either may still be in its box, as some gold answers are.
+// As answer_equal; numbers may differ by `error` (0: exactly equal). Either may still be in its box, as some gold
+// answers are.
 bool answer_equal_within(const char *gold, const char *given, double error) {
     if (strlen(gold) > ANSWER_MAX_TEXT || strlen(given) > ANSWER_MAX_TEXT) return strcmp(gold, given) == 0;
     enum { GOLD_TEXT, TEXT, GOLD_INSIDE, INSIDE, GOLD_VALUE, VALUE, GOLD_SUBJECT, SUBJECT, VALUE_WORDS, GOLD_POINT, POINT, GOLD_WORDS,
@@ -190,8 +193,8 @@ const char *answer_unmatchable(const char *gold) {
     return why;
 }
 
-// Warns of the problems whose gold answer (and each alternative) no boxed answer can match: how many, and one of them. what: the files they
-// are from.
+// Warns of the problems whose gold answer (and each alternative) no boxed answer can match: how many, and one of them.
+// what: the files they are from.
 void answer_warn_unmatchable(const Dataset *d, const char *what) {
     int n = 0, first = 0;
     for (int i = 0; i < d->n; i++) {
@@ -252,8 +255,8 @@ bool answer_in_sentence(Str *answer, const char *text, size_t n) {
     return found;
 }
 
-// The answer of a text that need not have a box: the box, what is behind ####, what the text says the answer is, all of it if it is one
-// formula, what its last sentence states, its last formula, its last number. False if there is none.
+// The answer of a text that need not have a box: the box, what is behind ####, what the text says the answer is, all of
+// it if it is one formula, what its last sentence states, its last formula, its last number. False if there is none.
 bool answer_find(Str *answer, const char *text, size_t n) {
     if (answer_extract(answer, text, n)) return true;
     if (!answer_part(&text, &n)) return false;
@@ -269,8 +272,8 @@ bool answer_find(Str *answer, const char *text, size_t n) {
     return answer_in_sentence(answer, text, n) || answer_in_prose(answer, text, n);
 }
 
-// The verdict on a completion of n bytes (a NUL in the answer ends it). What was in the box is appended to *extracted (may be NULL).
-// Where the problem says `multiple`, a gold list may be given in any order; all lists may.
+// The verdict on a completion of n bytes (a NUL in the answer ends it). What was in the box is appended to *extracted
+// (may be NULL). Where the problem says `multiple`, a gold list may be given in any order; all lists may.
 bool answer_correct(const Problem *p, const char *completion, size_t n, Str *extracted) {
     Str answer = {NULL, 0, 0};
     bool correct = answer_extract(&answer, completion, n);

@@ -1,13 +1,14 @@
 /*
-Lists of items, and what stands in brackets: tuples and intervals (also ]2, 5[), sets and their conditions, groups, absolute values, matrices in their environments and as
-lists of lists.
+Lists of items, and what stands in brackets: tuples and intervals (also ]2, 5[), sets and their conditions, groups,
+absolute values, matrices in their environments and as lists of lists.
 */
 #ifndef LLMC_ANSWER_BRACKET_H
 #define LLMC_ANSWER_BRACKET_H
 
 #include "llmc/answer/tree.h" // AnswerTree
 
-// {x : 0 < x < 1} was read as the relation (x:0) < x < 1: makes it the condition behind the colon. False if v is something else.
+// {x : 0 < x < 1} was read as the relation (x:0) < x < 1: makes it the condition behind the colon. False if v is
+// something else.
 bool answer_such_that(AnswerTree *p, int v) {
     if (p->v[v].kind != AN_REL) return false;
     int before = 0;

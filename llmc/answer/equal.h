@@ -1,7 +1,8 @@
 /*
-Do two trees mean the same? Structures part by part: tuples in order, lists and sets in any order, intervals with their brackets,
-unions, inequalities as the intervals they describe, equations up to a factor, matrices entry by entry. Where a part is a value,
-value.h decides. A left-hand side that only names the answer ("x =", "f(x) =", "x \in") may be missing on one side.
+Do two trees mean the same? Structures part by part: tuples in order, lists and sets in any order, intervals with their
+brackets, unions, inequalities as the intervals they describe, equations up to a factor, matrices entry by entry. Where
+a part is a value, value.h decides. A left-hand side that only names the answer ("x =", "f(x) =", "x \in") may be
+missing on one side.
 */
 #ifndef LLMC_ANSWER_EQUAL_H
 #define LLMC_ANSWER_EQUAL_H
@@ -156,7 +157,8 @@ int answer_elements(AnswerWork *w, AnswerTree *p, int v, AnswerElement *out, boo
     return n;
 }
 
-// What a list or an equation gives its values to: x of "x = 1, 2" and of "x = \pm 1"; -1: nothing, or each element its own.
+// What a list or an equation gives its values to: x of "x = 1, 2" and of "x = \pm 1"; -1: nothing, or each element its
+// own.
 int answer_list_label(const AnswerTree *p, int v) {
     const AnswerNode *k = &p->v[v];
     if (k->kind == AN_LIST && k->count > 0) {

@@ -1,10 +1,11 @@
 /*
 Finding the answer in a completion.
 
-What counts starts after the last </think> (nothing counts while a <think> is open) and ends at an end token. There the answer is
-the last closed \boxed{} or \fbox{} that is not empty, the innermost where they are nested; boxes with only separators between them are one
-list. Reward and evaluation ask for a box. Graders of other people's completions may also ask for what follows ####, for what the text says
-"the answer is", for the last formula, number or choice letter. Everything takes time linear in the text.
+What counts starts after the last </think> (nothing counts while a <think> is open) and ends at an end token. There the
+answer is the last closed \boxed{} or \fbox{} that is not empty, the innermost where they are nested; boxes with only
+separators between them are one list. Reward and evaluation ask for a box. Graders of other people's completions may
+also ask for what follows ####, for what the text says "the answer is", for the last formula, number or choice letter.
+Everything takes time linear in the text.
 */
 #ifndef LLMC_ANSWER_EXTRACT_H
 #define LLMC_ANSWER_EXTRACT_H
@@ -63,8 +64,8 @@ size_t answer_box_at(const char *s, size_t n) {
     return i < n && s[i] == '{' ? i + 1 : 0;
 }
 
-// "\boxed 7": the length up to the 7 if there is one, else 0; its own length in *length. A word behind it ("I used \boxed as asked") is
-// prose.
+// "\boxed 7": the length up to the 7 if there is one, else 0; its own length in *length. A word behind it ("I used
+// \boxed as asked") is prose.
 size_t answer_bare_box_at(const char *s, size_t n, size_t *length) {
     size_t i = n >= 7 && memcmp(s, "\\boxed", 6) == 0 && answer_is_space(s[6]) ? 7 : 0;
     while (i > 0 && i < 14 && i < n && answer_is_space(s[i])) i++;
@@ -109,8 +110,9 @@ size_t answer_box_name(const char *s, size_t n) {
 
 enum { BOXES_APART, BOXES_BESIDE, BOXES_LISTED };
 
-// What stands in these n bytes between two boxes? Only separators, a comma or "and" or "or" among them: listed. Nothing but the end of a
-// formula and the start of the next, of the same style: beside each other. Each box may have a name before it: x_1 =.
+// What stands in these n bytes between two boxes? Only separators, a comma or "and" or "or" among them: listed. Nothing
+// but the end of a formula and the start of the next, of the same style: beside each other. Each box may have a name
+// before it: x_1 =.
 int answer_between_boxes(const char *s, size_t n) {
     // the last four: Chinese "or", "and", two commas
     static const char *const words[] = {"\\text", "\\mbox", "\\quad", "\\qquad", "\\ ", "\\,", "\\;", "\\)", "\\(", "\\]", "\\[", "and",
@@ -144,8 +146,8 @@ bool answer_box_repeats(const IntVec *list, const char *s, size_t start, size_t 
     return to - from == end - start && memcmp(s + from, s + start, to - from) == 0;
 }
 
-// Appends the inside of the last closed box to *answer, trimmed. False if there is none. A box with nothing in it, or none around a word,
-// counts only where there is no other.
+// Appends the inside of the last closed box to *answer, trimmed. False if there is none. A box with nothing in it, or
+// none around a word, counts only where there is no other.
 bool answer_extract(Str *answer, const char *completion, size_t n) {
     if (!answer_part(&completion, &n)) return false;
     IntVec open = {NULL, 0, 0}; // per open brace: 1 + where the inside of a box starts, 0 for other braces
@@ -229,7 +231,8 @@ bool answer_formula_at(const char *s, size_t n, size_t *from, size_t *to, size_t
     return false;
 }
 
-// The inside of the last formula, $..$, \(..\) or \[..\], and where it ends. Those with only "and", "or" or a comma between them are one.
+// The inside of the last formula, $..$, \(..\) or \[..\], and where it ends. Those with only "and", "or" or a comma
+// between them are one.
 bool answer_last_formula(Str *answer, const char *s, size_t n, size_t *end) {
     size_t best = 0, best_end = 0, behind = 0;
     for (size_t i = 0; i < n;) {
@@ -250,7 +253,8 @@ bool answer_last_formula(Str *answer, const char *s, size_t n, size_t *end) {
     return true;
 }
 
-// What follows the last "answer is", "answer:" or "answer" before a formula: the formula (*formula), or the sentence's rest.
+// What follows the last "answer is", "answer:" or "answer" before a formula: the formula (*formula), or the sentence's
+// rest.
 bool answer_stated(Str *answer, const char *s, size_t n, bool *formula) {
     *formula = false;
     int unclosed = 0; // formulas, each of which was read to the end
@@ -310,7 +314,8 @@ bool answer_last_number(Str *answer, const char *s, size_t n) {
     return false;
 }
 
-// A choice letter, A to J: the first that stands alone behind the last "answer", else in the text, and is not denied ("not A").
+// A choice letter, A to J: the first that stands alone behind the last "answer", else in the text, and is not denied
+// ("not A").
 bool answer_choice(Str *answer, const char *s, size_t n) {
     size_t start = 0;
     for (size_t i = 0; i + 6 <= n; i++) {

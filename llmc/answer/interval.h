@@ -1,6 +1,6 @@
 /*
-Sets of real numbers as intervals (points among them): what brackets, inequalities, unions, sections and differences describe, and whether
-two of them are the same.
+Sets of real numbers as intervals (points among them): what brackets, inequalities, unions, sections and differences
+describe, and whether two of them are the same.
 */
 #ifndef LLMC_ANSWER_INTERVAL_H
 #define LLMC_ANSWER_INTERVAL_H
@@ -190,7 +190,8 @@ void answer_between(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s, int 
     s->n--;
 }
 
-// Relations in a list: what is not equal cuts points out of the rest, x > 2 and x < 3 (but not "x > 2 or x < 3") lie between if they meet.
+// Relations in a list: what is not equal cuts points out of the rest, x > 2 and x < 3 (but not "x > 2 or x < 3") lie
+// between if they meet.
 void answer_list_intervals(AnswerWork *w, AnswerTree *p, int v, AnswerIntervals *s) {
     int from = s->n, first = p->v[v].child;
     bool cuts = false;
@@ -218,16 +219,16 @@ bool answer_ends(AnswerWork *w, const AnswerTree *p, const AnswerInterval *x, re
         && (x->high < 0 || answer_real_number(w, p, x->high, x->high_sign, &ends[1]));
 }
 
-// Is end a of one interval left (-1) or right (1) of end b of another, or the same (0)? Floating point alone must not say that they are the
-// same.
+// Is end a of one interval left (-1) or right (1) of end b of another, or the same (0)? Floating point alone must not
+// say that they are the same.
 int answer_order(AnswerWork *w, const AnswerTree *p, int a, int sa, real_t x, int b, int sb, real_t y, bool *failed) {
     real_t apart = answer_apart(x, y);
     if (apart == 0 && a >= 0 && b >= 0 && (a != b || sa != sb) && !answer_values(w, p, a, sa, p, b, sb)) *failed = true;
     return apart < 0 ? -1 : apart > 0;
 }
 
-// Joins the intervals from `from` on that overlap or touch, in ascending order, and leaves out empty ones; false (and nothing done) where a
-// bound is no known number.
+// Joins the intervals from `from` on that overlap or touch, in ascending order, and leaves out empty ones; false (and
+// nothing done) where a bound is no known number.
 bool answer_join_intervals(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s, int from) {
     real_t ends[ANSWER_MAX_LIST][2], e[2];
     AnswerInterval sorted[ANSWER_MAX_LIST];

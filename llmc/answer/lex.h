@@ -1,7 +1,7 @@
 /*
-Reading a mathematical answer, second step: tokens. Numbers with their thousands separators resolved, names, functions, brackets,
-relations, \text. What only changes the look ($, \left, \, \displaystyle, currency signs) leaves no token.
-It stops at fixed limits and reads every byte a bounded number of times.
+Reading a mathematical answer, second step: tokens. Numbers with their thousands separators resolved, names, functions,
+brackets, relations, \text. What only changes the look ($, \left, \, \displaystyle, currency signs) leaves no token. It
+stops at fixed limits and reads every byte a bounded number of times.
 */
 #ifndef LLMC_ANSWER_LEX_H
 #define LLMC_ANSWER_LEX_H
@@ -78,8 +78,8 @@ const char *answer_skip_space(const char *s) {
     }
 }
 
-// Where the next group of three digits starts if a thousands separator stands at s, else NULL. Of the plain comma and of
-// the space alone `all` says that groups may follow: "1,234" is a number, "(1,234)" and "1, 234" are not.
+// Where the next group of three digits starts if a thousands separator stands at s, else NULL. Of the plain comma and
+// of the space alone `all` says that groups may follow: "1,234" is a number, "(1,234)" and "1, 234" are not.
 const char *answer_thousands(const char *s, bool all) {
     const char *p = answer_skip_space(s);
     bool spaced = p > s, macro = spaced && memchr(s, '\\', (size_t)(p - s));
@@ -103,15 +103,16 @@ const char *answer_thousands(const char *s, bool all) {
     return spaced && !macro && *answer_skip_space(p + 3) == '/' ? NULL : p; // 2 226/625 is a mixed number
 }
 
-// How many groups of a point and three digits stand at s: the dots of 1.234.567; 0 if there are fewer than two, or something else follows.
+// How many groups of a point and three digits stand at s: the dots of 1.234.567; 0 if there are fewer than two, or
+// something else follows.
 size_t answer_point_groups(const char *s) {
     size_t n = 0;
     for (; *s == '.' && answer_is_digit(s[1]) && answer_is_digit(s[2]) && answer_is_digit(s[3]); n++) s += 4;
     return n >= 2 && !answer_is_digit(*s) && !(*s == '.' && answer_is_digit(s[1])) ? n : 0;
 }
 
-// A period in parentheses at s, the (142857) of 0.(142857): its length, else 0. Directly behind the point it can be nothing else; 0.1(6)
-// might be a product, and is one unless it is all there is.
+// A period in parentheses at s, the (142857) of 0.(142857): its length, else 0. Directly behind the point it can be
+// nothing else; 0.1(6) might be a product, and is one unless it is all there is.
 size_t answer_period_at(const AnswerTokens *t, const char *s, bool behind_point) {
     size_t n = *s == '(' ? strspn(s + 1, "0123456789") : 0;
     if (n == 0 || s[n + 1] != ')' || answer_is_digit(s[n + 2])) return 0;
@@ -323,7 +324,8 @@ void answer_lex_letters(AnswerTokens *t, AnswerLexer *x) {
     x->s = s + 1;
 }
 
-// \ldots and the like between separators or operators: one name for all of them. Elsewhere (1.77\ldots) it is no mathematics.
+// \ldots and the like between separators or operators: one name for all of them. Elsewhere (1.77\ldots) it is no
+// mathematics.
 void answer_dots(AnswerTokens *t, AnswerLexer *x, const char *s) {
     const AnswerToken *last = t->n > 0 ? &t->v[t->n - 1] : NULL;
     x->failed |= !last || (last->kind != TK_SEP && !(last->kind == TK_OP && strchr("+-*", last->sub)));

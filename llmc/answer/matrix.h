@@ -1,7 +1,7 @@
 /*
-Arithmetic of matrices: \frac{1}{2} times a matrix, sums and products become one matrix of formulas, whose entries equal.h
-then compares. New entries refer to the old formulas through NEG nodes (twice over, so that nothing changes), because a node can
-have only one next sibling and so be in only one list.
+Arithmetic of matrices: \frac{1}{2} times a matrix, sums and products become one matrix of formulas, whose entries
+equal.h then compares. New entries refer to the old formulas through NEG nodes (twice over, so that nothing changes),
+because a node can have only one next sibling and so be in only one list.
 */
 #ifndef LLMC_ANSWER_MATRIX_H
 #define LLMC_ANSWER_MATRIX_H

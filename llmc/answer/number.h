@@ -1,9 +1,10 @@
 /*
-The value of a tree: exactly, as a fraction of big integers (GMP), where it is one; else as a complex number at given values of
-its variables. Two formulas that agree at several such points are the same function, so that no algebra is needed.
+The value of a tree: exactly, as a fraction of big integers (GMP), where it is one; else as a complex number at given
+values of its variables. Two formulas that agree at several such points are the same function, so that no algebra is
+needed.
 
-Every complex value carries a bound on its own rounding error, so that "equal" means "closer than the arithmetic can tell
-apart" and never "both small". All work is counted: a budget of steps and of bits ends it, whatever the input.
+Every complex value carries a bound on its own rounding error, so that "equal" means "closer than the arithmetic can
+tell apart" and never "both small". All work is counted: a budget of steps and of bits ends it, whatever the input.
 */
 #ifndef LLMC_ANSWER_NUMBER_H
 #define LLMC_ANSWER_NUMBER_H

@@ -1,12 +1,12 @@
 /*
 Reading a mathematical answer, second half: tokens to a tree.
 
-A recursive-descent parser over the tokens of lex.h. Depth and the number of nodes are bounded, so that whatever the input,
-the tree is small and every walk over it is short.
-What it cannot read (prose, broken LaTeX) is a failure, and the answer is then compared as text.
+A recursive-descent parser over the tokens of lex.h. Depth and the number of nodes are bounded, so that whatever the
+input, the tree is small and every walk over it is short. What it cannot read (prose, broken LaTeX) is a failure, and
+the answer is then compared as text.
 
-From loose to tight: lists (, ; and or), relations (= < \in), unions, ratios (a:b), sums, products, prefix signs, powers and
-other postfixes. Units after a number are read and dropped.
+From loose to tight: lists (, ; and or), relations (= < \in), unions, ratios (a:b), sums, products, prefix signs, powers
+and other postfixes. Units after a number are read and dropped.
 */
 #ifndef LLMC_ANSWER_PARSE_H
 #define LLMC_ANSWER_PARSE_H
@@ -206,7 +206,8 @@ int answer_primary(AnswerTree *p) {
 // ----------------------------------------------------------------------------
 // operators
 
-// Behind a ^: a sign alone, the + of \mathbb{R}^+ and of x \to 0^{+}. Takes it and returns it; 0 if something else stands there.
+// Behind a ^: a sign alone, the + of \mathbb{R}^+ and of x \to 0^{+}. Takes it and returns it; 0 if something else
+// stands there.
 int answer_lone_sign(AnswerTree *p) {
     bool group = answer_at(p, TK_OPEN, '{');
     const AnswerToken *k = answer_peek(p, group), *next = answer_peek(p, group + 1);

@@ -1,7 +1,8 @@
 /*
-Words around a value: "The length of AB is 9/4", "2x for all x", "41/8 (about 5.1 litres)". They are left out only where they cannot change
-the value: nothing that denies, chooses or sets a condition ("is not", "either", "if"), no number before the verb, no set behind "for all"
-but the real numbers. Also here: the last side of a calculation whose other sides cannot be read.
+Words around a value: "The length of AB is 9/4", "2x for all x", "41/8 (about 5.1 litres)". They are left out only where
+they cannot change the value: nothing that denies, chooses or sets a condition ("is not", "either", "if"), no number
+before the verb, no set behind "for all" but the real numbers. Also here: the last side of a calculation whose other
+sides cannot be read.
 */
 #ifndef LLMC_ANSWER_PROSE_H
 #define LLMC_ANSWER_PROSE_H
@@ -44,8 +45,8 @@ bool answer_is_balanced(const char *s) {
     return depth == 0;
 }
 
-// Cuts s before the byte at `end` and before a \text{ and spaces that stand there, if what is left is balanced and not empty. A \text{...}
-// that is cut is closed.
+// Cuts s before the byte at `end` and before a \text{ and spaces that stand there, if what is left is balanced and not
+// empty. A \text{...} that is cut is closed.
 bool answer_cut_text(Str *s, size_t end) {
     size_t n = end;
     for (bool more = true; more && n > 0;) {
@@ -166,7 +167,8 @@ size_t answer_after_verb(const char *s) {
     return value;
 }
 
-// What the n bytes before a verb speak of: their words in lower case but for those of every answer ("the final answer").
+// What the n bytes before a verb speak of: their words in lower case but for those of every answer ("the final
+// answer").
 void answer_subject(Str *subject, const char *s, size_t n) {
     static const char *const every[] = {"the", "final", "answer", "result", "solution", "value", "so", "thus", "hence", "therefore", "is",
         "are", "equals", "exactly", "just", "simply", "ans", "total", "our", "correct", "text", "textbf"};
@@ -189,7 +191,8 @@ bool answer_is_no_adjective(const char *s) {
     return true;
 }
 
-// s without the words around its value, in *out; s itself if there are none. What they speak of is appended to *subject.
+// s without the words around its value, in *out; s itself if there are none. What they speak of is appended to
+// *subject.
 const char *answer_without_words(Str *out, const char *s, Str *subject) {
     size_t n = strlen(s);
     if (n > ANSWER_MAX_PROSE || n == 0 || !(strpbrk(s, " :$(") || (unsigned char)*s >= 0x80)) return s;
@@ -221,8 +224,8 @@ const char *answer_without_words(Str *out, const char *s, Str *subject) {
     return out->n == trimmed ? s : out->s;
 }
 
-// What stands behind the last = outside brackets, where the side before is a limit, a sum or the like, written in a way that may not be
-// readable. NULL if s is anything else: of "we get 2x = 5" the 5 is not the value.
+// What stands behind the last = outside brackets, where the side before is a limit, a sum or the like, written in a way
+// that may not be readable. NULL if s is anything else: of "we get 2x = 5" the 5 is not the value.
 const char *answer_last_equal(const char *s) {
     static const char *const heads[] = {"\\lim", "\\limsup", "\\liminf", "\\int", "\\iint", "\\iiint", "\\oint", "\\sum", "\\prod",
         "\\det", "\\begin", "\\sup", "\\inf", "\\Pr", "\\mathbb{E}", "\\mathbb{P}", "\\operatorname", "P(", "P\\left(", "E(", "E[",

@@ -66,8 +66,8 @@ bool answer_is_bound(const AnswerTree *p, int v, int *bound, int result) {
     return known;
 }
 
-// Is v a limit, a sum, an integral or a determinant, perhaps with numbers around it, whose value is not computed here but which `result`
-// can be? Not \sum x_i, which says something of x_i.
+// Is v a limit, a sum, an integral or a determinant, perhaps with numbers around it, whose value is not computed here
+// but which `result` can be? Not \sum x_i, which says something of x_i.
 bool answer_is_uncomputed(const AnswerTree *p, int v, int result) {
     const AnswerNode *k = &p->v[v];
     int bound = -1, body = v;
@@ -93,7 +93,8 @@ bool answer_is_uncomputed(const AnswerTree *p, int v, int result) {
     return any;
 }
 
-// The value that a relation states: 2 of "x = 2", "2 = x", "x = 1 + 1 = 2", "x \approx 2"; sqrt 2 of "sqrt 2 \approx 1.41". -1: none.
+// The value that a relation states: 2 of "x = 2", "2 = x", "x = 1 + 1 = 2", "x \approx 2"; sqrt 2 of "sqrt 2 \approx
+// 1.41". -1: none.
 int answer_stated_value(AnswerWork *w, AnswerTree *p, int v) {
     int first = p->v[v].child, last = answer_last_side(p, v);
     if (answer_all_rel(p, v, "i")) return p->v[v].count == 2 ? last : -1;

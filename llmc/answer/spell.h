@@ -1,6 +1,7 @@
 /*
-Reading a mathematical answer, first step: one spelling. answer_spell copies the text and rewrites Unicode mathematics as LaTeX (π is \pi,
-² is ^2), so that lex.h has to know only one way to write a thing. Also here: the tokens, and the limits of all that is read.
+Reading a mathematical answer, first step: one spelling. answer_spell copies the text and rewrites Unicode mathematics
+as LaTeX (π is \pi, ² is ^2), so that lex.h has to know only one way to write a thing. Also here: the tokens, and the
+limits of all that is read.
 */
 #ifndef LLMC_ANSWER_SPELL_H
 #define LLMC_ANSWER_SPELL_H
@@ -55,7 +56,8 @@ bool answer_is_digit(char c) { return c >= '0' && c <= '9'; }
 
 typedef struct { const char *from, *to; } AnswerSpelling;
 
-// Unicode characters as LaTeX. Superscripts get their ^ and subscripts their _ from answer_spell, which joins runs of them.
+// Unicode characters as LaTeX. Superscripts get their ^ and subscripts their _ from answer_spell, which joins runs of
+// them.
 static const AnswerSpelling answer_spellings[] = {
     {"π", "\\pi "}, {"−", "-"}, {"–", "-"}, {"—", "-"}, {"×", "\\times "}, {"·", "\\cdot "}, {"⋅", "\\cdot "}, {"∙", "\\cdot "}, {"∗", "*"}, {"÷", "/"}, {"∕", "/"}, {"⁄", "/"},
     {"√", "\\sqrt "}, {"∛", "\\sqrt[3]"}, {"∞", "\\infty "}, {"≤", "\\le "}, {"≥", "\\ge "}, {"⩽", "\\le "}, {"⩾", "\\ge "}, {"≠", "\\ne "}, {"≈", "\\approx "}, {"≡", "\\equiv "},

@@ -1,17 +1,20 @@
 /*
-Answers as text: what is compared where one of the two is no mathematics. A normal form without white space and dress, words, choice letters.
+Answers as text: what is compared where one of the two is no mathematics. A normal form without white space and dress,
+words, choice letters.
 */
 #ifndef LLMC_ANSWER_TEXT_H
 #define LLMC_ANSWER_TEXT_H
 
 #include "llmc/answer/extract.h" // answer_starts, answer_is_space
 
-// Does what was left out before these digits keep numbers apart? 2 1/2 is not 21/2, and 1, 234 not 1,234. last: the last byte of n so far.
+// Does what was left out before these digits keep numbers apart? 2 1/2 is not 21/2, and 1, 234 not 1,234. last: the
+// last byte of n so far.
 bool answer_splits(const char *last, size_t n, const char *digits) {
     return answer_is_digit(*last) || (*last == ',' && n > 1 && answer_is_digit(last[-1]) && strspn(digits, "0123456789") == 3);
 }
 
-// Appends the normal form of s: no white space, $, \left, \right, spacing; \dfrac is \frac, \text{x} is x, {x} of one character is x.
+// Appends the normal form of s: no white space, $, \left, \right, spacing; \dfrac is \frac, \text{x} is x, {x} of one
+// character is x.
 void answer_normalize(Str *out, const char *s) {
     IntVec open = {NULL, 0, 0}; // per open brace: its place in out, -1 if it was left out
     static const char *const dropped[] = {"\\$", "\\left", "\\right", "\\!", "\\,", "\\;", "\\:", "\\ ", "\\(", "\\)", "\\[", "\\]"};
@@ -77,8 +80,8 @@ bool answer_has_letter(const char *s) {
     return false;
 }
 
-// The letter of a choice in normal form: "A", "(A)", "A)", "OptionA"; 0 if it is something else. *more: whether the choice itself follows, as
-// in "(A)5", "A.5" and "A)5".
+// The letter of a choice in normal form: "A", "(A)", "A)", "OptionA"; 0 if it is something else. *more: whether the
+// choice itself follows, as in "(A)5", "A.5" and "A)5".
 char answer_choice_letter(const char *s, bool *more) {
     static const char *const words[] = {"option", "choice", "answer"}, *const denials[] = {"iswrong", "isnot", "isincorrect", "isfalse"};
     *more = false;
@@ -102,8 +105,8 @@ char answer_choice_letter(const char *s, bool *more) {
     return (closed || marked) && !ratio && letter <= 'J' && !list ? letter : 0;
 }
 
-// Several choice letters in normal form, in alphabetical order without anything between ("ABD") or as a list ("A,B,D", "(B)and(A)"): one
-// bit for each, 0 if it is something else.
+// Several choice letters in normal form, in alphabetical order without anything between ("ABD") or as a list ("A,B,D",
+// "(B)and(A)"): one bit for each, 0 if it is something else.
 unsigned answer_choice_letters(const char *s, bool *list) {
     unsigned letters = 0;
     *list = false;
@@ -121,8 +124,8 @@ unsigned answer_choice_letters(const char *s, bool *list) {
     return letters;
 }
 
-// Is one of the two the letter of the other? "(A) 5" is "A", but "(A) 5" is not "(A) 6". Several letters may be a list or not; two, which
-// might be a product, only where the gold answer is the list.
+// Is one of the two the letter of the other? "(A) 5" is "A", but "(A) 5" is not "(A) 6". Several letters may be a list
+// or not; two, which might be a product, only where the gold answer is the list.
 bool answer_choices_equal(const char *gold, const char *given) {
     bool more_a, more_b, list_a, list_b;
     char letter = answer_choice_letter(gold, &more_a);
@@ -142,7 +145,8 @@ bool answer_is_words(const char *s) {
     return letters > 0;
 }
 
-// Appends the words of s in lower case with one space between them, without \text, punctuation, articles and "and"; false if s holds more than words.
+// Appends the words of s in lower case with one space between them, without \text, punctuation, articles and "and";
+// false if s holds more than words.
 bool answer_words(Str *out, const char *s) {
     static const char *const dropped[] = {"a", "an", "the", "and", "is", "are", "there"};
     static const char *const wrappers[] = {"\\text", "\\mbox", "\\textbf", "\\mathrm", "\\textit", "\\textrm", "\\mathbf", "\\emph"};
@@ -198,7 +202,8 @@ long answer_word_below_hundred(const char **s) {
     return ten + unit;
 }
 
-// A number in words, as answer_words gives them: "one hundred twenty three", "three fourths". Appends digits; false if it is none.
+// A number in words, as answer_words gives them: "one hundred twenty three", "three fourths". Appends digits; false if
+// it is none.
 bool answer_number_in_words(Str *out, const char *s) {
     static const struct { const char *word; long value; } parts[] = {{"half", 2}, {"halves", 2}, {"third", 3}, {"thirds", 3}, {"fourth", 4}, {"fourths", 4}, {"quarter", 4}, {"quarters", 4}, {"fifth", 5}, {"fifths", 5},
         {"sixth", 6}, {"sixths", 6}, {"seventh", 7}, {"sevenths", 7}, {"eighth", 8}, {"eighths", 8}, {"ninth", 9}, {"ninths", 9}, {"tenth", 10}, {"tenths", 10}};
@@ -255,9 +260,10 @@ bool answer_is_decimal(const char *s) {
     return strcspn(s, "0123456789") >= (size_t)(from - s) && !strpbrk(to, "0123456789.");
 }
 
-// A decimal comma, as in "2,74", rewritten with a point into *out; false if s has none. Which comma is one is said by the string: two
-// integers are a list (1,2) and groups of three are thousands (2,500), but 1.234,56, 3{,}14 and 0,111 can be neither. Only where the gold
-// answer is a decimal is a single comma before two digits and more (not three) that of a decimal: 2,74.
+// A decimal comma, as in "2,74", rewritten with a point into *out; false if s has none. Which comma is one is said by
+// the string: two integers are a list (1,2) and groups of three are thousands (2,500), but 1.234,56, 3{,}14 and 0,111
+// can be neither. Only where the gold answer is a decimal is a single comma before two digits and more (not three) that
+// of a decimal: 2,74.
 bool answer_decimal_comma(Str *out, const char *s, const char *gold) {
     size_t from = strcspn(s, "0123456789,"), whole = from;
     while (answer_is_digit(s[whole])) whole++;

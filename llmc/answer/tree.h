@@ -1,8 +1,9 @@
 /*
 The tree of an answer: its nodes, and the numbers among them.
 
-Nodes come from one array of a fixed size and are linked as first child and next sibling; numbers are exact (GMP). Also here: the
-cursor over the tokens, and how numbers are read: decimals, exponents, periods (0.1\overline{36}), fractions, mixed numbers, bases.
+Nodes come from one array of a fixed size and are linked as first child and next sibling; numbers are exact (GMP). Also
+here: the cursor over the tokens, and how numbers are read: decimals, exponents, periods (0.1\overline{36}), fractions,
+mixed numbers, bases.
 */
 #ifndef LLMC_ANSWER_TREE_H
 #define LLMC_ANSWER_TREE_H

@@ -1,5 +1,6 @@
 /*
-Units: read behind a number and dropped, but for those that people confuse (cm and m, hours and minutes), which both sides must share.
+Units: read behind a number and dropped, but for those that people confuse (cm and m, hours and minutes), which both
+sides must share.
 */
 #ifndef LLMC_ANSWER_UNITS_H
 #define LLMC_ANSWER_UNITS_H
@@ -34,8 +35,8 @@ bool answer_has_number(const AnswerTree *p, int v) {
     return false;
 }
 
-// "square", "cubic" and their short forms at s, a point and spaces behind them included: their length, and the power in *power; 0 if it is
-// another word.
+// "square", "cubic" and their short forms at s, a point and spaces behind them included: their length, and the power in
+// *power; 0 if it is another word.
 size_t answer_unit_power(const char *s, size_t n, int *power) {
     static const struct { const char *word; int power; } words[] = {{"square", 2}, {"sq", 2}, {"cubic", 3}, {"cu", 3}};
     size_t from = 0;

@@ -1,6 +1,6 @@
 /*
-When are two values equal? Exactly, where both are rational; else where they agree at every point of number.h at which both are
-known. A decimal of six places and more may stand for what it rounds; % and \log may be read in two ways.
+When are two values equal? Exactly, where both are rational; else where they agree at every point of number.h at which
+both are known. A decimal of six places and more may stand for what it rounds; % and \log may be read in two ways.
 */
 #ifndef LLMC_ANSWER_VALUE_H
 #define LLMC_ANSWER_VALUE_H
@@ -49,8 +49,8 @@ const AnswerNode *answer_literal(const AnswerTree *p, int v) {
     return p->v[v].kind == AN_NUM && p->v[v].literal ? &p->v[v] : NULL;
 }
 
-// May a decimal of at least six places stand for a value that has more? x's last place is 10^-decimals. Against a value that is
-// itself a decimal it must be rounded right; against one that never ends, cut off counts as well.
+// May a decimal of at least six places stand for a value that has more? x's last place is 10^-decimals. Against a value
+// that is itself a decimal it must be rounded right; against one that never ends, cut off counts as well.
 bool answer_rounds(const AnswerNode *x, const AnswerNode *y, real_t difference) {
     if (!x || x->decimals < 6 || x->significant < 6) return false;
     if (y && y->decimals >= 6 && y->decimals <= x->decimals) return false;
@@ -63,8 +63,8 @@ bool answer_within_tolerance(const AnswerWork *w, const AnswerNode *x, const Ans
     return answer_rounds(x, y, difference) || answer_rounds(y, x, difference) || (w->error > 0 && difference <= w->error * (1 + 1e-12L));
 }
 
-// Surely irrational: a root of a fraction that is no perfect power, perhaps with fractions added or multiplied. Floating point cannot tell
-// \sqrt{10^{20}+1} from 10^{10}.
+// Surely irrational: a root of a fraction that is no perfect power, perhaps with fractions added or multiplied.
+// Floating point cannot tell \sqrt{10^{20}+1} from 10^{10}.
 bool answer_is_irrational(AnswerWork *w, const AnswerTree *p, int v) {
     const AnswerNode *k = &p->v[v];
     if (++w->steps > ANSWER_MAX_STEPS) return false;

@@ -41,8 +41,8 @@ are replaced before use and their values are not read.
 // accumulators live in registers.
 
 #if SIMD_VECTORS == SIMD_NEON
-// Four steps of attention_accumulate: FMLA takes its factor from a lane, so a load of four of p serves four steps (p_step 1) or
-// four rows (p_row 1).
+// Four steps of attention_accumulate: FMLA takes its factor from a lane, so a load of four of p serves four steps
+// (p_step 1) or four rows (p_row 1).
 SIMD_INLINE void attention_accumulate_4(vf *acc, const float *p, int p_row, int p_step, const void *b, bool is_bf16, int b_stride, int n,
                                         int pieces) {
     vf x[ATTENTION_TILE];

@@ -1,6 +1,6 @@
 /*
-What no level owns: which levels this CPU can run and their tables, memory, the packing of weights, and the few operations that
-are plain loops everywhere. Compiled for every CPU, as the programs are.
+What no level owns: which levels this CPU can run and their tables, memory, the packing of weights, and the few
+operations that are plain loops everywhere. Compiled for every CPU, as the programs are.
 */
 #include "llmc/cpu/shared.h"    // what this file gives to the levels
 #include "llmc/cpu/plain.h"     // operations that are plain loops
@@ -240,9 +240,10 @@ static bool cpu_amx_permitted(void) {
 #endif
 }
 
-// Intel's cores that have AMX take two cycles for VDPBF16PS, in which they do four FMAs of half as many products: where a
-// virtual machine hides the tiles, avx512 is faster. (Measured on Emerald Rapids: 86 against 176 GFLOP/s a core; the same
-// is seen in libxsmm/tpp-mlir #1025.) They are known by AVX512-FP16. On Zen 4 it is twice as fast as FMAs (iree-org/iree #15089).
+// Intel's cores that have AMX take two cycles for VDPBF16PS, in which they do four FMAs of half as many products: where
+// a virtual machine hides the tiles, avx512 is faster. (Measured on Emerald Rapids: 86 against 176 GFLOP/s a core; the
+// same is seen in libxsmm/tpp-mlir #1025.) They are known by AVX512-FP16. On Zen 4 it is twice as fast as FMAs
+// (iree-org/iree #15089).
 static bool cpu_bf16_slower(void) {
     unsigned a, b, c, d;
     return __builtin_cpu_is("intel") && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 23 & 1);

@@ -1,7 +1,7 @@
 /*
-Independent chains of the multiply-add that the products use, enough of them to hide its latency: what `eval_steer bench` calls the
-limit (eval/bench_limits.h). The loops over them are unrolled into registers; the empty asm hides the operands' values, so that nothing
-can be moved out of the loop.
+Independent chains of the multiply-add that the products use, enough of them to hide its latency: what `eval_steer
+bench` calls the limit (eval/bench_limits.h). The loops over them are unrolled into registers; the empty asm hides the
+operands' values, so that nothing can be moved out of the loop.
 */
 #ifndef LLMC_CPU_CHAINS_H
 #define LLMC_CPU_CHAINS_H

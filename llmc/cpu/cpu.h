@@ -1,6 +1,6 @@
 /*
-The backend `cpu`: OpenMP and vector instructions, bf16 weights and matmul inputs, everything else fp32. What the programs
-see of it.
+The backend `cpu`: OpenMP and vector instructions, bf16 weights and matmul inputs, everything else fp32. What the
+programs see of it.
 
 The kernels are written once and compiled once for each level, the instruction sets that a CPU may have:
 
@@ -12,17 +12,18 @@ The kernels are written once and compiled once for each level, the instruction s
     neon         fp32 multiply-adds (every 64-bit ARM)
     portable     what the compiler assumes anyway: SSE2, NEON, ...
 
-Each level is an object of its own, build/cpu_<level>.o, made of level.c and the headers of this folder with that level's
-flags (Makefile); nothing leaves it but the function cpu_level_<level>. What runs on every CPU (backend.c) is
+Each level is an object of its own, build/cpu_<level>.o, made of level.c and the headers of this folder with that
+level's flags (Makefile); nothing leaves it but the function cpu_level_<level>. What runs on every CPU (backend.c) is
 compiled for every CPU. So one binary runs anywhere, and `make test` disassembles it to see that this is so.
 
-The best level the CPU has is taken at run time (cpu_levels); the environment variable LLMC_ISA forces one. avx512, avx2 and
-neon give the same bits (dev/test/test_bits.h); otherwise bits differ between levels, never within one.
+The best level the CPU has is taken at run time (cpu_levels); the environment variable LLMC_ISA forces one. avx512, avx2
+and neon give the same bits (dev/test/test_bits.h); otherwise bits differ between levels, never within one.
 
     backend.c   what no level owns: the choice of the level, memory, packing; plain.h, operations that are plain loops
     shared.h    what the levels call of it
     level.c     a level: level.h its name, simd.h its vectors
-    matmul.h    products, and the tiles that the level takes (pack.h, strips.h, tile_*.h); chains.h their multiply-add alone
+    matmul.h    products, and the tiles that the level takes (pack.h, strips.h, tile_*.h); chains.h their multiply-add
+                alone
     weight.h    the gradient of a weight
     rows.h      norms, RoPE, sums (swiglu.h); rank.h: LoRA; attention.h; output.h: log-probs, sampling
 
@@ -42,14 +43,16 @@ extern "C" {
 #define CPU_LEVELS 5
 #define CPU_MAX_HD 1024 // what model.h accepts; buffers on the stack hold a row of a head
 
-// names[n] = the levels that this program has and this CPU with its operating system can run, best first; returns n, at least 1.
+// names[n] = the levels that this program has and this CPU with its operating system can run, best first; returns n, at
+// least 1.
 int cpu_levels(const char *names[CPU_LEVELS]);
 
-// The table of one level. NULL and err, which names those that can be had, if this CPU or this program has no such level.
+// The table of one level. NULL and err, which names those that can be had, if this CPU or this program has no such
+// level.
 const Ops *cpu_ops_for(const char *level, Error *err);
 
-// Independent chains of the multiply-add that the products of a level use: run(n) does n rounds of `flops` (a multiply-add
-// counts 2) in one thread, and returns a number that must be used.
+// Independent chains of the multiply-add that the products of a level use: run(n) does n rounds of `flops` (a
+// multiply-add counts 2) in one thread, and returns a number that must be used.
 typedef struct {
     float (*run)(int n);
     double flops;
@@ -69,8 +72,8 @@ NUMBERS_INLINE bf16_t *cpu_kv_page(void *base, const KVCache *kv, int layer, int
 }
 #endif
 
-// The fastest table this CPU can run, or the one LLMC_ISA names. NULL and err if it cannot. Here, since a rank may have its
-// warnings switched off.
+// The fastest table this CPU can run, or the one LLMC_ISA names. NULL and err if it cannot. Here, since a rank may have
+// its warnings switched off.
 static inline const Ops *ops_cpu_init(Error *err) {
     const char *forced = getenv("LLMC_ISA"), *names[CPU_LEVELS];
     const bool alone = cpu_levels(names) == 1;

@@ -1,7 +1,7 @@
 /*
-The kernels of one level of `cpu` (cpu.h). Compiled once for each, with the flags of its instructions and -DSIMD=<its name>; the
-one thing that leaves the object is the function at the end. Levels that have matrix products of their own alone leave the rest
-to the level below them.
+The kernels of one level of `cpu` (cpu.h). Compiled once for each, with the flags of its instructions and -DSIMD=<its
+name>; the one thing that leaves the object is the function at the end. Levels that have matrix products of their own
+alone leave the rest to the level below them.
 */
 #include "llmc/cpu/level.h"     // SIMD_LEVEL, SIMD_NAME
 #include "llmc/cpu/shared.h"    // what all levels call

@@ -1,12 +1,13 @@
 /*
-Which level is being compiled. The Makefile says -DSIMD=avx2 and tells the compiler its instructions; from the name follow
+Which level is being compiled. The Makefile says -DSIMD=avx2 and tells the compiler its instructions; from the name
+follow
 
     SIMD_LEVEL    what the matrix products use
     SIMD_VECTORS  the registers of everything else
     SIMD_NAME(f)  f_avx2
 
-Every function that is not inlined is called SIMD_NAME(...), so that a profile, a debugger and the disassembly in `make test` say whose
-it is; a header lists those names at its top.
+Every function that is not inlined is called SIMD_NAME(...), so that a profile, a debugger and the disassembly in `make
+test` say whose it is; a header lists those names at its top.
 */
 #ifndef LLMC_CPU_LEVEL_H
 #define LLMC_CPU_LEVEL_H

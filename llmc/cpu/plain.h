@@ -1,6 +1,6 @@
 /*
-Operations that are plain loops, the same at every level: copies of rows and pages, and those of intervene.h, which run in
-experiments alone, once a layer.
+Operations that are plain loops, the same at every level: copies of rows and pages, and those of intervene.h, which run
+in experiments alone, once a layer.
 */
 #ifndef LLMC_CPU_PLAIN_H
 #define LLMC_CPU_PLAIN_H

@@ -1,5 +1,6 @@
 /*
-Products with matrices of few rows (LoRA), in fp32. They run for every token that is sampled too, beside products some hundred times their size.
+Products with matrices of few rows (LoRA), in fp32. They run for every token that is sampled too, beside products some
+hundred times their size.
 
 Each output element has one chain of additions that knows nothing of the rows beside its own, of blocks or of threads.
 */
@@ -24,7 +25,8 @@ Each output element has one chain of additions that knows nothing of the rows be
         default: f(4, __VA_ARGS__);                   \
     }
 
-// Rows of x that take their dot products at once, so that the rows of a are read once for all of them: as many as there are registers.
+// Rows of x that take their dot products at once, so that the rows of a are read once for all of them: as many as there
+// are registers.
 #if SIMD_VECTORS == SIMD_AVX512
 #define RANK_TILE 4
 #else

@@ -1,7 +1,6 @@
 /*
-Row operations: embedding, residual adds with RMSNorm, RoPE with the write to the cache, sums of rows, the gradient of SwiGLU (which itself
-is in swiglu.h).
-What each operation computes is said in ops.h.
+Row operations: embedding, residual adds with RMSNorm, RoPE with the write to the cache, sums of rows, the gradient of
+SwiGLU (which itself is in swiglu.h). What each operation computes is said in ops.h.
 
 A row is always reduced by one thread in one order, so its bits depend neither on the rows beside it nor on
 the threads.

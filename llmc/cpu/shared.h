@@ -1,6 +1,6 @@
 /*
-Between backend.c and the levels: what a level calls that is the same for all of them, so that it is compiled for every CPU and not
-for one level; and the one function of each level.
+Between backend.c and the levels: what a level calls that is the same for all of them, so that it is compiled for every
+CPU and not for one level; and the one function of each level.
 */
 #ifndef LLMC_CPU_SHARED_H
 #define LLMC_CPU_SHARED_H
@@ -23,8 +23,9 @@ void *cpu_scratch(size_t bytes);
 // ----------------------------------------------------------------------------
 // weights
 
-// w = raw[0 ... n_raw-1] stacked along N, all [*, K], in strips of `strip` rows as matmul.h describes, columns filled up with zeros to a
-// multiple of `whole`. turn(to, x) packs 32 columns of `strip` rows x[strip][32]. Freed by cpu_weight_free.
+// w = raw[0 ... n_raw-1] stacked along N, all [*, K], in strips of `strip` rows as matmul.h describes, columns filled
+// up with zeros to a multiple of `whole`. turn(to, x) packs 32 columns of `strip` rows x[strip][32]. Freed by
+// cpu_weight_free.
 void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int whole, void (*turn)(bf16_t *to, const bf16_t *x));
 void cpu_weight_free(Weight *w);
 
@@ -35,7 +36,8 @@ size_t cpu_weight_bytes(int N, int K, int whole);
 void cpu_turn(bf16_t *to, const bf16_t *from, int T, int n, int ld);
 
 // ----------------------------------------------------------------------------
-// output: a row of logits is cut into chunks of OUTPUT_CHUNK tokens at fixed places (output.h). z = logit / temperature.
+// output: a row of logits is cut into chunks of OUTPUT_CHUNK tokens at fixed places (output.h). z = logit /
+// temperature.
 
 #define OUTPUT_CHUNK 4096
 

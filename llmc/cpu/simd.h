@@ -1,14 +1,16 @@
 /*
 The vector register of the level that is being compiled (level.h).
 
-    vf   VF_LANES floats (16 avx512, 8 avx2, 4 neon and portable), vi as many int32, vu as many uint32, all of the compiler's
-         vector extension: + - * / & | ~ << >> work on them. It does badly for comparisons: write vf_lt(a, b), not a < b.
+    vf   VF_LANES floats (16 avx512, 8 avx2, 4 neon and portable), vi as many int32, vu as many uint32, all of the
+         compiler's vector extension: + - * / & | ~ << >> work on them. It does badly for comparisons: write vf_lt(a,
+         b), not a < b.
 
-A vector longer than a register would live in memory (gcc cuts it so badly that e^x took five times as long), so kernels say
-how many there are. So that bits do not depend on the level, sums are of 16 lanes at each: VF_PARTS registers, of which number j
-takes the elements VF_LANES * j ... of every 16, and which vf_sum adds up in one order.
+A vector longer than a register would live in memory (gcc cuts it so badly that e^x took five times as long), so kernels
+say how many there are. So that bits do not depend on the level, sums are of 16 lanes at each: VF_PARTS registers, of
+which number j takes the elements VF_LANES * j ... of every 16, and which vf_sum adds up in one order.
 
-A rule for kernels: -ffp-contract=off everywhere, so what is a fused multiply-add is written vf_fma, and nothing else is one.
+A rule for kernels: -ffp-contract=off everywhere, so what is a fused multiply-add is written vf_fma, and nothing else is
+one.
 */
 #ifndef LLMC_CPU_SIMD_H
 #define LLMC_CPU_SIMD_H

@@ -10,7 +10,8 @@ SwiGLU, a = silu(gate) * up: an operation on rows, and the epilogue of a product
 
 #define rows_swiglu SIMD_NAME(rows_swiglu)
 
-// A register of elements, or the last n of a row when fewer are left; where none is (n <= 0), zeros are read and nothing is written.
+// A register of elements, or the last n of a row when fewer are left; where none is (n <= 0), zeros are read and
+// nothing is written.
 SIMD_INLINE vf vf_get(const float *p, int n) { return n >= VF_LANES ? vf_load(p) : n > 0 ? vf_load_n(p, n) : vf_zero(); }
 SIMD_INLINE vf vf_get_bf16(const bf16_t *p, int n) { return n >= VF_LANES ? vf_load_bf16(p) : n > 0 ? vf_load_bf16_n(p, n) : vf_zero(); }
 

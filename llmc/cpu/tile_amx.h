@@ -1,10 +1,11 @@
 /*
-The tile of matmul.h for AMX (Intel Sapphire Rapids and later): a core that has it does some fifteen times the
-bf16 multiply-adds of its AVX-512. Compiled with the instructions (level `amx`), or with eight arrays that stand in for the eight
-tile registers (dev/test/amx_emulated.c), so that any machine can test this file.
+The tile of matmul.h for AMX (Intel Sapphire Rapids and later): a core that has it does some fifteen times the bf16
+multiply-adds of its AVX-512. Compiled with the instructions (level `amx`), or with eight arrays that stand in for the
+eight tile registers (dev/test/amx_emulated.c), so that any machine can test this file.
 
-A tile register holds 16 rows of 64 bytes. TDPBF16PS adds to 16 x 16 floats the product of 16 rows x 32 bf16 (the
-input, as it lies) and 16 pairs x 16 outputs (a strip of the packed weights, as it lies). Tiles 0-3 are sums, 4-5 input, 6-7 weights:
+A tile register holds 16 rows of 64 bytes. TDPBF16PS adds to 16 x 16 floats the product of 16 rows x 32 bf16 (the input,
+as it lies) and 16 pairs x 16 outputs (a strip of the packed weights, as it lies). Tiles 0-3 are sums, 4-5 input, 6-7
+weights:
 
     32 rows or more   2 x 2 sums: 32 rows x 32 outputs, four loads for four products
     the last 16       1 x 4 sums: 16 rows x 64 outputs
@@ -53,8 +54,8 @@ static const AmxConfig amx_config = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}
 
 #endif
 
-// out[32][32] (+)= in[32] times `steps` steps of two strips b and b + strip, then of `last`, MM_STRIP * AMX_STEP pairs a strip, if there are pairs
-// left over. Strides in elements.
+// out[32][32] (+)= in[32] times `steps` steps of two strips b and b + strip, then of `last`, MM_STRIP * AMX_STEP pairs
+// a strip, if there are pairs left over. Strides in elements.
 SIMD_INLINE void amx_tile_32x32(float *out, size_t ld_out, const bf16_t *in, size_t ld_in, const bf16_t *b, size_t strip,
                                 int steps, const bf16_t *last, bool first, MatmulPrefetch *next) {
     const size_t in_bytes = ld_in * sizeof *in, out_bytes = ld_out * sizeof *out;
@@ -117,8 +118,8 @@ SIMD_INLINE void amx_tile_16x64(float *out, size_t ld_out, const bf16_t *in, siz
     TILE_STORE(3, out + 48, out_bytes);
 }
 
-// Rows r ... r+height-1 (height <= 32) of columns column ... column+width-1, one block of the sum. width: 32, or, for 16
-// rows or fewer, 64. b: the first of their strips. next: what comes in meanwhile.
+// Rows r ... r+height-1 (height <= 32) of columns column ... column+width-1, one block of the sum. width: 32, or, for
+// 16 rows or fewer, 64. b: the first of their strips. next: what comes in meanwhile.
 static inline void amx_rows(const MatmulJob *job, int r, int height, int column, int width, const bf16_t *b, size_t strip, int sum0, int pairs,
                             MatmulPrefetch *next) {
     const int tall = width == MM_COLS ? 16 : 32, cols = job->n_out - column < width ? job->n_out - column : width;
@@ -149,14 +150,15 @@ static inline void amx_rows(const MatmulJob *job, int r, int height, int column,
         for (int c = 0; c < cols; c++) out[i * ld_out + c] += job->bias[column + c];
 }
 
-// Where panel p's weights for the sum from pair k on begin. With SwiGLU a panel is 32 columns of gate, then the same of up.
+// Where panel p's weights for the sum from pair k on begin. With SwiGLU a panel is 32 columns of gate, then the same of
+// up.
 SIMD_INLINE const bf16_t *amx_weights(const MatmulJob *job, int p, int k) {
     if (job->backward) return job->w + k / 32 * job->panel + (size_t)p * 32 * 2 * MM_STRIP;
     return job->w + p * (job->a ? job->panel / 2 : job->panel) + (size_t)k * 2 * MM_STRIP;
 }
 
-// One block of the sum, from pair k on, for rows r0 ... r1-1 of panel p; the products go to to->out from `column` on. Meanwhile
-// the weights at `next`, of a panel like this one, come in.
+// One block of the sum, from pair k on, for rows r0 ... r1-1 of panel p; the products go to to->out from `column` on.
+// Meanwhile the weights at `next`, of a panel like this one, come in.
 static inline void amx_panel(const MatmulJob *job, const MatmulJob *to, int r0, int r1, int p, int column, int k, const bf16_t *next) {
     const int n_pairs = job->n_sum / 2, pairs = n_pairs - k < MM_BLOCK ? n_pairs - k : MM_BLOCK;
     size_t strip = job->panel / (MM_COLS / MM_STRIP);
@@ -183,8 +185,8 @@ static inline void amx_panel(const MatmulJob *job, const MatmulJob *to, int r0, 
     if (last < r1) amx_rows(to, last, r1 - last, column, MM_COLS, b, strip, 2 * k, pairs, &f);
 }
 
-// The epilogue SwiGLU of n panels from p on, whose products lie in amx_products[r1 - r0][n * MM_COLS]. Several panels at a time,
-// since a row's columns lie together in memory.
+// The epilogue SwiGLU of n panels from p on, whose products lie in amx_products[r1 - r0][n * MM_COLS]. Several panels
+// at a time, since a row's columns lie together in memory.
 static inline void amx_swiglu(const MatmulJob *job, int r0, int r1, int p, int n) {
     const int I = job->n_out / 2;
     for (int r = r0; r < r1; r++)

@@ -1,6 +1,6 @@
 /*
-Products of matmul.h in bf16 dot products, VDPBF16PS: one instruction multiplies 16 words of weights by a broadcast pair of the input.
-A strip is a whole panel, of which all is read where it lies.
+Products of matmul.h in bf16 dot products, VDPBF16PS: one instruction multiplies 16 words of weights by a broadcast pair
+of the input. A strip is a whole panel, of which all is read where it lies.
 */
 #ifndef LLMC_CPU_TILE_BF16_H
 #define LLMC_CPU_TILE_BF16_H
@@ -42,8 +42,8 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, int cols, const bf16_
         for (int j = 0; j < 4; j++) _mm512_mask_storeu_ps(out + r * ld_out + 16 * j, mask[j], acc[r][j]);
 }
 
-// Rows r0 ... r1-1 of one panel and one block of the sum, in tiles of as equal height as can be. Meanwhile next_pairs pairs
-// from `next` on, in pieces of 32 that lie next_stride bytes apart, come in.
+// Rows r0 ... r1-1 of one panel and one block of the sum, in tiles of as equal height as can be. Meanwhile next_pairs
+// pairs from `next` on, in pieces of 32 that lie next_stride bytes apart, come in.
 static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, const bf16_t *b, int sum0, int pairs,
                            const bf16_t *next, size_t next_stride, int next_pairs) {
     int rows = r1 - r0, n_tiles = (rows + MM_ROWS - 1) / MM_ROWS;

@@ -56,8 +56,8 @@ SIMD_INLINE int mm_input_step(int height) { return height / 4 * 8 + (height % 4 
 // what mm_turn_input writes; steps: a multiple of MM_WHOLE
 SIMD_INLINE int mm_input_size(int height, int steps) { return mm_input_step(height) * steps / 2; }
 
-// x[steps / 2][groups of four rows][even and odd][4] from `height` rows of `in`; what is missing of the last group is 0. Behind the last
-// step -0, which times a weight of 0 changes no sum.
+// x[steps / 2][groups of four rows][even and odd][4] from `height` rows of `in`; what is missing of the last group is
+// 0. Behind the last step -0, which times a weight of 0 changes no sum.
 static inline void mm_turn_input(mm_input *x, const bf16_t *in, size_t ld_in, int height, int steps) {
     const uint32x4_t high = vdupq_n_u32(0xFFFF0000u);
     const int step = mm_input_step(height);
@@ -130,8 +130,8 @@ SIMD_INLINE void mm_tile_any(int R, int S, float *out, size_t ld_out, const floa
         for (int j = 0; j < S; j++) vst1q_f32(out + r * ld_out + 4 * j, acc[r][j]);
 }
 
-// By hand at full height, as gcc loads early what it then has no registers for, and clang moves sums to the stack: one piece of code per
-// MM_GROUP pairs, which takes the sums from memory and puts them back.
+// By hand at full height, as gcc loads early what it then has no registers for, and clang moves sums to the stack: one
+// piece of code per MM_GROUP pairs, which takes the sums from memory and puts them back.
 
 // Four sums += the weights w times the lanes of x
 #define MM_FMLA_ROWS(a, b, c, d, w, x)                                                                                   \

@@ -63,8 +63,8 @@ static inline void mm_turn_input(mm_input *x, const bf16_t *in, size_t ld_in, in
     }
 }
 
-// One step: acc += the outputs at w times what mm_turn_input has made of P pairs of rows. acc[p]: the sums of pair p, each
-// register two rows of two outputs
+// One step: acc += the outputs at w times what mm_turn_input has made of P pairs of rows. acc[p]: the sums of pair p,
+// each register two rows of two outputs
 SIMD_INLINE void mm_step(int P, float32x4_t acc[3][8], const bf16_t *w, const mm_input *x) {
     MM_UNROLL
     for (int j = 0; j < 8; j++) {
@@ -74,8 +74,8 @@ SIMD_INLINE void mm_step(int P, float32x4_t acc[3][8], const bf16_t *w, const mm
     }
 }
 
-// sums[3][8] += all steps of a strip at full height, by hand: gcc loads early what it then has no registers for. v8p ... v8p+7: pair p
-// of rows
+// sums[3][8] += all steps of a strip at full height, by hand: gcc loads early what it then has no registers for. v8p
+// ... v8p+7: pair p of rows
 #define MM_BFMMLA(a, b, c, w)                                                                                            \
     "bfmmla v" a ".4s, v24.8h, " w ".8h\n\tbfmmla v" b ".4s, v25.8h, " w ".8h\n\tbfmmla v" c ".4s, v26.8h, " w ".8h\n\t"
 SIMD_INLINE void mm_steps_6(float sums[3][8][4], const mm_input *x, const bf16_t *w, int pairs, MatmulPrefetch *prefetch) {
@@ -100,8 +100,8 @@ SIMD_INLINE void mm_steps_6(float sums[3][8][4], const mm_input *x, const bf16_t
 }
 #undef MM_BFMMLA
 
-// out[R][MM_STRIP] = from[R][MM_STRIP] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `steps` (a multiple
-// of 4) steps of the strip at b. R is a constant after inlining.
+// out[R][MM_STRIP] = from[R][MM_STRIP] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `steps` (a
+// multiple of 4) steps of the strip at b. R is a constant after inlining.
 SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b, int steps,
                          MatmulPrefetch *prefetch) {
     const int pairs = steps / 2, P = (R + 1) / 2;

@@ -1,6 +1,7 @@
 /*
-The gradient of a weight on `cpu`, dw[N,K] += dy[T,N]^T x[T,K]: a product of matmul_forward, whose sums run over the columns of its input
-and its weight, so both are turned first: dy^T [N,T] is the input, some rows at a time, and x^T [K,T] the weight.
+The gradient of a weight on `cpu`, dw[N,K] += dy[T,N]^T x[T,K]: a product of matmul_forward, whose sums run over the
+columns of its input and its weight, so both are turned first: dy^T [N,T] is the input, some rows at a time, and x^T
+[K,T] the weight.
 */
 #ifndef LLMC_CPU_WEIGHT_H
 #define LLMC_CPU_WEIGHT_H

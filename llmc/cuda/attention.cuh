@@ -1,12 +1,12 @@
 /*
-Attention, forward: what it computes is said in ops.h, how a page of the cache lies in rope.cuh. FlashAttention (Dao et al. 2022,
-arXiv 2205.14135) on tensor cores, over packed rows and paged keys.
+Attention, forward: what it computes is said in ops.h, how a page of the cache lies in rope.cuh. FlashAttention (Dao et
+al. 2022, arXiv 2205.14135) on tensor cores, over packed rows and paged keys.
 
-The G = NH/NKV query heads of one key/value head read the same keys, so their queries are taken together: query vector m of the
-packed rows is row m / G, head m % G of the group. A warp has 16 query vectors, which need not be of one segment.
+The G = NH/NKV query heads of one key/value head read the same keys, so their queries are taken together: query vector m
+of the packed rows is row m / G, head m % G of the group. A warp has 16 query vectors, which need not be of one segment.
 
-What a query vector's result is, in every bit, does not depend on which others are computed with it, nor on which of the two
-kernels does it (this one, or attention_decode.cuh where a segment has 16 query vectors at most):
+What a query vector's result is, in every bit, does not depend on which others are computed with it, nor on which of the
+two kernels does it (this one, or attention_decode.cuh where a segment has 16 query vectors at most):
 
     for each chunk of 64 keys at absolute positions 0, 64, 128 ...:
         s_j = q k_j (tensor cores, HD in steps of 16), times log2(e) / sqrt(HD); -inf for a key behind the query
@@ -14,9 +14,9 @@ kernels does it (this one, or attention_decode.cuh where a segment has 16 query 
         m'  = max(m, t);   O = O 2^(m - m') + a 2^(t - m');   l = l 2^(m - m') + z 2^(t - m');   m = m'
     out = O / l;   lse = m ln 2 + ln l
 
-So a chunk can be worked on anywhere and be folded in later. A chunk of keys behind the query multiplies by exactly 1 and adds
-exactly 0: it makes no difference whether it is visited for the sake of another query. Products and sums of the fold are
-written with __fmul_rn and its like, lest the compiler fuse them in one kernel and not in the other.
+So a chunk can be worked on anywhere and be folded in later. A chunk of keys behind the query multiplies by exactly 1
+and adds exactly 0: it makes no difference whether it is visited for the sake of another query. Products and sums of the
+fold are written with __fmul_rn and its like, lest the compiler fuse them in one kernel and not in the other.
 */
 #ifndef LLMC_CUDA_ATTENTION_CUH
 #define LLMC_CUDA_ATTENTION_CUH
@@ -138,8 +138,8 @@ template <int HDP> __device__ __forceinline__ void chunk_scores(float *s, const 
     for (int j = 0; j < 4; j++) wmma::store_matrix_sync(s + 16 * j, sum[j], ATTENTION_SCORES, wmma::mem_row_major);
 }
 
-// Turns a row of scores into bf16 probabilities [64], in its place: p_j = 2^(s_j scale - top), 0 from key `visible` on. Both
-// lanes of the row get top and sum p_j. scale is log2(e) / sqrt(HD). A NaN score makes the sum NaN.
+// Turns a row of scores into bf16 probabilities [64], in its place: p_j = 2^(s_j scale - top), 0 from key `visible` on.
+// Both lanes of the row get top and sum p_j. scale is log2(e) / sqrt(HD). A NaN score makes the sum NaN.
 __device__ __forceinline__ void chunk_probabilities(float *row, int visible, float scale, float *top, float *sum) {
     int half = threadIdx.x % 2;
     float p[32], t = -INFINITY, z = 0;
@@ -202,8 +202,8 @@ __device__ __forceinline__ float fold_lse(float m, float l) { return __fmaf_rn(m
 // ----------------------------------------------------------------------------
 // segments of many query vectors: a block has 64 of them (32 if heads are large), in turns
 
-// out[at] = O / l for the 16 vectors of a warp, `at` being the lane's; none where not `mine`. O has the columns from column0 on.
-// stage[16][STRIDE] is this warp's.
+// out[at] = O / l for the 16 vectors of a warp, `at` being the lane's; none where not `mine`. O has the columns from
+// column0 on. stage[16][STRIDE] is this warp's.
 template <int HDP>
 __device__ __forceinline__ void write_output(bf16 *out, float *lse, const Tile *O, float *stage, float m, float l, bool mine,
                                              size_t at, int column0, int HD) {
@@ -230,8 +230,8 @@ template <int HDP> constexpr size_t attention_forward_bytes() {
     return (S::VECTORS + 2 * ATTENTION_CHUNK) * S::ROW + S::WARPS * S::SCORE_BYTES;
 }
 
-// Blocks take (tile of query vectors, key/value head, part of the columns) in turns. While scores of a chunk are computed its
-// values are on their way, and the next keys while its values are added.
+// Blocks take (tile of query vectors, key/value head, part of the columns) in turns. While scores of a chunk are
+// computed its values are on their way, and the next keys while its values are added.
 template <int HDP>
 __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, AttentionShape<HDP>::BLOCKS)
 attention_forward_kernel(bf16 *out, float *lse, Attention a) {

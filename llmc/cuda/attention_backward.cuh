@@ -1,18 +1,20 @@
 /*
-Attention, backward: what it computes is said in ops.h, query vectors and shapes in attention.cuh. FlashAttention's backward on
-tensor cores. With P = exp(q k^T / sqrt(HD) - lse) and D = dout . out, all from the rounded dout that tensor cores take:
+Attention, backward: what it computes is said in ops.h, query vectors and shapes in attention.cuh. FlashAttention's
+backward on tensor cores. With P = exp(q k^T / sqrt(HD) - lse) and D = dout . out, all from the rounded dout that tensor
+cores take:
 
     dS = P (dout v^T - D),   dq = dS k / sqrt(HD),   dk = dS^T q / sqrt(HD),   dv = P^T dout
 
     prepare   rounds dout, computes D, finds each row's segment
     plan      which tiles of keys are how much work
     dq        a block has 64 query vectors; the keys they see stream by
-    dkv       a block has 64 packed rows of keys; the query vectors that see them stream by: those of their own segment, and
-              for the keys of a prompt those of all its completions. A long stream is cut into pieces for several blocks.
+    dkv       a block has 64 packed rows of keys; the query vectors that see them stream by: those of their own segment,
+              and for the keys of a prompt those of all its completions. A long stream is cut into pieces for several
+              blocks.
     add       the pieces, in order
 
-There are no atomics: every sum has an order that only the shapes decide. Until dq is computed its memory serves as scratch:
-HD bf16 of dout, then D as a float, where a head's HD floats will be.
+There are no atomics: every sum has an order that only the shapes decide. Until dq is computed its memory serves as
+scratch: HD bf16 of dout, then D as a float, where a head's HD floats will be.
 */
 #ifndef LLMC_CUDA_ATTENTION_BACKWARD_CUH
 #define LLMC_CUDA_ATTENTION_BACKWARD_CUH
@@ -34,8 +36,8 @@ template <int HDP> struct BackwardShape : AttentionShape<HDP> {
     static constexpr size_t BYTES = TILE_BYTES + 2 * STREAM_BYTES + S::WARPS * SCORE_BYTES;
 };
 
-// A piece of dkv's work: tile `tile` of keys, its query rows row0 ... row1-1. It is number `piece` of n; if n > 1 its sums wait
-// in slot `slot`.
+// A piece of dkv's work: tile `tile` of keys, its query rows row0 ... row1-1. It is number `piece` of n; if n > 1 its
+// sums wait in slot `slot`.
 struct alignas(16) Piece { int tile, row0, row1, piece, n, slot, padding[2]; };
 
 // Scratch that lives from prepare to the end.
@@ -75,8 +77,8 @@ __global__ void attention_prepare_kernel(float *dq, float *dk, float *dv, int *r
     if (lane == 0) slot[a.HD / 2] = D;
 }
 
-// One block. Cuts the work of dkv into pieces of equally many rows, of BACKWARD_PIECE_ROWS or as many more as it takes for the
-// slots to suffice.
+// One block. Cuts the work of dkv into pieces of equally many rows, of BACKWARD_PIECE_ROWS or as many more as it takes
+// for the slots to suffice.
 __global__ void __launch_bounds__(PLAN_THREADS, 1)
 attention_plan_kernel(BackwardScratch scratch, Attention a, int T, int tile_rows) {
     SHARED(int, sums, [32]);
@@ -199,8 +201,8 @@ __device__ __forceinline__ void write_sums(float *to, const Tile *sum, float *st
 // ----------------------------------------------------------------------------
 // dq
 
-// Block (tile of query vectors, key/value head). Where a block's accumulators have no room for all columns, the keys stream by
-// several times.
+// Block (tile of query vectors, key/value head). Where a block's accumulators have no room for all columns, the keys
+// stream by several times.
 template <int HDP>
 __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, AttentionShape<HDP>::BLOCKS)
 attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_segment, int T) {
@@ -278,7 +280,8 @@ attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_seg
 // ----------------------------------------------------------------------------
 // dk and dv
 
-// What decides which keys a query vector sees: positions below pos0 are rows `prefix` + position, others `own` + position.
+// What decides which keys a query vector sees: positions below pos0 are rows `prefix` + position, others `own` +
+// position.
 struct alignas(16) StreamVector { int pos, pos0, prefix, own; float lse2, D; };
 
 // Block (piece of work, key/value head and part of the columns).
@@ -402,8 +405,8 @@ __global__ void attention_add_kernel(float *dk, float *dv, Attention a, Backward
 // ----------------------------------------------------------------------------
 // launchers
 
-// at[6] = where each part of BackwardScratch begins in one piece of memory; returns its size. The largest part, slots, is as much as
-// dk and dv together.
+// at[6] = where each part of BackwardScratch begins in one piece of memory; returns its size. The largest part, slots,
+// is as much as dk and dv together.
 template <int HDP> size_t backward_scratch_bytes(size_t at[6], int T, int n_segments, int NKV, int HD) {
     typedef BackwardShape<HDP> S;
     size_t tiles = blocks_for((size_t)T, S::VECTORS), total = 0;

@@ -1,8 +1,9 @@
 /*
-Attention of segments with 16 query vectors at most - in decoding, the query heads that share a key/value head - over many keys.
-Included by attention.cuh, which says what is computed: here the warps of a block each take a chunk of 64 keys, and its (top,
-sum, values) are folded in afterwards, in order. Where there are fewer (segment, key/value head) pairs than the GPU has room
-for, a pair's chunks are spread over several blocks, which leave them in memory; another kernel folds them.
+Attention of segments with 16 query vectors at most - in decoding, the query heads that share a key/value head - over
+many keys. Included by attention.cuh, which says what is computed: here the warps of a block each take a chunk of 64
+keys, and its (top, sum, values) are folded in afterwards, in order. Where there are fewer (segment, key/value head)
+pairs than the GPU has room for, a pair's chunks are spread over several blocks, which leave them in memory; another
+kernel folds them.
 */
 
 #define DECODE_PARTIAL_BYTES ((size_t)32 << 20) // memory for chunks that wait to be folded

@@ -8,8 +8,8 @@ dev/cuda_on_cpu, which runs the same kernels without one; the programs stay C an
               matmul.cuh    weights, products (cuBLASLt)      update.cuh     gradient norm, AdamW
               swiglu.cuh    feed-forward                      rope.cuh, attention*.cuh
 
-Everything is queued in one stream; only download and gradient_norm wait. No kernel adds floats atomically or waits for another
-block, so no bit of a kernel's result depends on the order in which the GPU runs its threads.
+Everything is queued in one stream; only download and gradient_norm wait. No kernel adds floats atomically or waits for
+another block, so no bit of a kernel's result depends on the order in which the GPU runs its threads.
 */
 #include "llmc/cuda/attention_backward.cuh" // rope.cuh, attention.cuh, attention_decode.cuh
 #include "llmc/cuda/cuda.h"                 // what this file gives to the programs

@@ -82,8 +82,8 @@ static inline int cuda_multiprocessors() { return cuda.device.multiProcessorCoun
 // Blocks that cover n items, `each` in a block. A grid has 2^31 - 1 blocks in x, more than any array here fills.
 static inline unsigned blocks_for(size_t n, size_t each) { return (unsigned)((n + each - 1) / each); }
 
-// kernel<true> where `wide` (128-bit accesses), else kernel<false>; a second template argument stands behind in LAUNCH_WIDE2. Both
-// are named, so that a report of dev/cuda_on_cpu says which one it was.
+// kernel<true> where `wide` (128-bit accesses), else kernel<false>; a second template argument stands behind in
+// LAUNCH_WIDE2. Both are named, so that a report of dev/cuda_on_cpu says which one it was.
 #define LAUNCH_WIDE(wide, kernel, grid, block, arguments)                                                              \
     do {                                                                                                               \
         if (wide) LAUNCH(kernel<true>, grid, block, 0, cuda_stream) arguments;                                         \
@@ -122,7 +122,8 @@ __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
 
-// out[8] = p[0..8) as float. WIDE: p is aligned and all 8 exist; otherwise the first n (<= 8) do, and 0 stands for the others.
+// out[8] = p[0..8) as float. WIDE: p is aligned and all 8 exist; otherwise the first n (<= 8) do, and 0 stands for the
+// others.
 template <bool WIDE> __device__ __forceinline__ void load8(float *out, const float *p, int n) {
     if (WIDE) {
         #pragma unroll

@@ -1,6 +1,6 @@
 /*
-What the CUDA side (backend.cu, and nccl.cu where there is NCCL) gives to the programs, which are C: no header of the toolkit is needed
-for it. Functions that can fail return false, or NULL, with the reason in why[why_bytes].
+What the CUDA side (backend.cu, and nccl.cu where there is NCCL) gives to the programs, which are C: no header of the
+toolkit is needed for it. Functions that can fail return false, or NULL, with the reason in why[why_bytes].
 
     launch.cuh     the toolkit's headers, or dev/cuda_on_cpu in their place
     common.cuh     checked calls, reductions in a fixed order; tiles.cuh: tiles for the tensor cores
@@ -34,8 +34,8 @@ typedef struct {
     char bus[32];     // its PCI bus id, which tells the GPUs of a machine apart whatever numbers they go by
 } Gpu;
 
-// The GPU that everything below uses from now on: number `local_rank` of those that this process can see, counted round. To be called
-// before ops_cuda_init, or never: then it is CUDA's first.
+// The GPU that everything below uses from now on: number `local_rank` of those that this process can see, counted
+// round. To be called before ops_cuda_init, or never: then it is CUDA's first.
 bool gpu_choose(Gpu *gpu, int local_rank, char *why, size_t why_bytes);
 
 // The table of operations on that GPU.
@@ -55,17 +55,19 @@ int nccl_version(void);
 // id[NCCL_ID_BYTES] = a new name for a set of ranks. On one of them; it then goes to all others by other means.
 bool nccl_make_id(void *id, char *why, size_t why_bytes);
 
-// Joins the set: all ranks together, each with a GPU of its own. Ends the program, with what to do, where that fails, for the others
-// would wait. `waiting` is called again and again while an exchange is awaited.
+// Joins the set: all ranks together, each with a GPU of its own. Ends the program, with what to do, where that fails,
+// for the others would wait. `waiting` is called again and again while an exchange is awaited.
 void nccl_begin(const void *id, int rank, int size, const char *host, void (*waiting)(void));
 
-// arrays[n,count] in device memory: array i = from[i] of rank owner[i], for all i and on all ranks, which call this together with the same
-// n, count and owner. from[i] is read on that rank alone; it may be its place in `arrays`, but not overlap it otherwise. After
-// what is queued in gpu_stream; returns when it is done. Ends the program where a rank or its link is lost.
+// arrays[n,count] in device memory: array i = from[i] of rank owner[i], for all i and on all ranks, which call this
+// together with the same n, count and owner. from[i] is read on that rank alone; it may be its place in `arrays`, but
+// not overlap it otherwise. After what is queued in gpu_stream; returns when it is done. Ends the program where a rank
+// or its link is lost.
 void nccl_share(float *arrays, const float *const *from, const int *owner, int n, size_t count);
 
-// in[ranks,count] in device memory: row r = `count` numbers at out + me stride of rank r, me this rank. All ranks call it together with the same stride
-// and count; `in` and what is sent, out + r stride for all r, do not overlap. Otherwise as nccl_share.
+// in[ranks,count] in device memory: row r = `count` numbers at out + me stride of rank r, me this rank. All ranks call
+// it together with the same stride and count; `in` and what is sent, out + r stride for all r, do not overlap.
+// Otherwise as nccl_share.
 void nccl_trade(float *in, const float *out, size_t stride, size_t count);
 
 // Leaves the set: all ranks together. Nothing is left over.

@@ -1,13 +1,15 @@
 /*
-CUDA graphs (graph_begin, graph_end in ops.h): the operations of a decode step, some 13 launches a layer, come again with every token.
-They are recorded once and from then on launched as one, which spares the host all but one call.
+CUDA graphs (graph_begin, graph_end in ops.h): the operations of a decode step, some 13 launches a layer, come again
+with every token. They are recorded once and from then on launched as one, which spares the host all but one call.
 
-The first time that a key is seen its operations just run: that loads the kernels and settles what cuBLASLt chooses and how much scratch
-memory there is, which may not happen while a stream is recorded. The second time they are recorded; from the third on they are replayed.
+The first time that a key is seen its operations just run: that loads the kernels and settles what cuBLASLt chooses and
+how much scratch memory there is, which may not happen while a stream is recorded. The second time they are recorded;
+from the third on they are replayed.
 
-A graph has the grids of its launches, and so the number of sequences, in it; as sequences end, that number falls. vLLM pads a batch to
-the next of some recorded sizes; here each number has a graph of its own, which computes no row too many and keeps the bits of the same
-operations launched one by one. The next rollouts meet the same numbers again. GRAPHS bounds what is kept.
+A graph has the grids of its launches, and so the number of sequences, in it; as sequences end, that number falls. vLLM
+pads a batch to the next of some recorded sizes; here each number has a graph of its own, which computes no row too many
+and keeps the bits of the same operations launched one by one. The next rollouts meet the same numbers again. GRAPHS
+bounds what is kept.
 */
 #ifndef LLMC_CUDA_GRAPH_CUH
 #define LLMC_CUDA_GRAPH_CUH

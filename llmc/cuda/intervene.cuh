@@ -1,6 +1,6 @@
 /*
-The operations of interventions (llmc/intervene.h). They run in experiments alone, once a layer: one element a thread, nothing clever.
-What they compute is said in ops.h.
+The operations of interventions (llmc/intervene.h). They run in experiments alone, once a layer: one element a thread,
+nothing clever. What they compute is said in ops.h.
 */
 #ifndef LLMC_CUDA_INTERVENE_CUH
 #define LLMC_CUDA_INTERVENE_CUH

@@ -7,9 +7,10 @@ A matrix that C stores by rows is its transpose to cuBLASLt, which stores by col
     backward  dx^T[K,T] = W dy^T         W seen as [K,N], as it is
     weight    dw^T[K,N] += x^T dy        x seen as [K,T], as it is; dy as [N,T], transposed
 
-What a product needs besides pointers (descriptors, and the algorithm that the library's heuristic chooses) is kept per shape,
-direction and alignment. The algorithm may differ from one T to another, and with it the order of a sum: on a GPU a row may have
-other last bits in another batch. The CPU backend, and the emulated products of dev/cuda_on_cpu, do not have that.
+What a product needs besides pointers (descriptors, and the algorithm that the library's heuristic chooses) is kept per
+shape, direction and alignment. The algorithm may differ from one T to another, and with it the order of a sum: on a GPU
+a row may have other last bits in another batch. The CPU backend, and the emulated products of dev/cuda_on_cpu, do not
+have that.
 */
 #ifndef LLMC_CUDA_MATMUL_CUH
 #define LLMC_CUDA_MATMUL_CUH
@@ -19,7 +20,8 @@ other last bits in another batch. The CPU backend, and the emulated products of 
 // ----------------------------------------------------------------------------
 // the embedding, which a tied output layer shares
 
-// An embedding matrix on the device and what it was copied from. users: the embedding itself, and weights made of the same tensor.
+// An embedding matrix on the device and what it was copied from. users: the embedding itself, and weights made of the
+// same tensor.
 typedef struct {
     const void *file;
     void *there;

@@ -1,6 +1,6 @@
 /*
-Device memory, and how bytes come and go. Copies pass through pinned memory, which the GPU reads and writes by itself: an
-upload returns as soon as the bytes are there, so that the host goes on while the GPU works through its queue.
+Device memory, and how bytes come and go. Copies pass through pinned memory, which the GPU reads and writes by itself:
+an upload returns as soon as the bytes are there, so that the host goes on while the GPU works through its queue.
 */
 #ifndef LLMC_CUDA_MEMORY_CUH
 #define LLMC_CUDA_MEMORY_CUH
@@ -87,7 +87,8 @@ void cuda_zero(void *p, size_t bytes) {
 
 #define STAGING_BYTES ((size_t)8 << 20) // of each half; larger copies go in pieces
 
-// Uploads are put one behind the other into one half, while the GPU may still read the other. done: the GPU has read a half.
+// Uploads are put one behind the other into one half, while the GPU may still read the other. done: the GPU has read a
+// half.
 static struct {
     char *half[2], *down;
     cudaEvent_t done[2];

@@ -1,13 +1,14 @@
 /*
-The GPUs of several ranks: NCCL moves arrays between them without the hosts' memory, over NVLink, PCIe or the network. What is to be
-moved, and when, is dist/gpu.h's business; cuda.h says what the functions do. Linked to train_steer alone.
+The GPUs of several ranks: NCCL moves arrays between them without the hosts' memory, over NVLink, PCIe or the network.
+What is to be moved, and when, is dist/gpu.h's business; cuda.h says what the functions do. Linked to train_steer alone.
 
-Nothing is added up here. ncclAllReduce would be shorter, but the order of its additions depends on the number of ranks and on the
-network: the same gradient would have other bits on 2 ranks than on 1. Ours are made by dist/grad_tree.h, in the tree's order, on
-every rank; those of all weights, where ncclReduceScatter would be shorter, by dist/shard.h in the order of ranks.
+Nothing is added up here. ncclAllReduce would be shorter, but the order of its additions depends on the number of ranks
+and on the network: the same gradient would have other bits on 2 ranks than on 1. Ours are made by dist/grad_tree.h, in
+the tree's order, on every rank; those of all weights, where ncclReduceScatter would be shorter, by dist/shard.h in the
+order of ranks.
 
-A rank may be lost at any time, and a call that waits for it would wait for ever. mpirun or srun then end the others, as they do
-without GPUs; where NCCL notices first (a link that broke), the loop in nccl_wait does it.
+A rank may be lost at any time, and a call that waits for it would wait for ever. mpirun or srun then end the others, as
+they do without GPUs; where NCCL notices first (a link that broke), the loop in nccl_wait does it.
 */
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,8 +40,8 @@ static const char *nccl_advice(ncclResult_t result) {
     }
 }
 
-// Ends this rank; the exit that follows ends the others (dist/ranks.h). The abort stops what still waits on the GPU, which would keep the
-// process from ending.
+// Ends this rank; the exit that follows ends the others (dist/ranks.h). The abort stops what still waits on the GPU,
+// which would keep the process from ending.
 [[noreturn]] static void nccl_failed(const char *call, const char *error, const char *detail, const char *advice) {
     fprintf(stderr, "error: rank %d of %d (%s): %s: %s%s%s\n  -> %s\n", nccl.rank, nccl.size, nccl.host, call, error, *detail ? ": " : "", detail, advice);
     if (nccl.comm) ncclCommAbort(nccl.comm);

@@ -1,11 +1,12 @@
 /*
 The output side: log-probs of given tokens, entropy, the logits' gradient. As in cpu/output.h, where the same words are
-defined, a row is cut into chunks of OUTPUT_CHUNK logits at fixed places. A block reads a chunk once, keeps it in registers and
-leaves its largest z and its sum of exp(z - largest); the few chunk sums of a row are added in order, in double. So a row's bits do
-not depend on its batch, and the trainer's log-prob is the sampler's (sample.cuh).
+defined, a row is cut into chunks of OUTPUT_CHUNK logits at fixed places. A block reads a chunk once, keeps it in
+registers and leaves its largest z and its sum of exp(z - largest); the few chunk sums of a row are added in order, in
+double. So a row's bits do not depend on its batch, and the trainer's log-prob is the sampler's (sample.cuh).
 
-z = logit * (1/temperature). A row with a NaN or +inf logit has a NaN sum, hence lse, logprob and entropy NaN and token -1.
--inf is a token of probability 0. Products that two kernels must round alike are written with __fmul_rn, which is never fused.
+z = logit * (1/temperature). A row with a NaN or +inf logit has a NaN sum, hence lse, logprob and entropy NaN and token
+-1. -inf is a token of probability 0. Products that two kernels must round alike are written with __fmul_rn, which is
+never fused.
 */
 #ifndef LLMC_CUDA_OUTPUT_CUH
 #define LLMC_CUDA_OUTPUT_CUH

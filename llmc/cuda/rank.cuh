@@ -1,6 +1,6 @@
 /*
-Products with matrices of few rows (LoRA), in fp32. What they compute is said in ops.h. Each element of an output has one chain or one
-tree of additions of its own, which knows nothing of the rows beside it.
+Products with matrices of few rows (LoRA), in fp32. What they compute is said in ops.h. Each element of an output has
+one chain or one tree of additions of its own, which knows nothing of the rows beside it.
 */
 #ifndef LLMC_CUDA_RANK_CUH
 #define LLMC_CUDA_RANK_CUH

@@ -1,5 +1,6 @@
 /*
-RoPE fused with the write to the paged KV cache, its backward, and the copy of a page. What they compute is said in ops.h.
+RoPE fused with the write to the paged KV cache, its backward, and the copy of a page. What they compute is said in
+ops.h.
 
 The cache's layout, shared with attention.cuh, per (layer, page, key/value head), for keys and values alike:
 
@@ -7,8 +8,8 @@ The cache's layout, shared with attention.cuh, per (layer, page, key/value head)
 
 so a page of a head is one piece of memory, a key is a row of it, and 128-bit loads run along rows.
 
-A thread moves 16 numbers of one head: 8 pairs (i, i + HD/2), read as four float4 and written as two 128-bit stores. Heads
-whose HD is no multiple of 16 are moved pair by pair.
+A thread moves 16 numbers of one head: 8 pairs (i, i + HD/2), read as four float4 and written as two 128-bit stores.
+Heads whose HD is no multiple of 16 are moved pair by pair.
 */
 #ifndef LLMC_CUDA_ROPE_CUH
 #define LLMC_CUDA_ROPE_CUH
@@ -105,7 +106,8 @@ __global__ void rope_backward_kernel(bf16 *dqkv, const float *dq, const float *d
     else round_piece<WIDE>(out, dv + (t * NKV + head - NH - NKV) * HD, piece);
 }
 
-// One thread per 128 bits of a page; `page` such pieces are a page of all heads, `layer` those of all pages. y: keys, values.
+// One thread per 128 bits of a page; `page` such pieces are a page of all heads, `layer` those of all pages. y: keys,
+// values.
 __global__ void kv_copy_page_kernel(uint4 *k, uint4 *v, size_t page, size_t layer, int L, int to_page, int from_page) {
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= page * L) return;

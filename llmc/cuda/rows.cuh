@@ -68,8 +68,8 @@ void cuda_scatter_add_rows(float *x, const float *in, const int *rows, int n, in
 }
 
 // ----------------------------------------------------------------------------
-// residual + steering vector + RMSNorm, and backward: one block a row, of which each thread keeps PACKS packs in registers
-// between the two passes. PACKS 0: rows too long for that are read again.
+// residual + steering vector + RMSNorm, and backward: one block a row, of which each thread keeps PACKS packs in
+// registers between the two passes. PACKS 0: rows too long for that are read again.
 
 #define LAUNCH_PACKS(wide, kernel, T, C, arguments)                                                                    \
     do {                                                                                                               \
@@ -238,7 +238,8 @@ void cuda_rmsnorm_weight_backward(float *dw, const float *dx, const float *h, co
 
 // ----------------------------------------------------------------------------
 // the gradient of a steering vector. A column's sum is one chain of additions, row after row: then it has the same bits
-// however the rows come in batches. A block has few columns; all its threads fetch the next rows while a few add the last.
+// however the rows come in batches. A block has few columns; all its threads fetch the next rows while a few add the
+// last.
 
 #define COLUMN_SUM_COLUMNS 16
 #define COLUMN_SUM_ROWS 128

@@ -1,11 +1,11 @@
 /*
-Sampling: one block draws the token of one row. What is found by inverting the cumulative distribution is the first token whose
-sum exceeds the target; where rounding leaves the target unreached, the last of probability above 0.
+Sampling: one block draws the token of one row. What is found by inverting the cumulative distribution is the first
+token whose sum exceeds the target; where rounding leaves the target unreached, the last of probability above 0.
 
-top_k and top_p keep the best tokens down to some z, and of those at that very z the lowest ids. No sorting: a float's bits,
-mapped so that they order like the floats (`key`), are searched from the highest 4 bits to the lowest. For each of the 16 values of
-the next bits every thread sums up in a cell of its own what its tokens weigh (their number for top_k, their probability for
-top_p), and the cells are added in a fixed order: no atomics, so the same bits in every run.
+top_k and top_p keep the best tokens down to some z, and of those at that very z the lowest ids. No sorting: a float's
+bits, mapped so that they order like the floats (`key`), are searched from the highest 4 bits to the lowest. For each of
+the 16 values of the next bits every thread sums up in a cell of its own what its tokens weigh (their number for top_k,
+their probability for top_p), and the cells are added in a fixed order: no atomics, so the same bits in every run.
 */
 #ifndef LLMC_CUDA_SAMPLE_CUH
 #define LLMC_CUDA_SAMPLE_CUH
@@ -126,8 +126,9 @@ __device__ __forceinline__ SampleBound sample_bound(const SampleRow &r, int top_
 // ----------------------------------------------------------------------------
 // drawing
 
-// The first token of a chunk, of those kept, with whose p the sum, starting from `before`, exceeds target; r.V if there is none.
-// *before then includes the chunk, *ties what it took of the ties, *last is its last token with p > 0 (unchanged if none).
+// The first token of a chunk, of those kept, with whose p the sum, starting from `before`, exceeds target; r.V if there
+// is none. *before then includes the chunk, *ties what it took of the ties, *last is its last token with p > 0
+// (unchanged if none).
 __device__ __forceinline__ int sample_draw_in_chunk(const SampleRow &r, int chunk, double target, uint32_t key, int *ties, double *before, int *last,
                                     double *parts, int *counts) {
     const int first = chunk * OUTPUT_CHUNK + 16 * (int)threadIdx.x;

@@ -1,9 +1,9 @@
 /*
-Tiles of 16 x 16 for the tensor cores (nvcuda::wmma), and copies to shared memory that run on by themselves. The inline PTX of
-this backend is all here, each piece with what it means on the CPU beside it.
+Tiles of 16 x 16 for the tensor cores (nvcuda::wmma), and copies to shared memory that run on by themselves. The inline
+PTX of this backend is all here, each piece with what it means on the CPU beside it.
 
-load_tile is load_matrix_sync for a tile in shared memory. nvcc 13 does not tell wmma's bf16 loads that an address is shared:
-it makes four generic loads and two transpositions of each, where one LDSM.x4 does.
+load_tile is load_matrix_sync for a tile in shared memory. nvcc 13 does not tell wmma's bf16 loads that an address is
+shared: it makes four generic loads and two transpositions of each, where one LDSM.x4 does.
 */
 #ifndef LLMC_CUDA_TILES_CUH
 #define LLMC_CUDA_TILES_CUH

@@ -1,8 +1,9 @@
 /*
-One model trained by several processes, the ranks, each with all the weights, on CPUs or GPUs. The results are the same bits with any
-number of ranks. A program alone is rank 0 of 1, and all of this does nothing.
+One model trained by several processes, the ranks, each with all the weights, on CPUs or GPUs. The results are the same
+bits with any number of ranks. A program alone is rank 0 of 1, and all of this does nothing.
 
-    ranks.h      who is there, bytes from each to all, what to do when one fails: MPI, and nothing else of the program sees it
+    ranks.h      who is there, bytes from each to all, what to do when one fails: MPI, and nothing else of the program
+                 sees it
     gpu.h        arrays from GPU to GPU
     grad_tree.h  the gradient as a sum whose order does not depend on who computed which part
     shard.h      all weights trained: each rank updates its share of them

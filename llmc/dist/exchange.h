@@ -1,6 +1,6 @@
 /*
-What the ranks of a training run tell each other in a step (llmc/dist/ranks.h moves the bytes): the groups that each has sampled, and
-the log-probs that each has computed for its share of them. With one rank these do nothing.
+What the ranks of a training run tell each other in a step (llmc/dist/ranks.h moves the bytes): the groups that each has
+sampled, and the log-probs that each has computed for its share of them. With one rank these do nothing.
 */
 #ifndef LLMC_DIST_EXCHANGE_H
 #define LLMC_DIST_EXCHANGE_H
@@ -56,8 +56,8 @@ void exchange_groups(Trainer *t, int first) {
 // ----------------------------------------------------------------------------
 // forward and backward: whose, and what came out
 
-// Which rank runs the passes of which group: neighbours together, shares of equal numbers of rows. Where the rollout has kept
-// activations they are run where they were sampled.
+// Which rank runs the passes of which group: neighbours together, shares of equal numbers of rows. Where the rollout
+// has kept activations they are run where they were sampled.
 void assign_groups(Trainer *t, const PolicySample *samples, int n) {
     double total = 0, done = 0;
     grad_tree_begin(&t->tree, t->n_groups);
@@ -86,7 +86,8 @@ PolicySample *my_samples(const Trainer *t, const PolicySample *samples, int n, i
     return mine;
 }
 
-// Log-probs and entropies (and the reference's log-probs) of every sample, from the rank that ran it to all; *rows = run by all.
+// Log-probs and entropies (and the reference's log-probs) of every sample, from the rank that ran it to all; *rows =
+// run by all.
 void exchange_logprobs(const Trainer *t, PolicySample *samples, int n, long long *rows) {
     const size_t arrays = t->options.beta > 0 ? 3 : 2;
     Str mine = {0}, all = {0};
@@ -115,8 +116,8 @@ void exchange_logprobs(const Trainer *t, PolicySample *samples, int n, long long
 // ----------------------------------------------------------------------------
 // how long it took
 
-// The seconds of each part of this step become those of the rank that took longest for it: a rank may have no problem to sample, or no
-// rows to run, and what it tells of its own time would say nothing of the step's.
+// The seconds of each part of this step become those of the rank that took longest for it: a rank may have no problem
+// to sample, or no rows to run, and what it tells of its own time would say nothing of the step's.
 void exchange_times(Trainer *t, PolicyStats *pass) {
     double *const all[] = {&t->rollout_s, &t->reward_s, &t->update_s, &pass->forward_s, &pass->backward_s};
     enum { N = sizeof all / sizeof all[0] };

@@ -1,7 +1,7 @@
 /*
-Ranks with GPUs: which one each rank computes on, and how arrays get from one GPU's memory to all others'. By NCCL directly, where the
-program was built with it (cuda/nccl.cu); otherwise through the hosts' memory, by dist_gather. MPI has started the processes and
-hands out the id by which NCCL finds them.
+Ranks with GPUs: which one each rank computes on, and how arrays get from one GPU's memory to all others'. By NCCL
+directly, where the program was built with it (cuda/nccl.cu); otherwise through the hosts' memory, by dist_gather. MPI
+has started the processes and hands out the id by which NCCL finds them.
 */
 #ifndef LLMC_DIST_GPU_H
 #define LLMC_DIST_GPU_H
@@ -21,8 +21,8 @@ DistGpu dist_gpu;
 static Gpu dist_gpu_chosen;
 #endif
 
-// Gives this rank its GPU: before ops_for_device, and before anything else uses CUDA. Each rank for itself. Several ranks of a
-// machine take its GPUs in turn; where the launcher shows each rank one GPU alone (Slurm does), that is it.
+// Gives this rank its GPU: before ops_for_device, and before anything else uses CUDA. Each rank for itself. Several
+// ranks of a machine take its GPUs in turn; where the launcher shows each rank one GPU alone (Slurm does), that is it.
 bool dist_gpu_choose(const char *device, Error *err) {
 #ifdef LLMC_CUDA
     char why[512];
@@ -51,7 +51,8 @@ static DistWait dist_gpu_wait;
 static void dist_gpu_waiting(void) { dist_wait_on(&dist_gpu_wait); }
 #endif
 
-// Connects the GPUs of all ranks, which call this together after dist_gpu_choose. With one rank, or without NCCL, it only says so.
+// Connects the GPUs of all ranks, which call this together after dist_gpu_choose. With one rank, or without NCCL, it
+// only says so.
 bool dist_gpu_begin(const char *device, Error *err) {
     if (dist.size == 1) return true;
     const bool cuda = strcmp(device, "cuda") == 0;
@@ -99,7 +100,8 @@ bool dist_gpu_begin(const char *device, Error *err) {
     return true;
 }
 
-// arrays[n,count] on the GPU: array i = from[i] of rank owner[i] (see nccl_share, cuda/cuda.h). All ranks together, only where dist_gpu.direct.
+// arrays[n,count] on the GPU: array i = from[i] of rank owner[i] (see nccl_share, cuda/cuda.h). All ranks together,
+// only where dist_gpu.direct.
 void dist_gpu_share(float *arrays, const float *const *from, const int *owner, int n, size_t count) {
     const double start = now_s();
 #ifdef LLMC_NCCL
@@ -116,7 +118,8 @@ void dist_gpu_share(float *arrays, const float *const *from, const int *owner, i
     dist.seconds += now_s() - start;
 }
 
-// in[ranks,count] on the GPU: row r = what rank r has at out + r' stride, r' this rank (see nccl_trade, cuda/cuda.h). All ranks together, only where dist_gpu.direct.
+// in[ranks,count] on the GPU: row r = what rank r has at out + r' stride, r' this rank (see nccl_trade, cuda/cuda.h).
+// All ranks together, only where dist_gpu.direct.
 void dist_gpu_trade(float *in, const float *out, size_t stride, size_t count) {
     const double start = now_s();
 #ifdef LLMC_NCCL

@@ -1,16 +1,16 @@
 /*
-The gradient of a step as a sum of parts, one for each group of answers, in an order that does not depend on who computed
-which part: a binary tree over the groups' numbers.
+The gradient of a step as a sum of parts, one for each group of answers, in an order that does not depend on who
+computed which part: a binary tree over the groups' numbers.
 
     sum(lo, hi) = sum(lo, mid) + sum(mid, hi),  mid = (lo + hi) / 2,  of the groups that have a gradient
 
 A rank adds up the largest subtrees whose groups are all its own, and sends these; from there on all ranks add the same
-numbers in the same order. A rank whose groups are neighbours sends at most 2 log2(its groups) or so [L,C] arrays. One rank
-does the same additions, so the sum has the same bits on 1, 2 or any number of ranks. They travel from GPU to GPU where NCCL does
-that, otherwise through the hosts' memory: to the same bits.
+numbers in the same order. A rank whose groups are neighbours sends at most 2 log2(its groups) or so [L,C] arrays. One
+rank does the same additions, so the sum has the same bits on 1, 2 or any number of ranks. They travel from GPU to GPU
+where NCCL does that, otherwise through the hosts' memory: to the same bits.
 
-The gradient of all weights is too large for that: all groups of a rank add to one part, which is the gradient's array itself (single); the ranks'
-are added by shard.h.
+The gradient of all weights is too large for that: all groups of a rank add to one part, which is the gradient's array
+itself (single); the ranks' are added by shard.h.
 */
 #ifndef LLMC_DIST_GRAD_TREE_H
 #define LLMC_DIST_GRAD_TREE_H
@@ -39,7 +39,8 @@ void grad_tree_init(GradTree *g, const Ops *ops, size_t size) {
     g->size = size;
 }
 
-// All groups of this rank add to `sum` [size], in the backend's memory, the caller's: no tree, nothing to exchange here.
+// All groups of this rank add to `sum` [size], in the backend's memory, the caller's: no tree, nothing to exchange
+// here.
 void grad_tree_init_single(GradTree *g, const Ops *ops, size_t size, float *sum) {
     grad_tree_init(g, ops, size);
     g->parts = sum;
@@ -175,7 +176,8 @@ void grad_tree_receive(GradTree *g, const IntVec *subtrees, const char *sums, si
     grad_tree_finish(g, total);
 }
 
-// The same from GPU to GPU: the subtrees of rank `me`, added up, go to all ranks, and theirs come here. All ranks together.
+// The same from GPU to GPU: the subtrees of rank `me`, added up, go to all ranks, and theirs come here. All ranks
+// together.
 void grad_tree_exchange(GradTree *g, const IntVec *subtrees, int me, float *total) {
     const int n = subtrees->n / 3;
     const float **from = (const float **)xcalloc((size_t)n + 1, sizeof(float *));
@@ -193,8 +195,8 @@ void grad_tree_exchange(GradTree *g, const IntVec *subtrees, int me, float *tota
     free(owner);
 }
 
-// total[size] = the sum over all groups of all ranks, the same bits on each. The parts are used up. All ranks together. Of a single
-// part nothing is done: it is this rank's sum.
+// total[size] = the sum over all groups of all ranks, the same bits on each. The parts are used up. All ranks together.
+// Of a single part nothing is done: it is this rank's sum.
 void grad_tree_sum(GradTree *g, float *total) {
     IntVec subtrees = {0};
     if (g->single) return;

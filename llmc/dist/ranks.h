@@ -1,14 +1,16 @@
 /*
-Several processes ("ranks") that train one model: started by mpirun or srun, each with all the weights. They exchange bytes
-here and nowhere else, always all of them together and in the same order. A program built without MPI, or started alone, is
-rank 0 of 1 and none of this costs anything.
+Several processes ("ranks") that train one model: started by mpirun or srun, each with all the weights. They exchange
+bytes here and nowhere else, always all of them together and in the same order. A program built without MPI, or started
+alone, is rank 0 of 1 and none of this costs anything.
 
-No rank may leave on its own, or the others would wait for it for ever. So what can fail on one rank alone is followed by
+No rank may leave on its own, or the others would wait for it for ever. So what can fail on one rank alone is followed
+by
 
     ok = dist_agree(ok, err);    the first failure, with its rank, becomes the failure of all; signals are shared too
 
-and what ends a process otherwise (out of memory, a crash) ends all of them: by MPI_Abort on the way out, or by mpirun. A rank that neither ends nor
-comes, because it is stopped or hangs, is found by those that wait for it (dist_call_roll), which name it and end the run.
+and what ends a process otherwise (out of memory, a crash) ends all of them: by MPI_Abort on the way out, or by mpirun.
+A rank that neither ends nor comes, because it is stopped or hangs, is found by those that wait for it (dist_call_roll),
+which name it and end the run.
 */
 #ifndef LLMC_DIST_RANKS_H
 #define LLMC_DIST_RANKS_H
@@ -111,8 +113,8 @@ typedef struct {
     bool *here;                // [size] who has answered
 } DistWait;
 
-// Answers those who call, and notes those who answer. Everybody who waits in an exchange does this; who computes, hangs or is stopped does
-// not.
+// Answers those who call, and notes those who answer. Everybody who waits in an exchange does this; who computes, hangs
+// or is stopped does not.
 static void dist_read_mail(DistWait *w) {
     static int round; // of the answer that is under way
     for (int found = 1; found;) {
@@ -146,8 +148,8 @@ static void dist_call_roll(DistWait *w) {
     }
 }
 
-// The time is up: if somebody has not answered the run ends, by the lowest of those who have. True if all have: then all wait, and what is
-// awaited is on its way (a machine that slept, a network that is slow).
+// The time is up: if somebody has not answered the run ends, by the lowest of those who have. True if all have: then
+// all wait, and what is awaited is on its way (a machine that slept, a network that is slow).
 static bool dist_all_here(const DistWait *w) {
     Str missing = {0};
     int lowest = 0, n = 0;
@@ -173,8 +175,8 @@ static void dist_wait_begin(DistWait *w) {
     w->next = w->last + 0.05;
 }
 
-// Called again and again by one that waits. After three quarters of dist.timeout the others are asked whether they wait as well; who has
-// not answered at its end is lost, and with it the run.
+// Called again and again by one that waits. After three quarters of dist.timeout the others are asked whether they wait
+// as well; who has not answered at its end is lost, and with it the run.
 static void dist_wait_on(DistWait *w) {
     const double now = now_s(), passed = now - w->last;
     if (now < w->next) return;
@@ -285,9 +287,9 @@ void dist_broadcast(void *p, size_t bytes) {
 #endif
 }
 
-// in + r in_stride = in_count[r] numbers from rank r, and out_count[r] numbers at out + r out_stride go to rank r, for all r: what r sends here must
-// be as many as are awaited of it. The two do not overlap. (MPI_Ialltoallv would be one call; with Open MPI 4.1 it
-// hung here, for a reason that was not found.)
+// in + r in_stride = in_count[r] numbers from rank r, and out_count[r] numbers at out + r out_stride go to rank r, for
+// all r: what r sends here must be as many as are awaited of it. The two do not overlap. (MPI_Ialltoallv would be one
+// call; with Open MPI 4.1 it hung here, for a reason that was not found.)
 void dist_trade(float *in, size_t in_stride, const int *in_count, const float *out, size_t out_stride, const int *out_count) {
 #ifdef LLMC_MPI
     const double start = now_s();
@@ -310,8 +312,8 @@ void dist_trade(float *in, size_t in_stride, const int *in_count, const float *o
 #endif
 }
 
-// True if it went well (ok) on every rank. Otherwise err of each rank becomes that of the lowest one that failed, named in its
-// text. A signal that any rank has got becomes dist.stop of all.
+// True if it went well (ok) on every rank. Otherwise err of each rank becomes that of the lowest one that failed, named
+// in its text. A signal that any rank has got becomes dist.stop of all.
 bool dist_agree(bool ok, Error *err) {
     if (dist.size == 1) {
         dist.stop = stop_requested;

@@ -1,16 +1,17 @@
 /*
-All weights in several processes: each rank has the model, the numbers x[n] that it is made of, and the gradient of its own groups; AdamW's moments, 8 of
-the 16 bytes a number takes, and its work are split. Rank r owns shard r, `each` neighbouring numbers (ZeRO, Rajbhandari et al. 2020, arXiv 1910.02054,
-stages 1 and 2):
+All weights in several processes: each rank has the model, the numbers x[n] that it is made of, and the gradient of its
+own groups; AdamW's moments, 8 of the 16 bytes a number takes, and its work are split. Rank r owns shard r, `each`
+neighbouring numbers (ZeRO, Rajbhandari et al. 2020, arXiv 1910.02054, stages 1 and 2):
 
     gradient   reduce-scatter: shard r of all ranks' gradients to rank r, which adds rank 0's + rank 1's + ...
     norm       of the shards' sums of squares, in the order of ranks
     AdamW      on the shard
     x          all-gather: every shard to all ranks
 
-So the same number of ranks gives the same bits, another number others: each adds up its groups first, and a tree over groups (grad_tree.h) would
-have to move whole gradients. Everything moves in pieces, and nothing beyond x, the gradient and the shard is kept but one piece of each rank. From GPU to GPU
-where NCCL does that, otherwise through the hosts' memory: to the same bits, for the sums are made here. A run in one process is one shard.
+So the same number of ranks gives the same bits, another number others: each adds up its groups first, and a tree over
+groups (grad_tree.h) would have to move whole gradients. Everything moves in pieces, and nothing beyond x, the gradient
+and the shard is kept but one piece of each rank. From GPU to GPU where NCCL does that, otherwise through the hosts'
+memory: to the same bits, for the sums are made here. A run in one process is one shard.
 */
 #ifndef LLMC_DIST_SHARD_H
 #define LLMC_DIST_SHARD_H
@@ -86,7 +87,8 @@ void shard_scatter_piece(Shard *s, const float *g, size_t at, int len, int *coun
 // ----------------------------------------------------------------------------
 // a step. All ranks together; nothing is done where the numbers are not split
 
-// This rank's shard of g[shard_room] = the sum of all ranks', added in the order of ranks. The other shards stay as they were.
+// This rank's shard of g[shard_room] = the sum of all ranks', added in the order of ranks. The other shards stay as
+// they were.
 void shard_reduce(Shard *s, float *g) {
     int *count = (int *)xmalloc((size_t)dist.size * sizeof(int));
     for (size_t at = 0; s->split && at < s->each; at += SHARD_PIECE) {
@@ -144,8 +146,8 @@ void shard_share(Shard *s, float *x) {
 }
 
 // ----------------------------------------------------------------------------
-// checkpoints: between rank 0's host memory, all[shard_room], and each rank's shard, mine[each] in the backend's. Only where split; all ranks
-// together. `all` is read and written on rank 0 alone.
+// checkpoints: between rank 0's host memory, all[shard_room], and each rank's shard, mine[each] in the backend's. Only
+// where split; all ranks together. `all` is read and written on rank 0 alone.
 
 // to_zero: the shards come to rank 0; else they go out from there. On rank 0 `mine` may be its place in `all`.
 void shard_move(Shard *s, float *all, float *mine, bool to_zero) {

@@ -5,7 +5,8 @@
     decode            --new_tokens more for each of the B sequences                       tokens = the new ones
     forward           16 sequences of 256 tokens, logits of the last rows alone
     forward_backward  the same rows, all logits, gradient of every vector
-    grpo_step         4 prompts, 8 completions of 128 tokens each: rollout, log-probs,   tokens = those of the completions
+    grpo_step         4 prompts, 8 completions of 128 tokens each: rollout, log-probs,   tokens = those of the
+                                                                                         completions
                       gradient, AdamW; every group has a gradient
 
 The limit of a phase is the sum over its passes through the model of the larger of two times: 2 FLOPs for each weight
@@ -394,8 +395,8 @@ void bench_print(const BenchResult *b, const Options *o, const char *isa, double
                memory_s > limit_s / 2 ? "memory" : "multiply-adds");
 }
 
-// Sets the peak of n results that have just been measured: the machine, a shared one, may not be what it was a minute ago. *last: the
-// reading before them, from now on the one after them.
+// Sets the peak of n results that have just been measured: the machine, a shared one, may not be what it was a minute
+// ago. *last: the reading before them, from now on the one after them.
 void bench_set_peak(BenchResult *results, int n, const Qwen2 *m, double *last) {
     const double now = 1e9 * bench_peak_gflops(m->ops->isa);
     for (int i = 0; i < n; i++) results[i].peak = (*last + now) / 2;

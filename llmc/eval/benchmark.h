@@ -1,11 +1,14 @@
 /*
-Answering benchmarks: a list of problem files, answered once for each evaluation seed, with the accuracies and every completion
-in a folder per seed. `eval_steer eval` does it once, an experiment once for each of its variants.
+Answering benchmarks: a list of problem files, answered once for each evaluation seed, with the accuracies and every
+completion in a folder per seed. `eval_steer eval` does it once, an experiment once for each of its variants.
 
-    <dir>/temp_1.0_top_p_1.0/eval_seed-<k>/metrics.json       one object a benchmark, with what it was made with (made_with.h)
+    <dir>/temp_1.0_top_p_1.0/eval_seed-<k>/metrics.json       one object a benchmark, with what it was made with
+                                                              (made_with.h)
                                            <benchmark>.jsonl  every completion with its verdict
-                                           <benchmark>.partial  the answers so far, while they are not all there (files/journal.h)
-                                           <benchmark>.tokens.jsonl  with save_tokens: its tokens and their log-probs with and without vectors
+                                           <benchmark>.partial  the answers so far, while they are not all there
+                                                                (files/journal.h)
+                                           <benchmark>.tokens.jsonl  with save_tokens: its tokens and their log-probs
+                                                                     with and without vectors
 */
 #ifndef LLMC_EVAL_BENCHMARK_H
 #define LLMC_EVAL_BENCHMARK_H
@@ -62,7 +65,8 @@ bool benchmarks_check_names(const Benchmarks *all, Error *err) {
     return true;
 }
 
-// Loads and encodes the files of --data; s->work: what answering them takes. Free with benchmarks_free (also after a failure).
+// Loads and encodes the files of --data; s->work: what answering them takes. Free with benchmarks_free (also after a
+// failure).
 bool benchmarks_load(Benchmarks *all, Session *s, Error *err) {
     const Options *o = &s->options;
     memset(all, 0, sizeof *all);
@@ -153,8 +157,8 @@ void benchmark_decoding_dir(Str *dir, const Options *o) {
     str_printf(dir, "/temp_%s%s_top_p_%s%s", temperature, strpbrk(temperature, ".e") ? "" : ".0", top_p, strpbrk(top_p, ".e") ? "" : ".0");
 }
 
-// save_tokens: every completion's tokens with their log-probs under what sampled it (`own`) and under the other model: the base model for
-// completions of steered ones, the session's vectors for those of the base.
+// save_tokens: every completion's tokens with their log-probs under what sampled it (`own`) and under the other model:
+// the base model for completions of steered ones, the session's vectors for those of the base.
 bool benchmark_tokens(const Session *s, const float *steering, const Benchmark *b, Completion *completions, const char *path, Error *err) {
     const int n = b->problems.n * b->G;
     const float *other = steering ? NULL : s->steering;
@@ -222,8 +226,8 @@ char *benchmark_file(const char *dir, const Benchmark *b, const char *end) {
     return path.s;
 }
 
-// Samples what the journal at `path` lacks and grades: *e, the lines for <benchmark>.jsonl, completions[n*G]. After a failure err says
-// what is kept.
+// Samples what the journal at `path` lacks and grades: *e, the lines for <benchmark>.jsonl, completions[n*G]. After a
+// failure err says what is kept.
 bool benchmark_sample(const Session *s, Rollout *r, const float *steering, const Benchmark *b, int seed, const char *path,
                       const char *made_with, bool logprobs, Evaluation *e, Str *lines, Completion *completions, Error *err) {
     Sampling how = session_sampling(&s->options);
@@ -271,7 +275,8 @@ void benchmark_print(const Options *o, const char *label, const Benchmark *b, co
     str_free(&summary);
 }
 
-// Answers one benchmark into the folder dir, which is locked: its completions first, then its row of metrics.json; the journal goes last.
+// Answers one benchmark into the folder dir, which is locked: its completions first, then its row of metrics.json; the
+// journal goes last.
 bool benchmark_answer(const Session *s, Rollout *r, const float *steering, const Benchmark *b, int seed, const char *dir,
                       const ResultRows *rows, const cJSON *mine, Evaluation *e, Error *err) {
     const bool tokens = s->options.save_tokens && (steering || s->steering);
@@ -319,7 +324,8 @@ bool benchmark_may_write(const Benchmark *b, const char *dir, const ResultRows *
     return ok;
 }
 
-// Is the benchmark answered already, with all that is asked for? `mine` may lie there (results_check). Then *e and true.
+// Is the benchmark answered already, with all that is asked for? `mine` may lie there (results_check). Then *e and
+// true.
 bool benchmark_kept(const Session *s, const float *steering, const Benchmark *b, const char *dir, const ResultRows *rows,
                     const cJSON *mine, const char *label, Evaluation *e) {
     char *path = benchmark_file(dir, b, ".jsonl"), *tokens = benchmark_file(dir, b, ".tokens.jsonl");
@@ -368,7 +374,8 @@ bool benchmarks_answer_seed(const Session *s, Rollout *r, const Benchmarks *b, c
     return ok;
 }
 
-// Mean and population standard deviation over n seeds of the mean accuracy over benchmarks, as the papers' tables have it.
+// Mean and population standard deviation over n seeds of the mean accuracy over benchmarks, as the papers' tables have
+// it.
 void benchmarks_print_seeds(const char *label, const double *accuracy, int n) {
     double sum = 0, squares = 0;
     for (int i = 0; i < n; i++) sum += accuracy[i];
@@ -377,8 +384,9 @@ void benchmarks_print_seeds(const char *label, const double *accuracy, int n) {
 }
 
 // Answers all benchmarks under `steering` (NULL: the base model) and the model's intervention, once for each seed, into
-// dir/temp_.../eval_seed-<k>/. label stands in front of each printed line. base: what all of it is made with (made_with.h). What is
-// answered already is kept, with skip_done without its figures; where something there was made otherwise nothing is answered at all.
+// dir/temp_.../eval_seed-<k>/. label stands in front of each printed line. base: what all of it is made with
+// (made_with.h). What is answered already is kept, with skip_done without its figures; where something there was made
+// otherwise nothing is answered at all.
 bool benchmarks_answer(const Session *s, const Benchmarks *b, const float *steering, const cJSON *base, const char *dir,
                        const char *label, Error *err) {
     const Options *o = &s->options;

@@ -1,6 +1,6 @@
 /*
-What eval_steer does with a model, beside the experiments (experiments/experiments.h) and exports (files/export.h). Answering problems
-is evaluate.h's, which training needs, too.
+What eval_steer does with a model, beside the experiments (experiments/experiments.h) and exports (files/export.h).
+Answering problems is evaluate.h's, which training needs, too.
 
     session.h       what every command works with: the options, the model, its tokenizer, the vectors
     made_with.h     what a result was made with

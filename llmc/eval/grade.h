@@ -1,16 +1,20 @@
 /*
-eval_steer grade: verdicts on lines of JSON, and a table of how they agree with the labels where there are some. A line is one of
+eval_steer grade: verdicts on lines of JSON, and a table of how they agree with the labels where there are some. A line
+is one of
 
-    {"gold": "1/2", "pred": "0.5"}                      is pred right? "gold_form"/"pred_form": "text" if the answer must first be found in it
+    {"gold": "1/2", "pred": "0.5"}                      is pred right? "gold_form"/"pred_form": "text" if the answer
+                                                        must first be found in it
     {"gold": "1/2", "completion": "... \\boxed{0.5}"}   is the boxed answer right?
     {"completion": "...", "answer": "1/2", "correct": true}   as eval writes them: graded again
-    {"completion": "...", "answer": "0.5", "mode": "boxed"}   is this what is found in it? (null: nothing) mode: boxed, hash, answer_is,
+    {"completion": "...", "answer": "0.5", "mode": "boxed"}   is this what is found in it? (null: nothing) mode: boxed,
+                                                              hash, answer_is,
                                                         last_number, choice, any
-    {"problem": "...", "answer": "1/2", "source": "x"}  a problem's gold answer: can a boxed answer ever be right? Is it read as mathematics, or
-                                                        compared as text? A row of the table for each source
+    {"problem": "...", "answer": "1/2", "source": "x"}  a problem's gold answer: can a boxed answer ever be right? Is it
+                                                        read as mathematics, or compared as text? A row of the table for
+                                                        each source
 
-and may carry "equal" (the label; lines without one are counted apart), "kind" (its row in the table), "contested" (left out of the table).
-Kinds with rule "human" are counted again in a row of that name.
+and may carry "equal" (the label; lines without one are counted apart), "kind" (its row in the table), "contested" (left
+out of the table). Kinds with rule "human" are counted again in a row of that name.
 */
 #ifndef LLMC_EVAL_GRADE_H
 #define LLMC_EVAL_GRADE_H
@@ -20,7 +24,8 @@ Kinds with rule "human" are counted again in a row of that name.
 
 #define GRADE_MAX_ROWS 100
 
-// right: of the labelled; correct: of the others; accepted: though labelled unequal; formulas: golds read as mathematics
+// right: of the labelled; correct: of the others; accepted: though labelled unequal; formulas: golds read as
+// mathematics
 typedef struct { char name[24]; long n, labelled, right, correct, accepted, rejected, golds, formulas; } GradeRow;
 
 typedef struct {
@@ -169,7 +174,8 @@ void grade_print_table(const Grades *g) {
     if (g->n) printf("%.1f us of processor time a line, %.1f us the longest\n", 1e6 * g->seconds / (double)g->rows[0].n, 1e6 * g->worst);
 }
 
-// Grades every line of `path` ("-": standard input). json: a line for each instead of the table; misses: a line for each that disagrees.
+// Grades every line of `path` ("-": standard input). json: a line for each instead of the table; misses: a line for
+// each that disagrees.
 bool grade_file(Grades *g, const char *path, bool json, bool misses, Error *err) {
     char *text = read_file(path, NULL, err);
     if (!text) return false;

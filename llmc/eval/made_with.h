@@ -1,12 +1,14 @@
 /*
-What a result was made with: an object in it, `made_with`, with every option that can change it and the SHA-256 of the model, the
-vectors and the data. Results that were not made alike are never put in each other's place, nor side by side without a word.
+What a result was made with: an object in it, `made_with`, with every option that can change it and the SHA-256 of the
+model, the vectors and the data. Results that were not made alike are never put in each other's place, nor side by side
+without a word.
 
-    "made_with": {"model": "data/tiny/model", "limit": 0, "temperature": 1, ..., "model_sha256": "...", "vectors_sha256": "...",
+    "made_with": {"model": "data/tiny/model", "limit": 0, "temperature": 1, ..., "model_sha256": "...",
+    "vectors_sha256": "...",
                   "data_sha256": "...", "isa": "amx", "program_sha256": "..."}
 
-Compared is all but where files lie (the hashes say what they hold), the instruction set and the program: these round otherwise or may,
-so a difference there is named, and no more.
+Compared is all but where files lie (the hashes say what they hold), the instruction set and the program: these round
+otherwise or may, so a difference there is named, and no more.
 */
 #ifndef LLMC_EVAL_MADE_WITH_H
 #define LLMC_EVAL_MADE_WITH_H
@@ -14,8 +16,8 @@ so a difference there is named, and no more.
 #include "llmc/eval/session.h" // Session
 #include "llmc/files/files.h"  // sha256_file, sha256_folder
 
-// Options that say where things go, how many results a call makes or how fast it is: none of these depends on them. Of the last two each
-// benchmark has its own.
+// Options that say where things go, how many results a call makes or how fast it is: none of these depends on them. Of
+// the last two each benchmark has its own.
 static const char *const made_with_left_out[] = {
     "config", "results_dir", "model_name", "dataset_name", "seeds", "rollout_batch_size", "activation_memory", "json", "skip_done",
     "save_tokens", "variants", "benchmark_generations", "benchmark_lengths"};
@@ -59,7 +61,8 @@ cJSON *made_with_preset(const char *key) {
 // ----------------------------------------------------------------------------
 // hashes
 
-// Adds `key` = the hash of a file or a folder; of a checkpoint's folder that of its vectors, which is that of the file alone.
+// Adds `key` = the hash of a file or a folder; of a checkpoint's folder that of its vectors, which is that of the file
+// alone.
 bool made_with_hash(cJSON *to, const char *key, const char *path, Error *err) {
     char hex[SHA256_HEX];
     struct stat info;
@@ -71,7 +74,8 @@ bool made_with_hash(cJSON *to, const char *key, const char *path, Error *err) {
     return ok;
 }
 
-// The hashes of a session, made once: of the model, the vectors, the running program (where the system says which file that is).
+// The hashes of a session, made once: of the model, the vectors, the running program (where the system says which file
+// that is).
 bool made_with_hashes(Session *s, Error *err) {
     const Options *o = &s->options;
     if (s->hashes) return true;
@@ -95,8 +99,8 @@ bool made_with_hashes(Session *s, Error *err) {
 // ----------------------------------------------------------------------------
 // the object
 
-// Everything that a session's results are made with but for the data: the options that `cmd` knows, then the hashes. NULL and err on
-// failure. Free with cJSON_Delete.
+// Everything that a session's results are made with but for the data: the options that `cmd` knows, then the hashes.
+// NULL and err on failure. Free with cJSON_Delete.
 cJSON *made_with(Session *s, Command cmd, Error *err) {
     if (!made_with_hashes(s, err)) return NULL;
     cJSON *m = cJSON_CreateObject();
@@ -156,8 +160,8 @@ void made_with_difference(Str *out, const char *key, const cJSON *found, const c
     cJSON_Delete(preset);
 }
 
-// Appends "limit: found 30, this call has 10; ...": what differs between what was found and `mine`, as far as `kind` asks. Nothing: made
-// alike.
+// Appends "limit: found 30, this call has 10; ...": what differs between what was found and `mine`, as far as `kind`
+// asks. Nothing: made alike.
 void made_with_differences(Str *out, const cJSON *found, const cJSON *mine, int kind) {
     for (const cJSON *m = mine->child; m; m = m->next)
         made_with_difference(out, m->string, cJSON_GetObjectItemCaseSensitive(found, m->string), m, kind);
@@ -171,8 +175,8 @@ bool made_with_unknown(const char *what, Error *err) {
                                "  -> another --results_dir, or move it away", what);
 }
 
-// What stands at `what` (a path, perhaps with a benchmark) was made with `found` (NULL: it does not say): false and err unless that is
-// like `mine`.
+// What stands at `what` (a path, perhaps with a benchmark) was made with `found` (NULL: it does not say): false and err
+// unless that is like `mine`.
 bool made_with_check(const char *what, const cJSON *found, const cJSON *mine, int kind, Error *err) {
     if (!cJSON_IsObject(found)) return made_with_unknown(what, err);
     Str differs = {0};

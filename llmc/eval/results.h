@@ -1,6 +1,6 @@
 /*
-A folder of results, temp_1.0_top_p_1.0/, as one or several calls fill it: what lies there already, and whether what is to come may lie
-beside it.
+A folder of results, temp_1.0_top_p_1.0/, as one or several calls fill it: what lies there already, and whether what is
+to come may lie beside it.
 
     eval_seed-<k>/metrics.json        rows, one a line, each with what it was made with
     eval_seed-<k>/<benchmark>.partial answers of a benchmark that is not done (files/journal.h)
@@ -30,8 +30,8 @@ const char *results_name(const cJSON *row) {
     return name ? name : "";
 }
 
-// The rows of dir/metrics.json, to the byte where each is a line as results_write has it; none if there is no such file. Free with
-// results_rows_free, also after a failure.
+// The rows of dir/metrics.json, to the byte where each is a line as results_write has it; none if there is no such
+// file. Free with results_rows_free, also after a failure.
 bool results_read(ResultRows *r, const char *dir, Error *err) {
     memset(r, 0, sizeof *r);
     char *path = model_path(dir, "metrics.json"), *text = path_exists(path) ? read_file(path, NULL, err) : xstrdup("[]"), *rest = text;
@@ -116,8 +116,8 @@ bool results_check_seed(const char *dir, const char *name, const cJSON *mine, in
     return ok;
 }
 
-// May the benchmark `name` of this seed, made with `mine`, lie in dir/eval_seed-<seed>? False and err if something there, or of another
-// seed, was made otherwise.
+// May the benchmark `name` of this seed, made with `mine`, lie in dir/eval_seed-<seed>? False and err if something
+// there, or of another seed, was made otherwise.
 bool results_check(const char *dir, int seed, const char *name, const cJSON *mine, Error *err) {
     DIR *folder = opendir(dir);
     bool ok = true;

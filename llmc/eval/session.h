@@ -1,5 +1,6 @@
 /*
-What every command of eval_steer works with: the options, the model, its tokenizer and the vectors or the LoRA that was asked for.
+What every command of eval_steer works with: the options, the model, its tokenizer and the vectors or the LoRA that was
+asked for.
 */
 #ifndef LLMC_EVAL_SESSION_H
 #define LLMC_EVAL_SESSION_H
@@ -14,7 +15,8 @@ What every command of eval_steer works with: the options, the model, its tokeniz
 #include "llmc/rollout.h"             // Sampling
 #include "llmc/tokenizer/tokenizer.h" // Tokenizer
 
-// The largest that a command will allocate beside the model: a rollout (slots 0: none), a pass (longest 0: none; of so many bytes).
+// The largest that a command will allocate beside the model: a rollout (slots 0: none), a pass (longest 0: none; of so
+// many bytes).
 typedef struct {
     int slots, max_prompt, max_new;
     int longest;
@@ -55,7 +57,8 @@ bool session_adapter(Session *s, const char *dir, Error *err) {
     return true;
 }
 
-// The vectors of a file or folder; where they were trained elsewhere in their layer, there they are added (experiments have an option for that).
+// The vectors of a file or folder; where they were trained elsewhere in their layer, there they are added (experiments
+// have an option for that).
 bool session_vectors(Session *s, const char *path, Error *err) {
     const ModelConfig *c = &s->model.config;
     const size_t bytes = (size_t)c->L * c->C * sizeof(float);
@@ -73,7 +76,8 @@ bool session_vectors(Session *s, const char *path, Error *err) {
     return true;
 }
 
-// Whether model and work go into this machine's memory; dir: the model's. False with what lowers it, and nothing is allocated yet.
+// Whether model and work go into this machine's memory; dir: the model's. False with what lowers it, and nothing is
+// allocated yet.
 static bool session_memory(const Session *s, const char *dir, Error *err) {
     const SessionWork *w = &s->work;
     Qwen2 dry = s->model;

@@ -1,6 +1,6 @@
 /*
-add_place: the benchmarks answered with the vectors behind another part of their layer (--place), for which they were trained. Where in
-a layer a vector no longer helps says what stands in its way.
+add_place: the benchmarks answered with the vectors behind another part of their layer (--place), for which they were
+trained. Where in a layer a vector no longer helps says what stands in its way.
 */
 #ifndef LLMC_EXPERIMENTS_ADD_PLACE_H
 #define LLMC_EXPERIMENTS_ADD_PLACE_H

@@ -1,6 +1,7 @@
 /*
-exchange_svs: the vectors of each donor put, as they are, into each recipient, and the benchmarks answered: a grid. --recipients are
-models of one shape (none: the model alone), --donors files of vectors; the base model of each recipient is answered too.
+exchange_svs: the vectors of each donor put, as they are, into each recipient, and the benchmarks answered: a grid.
+--recipients are models of one shape (none: the model alone), --donors files of vectors; the base model of each
+recipient is answered too.
 */
 #ifndef LLMC_EXPERIMENTS_EXCHANGE_SVS_H
 #define LLMC_EXPERIMENTS_EXCHANGE_SVS_H

@@ -1,6 +1,6 @@
 /*
-The experiments of the papers, one file each. `./eval_steer experiment NAME --config FILE.yml` runs one; its file says what it
-computes and what it leaves in results/experiments/NAME/<Model>/<dataset>/, which scripts/plot/NAME.py draws.
+The experiments of the papers, one file each. `./eval_steer experiment NAME --config FILE.yml` runs one; its file says
+what it computes and what it leaves in results/experiments/NAME/<Model>/<dataset>/, which scripts/plot/NAME.py draws.
 
     variants.h      what they share: where results go, one variant of an evaluation
     lens.h          tools to look at vectors
@@ -52,7 +52,8 @@ const Experiment experiments[] = {
 };
 #define EXPERIMENTS ((int)(sizeof experiments / sizeof experiments[0]))
 
-// *found = the experiment of that name, and its usage; NULL and the list of all for --help. False: there is none of that name.
+// *found = the experiment of that name, and its usage; NULL and the list of all for --help. False: there is none of
+// that name.
 bool experiments_find(const Experiment **found, Str *usage, const char *name, Error *err) {
     *found = NULL;
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {

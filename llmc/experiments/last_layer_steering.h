@@ -1,6 +1,7 @@
 /*
-last_layer_steering: which tokens does the vector of the last layer make likelier? It cannot change what later layers see: it acts on the
-output alone. P: the base model, Q: with the vector (rows --layers of --steering, by default the last), completions sampled from Q.
+last_layer_steering: which tokens does the vector of the last layer make likelier? It cannot change what later layers
+see: it acts on the output alone. P: the base model, Q: with the vector (rows --layers of --steering, by default the
+last), completions sampled from Q.
 */
 #ifndef LLMC_EXPERIMENTS_LAST_LAYER_STEERING_H
 #define LLMC_EXPERIMENTS_LAST_LAYER_STEERING_H

@@ -1,6 +1,6 @@
 /*
-Tools to look at vectors: dot products and cosines, the tokens a direction points to, singular values. Everything in double, on the
-host; the unembedding matrix is read from the model's file.
+Tools to look at vectors: dot products and cosines, the tokens a direction points to, singular values. Everything in
+double, on the host; the unembedding matrix is read from the model's file.
 */
 #ifndef LLMC_EXPERIMENTS_LENS_H
 #define LLMC_EXPERIMENTS_LENS_H
@@ -74,7 +74,8 @@ int lens_by_cosine(const void *a, const void *b) {
     return x->cosine != y->cosine ? (x->cosine < y->cosine ? 1 : -1) : x->id - y->id;
 }
 
-// tokens[V]: dot and cosine of v[C] with every row of the unembedding matrix (no final norm). A row of zeros has cosine 0.
+// tokens[V]: dot and cosine of v[C] with every row of the unembedding matrix (no final norm). A row of zeros has cosine
+// 0.
 void lens_tokens(LensToken *tokens, const Qwen2 *m, const float *v) {
     const int C = m->config.C, V = m->config.V;
     const double size = lens_norm(v, (size_t)C);
@@ -123,7 +124,8 @@ void lens_json_direction(Str *out, const Qwen2 *m, const Tokenizer *tokenizer, c
 // ----------------------------------------------------------------------------
 // singular values
 
-// values[n], largest first: the singular values of the n rows of x[n,C], as roots of the eigenvalues of x x^T by Jacobi's rotations.
+// values[n], largest first: the singular values of the n rows of x[n,C], as roots of the eigenvalues of x x^T by
+// Jacobi's rotations.
 void lens_singular_values(double *values, const float *x, int n, int C) {
     double *a = (double *)xmalloc((size_t)n * n * sizeof(double));
     for (int i = 0; i < n; i++) for (int j = 0; j < n; j++) a[i * n + j] = lens_dot(x + (size_t)i * C, x + (size_t)j * C, (size_t)C);

@@ -1,6 +1,7 @@
 /*
-logit_lens: which tokens each vector points to: dot product and cosine with every row of the unembedding matrix (without the final
-norm), the --top of them; and of all vectors together the norms by layer, cosines of pairs, singular values and the stable rank.
+logit_lens: which tokens each vector points to: dot product and cosine with every row of the unembedding matrix (without
+the final norm), the --top of them; and of all vectors together the norms by layer, cosines of pairs, singular values
+and the stable rank.
 
     results/experiments/logit_lens/<Model>/<dataset>/logit_lens.json
 */

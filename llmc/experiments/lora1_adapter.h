@@ -1,6 +1,6 @@
 /*
-A rank-one LoRA on the down_proj of every layer, read from a PEFT folder: adapter_config.json (r 1, lora_alpha) and adapter_model.safetensors
-(base_model.model.model.layers.<l>.mlp.down_proj.lora_A.weight [1,I], lora_B.weight [C,1]).
+A rank-one LoRA on the down_proj of every layer, read from a PEFT folder: adapter_config.json (r 1, lora_alpha) and
+adapter_model.safetensors (base_model.model.model.layers.<l>.mlp.down_proj.lora_A.weight [1,I], lora_B.weight [C,1]).
 */
 #ifndef LLMC_EXPERIMENTS_LORA1_ADAPTER_H
 #define LLMC_EXPERIMENTS_LORA1_ADAPTER_H
@@ -27,7 +27,8 @@ bool lora1_load(float *a, float *b, const ModelConfig *c, const char *dir, Error
     return ok;
 }
 
-// a[L,I], b[L,C] as the model runs under them: their layout, to be freed with tuning_free, and the flat array, on the host, with free().
+// a[L,I], b[L,C] as the model runs under them: their layout, to be freed with tuning_free, and the flat array, on the
+// host, with free().
 float *lora1_tuned(Tuning *tuning, const float *a, const float *b, const ModelConfig *c) {
     bool targets[N_PROJ] = {false};
     targets[PROJ_DOWN] = true;

@@ -1,11 +1,14 @@
 /*
-lora1_plots: a rank-one LoRA on down_proj is a vector b whose strength a . x_t changes from token to token. How much? For every layer
-and token, of completions sampled with the adapter on (prompt included),
+lora1_plots: a rank-one LoRA on down_proj is a vector b whose strength a . x_t changes from token to token. How much?
+For every layer and token, of completions sampled with the adapter on (prompt included),
 
-    strength = (a . x_t) |b| / mean over the sample's tokens of |down_proj x_t|       and       cos(h_t, b), h_t the MLP's residual input
+    strength = (a . x_t) |b| / mean over the sample's tokens of |down_proj x_t|       and cos(h_t, b), h_t the MLP's
+                                                                                      residual input
 
-    results/experiments/lora1_plots/<Model>/<dataset>/lora1_plots.json: for each layer mean, median, histogram and a sample of pairs with their
-    correlation, and the tokens b points to; the stable rank of all b; the whole layer x token matrix of the first LORA1_SHOWN samples with
+    results/experiments/lora1_plots/<Model>/<dataset>/lora1_plots.json: for each layer mean, median, histogram and a
+    sample of pairs with their
+    correlation, and the tokens b points to; the stable rank of all b; the whole layer x token matrix of the first
+    LORA1_SHOWN samples with
     the borders of their segments.
 */
 #ifndef LLMC_EXPERIMENTS_LORA1_PLOTS_H
@@ -99,7 +102,8 @@ void lora1_json_layer(Str *out, const Lora1Layer *x, const float *b, int C) {
     free(sorted);
 }
 
-// "[["system", 12], ["question", 30], ...]": the parts of a prompt and their tokens; one part where the pieces do not add up.
+// "[["system", 12], ["question", 30], ...]": the parts of a prompt and their tokens; one part where the pieces do not
+// add up.
 bool lora1_segments(Str *out, Session *s, const Problem *p, int P, int generated, Error *err) {
     const ChatTemplate *t = chat_find(s->options.prompt_template, err);
     if (!t) return false;

@@ -1,6 +1,6 @@
 /*
-magnitude: all vectors multiplied by f, for each f of --magnitudes, and the benchmarks answered. 0 is the base model, 1 the trained
-vectors; how far beyond can one go?
+magnitude: all vectors multiplied by f, for each f of --magnitudes, and the benchmarks answered. 0 is the base model, 1
+the trained vectors; how far beyond can one go?
 */
 #ifndef LLMC_EXPERIMENTS_MAGNITUDE_H
 #define LLMC_EXPERIMENTS_MAGNITUDE_H

@@ -1,15 +1,18 @@
 /*
-match_effect: does a vector do what the vectors of later layers do? For each layer l of --layers a completion of every problem is sampled
-with s_l alone; the model runs over it with s_l and without, and
+match_effect: does a vector do what the vectors of later layers do? For each layer l of --layers a completion of every
+problem is sampled with s_l alone; the model runs over it with s_l and without, and
 
     D_{k,t} = residual stream behind layer k at position t (prompt included), with s_l minus without
 
-    diff_vector[l,k] = mean over t of cos(D_{k,t}, s_k)             does the change point where layer k's own vector points?
-    diff_diff[l,k]   = mean over t of cos(D_{k,t}, mean_t D_{k,t})  is the change the same at all positions (of a sample)?
+    diff_vector[l,k] = mean over t of cos(D_{k,t}, s_k)             does the change point where layer k's own vector
+                                                                    points?
+    diff_diff[l,k]   = mean over t of cos(D_{k,t}, mean_t D_{k,t})  is the change the same at all positions (of a
+                                                                    sample)?
     mean_vector[l,k] = cos(mean of D_{k,t} over all positions and samples, s_k)
 
-each the mean over samples; null below layer l, where nothing changes, and the first and last where layer k has no vector. Then the tokens
-that the mean change behind the last layer points to. --steering holds in row l the vector trained alone at layer l.
+each the mean over samples; null below layer l, where nothing changes, and the first and last where layer k has no
+vector. Then the tokens that the mean change behind the last layer points to. --steering holds in row l the vector
+trained alone at layer l.
 
     results/experiments/match_effect/<Model>/<dataset>/match_effect.json
 */

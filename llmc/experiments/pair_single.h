@@ -1,6 +1,6 @@
 /*
-pair_single: the vectors s_i and s_j together, all others zero, for every pair i <= j of --layers, and the benchmarks answered. The
-diagonal is the single vector. --steering holds in row l the vector that was trained alone at layer l
+pair_single: the vectors s_i and s_j together, all others zero, for every pair i <= j of --layers, and the benchmarks
+answered. The diagonal is the single vector. --steering holds in row l the vector that was trained alone at layer l
 (scripts/merge_vectors_from_layers.sh).
 */
 #ifndef LLMC_EXPERIMENTS_PAIR_SINGLE_H

@@ -1,9 +1,10 @@
 /*
-patch_head: which part of the last layer does the vector before it speak to? The vector s of layer L-2 is lifted out and put into the
-input of layer L-1, which is patched (intervene.h): each of --variants answers the benchmarks. Measured beside them: base, the vector
-where it was (no_patch), Skip-Attn, Skip-Layer.
+patch_head: which part of the last layer does the vector before it speak to? The vector s of layer L-2 is lifted out and
+put into the input of layer L-1, which is patched (intervene.h): each of --variants answers the benchmarks. Measured
+beside them: base, the vector where it was (no_patch), Skip-Attn, Skip-Layer.
 
-patch_head_path: the same, three times: the patched attention goes to both paths, to the residual stream alone, to the MLP alone.
+patch_head_path: the same, three times: the patched attention goes to both paths, to the residual stream alone, to the
+MLP alone.
 */
 #ifndef LLMC_EXPERIMENTS_PATCH_HEAD_H
 #define LLMC_EXPERIMENTS_PATCH_HEAD_H

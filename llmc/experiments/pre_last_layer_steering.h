@@ -1,7 +1,8 @@
 /*
-pre_last_layer_steering: what the vector before the last layer makes likelier through which part of that layer. The last layer is patched
-as in patch_head; for each of --variants: Q is the variant, P is no_patch where it patches heads and Skip-Attn else (so Skip-Layer
-against Skip-Attn shows what the feed-forward adds). Completions are sampled from P. --path as in patch_head_path.
+pre_last_layer_steering: what the vector before the last layer makes likelier through which part of that layer. The last
+layer is patched as in patch_head; for each of --variants: Q is the variant, P is no_patch where it patches heads and
+Skip-Attn else (so Skip-Layer against Skip-Attn shows what the feed-forward adds). Completions are sampled from P.
+--path as in patch_head_path.
 */
 #ifndef LLMC_EXPERIMENTS_PRE_LAST_LAYER_STEERING_H
 #define LLMC_EXPERIMENTS_PRE_LAST_LAYER_STEERING_H

@@ -1,6 +1,6 @@
 /*
-Teacher forcing: completions are sampled once, then the model is run over them under one condition or another (vectors and an
-intervention), and its residual streams and whole distributions are compared on the host.
+Teacher forcing: completions are sampled once, then the model is run over them under one condition or another (vectors
+and an intervention), and its residual streams and whole distributions are compared on the host.
 */
 #ifndef LLMC_EXPERIMENTS_TEACHER_H
 #define LLMC_EXPERIMENTS_TEACHER_H
@@ -29,7 +29,8 @@ void sampled_free(Sampled *a) {
     memset(a, 0, sizeof *a);
 }
 
-// One completion of every problem under a condition, with the options' temperature and the seed. Free with sampled_free.
+// One completion of every problem under a condition, with the options' temperature and the seed. Free with
+// sampled_free.
 bool sample_under(Sampled *a, Session *s, const Benchmark *b, Condition under, Error *err) {
     const int n = b->problems.n;
     memset(a, 0, sizeof *a);
@@ -80,8 +81,8 @@ typedef struct {
     int longest;
 } Teacher;
 
-// For prompts with completions of up to `longest` tokens together; `patched` as in Qwen2.intervention where one of the conditions patches
-// a layer (else NULL). keep: residual streams are wanted. Free with teacher_free.
+// For prompts with completions of up to `longest` tokens together; `patched` as in Qwen2.intervention where one of the
+// conditions patches a layer (else NULL). keep: residual streams are wanted. Free with teacher_free.
 void teacher_alloc(Teacher *t, Qwen2 *m, int longest, const Intervention *patched, bool keep) {
     memset(t, 0, sizeof *t);
     t->longest = longest;
@@ -107,8 +108,9 @@ const int *teacher_head_rows(Teacher *t, const Qwen2 *m) {
     return (const int *)mirror(&t->rows_there, m->ops, t->head_rows.v, (size_t)t->head_rows.n * sizeof(int));
 }
 
-// Runs prompt and completion (NULL: the prompt alone): rows 0 ... of scratch.h are their residual stream after the last layer, acts what
-// lies below. head_rows: the rows that predict the completion's tokens. The rows that ran are returned: the last token is not run.
+// Runs prompt and completion (NULL: the prompt alone): rows 0 ... of scratch.h are their residual stream after the last
+// layer, acts what lies below. head_rows: the rows that predict the completion's tokens. The rows that ran are
+// returned: the last token is not run.
 int teacher_run(Teacher *t, Qwen2 *m, const IntVec *prompt, const Completion *c, Condition under) {
     int next_page = 0;
     packed_reset(&t->packed);

@@ -1,12 +1,13 @@
 /*
-What a change does to the next token, position by position: the engine of last_layer_steering, pre_last_layer_steering and
-add_place_steering. Completions are sampled under one condition (those cut by the length limit are left out), then run under P and
-under Q; at every generated position, in double over the whole vocabulary,
+What a change does to the next token, position by position: the engine of last_layer_steering, pre_last_layer_steering
+and add_place_steering. Completions are sampled under one condition (those cut by the length limit are left out), then
+run under P and under Q; at every generated position, in double over the whole vocabulary,
 
     delta_v = Q(v) - P(v)        KL(P || Q)        entropy of P
 
-    <dir>/positions.jsonl   {"sample", "position", "id", "token": what was generated there; "top", "top_token", "delta": the token with the
-                            largest delta; "was_top": P preferred it already; "followed": delta of --token; "kl", "entropy"}
+    <dir>/positions.jsonl   {"sample", "position", "id", "token": what was generated there; "top", "top_token", "delta":
+                            the token with the largest delta; "was_top": P preferred it already; "followed": delta of
+                            --token; "kl", "entropy"}
     <dir>/summary.json      counts and means
 */
 #ifndef LLMC_EXPERIMENTS_TOKEN_EFFECT_H
@@ -51,7 +52,8 @@ void effect_line(Str *out, const Session *s, int sample, int position, int gener
     sums->delta += q[top] - p[top];
 }
 
-// Compares P and Q on completions sampled under `from`; what: the keys of summary.json that say what P and Q are, without braces.
+// Compares P and Q on completions sampled under `from`; what: the keys of summary.json that say what P and Q are,
+// without braces.
 bool effect_compare(Session *s, const Benchmarks *b, const char *dir, const char *what, Condition from, Condition P, Condition Q, Error *err) {
     Qwen2 *m = &s->model;
     const int V = m->config.V, C = m->config.C, followed = effect_token(s, err);

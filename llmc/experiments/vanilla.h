@@ -1,5 +1,6 @@
 /*
-vanilla: the plain evaluation, without vectors and with them, side by side: what every other experiment is compared with.
+vanilla: the plain evaluation, without vectors and with them, side by side: what every other experiment is compared
+with.
 */
 #ifndef LLMC_EXPERIMENTS_VANILLA_H
 #define LLMC_EXPERIMENTS_VANILLA_H

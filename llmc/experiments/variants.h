@@ -2,7 +2,7 @@
 What the experiments share: where results go, lists of numbers, and one variant of an evaluation.
 
     results/experiments/<experiment>/<Model>/<dataset>/<variant>/variant.json              what the variant is
-                                                                 temp_.../eval_seed-<k>/   as of `eval` (eval/benchmark.h)
+                                                                 temp_.../eval_seed-<k>/ as of `eval` (eval/benchmark.h)
 */
 #ifndef LLMC_EXPERIMENTS_VARIANTS_H
 #define LLMC_EXPERIMENTS_VARIANTS_H
@@ -73,8 +73,8 @@ bool experiment_begin(Session *s, Benchmarks *b, bool vectors, Error *err) {
     return ok;
 }
 
-// What a variant is made with: what an evaluation is, the variant, and the numbers put in for vectors. NULL and err on failure. Free with
-// cJSON_Delete.
+// What a variant is made with: what an evaluation is, the variant, and the numbers put in for vectors. NULL and err on
+// failure. Free with cJSON_Delete.
 cJSON *experiment_made_with(Session *s, const Str *variant, const float *vectors, Error *err) {
     char hex[SHA256_HEX];
     cJSON *m = made_with(s, CMD_EVAL, err);
@@ -85,8 +85,8 @@ cJSON *experiment_made_with(Session *s, const Str *variant, const float *vectors
     return m;
 }
 
-// Answers the benchmarks under these vectors (on the host) and this intervention (each may be NULL) into dir/name; json: what variant.json holds
-// besides the name, without braces.
+// Answers the benchmarks under these vectors (on the host) and this intervention (each may be NULL) into dir/name;
+// json: what variant.json holds besides the name, without braces.
 bool experiment_answer(Session *s, const Benchmarks *b, const char *dir, const char *name, const char *json, const float *vectors, const Intervention *v, Error *err) {
     Str here = {0}, text = {0}, label = {0};
     str_printf(&here, "%s/%s", dir, name);
@@ -109,8 +109,8 @@ bool experiment_answer(Session *s, const Benchmarks *b, const char *dir, const c
 // ----------------------------------------------------------------------------
 // experiments that leave one object
 
-// Before the work: may dir/file be written? Where it is there, it must have been made with what this call has. *out = its beginning, the
-// key `made_with`; the caller goes on behind it, and closes the brace.
+// Before the work: may dir/file be written? Where it is there, it must have been made with what this call has. *out =
+// its beginning, the key `made_with`; the caller goes on behind it, and closes the brace.
 bool experiment_result_begin(Str *out, Session *s, const char *dir, const char *file, Error *err) {
     cJSON *mine = made_with_data(s, CMD_EXPERIMENT, err), *old = NULL;
     char *path = model_path(dir, file), *text = mine ? cJSON_PrintUnformatted(mine) : NULL;

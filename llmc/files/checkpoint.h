@@ -1,14 +1,16 @@
 /*
 Checkpoints: everything needed to go on training bit for bit, in train_output/<Model>/<dataset>/<setup>/seed-<s>/:
 
-    checkpoint-<n>/steering_vectors.safetensors   `steering` [L,C] fp32, for steering_rank also its factors `steering_A` [L,r] and
-                                                  `steering_B` [r,C]; metadata: base_model, site, step, setup
-                   optimizer.safetensors          `exp_avg`, `exp_avg_sq`: AdamW's moments, fp32, [L,C] or all in a row [1,n]
+    checkpoint-<n>/steering_vectors.safetensors   `steering` [L,C] fp32, for steering_rank also its factors `steering_A`
+                                                  [L,r] and `steering_B` [r,C]; metadata: base_model, site, step, setup
+                   optimizer.safetensors          `exp_avg`, `exp_avg_sq`: AdamW's moments, fp32, [L,C] or all in a row
+                                                  [1,n]
                    trainer_state.json             the counters
                    config.yml                     every option of the run
 
-A LoRA has, in the place of the first, PEFT's two files (peft.h), so the folder is an adapter that PEFT loads. Where all weights are trained it is a model's folder
-as Hugging Face has it: model.safetensors, in fp32, and the base model's config.json, tokenizer and settings.
+A LoRA has, in the place of the first, PEFT's two files (peft.h), so the folder is an adapter that PEFT loads. Where all
+weights are trained it is a model's folder as Hugging Face has it: model.safetensors, in fp32, and the base model's
+config.json, tokenizer and settings.
 
 A checkpoint is either whole or absent: it is written to .tmp-checkpoint-<n>, synced to the disk file by file, and
 renamed. A failure (full disk, no permission, power cut) leaves every older checkpoint as it was. Random numbers are a
@@ -195,8 +197,8 @@ bool checkpoint_save(const char *run_dir, const Checkpoint *c, const char *confi
     return ok;
 }
 
-// Before a run begins, its folder locked: removes what a killed run left half written or half removed, and puts back a checkpoint that it
-// had moved aside (checkpoint_move without an exchange) and not replaced.
+// Before a run begins, its folder locked: removes what a killed run left half written or half removed, and puts back a
+// checkpoint that it had moved aside (checkpoint_move without an exchange) and not replaced.
 void checkpoint_clean(const char *run_dir) {
     DIR *dir = opendir(run_dir);
     IntVec aside = {0};
@@ -289,9 +291,9 @@ bool checkpoint_check_adapter(const char *dir, const PeftConfig *expected, Error
                 expected->rank, expected->alpha);
 }
 
-// Fills c->state and the arrays of c (look: only checks them) from the folder dir; the other fields of c say what is expected. Shapes, types, values,
-// the step in every file and in the folder's name, and the base model are checked; err names what differs. On failure the
-// arrays may be half filled: do not train on.
+// Fills c->state and the arrays of c (look: only checks them) from the folder dir; the other fields of c say what is
+// expected. Shapes, types, values, the step in every file and in the folder's name, and the base model are checked; err
+// names what differs. On failure the arrays may be half filled: do not train on.
 bool checkpoint_read(Checkpoint *c, const char *dir, bool look, Error *err) {
     char *state = model_path(dir, "trainer_state.json"), *config = model_path(dir, "config.yml"), *name = path_basename(dir);
     char *model_config = model_path(dir, "config.json");

@@ -1,7 +1,7 @@
 /*
-Problems from JSON Lines files: one object a line with non-empty strings `problem` and `answer`; `id` and `source` (file name and line
-where absent), `solution`, `alt` (further right answers), `multiple` (a comma-separated list, any order) and `error`
-(absolute tolerance) are optional, other keys are ignored.
+Problems from JSON Lines files: one object a line with non-empty strings `problem` and `answer`; `id` and `source` (file
+name and line where absent), `solution`, `alt` (further right answers), `multiple` (a comma-separated list, any order)
+and `error` (absolute tolerance) are optional, other keys are ignored.
 */
 #ifndef LLMC_FILES_DATASET_H
 #define LLMC_FILES_DATASET_H
@@ -111,7 +111,8 @@ bool dataset_load_file(Dataset *d, const char *path, Error *err) {
     return ok;
 }
 
-// Loads one or several files (comma-separated) one after the other. On failure err names file, line and key, and *d is empty.
+// Loads one or several files (comma-separated) one after the other. On failure err names file, line and key, and *d is
+// empty.
 bool dataset_load(Dataset *d, const char *paths, Error *err) {
     memset(d, 0, sizeof *d);
     for (const char *p = paths;;) {
@@ -157,8 +158,8 @@ char *dataset_key(const char *s) {
     return key;
 }
 
-// How many training problems are also evaluation problems, by their letters and digits; the indices of the first such pair
-// in *first_train, *first_eval (each may be NULL; unchanged if there is none).
+// How many training problems are also evaluation problems, by their letters and digits; the indices of the first such
+// pair in *first_train, *first_eval (each may be NULL; unchanged if there is none).
 int dataset_overlap(const Dataset *train, const Dataset *eval, int *first_train, int *first_eval) {
     DatasetKey *keys = (DatasetKey *)xmalloc((size_t)eval->n * sizeof(DatasetKey));
     for (int i = 0; i < eval->n; i++) {

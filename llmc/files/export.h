@@ -1,16 +1,20 @@
 /*
-Vectors for other programs: `./eval_steer export --format hf|peft|gguf|safetensors --model DIR --checkpoint DIR --out DIR`.
+Vectors for other programs: `./eval_steer export --format hf|peft|gguf|safetensors --model DIR --checkpoint DIR --out
+DIR`.
 
-    hf           a Hugging Face folder that transformers and vLLM load without a patch: the frozen weights as they are, called Llama with
-                 attention_bias and mlp_bias, the vector as the bias of down_proj, all biases that Qwen2 lacks zero
-    peft         an adapter of the PEFT library: a LoRA of rank one whose product is zero and whose bias (lora_bias) is the vector
-    gguf         a control vector for llama.cpp (--control-vector FILE). It has no place for layer 0, whose vector is lost
+    hf           a Hugging Face folder that transformers and vLLM load without a patch: the frozen weights as they are,
+                 called Llama with attention_bias and mlp_bias, the vector as the bias of down_proj, all biases that
+                 Qwen2 lacks zero
+    peft         an adapter of the PEFT library: a LoRA of rank one whose product is zero and whose bias (lora_bias) is
+                 the vector
+    gguf         a control vector for llama.cpp (--control-vector FILE). It has no place for layer 0, whose vector is
+                 lost
     safetensors  steering_vectors.safetensors: the tensor `steering` [L,C], fp32, as checkpoints have it
 
 A LoRA is exported by export_adapter.h.
 
-Several checkpoints (--checkpoint A,B,...) with different trained layers become one set of vectors. An --out that holds an export already is
-refused; a new one is there when all of it is (export_files.h).
+Several checkpoints (--checkpoint A,B,...) with different trained layers become one set of vectors. An --out that holds
+an export already is refused; a new one is there when all of it is (export_files.h).
 */
 #ifndef LLMC_FILES_EXPORT_H
 #define LLMC_FILES_EXPORT_H
@@ -23,8 +27,8 @@ refused; a new one is there when all of it is (export_files.h).
 // ----------------------------------------------------------------------------
 // the vectors
 
-// s[L,C] = the sum of the vectors of a comma-separated list of checkpoints or files; no layer may be non-zero in two of them, and all must belong
-// behind the same part of their layer, *place.
+// s[L,C] = the sum of the vectors of a comma-separated list of checkpoints or files; no layer may be non-zero in two of
+// them, and all must belong behind the same part of their layer, *place.
 bool export_vectors(float *s, Place *place, const ModelConfig *c, const char *paths, Error *err) {
     const size_t C = (size_t)c->C;
     float *one = (float *)xmalloc((size_t)c->L * C * sizeof(float));
@@ -182,7 +186,8 @@ bool export_peft(const ModelConfig *c, const float *s, const char *base, const c
 }
 
 // ----------------------------------------------------------------------------
-// gguf (version 3): magic, counts, key-value pairs, tensor descriptions, then the tensors, each at a multiple of 32 bytes
+// gguf (version 3): magic, counts, key-value pairs, tensor descriptions, then the tensors, each at a multiple of 32
+// bytes
 
 void gguf_u32(Str *out, uint32_t x) { for (int i = 0; i < 4; i++) { char c = (char)(x >> (8 * i)); str_add(out, &c, 1); } }
 void gguf_u64(Str *out, uint64_t x) { gguf_u32(out, (uint32_t)x); gguf_u32(out, (uint32_t)(x >> 32)); }

@@ -2,7 +2,8 @@
 A LoRA (a checkpoint of setup lora, or any PEFT folder) for other programs:
 
     peft   the adapter alone: adapter_config.json and adapter_model.safetensors
-    hf     the model's folder with the LoRA in its weights, W + lora_alpha / r B A, summed in fp32 and rounded once to the type they are stored in
+    hf     the model's folder with the LoRA in its weights, W + lora_alpha / r B A, summed in fp32 and rounded once to
+           the type they are stored in
 */
 #ifndef LLMC_FILES_EXPORT_ADAPTER_H
 #define LLMC_FILES_EXPORT_ADAPTER_H

@@ -1,5 +1,6 @@
 /*
-What every export needs: a folder in which nothing is overwritten and which is there whole or not at all; files copied and synced.
+What every export needs: a folder in which nothing is overwritten and which is there whole or not at all; files copied
+and synced.
 */
 #ifndef LLMC_FILES_EXPORT_FILES_H
 #define LLMC_FILES_EXPORT_FILES_H
@@ -7,7 +8,8 @@ What every export needs: a folder in which nothing is overwritten and which is t
 #include "llmc/model_config.h" // model_path
 #include "llmc/utils/utils.h"  // Error, fail, NewFile, write_file, make_dirs, lock_dir
 
-// An export on its way: written to `work` beside --out, or in it where it is there, and put in its place when it is whole.
+// An export on its way: written to `work` beside --out, or in it where it is there, and put in its place when it is
+// whole.
 typedef struct {
     char *to, *work;
     const char *last; // the file without which nobody takes the folder for an export
@@ -15,7 +17,8 @@ typedef struct {
     int lock;
 } Export;
 
-// Makes e->work, empty: what a killed export left there goes. to/last must not be there yet. export_end must follow where this is true.
+// Makes e->work, empty: what a killed export left there goes. to/last must not be there yet. export_end must follow
+// where this is true.
 bool export_begin(Export *e, const char *to, const char *last, Error *err) {
     Str path = {0}, parent = {0};
     e->to = xstrdup(to);
@@ -65,7 +68,8 @@ bool export_same_files(const char *a, const char *b) {
     return c < 0;
 }
 
-// Moves one file from the work folder into --out. What is there is not overwritten, but for the same bytes, which a killed export left.
+// Moves one file from the work folder into --out. What is there is not overwritten, but for the same bytes, which a
+// killed export left.
 bool export_publish(const Export *e, const char *name, Error *err) {
     char *from = model_path(e->work, name), *to = model_path(e->to, name);
     bool ok = !path_exists(to) || export_same_files(from, to) ||

@@ -1,13 +1,14 @@
 /*
-Answers kept while a benchmark is being answered, so that nothing that was sampled is lost by Ctrl-C, a kill or a full disk:
-<benchmark>.partial, which becomes <benchmark>.jsonl and goes when all are there.
+Answers kept while a benchmark is being answered, so that nothing that was sampled is lost by Ctrl-C, a kill or a full
+disk: <benchmark>.partial, which becomes <benchmark>.jsonl and goes when all are there.
 
     {"made_with": {...}}                                the settings that these answers belong to
     {"problem": 0, "seconds": 1.5, "completions": [{"ids": [...], "finished": true}, ...]}
-                                                        all G of one problem; with save_tokens each with its "logprobs", too
+                                                        all G of one problem; with save_tokens each with its "logprobs",
+                                                        too
 
-A line is appended when the last completion of a problem has ended, in the order in which they end. What is read back is what was
-sampled, bit for bit. A line that was cut off, and what stands behind it, is dropped and answered again.
+A line is appended when the last completion of a problem has ended, in the order in which they end. What is read back is
+what was sampled, bit for bit. A line that was cut off, and what stands behind it, is dropped and answered again.
 */
 #ifndef LLMC_FILES_JOURNAL_H
 #define LLMC_FILES_JOURNAL_H
@@ -91,9 +92,9 @@ void journal_close(Journal *j) {
     memset(j, 0, sizeof *j);
 }
 
-// Opens the journal of n problems, G completions of each, for appending, and reads what it has into completions[n*G] (zeroed; each to be
-// freed by the caller). made_with, JSON: what journal_made_with found, if it found something, must mean the same; else the journal begins
-// anew with it. Close with journal_close, also after a failure.
+// Opens the journal of n problems, G completions of each, for appending, and reads what it has into completions[n*G]
+// (zeroed; each to be freed by the caller). made_with, JSON: what journal_made_with found, if it found something, must
+// mean the same; else the journal begins anew with it. Close with journal_close, also after a failure.
 bool journal_open(Journal *j, Completion *completions, const char *path, int n, int G, bool logprobs, int max_new, int V,
                   const char *made_with, Error *err) {
     memset(j, 0, sizeof *j);

@@ -1,6 +1,6 @@
 /*
-Whether a path can be a Hugging Face model folder, and what it is instead: people give what other programs take, the name of a repository
-on the hub, a GGUF file, a folder of the hub's cache. Nothing is downloaded here.
+Whether a path can be a Hugging Face model folder, and what it is instead: people give what other programs take, the
+name of a repository on the hub, a GGUF file, a folder of the hub's cache. Nothing is downloaded here.
 */
 #ifndef LLMC_FILES_MODEL_DIR_H
 #define LLMC_FILES_MODEL_DIR_H

@@ -2,10 +2,12 @@
 LoRA adapters in the format of the PEFT library: a folder of
 
     adapter_config.json         r, lora_alpha, target_modules
-    adapter_model.safetensors   base_model.model.model.layers.<l>.<block>.<projection>.lora_A.weight [r,K], .lora_B.weight [N,r]
+    adapter_model.safetensors   base_model.model.model.layers.<l>.<block>.<projection>.lora_A.weight [r,K],
+                                .lora_B.weight [N,r]
 
-They may come from anywhere. Which matrices are meant is read as PEFT reads it (peft_targets.h). A key that is not known and not off, whatever it
-means (rsLoRA, DoRA, biases, ranks that differ, ...), is refused by name, never ignored, and so is every tensor that is not one of those two.
+They may come from anywhere. Which matrices are meant is read as PEFT reads it (peft_targets.h). A key that is not known
+and not off, whatever it means (rsLoRA, DoRA, biases, ranks that differ, ...), is refused by name, never ignored, and so
+is every tensor that is not one of those two.
 */
 #ifndef LLMC_FILES_PEFT_H
 #define LLMC_FILES_PEFT_H
@@ -70,7 +72,8 @@ void peft_config_write(Str *out, const PeftConfig *p, const Tuning *t, const cha
     str_printf(out, "],\n  \"task_type\": \"CAUSAL_LM\"\n}\n");
 }
 
-// Keys that are read below or by peft_targets.h, then those that change nothing that a trained adapter computes. Whatever else is set changes something.
+// Keys that are read below or by peft_targets.h, then those that change nothing that a trained adapter computes.
+// Whatever else is set changes something.
 static const char *const peft_known[] = {
     "peft_type", "r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "bias", "init_lora_weights",
     "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "eva_config", "inference_mode", "lora_dropout", "megatron_core", "peft_version", "qalora_group_size",
@@ -87,7 +90,8 @@ bool peft_is_off(const cJSON *item) {
     return off;
 }
 
-// Begins that leave the base model as it is, but for what the file holds. The others' numbers belong to a changed base model.
+// Begins that leave the base model as it is, but for what the file holds. The others' numbers belong to a changed base
+// model.
 bool peft_read_init(PeftConfig *p, const cJSON *init, const char *path, Error *err) {
     static const char *const names[] = {"gaussian", "eva", "mica", "orthogonal"};
     const char *name = cJSON_IsString(init) ? init->valuestring : NULL;
@@ -152,7 +156,8 @@ char *peft_tensor_name(char *name, int i, char factor) {
     return name;
 }
 
-// The tensors that the file of an adapter of layout t has, with their numbers in tuned[t->n] (host; NULL: none yet). Free with free(); *n of them.
+// The tensors that the file of an adapter of layout t has, with their numbers in tuned[t->n] (host; NULL: none yet).
+// Free with free(); *n of them.
 FileTensor *peft_tensors(const Tuning *t, float *tuned, int *n) {
     FileTensor *all = (FileTensor *)xcalloc((size_t)t->L * N_PROJ * 2, sizeof(FileTensor));
     *n = 0;
@@ -171,7 +176,8 @@ FileTensor *peft_tensors(const Tuning *t, float *tuned, int *n) {
     return all;
 }
 
-// What the file has for sites[L, N_PROJ]: both factors of a matrix, or none of the two, which is then no site any more; nothing else may be in it.
+// What the file has for sites[L, N_PROJ]: both factors of a matrix, or none of the two, which is then no site any more;
+// nothing else may be in it.
 bool peft_check_tensors(PeftConfig *p, bool *sites, const SafeTensors *st, int L, Error *err) {
     int meant = 0, missing = 0, found = 0;
     char a[128], b[128], lacking[128] = "";
@@ -200,8 +206,9 @@ bool peft_check_tensors(PeftConfig *p, bool *sites, const SafeTensors *st, int L
     return true;
 }
 
-// Reads the adapter in folder dir: *p its settings, *t its layout, *tuned [t->n] its numbers, in the host's memory. Shapes and values are checked against the
-// model. Free with tuning_free and free(); on failure there is nothing to free.
+// Reads the adapter in folder dir: *p its settings, *t its layout, *tuned [t->n] its numbers, in the host's memory.
+// Shapes and values are checked against the model. Free with tuning_free and free(); on failure there is nothing to
+// free.
 bool peft_load(PeftConfig *p, Tuning *t, float **tuned, const ModelConfig *c, const char *dir, Error *err) {
     memset(t, 0, sizeof *t);
     *tuned = NULL;

@@ -1,9 +1,12 @@
 /*
-Which matrices of a model an adapter of the PEFT library changes, as its adapter_config.json says and PEFT reads it (check_target_module_exists):
+Which matrices of a model an adapter of the PEFT library changes, as its adapter_config.json says and PEFT reads it
+(check_target_module_exists):
 
-    target_modules       names (down_proj, layers.3.mlp.down_proj), each the end of a module's name; or one regular expression over whole names; or "all-linear"
+    target_modules       names (down_proj, layers.3.mlp.down_proj), each the end of a module's name; or one regular
+                         expression over whole names; or "all-linear"
     exclude_modules      the same: modules that are not meant after all
-    layers_to_transform  of the modules that a name's end has found, those of these layers only; layers_pattern: what stands before the layer's number
+    layers_to_transform  of the modules that a name's end has found, those of these layers only; layers_pattern: what
+                         stands before the layer's number
 */
 #ifndef LLMC_FILES_PEFT_TARGETS_H
 #define LLMC_FILES_PEFT_TARGETS_H
@@ -90,7 +93,8 @@ int peft_is_target(const cJSON *root, const char *name, int l, const char *path,
     return found == 2 ? peft_layer_passes(root, name, l, path, err) : found;
 }
 
-// sites[L, N_PROJ] = the matrices of a model of L layers that the config means. One that means the embedding or the output matrix, or nothing, is refused.
+// sites[L, N_PROJ] = the matrices of a model of L layers that the config means. One that means the embedding or the
+// output matrix, or nothing, is refused.
 bool peft_find_targets(bool *sites, const cJSON *root, int L, const char *path, Error *err) {
     const cJSON *targets = json_find(root, "target_modules"), *layers = json_find(root, "layers_to_transform");
     if (!targets) return json_fail_type(root, "target_modules", "a string or an array of strings", path, err);

@@ -410,8 +410,8 @@ bool tensor_check_finite(const RawTensor *t, const char *path, Error *err) {
 // ----------------------------------------------------------------------------
 // writing
 
-// Writes n fp32 tensors and metadata (key, value, ..., NULL; may be NULL) to a file that is then whole and synced (write_file_parts).
-// The header is padded with spaces to a multiple of 8, so the data is aligned.
+// Writes n fp32 tensors and metadata (key, value, ..., NULL; may be NULL) to a file that is then whole and synced
+// (write_file_parts). The header is padded with spaces to a multiple of 8, so the data is aligned.
 bool safetensors_write(const char *path, const OutTensor *t, int n, const char *const *metadata, Error *err) {
     Str out = {0};
     str_add(&out, "\0\0\0\0\0\0\0\0{", 9);

@@ -33,7 +33,8 @@ void dataset_truncate(Dataset *d, int n) {
     while (d->n > n) problem_free(&d->items[--d->n]);
 }
 
-// Keeps the problems whose solution has at most `steps` calculator marks <<...>>: a measure of difficulty that costs nothing.
+// Keeps the problems whose solution has at most `steps` calculator marks <<...>>: a measure of difficulty that costs
+// nothing.
 void dataset_keep_short(Dataset *d, int steps) {
     bool *keep = (bool *)xmalloc((size_t)d->n * sizeof(bool));
     for (int i = 0; i < d->n; i++) keep[i] = problem_steps(&d->items[i]) <= steps;

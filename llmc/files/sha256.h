@@ -1,6 +1,6 @@
 /*
-SHA-256 (FIPS 180-4) of bytes, files and model folders, as hexadecimal text: how a result says which model, vectors and data it was made
-with.
+SHA-256 (FIPS 180-4) of bytes, files and model folders, as hexadecimal text: how a result says which model, vectors and
+data it was made with.
 */
 #ifndef LLMC_FILES_SHA256_H
 #define LLMC_FILES_SHA256_H
@@ -109,8 +109,8 @@ static bool sha256_part(unsigned char digest[32], int fd, off_t from, size_t n) 
     return got > 0;
 }
 
-// What sha256sum prints of a file of up to 64 MiB; of a larger one, that of the 32-byte digests of its pieces of 64 MiB, one behind the
-// other.
+// What sha256sum prints of a file of up to 64 MiB; of a larger one, that of the 32-byte digests of its pieces of 64
+// MiB, one behind the other.
 static inline bool sha256_file(char hex[SHA256_HEX], const char *path, Error *err) {
     struct stat info;
     int fd = open(path, O_RDONLY);
@@ -136,7 +136,8 @@ static inline bool sha256_file(char hex[SHA256_HEX], const char *path, Error *er
 
 static int sha256_by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
-// Of a folder as Hugging Face has it: of the lines "digest  name" of its .json and .safetensors files, sorted by name. What training
+// Of a folder as Hugging Face has it: of the lines "digest  name" of its .json and .safetensors files, sorted by name.
+//                                                           What training
 // alone needs (optimizer.safetensors, trainer_state.json) is left out.
 static inline bool sha256_folder(char hex[SHA256_HEX], const char *path, Error *err) {
     DIR *dir = opendir(path);

@@ -1,6 +1,6 @@
 /*
-Trained numbers in a safetensors file: which run of floats is which tensor. Checkpoints (checkpoint.h) and PEFT's adapters (peft.h) are
-written and read by these few functions, whatever is trained.
+Trained numbers in a safetensors file: which run of floats is which tensor. Checkpoints (checkpoint.h) and PEFT's
+adapters (peft.h) are written and read by these few functions, whatever is trained.
 */
 #ifndef LLMC_FILES_TUNED_FILE_H
 #define LLMC_FILES_TUNED_FILE_H
@@ -47,7 +47,8 @@ bool tuned_write(const char *path, const FileTensor *t, int n, const char *const
     return ok;
 }
 
-// t->data = the tensor of that name and shape, of finite fp32, bf16 or fp16 numbers (exact: fp32 alone). look: nothing is copied.
+// t->data = the tensor of that name and shape, of finite fp32, bf16 or fp16 numbers (exact: fp32 alone). look: nothing
+// is copied.
 bool tuned_read(const FileTensor *t, const SafeTensors *st, bool exact, bool look, Error *err) {
     const int64_t shape[2] = {t->rows, t->columns};
     const RawTensor *raw = safetensors_get(st, t->name, t->columns ? 2 : 1, shape, err);

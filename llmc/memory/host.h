@@ -1,7 +1,7 @@
 /*
-How much memory this machine still gives to this program, and who says so: the RAM that is free, every cgroup above the process
-(versions 1 and 2), and the shell's ulimit. What device cpu or ref will take is held against each of them before any of it is allocated;
-without that a run that is too large begins, and is killed in the middle of it.
+How much memory this machine still gives to this program, and who says so: the RAM that is free, every cgroup above the
+process (versions 1 and 2), and the shell's ulimit. What device cpu or ref will take is held against each of them before
+any of it is allocated; without that a run that is too large begins, and is killed in the middle of it.
 */
 #ifndef LLMC_MEMORY_HOST_H
 #define LLMC_MEMORY_HOST_H
@@ -47,7 +47,8 @@ static char *host_file(const char *root, const char *path) {
     return text ? text : xstrdup("");
 }
 
-// The number behind `key` at the beginning of a line; -1: there is none. An empty key: the number that the text begins with ("max": none).
+// The number behind `key` at the beginning of a line; -1: there is none. An empty key: the number that the text begins
+// with ("max": none).
 static double host_number(const char *text, const char *key) {
     const size_t n = strlen(key);
     for (const char *line = text; line && *line; line = strchr(line, '\n'), line += line != NULL) {
@@ -72,7 +73,8 @@ static double host_number_of(const char *root, const char *dir, const char *file
 // ----------------------------------------------------------------------------
 // cgroups
 
-// The limits of one cgroup's folder. What is taken, but can be given back at once (pages of files that nobody used lately), is free.
+// The limits of one cgroup's folder. What is taken, but can be given back at once (pages of files that nobody used
+// lately), is free.
 static void host_cgroup_add(HostLimits *h, const char *root, const char *dir, bool v2) {
     const char *const limits[2][2] = {{"memory.limit_in_bytes", NULL}, {"memory.max", "memory.high"}};
     double taken = host_number_of(root, dir, v2 ? "memory.current" : "memory.usage_in_bytes", "");
@@ -89,7 +91,8 @@ static void host_cgroup_add(HostLimits *h, const char *root, const char *dir, bo
     }
 }
 
-// Where a hierarchy is mounted: the fields of a line of mountinfo. The memory controller's, of version 1, or version 2's.
+// Where a hierarchy is mounted: the fields of a line of mountinfo. The memory controller's, of version 1, or version
+// 2's.
 static bool host_cgroup_mount(const char *mountinfo, bool v2, char *from, char *at, size_t n) {
     for (const char *line = mountinfo; line && *line; line = strchr(line, '\n'), line += line != NULL) {
         char fields[2][512], type[32], options[512];
@@ -105,8 +108,8 @@ static bool host_cgroup_mount(const char *mountinfo, bool v2, char *from, char *
     return false;
 }
 
-// Every cgroup from the process's own to the one at the mount. In a container the path may be the host's, of which only the end is there,
-// or nothing: then the mount itself is the container's.
+// Every cgroup from the process's own to the one at the mount. In a container the path may be the host's, of which only
+// the end is there, or nothing: then the mount itself is the container's.
 static void host_cgroups(HostLimits *h, const char *root) {
     char *groups = host_file(root, "/proc/self/cgroup"), *mounts = host_file(root, "/proc/self/mountinfo");
     for (char *rest = groups, *line; (line = strsep(&rest, "\n")) != NULL;) {
@@ -164,8 +167,9 @@ void host_limits(HostLimits *h, const char *root) {
     free(status);
 }
 
-// Whether what p plans, of which nothing is taken yet, goes into all limits. processes: of this machine, that will each take as much;
-// mapped: bytes of files that will be mapped. False with who has less, what is wanted, and what lowers it.
+// Whether what p plans, of which nothing is taken yet, goes into all limits. processes: of this machine, that will each
+// take as much; mapped: bytes of files that will be mapped. False with who has less, what is wanted, and what lowers
+// it.
 bool host_memory_fits(const HostLimits *h, const MemoryPlan *p, const char *device, int processes, size_t mapped, Error *err) {
     const size_t stacks = (size_t)omp_get_max_threads() << 23;
     const HostLimit *worst = NULL;

@@ -1,7 +1,7 @@
 /*
-The memory that a run will take of its device, known before it is taken: the functions that allocate are called with a table of
-operations that only counts, so that what is planned and what is allocated cannot differ. The plan is held against what is free on the GPU
-or, before anything is allocated, in this machine (host.h).
+The memory that a run will take of its device, known before it is taken: the functions that allocate are called with a
+table of operations that only counts, so that what is planned and what is allocated cannot differ. The plan is held
+against what is free on the GPU or, before anything is allocated, in this machine (host.h).
 
     memory.h  the plan, and what to change where it is too much
     host.h    what this machine still gives; included by itself
@@ -83,7 +83,8 @@ void memory_print(FILE *f, const MemoryPlan *p, const char *device) {
     for (int i = 0; i < MEMORY_PARTS; i++) if (p->part[i]) fprintf(f, "  %-26s %s\n", memory_names[i], memory_text(p->part[i]).text);
 }
 
-// What makes a plan smaller, by what it is made of: the options that lower its largest parts; appended. available: what it must go into.
+// What makes a plan smaller, by what it is made of: the options that lower its largest parts; appended. available: what
+// it must go into.
 void memory_advice(Str *out, const MemoryPlan *p, size_t available) {
     const size_t *part = p->part;
     const size_t pass = part[MEMORY_ACTIVATIONS] + part[MEMORY_PASS_CACHE], rows = pass ? pass + part[MEMORY_SCRATCH] : 0;
@@ -109,7 +110,8 @@ void memory_advice(Str *out, const MemoryPlan *p, size_t available) {
     if (!named) str_printf(out, "a smaller model, or more memory");
 }
 
-// taken: what this program has of the plan already; available: what is free besides. False with what is wanted and what lowers it.
+// taken: what this program has of the plan already; available: what is free besides. False with what is wanted and what
+// lowers it.
 bool memory_fits(const MemoryPlan *p, const char *device, size_t taken, size_t available, Error *err) {
     const size_t total = memory_total(p), more = total > taken ? total - taken : 0;
     if (more <= available) return true;

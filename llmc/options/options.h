@@ -165,9 +165,9 @@ bool options_check(const Options *o, Command cmd, Error *err) {
     return true;
 }
 
-// Fills o for one command: defaults, then the file of --config, then the command line (argv[0] is skipped): `--key value`,
-// `--key=value`, a bare `--flag` is true; given twice, the last wins. Checks it (options_check). False: err has code 2
-// and o holds nothing to free.
+// Fills o for one command: defaults, then the file of --config, then the command line (argv[0] is skipped): `--key
+// value`, `--key=value`, a bare `--flag` is true; given twice, the last wins. Checks it (options_check). False: err has
+// code 2 and o holds nothing to free.
 bool options_parse(Options *o, Command cmd, int argc, char **argv, Error *err) {
     if (!options_read(o, cmd, argc, argv, err)) return false;
     if (options_check(o, cmd, err)) return true;
@@ -233,7 +233,8 @@ void options_print(FILE *f, const Options *o, Command cmd) {
     }
 }
 
-// Prints the README's list of options, a Markdown table per group. | in a cell would end it, so words are split by commas.
+// Prints the README's list of options, a Markdown table per group. | in a cell would end it, so words are split by
+// commas.
 void options_markdown(FILE *f) {
     for (int i = 0; i < OPTIONS_ROWS; i++) {
         const OptionRow *row = &options_table[i];

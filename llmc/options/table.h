@@ -12,9 +12,11 @@ what the row macros mean; hence no include guard.
     TEXT (key, default, what it is,             commands, meaning)
     TEXTS(key, default, what each is,           commands, meaning)      a list of texts without commas
     PER_COMMAND(key, commands, default)                                 another default there; REQUIRED: must be given
-    FREE_ON_RESUME(key)                                                 a resumed run may have another value unsaid: no trained number depends on it
+    FREE_ON_RESUME(key)                                                 a resumed run may have another value unsaid: no
+                                                                        trained number depends on it
 
-Ranges are written as in mathematics: "[0, 1)" holds 0 but not 1. Whole numbers end at 2147483647. Names are TRL's where TRL has one.
+Ranges are written as in mathematics: "[0, 1)" holds 0 but not 1. Whole numbers end at 2147483647. Names are TRL's where
+TRL has one.
 */
 #ifndef GROUP
 #define GROUP(heading)

@@ -199,7 +199,8 @@ bool options_write_yaml(const Options *o, Command cmd, Str *out) {
     return true;
 }
 
-// Appends a line "\n  key: 1 before, 0.7 now" for every option of cmd whose value is another in `saved`, the text of a config.yml that
+// Appends a line "\n  key: 1 before, 0.7 now" for every option of cmd whose value is another in `saved`, the text of a
+//                     config.yml that
 // options_write_yaml has made, or is missing there; those that are FREE_ON_RESUME are left out.
 void options_changes(Str *out, const Options *o, Command cmd, const char *saved) {
     Str key = {0}, now = {0};

@@ -1,11 +1,14 @@
 /*
-Added tokens of a tokenizer.json ("<|im_end|>", and what tokenizer.add_tokens has added), as Hugging Face's tokenizers 0.23 finds them:
+Added tokens of a tokenizer.json ("<|im_end|>", and what tokenizer.add_tokens has added), as Hugging Face's tokenizers
+0.23 finds them:
 
-    normalized    false: in the text as it comes; true: in what is left of it, normalised, by the token's normalised content
+    normalized    false: in the text as it comes; true: in what is left of it, normalised, by the token's normalised
+                  content
     single_word   only where no letter, mark, digit or underscore touches it
     lstrip, rstrip  the spaces before, behind it belong to it
 
-The leftmost is taken, of those at one place the longest; one that single_word forbids is text, and the search goes on behind it.
+The leftmost is taken, of those at one place the longest; one that single_word forbids is text, and the search goes on
+behind it.
 */
 #ifndef LLMC_TOKENIZER_ADDED_H
 #define LLMC_TOKENIZER_ADDED_H
@@ -80,7 +83,8 @@ bool added_check_twice(const cJSON *list, const char *what, Error *err) {
     return !twice || fail(err, EXIT_RUN, "%s: key \"added_tokens\": token \"%.60s\" is given twice", what, twice);
 }
 
-// All entries, in the order of the file. Each must have the id that Hugging Face gives it, whatever the file says: the vocabulary's own, or the next one.
+// All entries, in the order of the file. Each must have the id that Hugging Face gives it, whatever the file says: the
+// vocabulary's own, or the next one.
 bool added_read_all(AddedToken *all, Str *bytes, Bpe *b, const cJSON *list, const cJSON *vocab, const int *alphabet, bool nfc,
                     const char *what, Error *err) {
     const int size = cJSON_GetArraySize(vocab);
@@ -127,7 +131,8 @@ int added_compare(const void *x, const void *y) {
     return memcmp(a->s, b->s, (size_t)a->token.length);
 }
 
-// sets[0], sets[1] = the tokens of the file that are looked for in the text, and in the normalised text. Free with added_free, also after a failure.
+// sets[0], sets[1] = the tokens of the file that are looked for in the text, and in the normalised text. Free with
+// added_free, also after a failure.
 bool added_load(AddedTokens sets[2], Bpe *b, const cJSON *list, const cJSON *vocab, const int *alphabet, bool nfc, const char *what,
                 Error *err) {
     const int n = cJSON_GetArraySize(list);
@@ -230,7 +235,8 @@ const AddedToken *added_at(const AddedTokens *set, const char *s, size_t n) {
     return NULL;
 }
 
-// The next token's id, and where it is; -1 if there is none any more. (It may begin before `from`: spaces with which it begins may belong to the one before, too.)
+// The next token's id, and where it is; -1 if there is none any more. (It may begin before `from`: spaces with which it
+// begins may belong to the one before, too.)
 int added_next(AddedSearch *x) {
     const char *s = x->s;
     while (x->at < x->n && x->of->n > 0) {

@@ -1,6 +1,7 @@
 /*
 Byte-pair encoding of one piece of text (Sennrich et al. 2016, arXiv:1508.07909): start from single bytes, merge the
-neighbouring pair of the lowest rank (leftmost first) until no pair has a rank. Below it: the hash tables that make it fast.
+neighbouring pair of the lowest rank (leftmost first) until no pair has a rank. Below it: the hash tables that make it
+fast.
 
 - merge table: (left id, right id) -> (rank, merged id), flat, open addressing
 - vocabulary:  bytes -> id, the same
@@ -181,7 +182,8 @@ uint64_t bpe_heap_pop(BpeHeap *h) {
     return top;
 }
 
-// The same in n log n: a linked list of symbols and a heap of pairs; a heap entry whose pair has since changed is skipped.
+// The same in n log n: a linked list of symbols and a heap of pairs; a heap entry whose pair has since changed is
+// skipped.
 int bpe_merge_long(const Bpe *b, int *ids, int n) {
     int *next = (int *)xmalloc((size_t)n * sizeof(int)), *previous = (int *)xmalloc((size_t)n * sizeof(int));
     int *rank = (int *)xmalloc((size_t)n * sizeof(int)); // of the pair that starts here, -1 if none

@@ -7,9 +7,10 @@ encode(text, add_special_tokens=False).
     IntVec ids = {0};
     tokenizer_encode(t, &ids, "Hello", 5, &err);
 
-A text goes through: added tokens ("<|im_end|>", see added.h) -> NFC -> added tokens that are normalised -> split pattern -> byte-level BPE.
-Supported is what the Qwen family uses: model BPE; normalizer NFC, a Sequence of it, or none; pre_tokenizer ByteLevel, or a Sequence
-of Split (Regex, Isolated) ending in ByteLevel. Anything else in the file is an error, never a silent difference.
+A text goes through: added tokens ("<|im_end|>", see added.h) -> NFC -> added tokens that are normalised -> split
+pattern -> byte-level BPE. Supported is what the Qwen family uses: model BPE; normalizer NFC, a Sequence of it, or none;
+pre_tokenizer ByteLevel, or a Sequence of Split (Regex, Isolated) ending in ByteLevel. Anything else in the file is an
+error, never a silent difference.
 
 Bytes that are not valid UTF-8, which Hugging Face cannot take: each becomes the token of that byte, and the valid
 stretches around it are tokenised by themselves. So decoding gives back every byte (of the NFC form of the text).
@@ -266,8 +267,9 @@ Tokenizer *tokenizer_load(const char *model_dir, Error *err) {
 // ----------------------------------------------------------------------------
 // encoding
 
-// Splits s[n] (valid UTF-8) by a pattern, each piece by the next pattern, and appends the ids of what comes out. The patterns
-// look at view[n] instead (see split_disguise). Matches and the gaps between them are pieces alike ("Isolated").
+// Splits s[n] (valid UTF-8) by a pattern, each piece by the next pattern, and appends the ids of what comes out. The
+// patterns look at view[n] instead (see split_disguise). Matches and the gaps between them are pieces alike
+// ("Isolated").
 bool tokenizer_split(Tokenizer *t, IntVec *ids, const char *s, const char *view, size_t n, size_t readable, SplitPattern *pattern, Error *err) {
     if (pattern == t->patterns + t->n_patterns) return n == 0 || bpe_encode(&t->bpe, ids, s, n, readable, err);
     size_t done = 0, start = 0, end = 0;
@@ -320,7 +322,8 @@ bool tokenizer_encode_plain(Tokenizer *t, IntVec *ids, const char *s, size_t n, 
     return n == start || tokenizer_encode_valid(t, ids, s + start, n - start, ascii, err);
 }
 
-// Appends the ids of n bytes of any kind. False and err if the text is too long or a byte has no token; ids is then as before.
+// Appends the ids of n bytes of any kind. False and err if the text is too long or a byte has no token; ids is then as
+// before.
 bool tokenizer_encode(Tokenizer *t, IntVec *ids, const char *text, size_t n, Error *err) {
     if (n > TOKENIZER_MAX_TEXT) return fail(err, EXIT_RUN, "cannot tokenise a text of %zu bytes, at most %zu", n, TOKENIZER_MAX_TEXT);
     int before = ids->n;

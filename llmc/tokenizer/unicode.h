@@ -101,8 +101,8 @@ size_t nfc_next(const char *s, size_t n, size_t i, int32_t *c) {
     return i + (size_t)utf8proc_iterate((const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)(n - i), c);
 }
 
-// Appends the NFC of n bytes of valid UTF-8 to *out and returns true; or returns false, having done nothing, if the text is
-// NFC already by nfc_inert. Only stretches of other characters, each with the one before it, are worked on.
+// Appends the NFC of n bytes of valid UTF-8 to *out and returns true; or returns false, having done nothing, if the
+// text is NFC already by nfc_inert. Only stretches of other characters, each with the one before it, are worked on.
 bool nfc_append(Str *out, const char *s, size_t n) {
     size_t copied = 0, before = 0; // before: where the last inert character starts; after it if it joins with nothing
     for (size_t i = 0; i < n;) {
@@ -224,7 +224,8 @@ bool split_pattern_init(SplitPattern *s, const char *pattern, const char *what, 
     return true;
 }
 
-// What Unicode 15.0 to 16.0 added to \p{L} and \p{N}. Hugging Face's Oniguruma 6.9.10 knows these, PCRE2 10.42 does not.
+// What Unicode 15.0 to 16.0 added to \p{L} and \p{N}. Hugging Face's Oniguruma 6.9.10 knows these, PCRE2 10.42 does
+// not.
 static const int32_t split_newer_letters[][2] = {
     {0x1C89, 0x1C8A}, {0xA7CB, 0xA7CD}, {0xA7DA, 0xA7DC}, {0x105C0, 0x105F3}, {0x10D4A, 0x10D65}, {0x10D6F, 0x10D85}, {0x10EC2, 0x10EC4},
     {0x1123F, 0x11240}, {0x11380, 0x11389}, {0x1138B, 0x1138B}, {0x1138E, 0x1138E}, {0x11390, 0x113B5}, {0x113B7, 0x113B7},

@@ -1,8 +1,8 @@
 /*
 bf16 and fp16, and what they are in fp32.
 
-Always inlined: the kernels of every instruction set (cpu/level.c) convert numbers too, and a copy that was compiled for one
-of them must not be what a program runs elsewhere.
+Always inlined: the kernels of every instruction set (cpu/level.c) convert numbers too, and a copy that was compiled for
+one of them must not be what a program runs elsewhere.
 */
 #ifndef LLMC_UTILS_NUMBERS_H
 #define LLMC_UTILS_NUMBERS_H

@@ -1,7 +1,7 @@
 /*
-What every other header needs: errors with an exit code, memory that is checked, growing strings and
-int arrays, whole-file reading and writing (never in place: NewFile), a clock. Its functions are static, so that any translation unit
-may include it. Beside it, each included by itself where it is needed:
+What every other header needs: errors with an exit code, memory that is checked, growing strings and int arrays,
+whole-file reading and writing (never in place: NewFile), a clock. Its functions are static, so that any translation
+unit may include it. Beside it, each included by itself where it is needed:
 
     numbers.h  bf16 and fp16
     rng.h      randomness that does not depend on order
@@ -178,7 +178,8 @@ static inline void ints_free(IntVec *a) { free(a->v); memset(a, 0, sizeof *a); }
 // ----------------------------------------------------------------------------
 // files
 
-// Reads a whole file ("-": standard input), NUL-terminated, its length in *n. NULL and err on failure. Free with free().
+// Reads a whole file ("-": standard input), NUL-terminated, its length in *n. NULL and err on failure. Free with
+// free().
 static inline char *read_file(const char *path, size_t *n, Error *err) {
     bool input = strcmp(path, "-") == 0;
     FILE *f = input ? stdin : fopen(path, "rb");
@@ -231,7 +232,8 @@ static inline bool fsync_path(const char *path, Error *err) {
     return true;
 }
 
-// A new file under a temporary name in the folder of `path`, ".tmp-NAME", so that a failure, a kill or a full disk leaves `path` as it was.
+// A new file under a temporary name in the folder of `path`, ".tmp-NAME", so that a failure, a kill or a full disk
+// leaves `path` as it was.
 typedef struct { FILE *f; char *path, *temporary; } NewFile;
 
 // "DIR/.tmp-NAME" of "DIR/NAME". Free with free().
@@ -255,8 +257,8 @@ static inline bool new_file_begin(NewFile *n, const char *path, Error *err) {
     return false;
 }
 
-// ok: syncs the file and puts it in its place, in one step, and syncs the folder. Otherwise, or if that fails, it is removed; errno says
-// why.
+// ok: syncs the file and puts it in its place, in one step, and syncs the folder. Otherwise, or if that fails, it is
+// removed; errno says why.
 static inline bool new_file_end(NewFile *n, bool ok) {
     int why = errno;
     if (ok) {
@@ -280,7 +282,8 @@ static inline bool new_file_end(NewFile *n, bool ok) {
 
 typedef struct { const void *data; size_t bytes; } FilePart;
 
-// Writes n parts, one behind the other, to a file that is then whole and synced or, on failure, as it was before (NewFile).
+// Writes n parts, one behind the other, to a file that is then whole and synced or, on failure, as it was before
+// (NewFile).
 static inline bool write_file_parts(const char *path, const FilePart *parts, int n, Error *err) {
     NewFile file;
     if (!new_file_begin(&file, path, err)) return false;
@@ -316,8 +319,8 @@ static inline bool remove_dir(const char *path, Error *err) {
     return ok;
 }
 
-// Removes what a killed program left in a folder: every file and folder called .tmp-... in it. The caller holds the folder's lock. What
-// cannot be removed is named in a warning.
+// Removes what a killed program left in a folder: every file and folder called .tmp-... in it. The caller holds the
+// folder's lock. What cannot be removed is named in a warning.
 static inline void remove_temporaries(const char *path) {
     DIR *dir = opendir(path);
     if (!dir) return;
@@ -333,8 +336,8 @@ static inline void remove_temporaries(const char *path) {
     str_free(&here);
 }
 
-// Two programs writing into one folder would overwrite each other: the second is refused; doing: what the first does. *lock ends with the
-// process, or with close().
+// Two programs writing into one folder would overwrite each other: the second is refused; doing: what the first does.
+// *lock ends with the process, or with close().
 static inline bool lock_dir(int *lock, const char *dir, const char *doing, const char *advice, Error *err) {
     *lock = open(dir, O_RDONLY);
     if (*lock >= 0 && flock(*lock, LOCK_EX | LOCK_NB) == 0) return true;

@@ -1,7 +1,8 @@
 /*
-nvcuda::wmma for bf16 with fp32 sums, in the shapes 16x16x16, 32x8x16 and 8x32x16. A fragment is spread over the lanes of its
-warp as on a GPU, in an order that is nobody's business: code that relies on the order of the hardware fails here. What all
-lanes do alike with x[0 .. num_elements) - scaling, adding - means the same as there; num_elements itself may differ.
+nvcuda::wmma for bf16 with fp32 sums, in the shapes 16x16x16, 32x8x16 and 8x32x16. A fragment is spread over the lanes
+of its warp as on a GPU, in an order that is nobody's business: code that relies on the order of the hardware fails
+here. What all lanes do alike with x[0 .. num_elements) - scaling, adding - means the same as there; num_elements itself
+may differ.
 */
 #ifndef CUDA_ON_CPU_MMA_H
 #define CUDA_ON_CPU_MMA_H

@@ -1,6 +1,6 @@
 /*
-NCCL's interface, as far as ../nccl.h has it: what stands in for NVIDIA's header where kernels run on the CPU, whether NCCL is
-installed or not. Names, arguments and values are NCCL's. Everything else of NCCL does not compile, by name.
+NCCL's interface, as far as ../nccl.h has it: what stands in for NVIDIA's header where kernels run on the CPU, whether
+NCCL is installed or not. Names, arguments and values are NCCL's. Everything else of NCCL does not compile, by name.
 */
 #ifndef CUDA_ON_CPU_SHADOW_NCCL_H
 #define CUDA_ON_CPU_SHADOW_NCCL_H

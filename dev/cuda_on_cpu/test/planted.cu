@@ -1,6 +1,7 @@
 /*
-One planted bug a case: `planted CASE` runs it. run.sh knows the class, the kernel and the builds in which each must be reported; the
-lines that a report must name carry the comment "bug: CASE". A case whose bug shows in its result instead prints "wrong".
+One planted bug a case: `planted CASE` runs it. run.sh knows the class, the kernel and the builds in which each must be
+reported; the lines that a report must name carry the comment "bug: CASE". A case whose bug shows in its result instead
+prints "wrong".
 */
 #include <stdio.h>
 #include <stdlib.h>
