@@ -106,13 +106,17 @@ void run_suites(const Suite *const *suites, int n, int jobs) {
 
 // ./test_steer [-j N] [NAME ...]: some or all of the suites; with -j each in a process of its own, N at once.
 int main(int argc, char **argv) {
+    // clang-format off
     const Suite tests[] = {
-        {"options", test_options}, {"logger", test_logger}, {"tokenizer", test_tokenizer}, {"text", test_text}, {"answer", test_answer},
-        {"model_files", test_model_files}, {"foreign", test_foreign}, {"matmul", test_matmul}, {"ops", test_ops}, {"bits", test_bits}, {"cuda", test_cuda},
-        {"model", test_model}, {"intervene", test_intervene}, {"rollout", test_rollout}, {"tuning", test_tuning}, {"programs", test_programs}, {"metrics", test_metrics},
-        {"rooms", test_rooms}, {"levels", test_levels}, {"memory", test_memory}, {"setups", test_setups}, {"cost", test_cost}, {"experiments", test_experiments},
-        {"export", test_export}, {"results", test_results}, {"dist", test_dist}, {"shard", test_shard}, {"gpus", test_gpus},
+        {"options", test_options}, {"logger", test_logger}, {"tokenizer", test_tokenizer}, {"text", test_text},
+        {"answer", test_answer}, {"model_files", test_model_files}, {"foreign", test_foreign}, {"matmul", test_matmul},
+        {"ops", test_ops}, {"bits", test_bits}, {"cuda", test_cuda}, {"model", test_model},
+        {"intervene", test_intervene}, {"rollout", test_rollout}, {"tuning", test_tuning}, {"programs", test_programs},
+        {"metrics", test_metrics}, {"rooms", test_rooms}, {"levels", test_levels}, {"memory", test_memory},
+        {"setups", test_setups}, {"cost", test_cost}, {"experiments", test_experiments}, {"export", test_export},
+        {"results", test_results}, {"dist", test_dist}, {"shard", test_shard}, {"gpus", test_gpus},
     };
+    // clang-format on
     enum { N = sizeof tests / sizeof tests[0] };
     const Suite *wanted[N];
     const int jobs = argc > 2 && strcmp(argv[1], "-j") == 0 ? atoi(argv[2]) : 0, names = jobs ? 3 : 1;

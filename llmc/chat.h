@@ -28,10 +28,7 @@ static const ChatTemplate chat_templates[] = {
      "<|im_start|>system\n", "<|im_end|>\n<|im_start|>user\n",
      "\nPlease reason step by step, and put your final answer within \\boxed{}.<|im_end|>\n<|im_start|>assistant\n"},
     {"r1", NULL, "",
-     "A conversation between User and Assistant. The User asks a question, and the Assistant solves it. The Assistant first thinks about the "
-     "reasoning process in the mind and then provides the User with the answer. The reasoning process is enclosed within <think> </think> and "
-     "answer is enclosed within <answer> </answer> tags, respectively, i.e., <think> reasoning process here </think> <answer> answer here "
-     "</answer>.\nUser: ",
+     "A conversation between User and Assistant. The User asks a question, and the Assistant solves it. The Assistant first thinks about the reasoning process in the mind and then provides the User with the answer. The reasoning process is enclosed within <think> </think> and answer is enclosed within <answer> </answer> tags, respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>.\nUser: ",
      "\nAssistant: <think>"},
     {"raw", NULL, "", "", ""},
 };

@@ -12,7 +12,7 @@ signal sets.
 
 #include <cjson/cJSON.h>  // cJSON_ParseWithLength: the step of a line already written
 #include <signal.h>       // sigaction, sig_atomic_t
-#include "llmc/options/yaml.h" // number_text, options_quote; by way of it utils/utils.h: Error, fail, Str, read_file, write_file
+#include "llmc/options/yaml.h" // number_text, options_quote; by way of it utils.h: Error, fail, Str
 
 // ----------------------------------------------------------------------------
 // metrics.jsonl

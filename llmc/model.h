@@ -7,7 +7,7 @@ has read. Also the trained thing: a file of steering vectors, one per layer.
 
 #include <dirent.h>       // opendir
 #include <sys/mman.h>     // madvise
-#include "llmc/files/files.h"  // json_load, json_get_object, json_duplicate_key, cJSON, SafeTensors, safetensors_open, safetensors_get, tensor_check_finite, shape_text
+#include "llmc/files/files.h"  // json_load, json_get_*, SafeTensors, safetensors_*, tensor_check_finite
 #include "llmc/model_config.h" // ModelConfig, model_path
 #include "llmc/ops.h"          // Ops, Weight, RawTensor
 #include "llmc/ops_ref.h"      // raw_to_f32

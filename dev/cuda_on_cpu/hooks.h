@@ -202,11 +202,13 @@ void __tsan_vptr_read(void **) {}
 
 #define HOOK(name, size, write) \
     void __tsan_##name(void *p) { cuda_on_cpu::touched(p, size, write, CALLER); }
+// clang-format off
 #define HOOKS(size) \
     HOOK(read##size, size, false) HOOK(write##size, size, true) \
     HOOK(unaligned_read##size, size, false) HOOK(unaligned_write##size, size, true) \
     HOOK(volatile_read##size, size, false) HOOK(volatile_write##size, size, true)
 HOOKS(1) HOOKS(2) HOOKS(4) HOOKS(8) HOOKS(16)
+// clang-format on
 #undef HOOKS
 #undef HOOK
 void __tsan_read_range(void *p, size_t n) { cuda_on_cpu::touched(p, n, false, CALLER); }
@@ -223,7 +225,9 @@ void __tsan_write_range(void *p, size_t n) { cuda_on_cpu::touched(p, n, true, CA
     int __tsan_atomic##bits##_compare_exchange_strong(volatile T *p, T *expected, T v, int, int) { \
         return __atomic_compare_exchange_n(p, expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); \
     }
+// clang-format off
 HOOKS(8, uint8_t) HOOKS(16, uint16_t) HOOKS(32, uint32_t) HOOKS(64, uint64_t)
+// clang-format on
 #undef HOOKS
 
 // Data of -fsanitize=alignment: where in the source, which type, log2 of its alignment.

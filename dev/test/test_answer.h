@@ -140,9 +140,19 @@ void test_answer_correct(void) {
     CHECK(test_verdict(&p, "\\boxed{674}") && !test_verdict(&p, "\\boxed{673}"), "with a tolerance");
 
     // a megabyte of anything takes a moment
-    static const char *const units[] = {"{", "}", "\\boxed{", "\\boxed{1}", "\\", "</think>", "\\frac", "1,", "9", " ", "\\text{", "$", "a ", "\\boxed{ ", "\\left", "{}", "9^", "9!", "1000!+", "99^{999}+", "\\sqrt{", "\\sin ", "\\frac{1}{1+", "x=1,", "\\pm1,", "|", "1:", "<", "\\log_{", "\\binom{9999}{4999}+", "\\begin{pmatrix}", "√", "²", "1 000 ", "answer is $", "-", "(1,2)\\cup", "x\\ne1,", "]1,2[\\cup", "9!!", "[1,2],", "twenty ", "é", "5\\text{ m}+", "\\overline{", "1.234.", "(A)",
-        "\\{1,1\\}\\cup", "[1,2]\\cap", "\\mathbb{R}\\setminus", "\\mathbb{R}\\setminus(", "\\{1,2\\}\\setminus[0,1]\\cup", "The answer is ", "1\n\n", "5^{\\text{th}}", "0.(3)+", "或", "1万", "$$\\boxed{3}$$ ", "(about ", "for all ", "x>1,x<2,", "\\cosh^{-1}", "2^3 ",
-        "\\lim_{x\\to0}", "P(A|B)=", "1 \\bmod 5 = ", "1=", "\\{1\\}=", "A,", "1,5", "\\boxed a", "x=\\boxed{1},", "\\binom{1000000}{3}+"};
+    // clang-format off
+    static const char *const units[] = {
+        "{", "}", "\\boxed{", "\\boxed{1}", "\\", "</think>", "\\frac", "1,", "9", " ", "\\text{", "$", "a ",
+        "\\boxed{ ", "\\left", "{}", "9^", "9!", "1000!+", "99^{999}+", "\\sqrt{", "\\sin ", "\\frac{1}{1+", "x=1,",
+        "\\pm1,", "|", "1:", "<", "\\log_{", "\\binom{9999}{4999}+", "\\begin{pmatrix}", "√", "²", "1 000 ",
+        "answer is $", "-", "(1,2)\\cup", "x\\ne1,", "]1,2[\\cup", "9!!", "[1,2],", "twenty ", "é", "5\\text{ m}+",
+        "\\overline{", "1.234.", "(A)", "\\{1,1\\}\\cup", "[1,2]\\cap", "\\mathbb{R}\\setminus",
+        "\\mathbb{R}\\setminus(", "\\{1,2\\}\\setminus[0,1]\\cup", "The answer is ", "1\n\n", "5^{\\text{th}}",
+        "0.(3)+", "或", "1万", "$$\\boxed{3}$$ ", "(about ", "for all ", "x>1,x<2,", "\\cosh^{-1}", "2^3 ",
+        "\\lim_{x\\to0}", "P(A|B)=", "1 \\bmod 5 = ", "1=", "\\{1\\}=", "A,", "1,5", "\\boxed a", "x=\\boxed{1},",
+        "\\binom{1000000}{3}+",
+    };
+    // clang-format on
     size_t n = 1 << 20;
     char *text = (char *)xmalloc(n + 1);
     for (size_t u = 0; u < sizeof units / sizeof units[0]; u++) {

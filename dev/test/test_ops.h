@@ -20,6 +20,7 @@ typedef struct { const char *output; float relative, of_rms, absolute; const cha
 
 #define BF16_ROUNDING 0x1.02p-8f // half a unit in the last of 8 bits, and 1 % of that for the fp32 value being rounded
 
+// clang-format off
 const OpTolerance op_tolerances[] = {
     {"embed", 0, 0, 0, "a copy; bf16 and fp16 are exact in fp32"},
     {"add_rmsnorm h", 0, 0, 0, "the same two additions"},
@@ -51,6 +52,7 @@ const OpTolerance op_tolerances[] = {
     {"entropy", 1e-5f, 0, 0x1p-18f, "ref takes it from the rounded lse, cpu from sums of the vocabulary in fp32"},
     {"dlogits", BF16_ROUNDING + 4e-6f, 1e-9f, 0, "act; exp(z - lse) inherits their 2^-20"},
 };
+// clang-format on
 
 bool op_close_to(const char *output, const float *got, const float *want, size_t n, size_t *worst, float *limit) {
     const OpTolerance *t = op_tolerances;

@@ -122,8 +122,12 @@ const char *answer_in_words(Str *words, Str *meaning, const char *s) {
 // answers are.
 bool answer_equal_within(const char *gold, const char *given, double error) {
     if (strlen(gold) > ANSWER_MAX_TEXT || strlen(given) > ANSWER_MAX_TEXT) return strcmp(gold, given) == 0;
-    enum { GOLD_TEXT, TEXT, GOLD_INSIDE, INSIDE, GOLD_VALUE, VALUE, GOLD_SUBJECT, SUBJECT, VALUE_WORDS, GOLD_POINT, POINT, GOLD_WORDS,
-        WORDS, GOLD_MEANING, MEANING, STRINGS };
+    // clang-format off
+    enum {
+        GOLD_TEXT, TEXT, GOLD_INSIDE, INSIDE, GOLD_VALUE, VALUE, GOLD_SUBJECT, SUBJECT, VALUE_WORDS, GOLD_POINT, POINT,
+        GOLD_WORDS, WORDS, GOLD_MEANING, MEANING, STRINGS,
+    };
+    // clang-format on
     Str s[STRINGS];
     memset(s, 0, sizeof s);
     gold = answer_unwrap(&s[GOLD_INSIDE], gold);

@@ -22,16 +22,29 @@ static const AnswerWord answer_functions[] = {
     {"pi", TK_CONST, 'p'}, {"infinity", TK_CONST, 'o'}, {"infty", TK_CONST, 'o'}, {"inf", TK_CONST, 'o'}, {"binom", TK_BINOM, 0},
 };
 // Commands (after a backslash) that are no names.
+// clang-format off
 static const AnswerWord answer_commands[] = {
-    {"frac", TK_FRAC, 0}, {"dfrac", TK_FRAC, 0}, {"tfrac", TK_FRAC, 0}, {"cfrac", TK_FRAC, 0}, {"sfrac", TK_FRAC, 0}, {"nicefrac", TK_FRAC, 0}, {"dbinom", TK_BINOM, 0}, {"tbinom", TK_BINOM, 0}, {"tg", TK_FUNC, FN_TAN}, {"ctg", TK_FUNC, FN_COT}, {"lg", TK_FUNC, FN_LOG},
-    {"cdot", TK_OP, '*'}, {"times", TK_OP, '*'}, {"ast", TK_OP, '*'}, {"div", TK_OP, '/'}, {"over", TK_OP, 'o'}, {"choose", TK_OP, 'c'}, {"pm", TK_OP, 'p'}, {"mp", TK_OP, 'm'}, {"colon", TK_OP, ':'}, {"prime", TK_OP, '\''},
-    {"le", TK_REL, 'l'}, {"leq", TK_REL, 'l'}, {"leqslant", TK_REL, 'l'}, {"lt", TK_REL, '<'}, {"ge", TK_REL, 'g'}, {"geq", TK_REL, 'g'}, {"geqslant", TK_REL, 'g'}, {"gt", TK_REL, '>'}, {"ne", TK_REL, '!'}, {"neq", TK_REL, '!'},
-    {"approx", TK_REL, '~'}, {"simeq", TK_REL, '~'}, {"in", TK_REL, 'i'}, {"to", TK_REL, 't'}, {"rightarrow", TK_REL, 't'}, {"equiv", TK_REL, 'e'}, {"cup", TK_SETOP, 'u'}, {"cap", TK_SETOP, 'n'}, {"setminus", TK_SETOP, '-'}, {"smallsetminus", TK_SETOP, '-'}, {"bigcup", TK_SETOP, 'u'}, {"bigcap", TK_SETOP, 'n'}, {"backslash", TK_SETOP, '-'},
-    {"circ", TK_DEGREE, 0}, {"degree", TK_DEGREE, 0}, {"emptyset", TK_EMPTY, 0}, {"varnothing", TK_EMPTY, 0}, {"overline", TK_OVERLINE, 0}, {"dot", TK_OVERLINE, 0}, {"bar", TK_OVERLINE, 0}, {"pmod", TK_OP, 'M'}, {"bmod", TK_OP, 'M'}, {"mod", TK_OP, 'M'}, {"sum", TK_BIG, 's'}, {"prod", TK_BIG, 'p'},
-    {"int", TK_BIG, 'i'}, {"lim", TK_BIG, 'l'}, {"lfloor", TK_OPEN, 'f'}, {"rfloor", TK_CLOSE, 'f'}, {"lceil", TK_OPEN, 'c'}, {"rceil", TK_CLOSE, 'c'}, {"lvert", TK_OPEN, 'a'}, {"rvert", TK_CLOSE, 'a'},
-    {"lbrace", TK_OPEN, 'S'}, {"rbrace", TK_CLOSE, 'S'}, {"langle", TK_OPEN, '('}, {"rangle", TK_CLOSE, ')'}, {"lbrack", TK_OPEN, '['}, {"rbrack", TK_CLOSE, ']'}, {"vert", TK_BAR, 0}, {"mid", TK_BAR, 0},
-    {"angle", TK_LABEL, 0}, {"triangle", TK_LABEL, 0}, {"Rightarrow", TK_SEP, 0}, {"land", TK_SEP, 0}, {"lor", TK_SEP, 0}, {"wedge", TK_SEP, 0}, {"vee", TK_SEP, 0}, {"And", TK_SEP, 0}, {"cr", TK_ROW, 0}, {"newline", TK_ROW, 0},
+    {"frac", TK_FRAC, 0}, {"dfrac", TK_FRAC, 0}, {"tfrac", TK_FRAC, 0}, {"cfrac", TK_FRAC, 0}, {"sfrac", TK_FRAC, 0},
+    {"nicefrac", TK_FRAC, 0}, {"dbinom", TK_BINOM, 0}, {"tbinom", TK_BINOM, 0}, {"tg", TK_FUNC, FN_TAN},
+    {"ctg", TK_FUNC, FN_COT}, {"lg", TK_FUNC, FN_LOG}, {"cdot", TK_OP, '*'}, {"times", TK_OP, '*'}, {"ast", TK_OP, '*'},
+    {"div", TK_OP, '/'}, {"over", TK_OP, 'o'}, {"choose", TK_OP, 'c'}, {"pm", TK_OP, 'p'}, {"mp", TK_OP, 'm'},
+    {"colon", TK_OP, ':'}, {"prime", TK_OP, '\''}, {"le", TK_REL, 'l'}, {"leq", TK_REL, 'l'}, {"leqslant", TK_REL, 'l'},
+    {"lt", TK_REL, '<'}, {"ge", TK_REL, 'g'}, {"geq", TK_REL, 'g'}, {"geqslant", TK_REL, 'g'}, {"gt", TK_REL, '>'},
+    {"ne", TK_REL, '!'}, {"neq", TK_REL, '!'}, {"approx", TK_REL, '~'}, {"simeq", TK_REL, '~'}, {"in", TK_REL, 'i'},
+    {"to", TK_REL, 't'}, {"rightarrow", TK_REL, 't'}, {"equiv", TK_REL, 'e'}, {"cup", TK_SETOP, 'u'},
+    {"cap", TK_SETOP, 'n'}, {"setminus", TK_SETOP, '-'}, {"smallsetminus", TK_SETOP, '-'}, {"bigcup", TK_SETOP, 'u'},
+    {"bigcap", TK_SETOP, 'n'}, {"backslash", TK_SETOP, '-'}, {"circ", TK_DEGREE, 0}, {"degree", TK_DEGREE, 0},
+    {"emptyset", TK_EMPTY, 0}, {"varnothing", TK_EMPTY, 0}, {"overline", TK_OVERLINE, 0}, {"dot", TK_OVERLINE, 0},
+    {"bar", TK_OVERLINE, 0}, {"pmod", TK_OP, 'M'}, {"bmod", TK_OP, 'M'}, {"mod", TK_OP, 'M'}, {"sum", TK_BIG, 's'},
+    {"prod", TK_BIG, 'p'}, {"int", TK_BIG, 'i'}, {"lim", TK_BIG, 'l'}, {"lfloor", TK_OPEN, 'f'},
+    {"rfloor", TK_CLOSE, 'f'}, {"lceil", TK_OPEN, 'c'}, {"rceil", TK_CLOSE, 'c'}, {"lvert", TK_OPEN, 'a'},
+    {"rvert", TK_CLOSE, 'a'}, {"lbrace", TK_OPEN, 'S'}, {"rbrace", TK_CLOSE, 'S'}, {"langle", TK_OPEN, '('},
+    {"rangle", TK_CLOSE, ')'}, {"lbrack", TK_OPEN, '['}, {"rbrack", TK_CLOSE, ']'}, {"vert", TK_BAR, 0},
+    {"mid", TK_BAR, 0}, {"angle", TK_LABEL, 0}, {"triangle", TK_LABEL, 0}, {"Rightarrow", TK_SEP, 0},
+    {"land", TK_SEP, 0}, {"lor", TK_SEP, 0}, {"wedge", TK_SEP, 0}, {"vee", TK_SEP, 0}, {"And", TK_SEP, 0},
+    {"cr", TK_ROW, 0}, {"newline", TK_ROW, 0},
 };
+// clang-format on
 // Commands that leave nothing, and those that only dress what is in their braces.
 static const char *const answer_silent[] = {"left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "displaystyle", "textstyle", "quad", "qquad", "limits", "phantom", "hspace", "rm", "bf", "it", "mathstrut",
     "mathbf", "mathbb", "mathcal", "mathit", "mathsf", "vec", "hat", "tilde", "overrightarrow", "boldsymbol", "bm", "ensuremath", "mathop", "limits", "nolimits", "underline", "widehat", "boxed", "fbox", "hline", "enspace", "thinspace", "space", "small", "large", "euro", "pounds", "cancel"};

@@ -230,12 +230,19 @@ bool answer_number_in_words(Str *out, const char *s) {
 
 // What these words stand for in LaTeX, or NULL.
 const char *answer_words_meaning(const char *words) {
+    // clang-format off
     static const char *const meanings[][2] = {
-        {"no solution", "\\emptyset"}, {"no solutions", "\\emptyset"}, {"no real solution", "\\emptyset"}, {"no real solutions", "\\emptyset"}, {"none", "\\emptyset"}, {"empty set", "\\emptyset"}, {"no such number", "\\emptyset"},
-        {"all real numbers", "\\mathbb{R}"}, {"all reals", "\\mathbb{R}"}, {"real numbers", "\\mathbb{R}"}, {"set of all real numbers", "\\mathbb{R}"}, {"set of real numbers", "\\mathbb{R}"}, {"all integers", "\\mathbb{Z}"}, {"all real x", "\\mathbb{R}"},
-        {"infinity", "\\infty"}, {"positive infinity", "\\infty"}, {"negative infinity", "-\\infty"}, {"minus infinity", "-\\infty"}, {"dne", "\\text{does not exist}"}, {"undefined", "\\text{undefined}"}, {"not defined", "\\text{undefined}"},
-        {"does not exist", "\\text{does not exist}"}, {"limit does not exist", "\\text{does not exist}"}, {"it does not exist", "\\text{does not exist}"},
+        {"no solution", "\\emptyset"}, {"no solutions", "\\emptyset"}, {"no real solution", "\\emptyset"},
+        {"no real solutions", "\\emptyset"}, {"none", "\\emptyset"}, {"empty set", "\\emptyset"},
+        {"no such number", "\\emptyset"}, {"all real numbers", "\\mathbb{R}"}, {"all reals", "\\mathbb{R}"},
+        {"real numbers", "\\mathbb{R}"}, {"set of all real numbers", "\\mathbb{R}"},
+        {"set of real numbers", "\\mathbb{R}"}, {"all integers", "\\mathbb{Z}"}, {"all real x", "\\mathbb{R}"},
+        {"infinity", "\\infty"}, {"positive infinity", "\\infty"}, {"negative infinity", "-\\infty"},
+        {"minus infinity", "-\\infty"}, {"dne", "\\text{does not exist}"}, {"undefined", "\\text{undefined}"},
+        {"not defined", "\\text{undefined}"}, {"does not exist", "\\text{does not exist}"},
+        {"limit does not exist", "\\text{does not exist}"}, {"it does not exist", "\\text{does not exist}"},
     };
+    // clang-format on
     for (size_t i = 0; i < sizeof meanings / sizeof meanings[0]; i++) {
         if (strcmp(words, meanings[i][0]) == 0) return meanings[i][1];
     }

@@ -68,9 +68,10 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, si
     for (int c = 0; c < MM_STRIP; c += 2 * VF_LANES) { // once where registers are long
         vf acc[MM_ROWS][2];
         MM_UNROLL
-        for (int r = 0; r < R; r++)
+        for (int r = 0; r < R; r++) {
             MM_UNROLL
             for (int j = 0; j < 2; j++) acc[r][j] = from ? vf_load(from + r * ld_from + c + j * VF_LANES) : vf_zero();
+        }
         const bf16_t *w = b + 2 * c;
         for (const mm_input *p = x; p < end; p += R * MM_WHOLE, w += MM_WHOLE * MM_STRIP) {
             mm_prefetch(prefetch);
@@ -80,13 +81,14 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, si
                 mm_words(f, w + i / 2 * 2 * MM_STRIP, i % 2);
                 MM_UNROLL
                 for (int r = 0; r < R; r++) mm_step(acc[r], f, p + r * MM_WHOLE + i);
-                __asm__ volatile("" ::: "memory"); // load weights when they are needed: there are no registers to keep them
+                __asm__ volatile("" ::: "memory"); // loads weights when they are needed: no registers keep them
             }
         }
         MM_UNROLL
-        for (int r = 0; r < R; r++)
+        for (int r = 0; r < R; r++) {
             MM_UNROLL
             for (int j = 0; j < 2; j++) vf_store(out + r * ld_out + c + j * VF_LANES, acc[r][j]);
+        }
     }
 }
 

@@ -116,33 +116,39 @@ SIMD_INLINE void mm_tile_any(int R, int S, float *out, size_t ld_out, const floa
                              int pairs, MatmulPrefetch *prefetch) {
     float32x4_t acc[MM_ROWS][4];
     MM_UNROLL
-    for (int r = 0; r < R; r++)
+    for (int r = 0; r < R; r++) {
         MM_UNROLL
         for (int j = 0; j < S; j++) acc[r][j] = from ? vld1q_f32(from + r * ld_from + 4 * j) : vdupq_n_f32(0);
+    }
     for (int k = 0, stop; k < pairs; k = stop) {
         mm_prefetch(prefetch);
         stop = pairs - k < MM_GROUP ? pairs : k + MM_GROUP;
         for (int i = k; i < stop; i++, b += 2 * MM_STRIP, x += mm_input_step(R)) mm_step(R, S, acc, b, x);
     }
     MM_UNROLL
-    for (int r = 0; r < R; r++)
+    for (int r = 0; r < R; r++) {
         MM_UNROLL
         for (int j = 0; j < S; j++) vst1q_f32(out + r * ld_out + 4 * j, acc[r][j]);
+    }
 }
 
 // By hand at full height, as gcc loads early what it then has no registers for, and clang moves sums to the stack: one
 // piece of code per MM_GROUP pairs, which takes the sums from memory and puts them back.
 
 // Four sums += the weights w times the lanes of x
-#define MM_FMLA_ROWS(a, b, c, d, w, x)                                                                                   \
-    "fmla v" a ".4s, " w ".4s, " x ".s[0]\n\tfmla v" b ".4s, " w ".4s, " x ".s[1]\n\t"                                   \
+// clang-format off
+#define MM_FMLA_ROWS(a, b, c, d, w, x) \
+    "fmla v" a ".4s, " w ".4s, " x ".s[0]\n\tfmla v" b ".4s, " w ".4s, " x ".s[1]\n\t" \
     "fmla v" c ".4s, " w ".4s, " x ".s[2]\n\tfmla v" d ".4s, " w ".4s, " x ".s[3]\n\t"
+// clang-format on
 
 // out[12][8]. v8g ... v8g+3: the left vector of the four rows of group g, v8g+4 ... v8g+7: the right one
-#define MM_FOUR_ROWS(a, b, c, d, e, f, g, h)                                                                             \
-    "ldp q30, q31, [%[x]], #32\n\t"                                                                                     \
-    MM_FMLA_ROWS(a, b, c, d, "v26", "v30") MM_FMLA_ROWS(e, f, g, h, "v27", "v30")                                        \
+// clang-format off
+#define MM_FOUR_ROWS(a, b, c, d, e, f, g, h) \
+    "ldp q30, q31, [%[x]], #32\n\t" \
+    MM_FMLA_ROWS(a, b, c, d, "v26", "v30") MM_FMLA_ROWS(e, f, g, h, "v27", "v30") \
     MM_FMLA_ROWS(a, b, c, d, "v24", "v31") MM_FMLA_ROWS(e, f, g, h, "v25", "v31")
+// clang-format on
 SIMD_INLINE void mm_tile_12(float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b, int pairs,
                             MatmulPrefetch *prefetch) {
     const uint32x4_t high = vdupq_n_u32(0xFFFF0000u);
@@ -151,6 +157,7 @@ SIMD_INLINE void mm_tile_12(float *out, size_t ld_out, const float *from, size_t
     for (int k = 0; k < pairs; k += MM_GROUP) {
         int n = pairs - k < MM_GROUP ? pairs - k : MM_GROUP;
         mm_prefetch(prefetch);
+        // clang-format off
         __asm__(MM_SUMS("ldp")
                 "1:\n\tldp q24, q25, [%[w]], #64\n\t"
                 "shl v26.4s, v24.4s, #16\n\tshl v27.4s, v25.4s, #16\n\t"
@@ -163,16 +170,19 @@ SIMD_INLINE void mm_tile_12(float *out, size_t ld_out, const float *from, size_t
                 : [high] "w"(high), [sums] "r"(sums), "m"(*(const mm_input (*)[MM_GROUP * 2 * MM_ROWS])x),
                   "m"(*(const bf16_t (*)[MM_GROUP * 2 * MM_STRIP])b)
                 : MM_SUMS_CLOBBERED, "v24", "v25", "v26", "v27", "v30", "v31", "cc");
+        // clang-format on
     }
     for (int i = 0; i < 24; i++) memcpy(out + (i / 8 * 4 + i % 4) * ld_out + i / 4 % 2 * 4, sums[i], sizeof sums[i]);
 }
 
 // out[6][16]. v4r ... v4r+3: row r. v31: the last two rows' even and odd values
-#define MM_FMLA_6(a, b, c, d, e, f, w, x, i, k)                                                                          \
+// clang-format off
+#define MM_FMLA_6(a, b, c, d, e, f, w, x, i, k) \
     MM_FMLA_ROWS(a, b, c, d, w, x) "fmla v" e ".4s, " w ".4s, v31.s[" i "]\n\tfmla v" f ".4s, " w ".4s, v31.s[" k "]\n\t"
-#define MM_VECTOR(a, b, c, d, e, f, word)                                                                                \
-    "shl v26.4s, " word ".4s, #16\n\t" MM_FMLA_6(a, b, c, d, e, f, "v26", "v29", "0", "1")                               \
+#define MM_VECTOR(a, b, c, d, e, f, word) \
+    "shl v26.4s, " word ".4s, #16\n\t" MM_FMLA_6(a, b, c, d, e, f, "v26", "v29", "0", "1") \
     "and " word ".16b, " word ".16b, %[high].16b\n\t" MM_FMLA_6(a, b, c, d, e, f, word, "v30", "2", "3")
+// clang-format on
 SIMD_INLINE void mm_tile_6(float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b, int pairs,
                            MatmulPrefetch *prefetch) {
     const uint32x4_t high = vdupq_n_u32(0xFFFF0000u);
@@ -181,6 +191,7 @@ SIMD_INLINE void mm_tile_6(float *out, size_t ld_out, const float *from, size_t 
     for (int k = 0; k < pairs; k += MM_GROUP) {
         int n = pairs - k < MM_GROUP ? pairs - k : MM_GROUP;
         mm_prefetch(prefetch);
+        // clang-format off
         __asm__(MM_SUMS("ldp")
                 "1:\n\tldp q29, q30, [%[x]], #32\n\tldr q31, [%[x]], #16\n\tldp q24, q25, [%[w]], #32\n\t"
                 MM_VECTOR("0", "4", "8", "12", "16", "20", "v24") MM_VECTOR("1", "5", "9", "13", "17", "21", "v25")
@@ -192,6 +203,7 @@ SIMD_INLINE void mm_tile_6(float *out, size_t ld_out, const float *from, size_t 
                 : [high] "w"(high), [sums] "r"(sums), "m"(*(const mm_input (*)[MM_GROUP * 2 * 6])x),
                   "m"(*(const bf16_t (*)[MM_GROUP * 2 * MM_STRIP])b)
                 : MM_SUMS_CLOBBERED, "v24", "v25", "v26", "v29", "v30", "v31", "cc");
+        // clang-format on
     }
     for (int r = 0; r < 6; r++) memcpy(out + r * ld_out, sums[r], sizeof sums[r]);
 }

@@ -76,12 +76,15 @@ SIMD_INLINE void mm_step(int P, float32x4_t acc[3][8], const bf16_t *w, const mm
 
 // sums[3][8] += all steps of a strip at full height, by hand: gcc loads early what it then has no registers for. v8p
 // ... v8p+7: pair p of rows
-#define MM_BFMMLA(a, b, c, w)                                                                                            \
+// clang-format off
+#define MM_BFMMLA(a, b, c, w) \
     "bfmmla v" a ".4s, v24.8h, " w ".8h\n\tbfmmla v" b ".4s, v25.8h, " w ".8h\n\tbfmmla v" c ".4s, v26.8h, " w ".8h\n\t"
+// clang-format on
 SIMD_INLINE void mm_steps_6(float sums[3][8][4], const mm_input *x, const bf16_t *w, int pairs, MatmulPrefetch *prefetch) {
     for (int k = 0; k < pairs; k += MM_GROUP) {
         int n = (pairs - k < MM_GROUP ? pairs - k : MM_GROUP) / 2;
         mm_prefetch(prefetch);
+        // clang-format off
         __asm__(MM_SUMS("ldp")
                 "1:\n\tldp q24, q25, [%[x]], #32\n\tldr q26, [%[x]], #16\n\t"
                 "ldp q28, q29, [%[w]], #32\n\tldp q30, q31, [%[w]], #32\n\t"
@@ -96,6 +99,7 @@ SIMD_INLINE void mm_steps_6(float sums[3][8][4], const mm_input *x, const bf16_t
                 : [sums] "r"(sums), "m"(*(const mm_input (*)[MM_GROUP * 2 * MM_ROWS])x),
                   "m"(*(const bf16_t (*)[MM_GROUP * 2 * MM_STRIP])w)
                 : MM_SUMS_CLOBBERED, "v24", "v25", "v26", "v28", "v29", "v30", "v31", "cc");
+        // clang-format on
     }
 }
 #undef MM_BFMMLA
@@ -119,17 +123,19 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, si
     } else {
         float32x4_t acc[3][8];
         MM_UNROLL
-        for (int p = 0; p < P; p++)
+        for (int p = 0; p < P; p++) {
             MM_UNROLL
             for (int j = 0; j < 8; j++) acc[p][j] = vld1q_f32(sums[p][j]);
+        }
         for (int k = 0; k < pairs; k += MM_GROUP) {
             mm_prefetch(prefetch);
             for (int i = k; i < pairs && i < k + MM_GROUP; i += 2, b += 4 * MM_STRIP, x += P * 8) mm_step(P, acc, b, x);
         }
         MM_UNROLL
-        for (int p = 0; p < P; p++)
+        for (int p = 0; p < P; p++) {
             MM_UNROLL
             for (int j = 0; j < 8; j++) vst1q_f32(sums[p][j], acc[p][j]);
+        }
     }
     for (int p = 0; p < P; p++)
         for (int j = 0; j < 8; j += 2) {

@@ -34,6 +34,7 @@ typedef struct Experiment {
     const char *what;
 } Experiment;
 
+// clang-format off
 const Experiment experiments[] = {
     {"vanilla", experiment_vanilla, "benchmarks answered without vectors and with them"},
     {"add_place", experiment_add_place, "benchmarks answered with the vectors behind another --place of their layer"},
@@ -50,6 +51,7 @@ const Experiment experiments[] = {
     {"self_explain", experiment_self_explain, "the model asked what a vector means, the vector standing in for a word"},
     {"lora1_plots", experiment_lora1_plots, "how strongly a rank-one LoRA acts at each layer and token"},
 };
+// clang-format on
 #define EXPERIMENTS ((int)(sizeof experiments / sizeof experiments[0]))
 
 // *found = the experiment of that name, and its usage; NULL and the list of all for --help. False: there is none of

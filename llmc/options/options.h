@@ -20,7 +20,7 @@ From outside: options.h yaml.h
 #ifndef LLMC_OPTIONS_OPTIONS_H
 #define LLMC_OPTIONS_OPTIONS_H
 
-#include "llmc/options/yaml.h" // options_read_yaml, options_write_yaml; by way of value.h: Options, Command, options_set ...
+#include "llmc/options/yaml.h" // options_read_yaml; by way of value.h: Options, Command, options_set ...
 
 // ----------------------------------------------------------------------------
 // everything: defaults -> file -> command line

@@ -49,6 +49,7 @@ TRL has one.
 #define FREE_ON_RESUME(key)
 #endif
 
+// clang-format off: a row is a line
 GROUP("Files")
 TEXT(config, "", "FILE.yml", CMD_ALL, "read options from this file; the command line wins over it")
 TEXT(model, "", "DIR", CMD_MODEL, "Hugging Face folder of a Qwen2 or Qwen2.5 model: config.json, tokenizer.json, safetensors")
@@ -169,6 +170,7 @@ INTS(batch, "1,32,64", "[1, 16384]", CMD_BENCH, "batch sizes to time")
 INT(prompt_length, 100, "[1, 1048576]", CMD_BENCH, "tokens of each prompt")
 INT(new_tokens, 64, "[1, 1048576]", CMD_BENCH, "tokens decoded after it")
 
+// clang-format on
 #undef GROUP
 #undef INT
 #undef REAL
