@@ -60,7 +60,9 @@ char *eval_results_dir(const Session *s) {
 
 bool command_eval(Session *s, Error *err) {
     Benchmarks b;
-    if (!session_tokenizer(s, err) || !benchmarks_load(&b, s, err) || !session_sampler(s, b.longest + b.max_new, false, err)) return false;
+    if (!session_tokenizer(s, err) || !benchmarks_load(&b, s, err) ||
+        !session_sampler(s, b.longest + b.max_new, false, err))
+        return false;
     char *dir = eval_results_dir(s);
     install_signal_handlers();
     cJSON *made = made_with(s, CMD_EVAL, err);
@@ -100,7 +102,10 @@ bool generate_read(const Options *o, char ***texts, int *n, Error *err) {
         number++;
         if (!*line) continue;
         *texts = (char **)xrealloc(*texts, (size_t)(*n + 1) * sizeof(char *));
-        if (*line != '{') { (*texts)[(*n)++] = xstrdup(line); continue; }
+        if (*line != '{') {
+            (*texts)[(*n)++] = xstrdup(line);
+            continue;
+        }
         char what[512];
         snprintf(what, sizeof what, "%s:%d", path, number);
         cJSON *object = json_parse(line, strlen(line), what, err);
@@ -149,7 +154,8 @@ bool command_generate(Session *s, Error *err) {
         d.items[i].id = unnamed;
     }
     IntVec *prompts;
-    if (!prompts_encode(&prompts, &longest, s->tokenizer, &d, o->raw ? "raw" : o->prompt_template, o->system, err)) return false;
+    if (!prompts_encode(&prompts, &longest, s->tokenizer, &d, o->raw ? "raw" : o->prompt_template, o->system, err))
+        return false;
     const int slots = o->rollout_batch_size < n * G ? o->rollout_batch_size : n * G;
     const SessionWork work = {slots, longest, o->max_completion_length, 0, 0, false};
     s->work = work;
@@ -172,7 +178,8 @@ bool command_generate(Session *s, Error *err) {
     bool ok = rollout(&r, &s->model, s->steering, asked, n, G, &how, evaluation_progress, &progress, err);
     progress_clear(&progress);
     Str text = {0};
-    for (int i = 0; i < n && ok; i++) for (int g = 0; g < G; g++) generate_print(s, texts[i], g, &completions[(size_t)i * G + g], &text);
+    for (int i = 0; i < n && ok; i++)
+        for (int g = 0; g < G; g++) generate_print(s, texts[i], g, &completions[(size_t)i * G + g], &text);
     for (int i = 0; i < n * G; i++) completion_free(&completions[i]);
     for (int i = 0; i < n; i++) free(texts[i]);
     free(texts);
@@ -188,12 +195,18 @@ bool command_generate(Session *s, Error *err) {
 // ----------------------------------------------------------------------------
 // score
 
-typedef struct { IntVec prompt, ids; Completion completion; float *out; } ScoreLine;
+typedef struct {
+    IntVec prompt, ids;
+    Completion completion;
+    float *out;
+} ScoreLine;
 
-bool score_read_ids(IntVec *ids, const cJSON *object, const char *ids_key, const char *text_key, Tokenizer *tokenizer, const char *what, Error *err) {
+bool score_read_ids(IntVec *ids, const cJSON *object, const char *ids_key, const char *text_key, Tokenizer *tokenizer,
+                    const char *what, Error *err) {
     if (json_has(object, text_key) && !json_has(object, ids_key)) {
         Str text = {0};
-        bool ok = json_get_text(object, text_key, &text, what, err) && tokenizer_encode(tokenizer, ids, text.s ? text.s : "", text.n, err);
+        bool ok = json_get_text(object, text_key, &text, what, err) &&
+                  tokenizer_encode(tokenizer, ids, text.s ? text.s : "", text.n, err);
         str_free(&text);
         return ok;
     }
@@ -201,7 +214,9 @@ bool score_read_ids(IntVec *ids, const cJSON *object, const char *ids_key, const
     if (!array) return false;
     for (const cJSON *item = array->child; item; item = item->next) {
         if (!cJSON_IsNumber(item) || item->valuedouble != (double)item->valueint || item->valueint < 0)
-            return fail(err, EXIT_RUN, "%s: %s: found something other than a token id at place %d, expected whole numbers from 0", what, ids_key, ids->n);
+            return fail(err, EXIT_RUN,
+                        "%s: %s: found something other than a token id at place %d, expected whole numbers from 0",
+                        what, ids_key, ids->n);
         ints_push(ids, item->valueint);
     }
     return true;
@@ -226,7 +241,9 @@ bool score_read(Session *s, ScoreLine **lines, int *n, int *longest, Error *err)
         ok = object && score_read_ids(&l->prompt, object, "prompt_ids", "prompt", s->tokenizer, what, err) &&
              score_read_ids(&l->ids, object, "completion_ids", "completion", s->tokenizer, what, err);
         cJSON_Delete(object);
-        if (ok && (l->prompt.n == 0 || l->ids.n == 0)) ok = fail(err, EXIT_RUN, "%s: found %d prompt and %d completion tokens, expected at least one of each", what, l->prompt.n, l->ids.n);
+        if (ok && (l->prompt.n == 0 || l->ids.n == 0))
+            ok = fail(err, EXIT_RUN, "%s: found %d prompt and %d completion tokens, expected at least one of each",
+                      what, l->prompt.n, l->ids.n);
         if (ok && l->prompt.n + l->ids.n > *longest) *longest = l->prompt.n + l->ids.n;
     }
     free(file);
@@ -236,7 +253,9 @@ bool score_read(Session *s, ScoreLine **lines, int *n, int *longest, Error *err)
 bool score_check_ids(const ScoreLine *l, int number, int V, Error *err) {
     for (int i = 0; i < l->prompt.n + l->ids.n; i++) {
         int id = i < l->prompt.n ? l->prompt.v[i] : l->ids.v[i - l->prompt.n];
-        if (id >= V) return fail(err, EXIT_RUN, "stdin, object %d: found token id %d, expected 0 to %d (vocab_size - 1)", number, id, V - 1);
+        if (id >= V)
+            return fail(err, EXIT_RUN, "stdin, object %d: found token id %d, expected 0 to %d (vocab_size - 1)", number,
+                        id, V - 1);
     }
     return true;
 }
@@ -286,7 +305,9 @@ bool command_score(Session *s, Error *err) {
         ints_free(&lines[i].ids);
         free(lines[i].out);
     }
-    if (ok) fprintf(stderr, "%lld tokens scored, %lld rows, %.0f rows/s\n", stats.tokens, stats.rows, stats.forward_s > 0 ? stats.rows / stats.forward_s : 0);
+    if (ok)
+        fprintf(stderr, "%lld tokens scored, %lld rows, %.0f rows/s\n", stats.tokens, stats.rows,
+                stats.forward_s > 0 ? stats.rows / stats.forward_s : 0);
     free(lines);
     free(samples);
     policy_free(&pass, &s->model);
@@ -318,7 +339,8 @@ bool command_tokenize(Session *s, Error *err) {
             str_printf(&out, "{\"text\": ");
             json_add_string(&out, text.s ? text.s : "", text.n);
         } else {
-            ok = object && json_get_text(object, "text", &text, what, err) && tokenizer_encode(s->tokenizer, &ids, text.s ? text.s : "", text.n, err);
+            ok = object && json_get_text(object, "text", &text, what, err) &&
+                 tokenizer_encode(s->tokenizer, &ids, text.s ? text.s : "", text.n, err);
             str_printf(&out, "{\"ids\": [");
             for (int i = 0; i < ids.n; i++) str_printf(&out, "%s%d", i ? ", " : "", ids.v[i]);
             str_printf(&out, "]");
@@ -343,9 +365,13 @@ bool command_grade(Session *s, Error *err) { return grade_stdin(s->options.json,
 bool command_bench(Session *s, Error *err) {
     const Options *o = &s->options;
     int slots = 0;
-    for (int i = 0; i < o->batch.n; i++) if (o->batch.v[i] > slots) slots = o->batch.v[i];
-    const bool pass = strcmp(o->phase, "all") == 0 || strcmp(o->phase, "forward_backward") == 0 || strcmp(o->phase, "grpo_step") == 0;
-    const SessionWork work = {slots, o->prompt_length, o->new_tokens + 1, pass ? bench_positions(o) : 0, o->activation_memory * (1 << 30), true};
+    for (int i = 0; i < o->batch.n; i++)
+        if (o->batch.v[i] > slots) slots = o->batch.v[i];
+    const bool pass =
+        strcmp(o->phase, "all") == 0 || strcmp(o->phase, "forward_backward") == 0 || strcmp(o->phase, "grpo_step") == 0;
+    const SessionWork work = {
+        slots, o->prompt_length, o->new_tokens + 1, pass ? bench_positions(o) : 0, o->activation_memory * (1 << 30),
+        true};
     s->work = work;
     return session_model(s, bench_positions(o), err) && bench_run(&s->model, s->steering, o, err);
 }
@@ -353,26 +379,45 @@ bool command_bench(Session *s, Error *err) {
 // ----------------------------------------------------------------------------
 
 int main(int argc, char **argv) {
-    const struct { const char *name; Command command; bool (*run)(Session *, Error *); const char *usage; } commands[] = {
-        {"eval", CMD_EVAL, command_eval, "usage: ./eval_steer eval --config FILE.yml [--checkpoint DIR] [--option value ...]\nAnswers benchmarks and counts.\n"},
-        {"generate", CMD_GENERATE, command_generate, "usage: ./eval_steer generate --model DIR --prompt TEXT [--option value ...]\nAnswers one prompt, or one a line.\n"},
+    const struct {
+        const char *name;
+        Command command;
+        bool (*run)(Session *, Error *);
+        const char *usage;
+    } commands[] = {
+        {"eval", CMD_EVAL, command_eval,
+         "usage: ./eval_steer eval --config FILE.yml [--checkpoint DIR] [--option value ...]\nAnswers benchmarks and "
+         "counts.\n"},
+        {"generate", CMD_GENERATE, command_generate,
+         "usage: ./eval_steer generate --model DIR --prompt TEXT [--option value ...]\nAnswers one prompt, or one a "
+         "line.\n"},
         {"score", CMD_SCORE, command_score,
          "usage: ./eval_steer score --model DIR [--option value ...] < LINES\n"
-         "Each line {\"prompt_ids\": [...], \"completion_ids\": [...]} or {\"prompt\": \"...\", \"completion\": \"...\"}\ngives {\"logprobs\": [...], \"entropy\": [...]}, in nats.\n"},
-        {"tokenize", CMD_TOKENIZE, command_tokenize, "usage: ./eval_steer tokenize --model DIR [--decode] < LINES\n{\"text\": \"...\"} gives {\"ids\": [...]}, with --decode the reverse.\n"},
+         "Each line {\"prompt_ids\": [...], \"completion_ids\": [...]} or {\"prompt\": \"...\", \"completion\": "
+         "\"...\"}\ngives {\"logprobs\": [...], \"entropy\": [...]}, in nats.\n"},
+        {"tokenize", CMD_TOKENIZE, command_tokenize,
+         "usage: ./eval_steer tokenize --model DIR [--decode] < LINES\n{\"text\": \"...\"} gives {\"ids\": [...]}, "
+         "with --decode the reverse.\n"},
         {"grade", CMD_GRADE, command_grade,
-         "usage: ./eval_steer grade [--json] < LINES\nEach line {\"gold\": \"1/2\", \"pred\": \"0.5\"} or {\"gold\": \"1/2\", \"completion\": \"...\"}, perhaps with a label \"equal\",\n"
-         "or a line that eval wrote. Prints a table and each verdict that is not the label. Of problems, {\"problem\": \"...\", \"answer\": \"1/2\"}, it says\n"
+         "usage: ./eval_steer grade [--json] < LINES\nEach line {\"gold\": \"1/2\", \"pred\": \"0.5\"} or {\"gold\": "
+         "\"1/2\", \"completion\": \"...\"}, perhaps with a label \"equal\",\n"
+         "or a line that eval wrote. Prints a table and each verdict that is not the label. Of problems, {\"problem\": "
+         "\"...\", \"answer\": \"1/2\"}, it says\n"
          "whether a boxed answer can ever match each, and how many are read as mathematics.\n"},
         {"experiment", CMD_EXPERIMENT, command_experiment, ""},
         {"export", CMD_EXPORT, command_export,
-         "usage: ./eval_steer export --format hf|peft|gguf|safetensors --model DIR --checkpoint DIR --out DIR\nWrites the vectors for transformers and vLLM (hf), PEFT or llama.cpp; of a LoRA the adapter (peft) or a model with it in its weights (hf).\n"},
-        {"bench", CMD_BENCH, command_bench, "usage: ./eval_steer bench --model DIR [--batch 1,32,64] [--option value ...]\nTokens per second of each phase, against this machine's limits.\n"},
+         "usage: ./eval_steer export --format hf|peft|gguf|safetensors --model DIR --checkpoint DIR --out DIR\nWrites "
+         "the vectors for transformers and vLLM (hf), PEFT or llama.cpp; of a LoRA the adapter (peft) or a model with "
+         "it in its weights (hf).\n"},
+        {"bench", CMD_BENCH, command_bench,
+         "usage: ./eval_steer bench --model DIR [--batch 1,32,64] [--option value ...]\nTokens per second of each "
+         "phase, against this machine's limits.\n"},
     };
     const int n = (int)(sizeof commands / sizeof commands[0]);
     Error err = {0, ""};
     int chosen = -1;
-    for (int i = 0; i < n && argc > 1; i++) if (strcmp(argv[1], commands[i].name) == 0) chosen = i;
+    for (int i = 0; i < n && argc > 1; i++)
+        if (strcmp(argv[1], commands[i].name) == 0) chosen = i;
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
         print_version("eval_steer");
         if (!check_stdout(&err)) die(&err);
@@ -382,7 +427,8 @@ int main(int argc, char **argv) {
         bool help = argc > 1 && strcmp(argv[1], "--help") == 0;
         FILE *f = help ? stdout : stderr;
         if (argc > 1 && !help) fprintf(f, "error: there is no command \"%s\"\n", argv[1]);
-        fprintf(f, "usage: ./eval_steer COMMAND [--option value ...]    (./eval_steer COMMAND --help lists its options)\ncommands:");
+        fprintf(f, "usage: ./eval_steer COMMAND [--option value ...]    (./eval_steer COMMAND --help lists its "
+                   "options)\ncommands:");
         for (int i = 0; i < n; i++) fprintf(f, " %s", commands[i].name);
         fprintf(f, "\n");
         if (!check_stdout(&err)) die(&err);
@@ -396,7 +442,10 @@ int main(int argc, char **argv) {
     str_printf(&usage, "%s", commands[chosen].usage);
     if (commands[chosen].command == CMD_EXPERIMENT) { // the next word is its name
         if (!experiments_find(&s.experiment, &usage, argc > 1 ? argv[1] : "", &err)) die(&err);
-        if (s.experiment) { argc--; argv++; }
+        if (s.experiment) {
+            argc--;
+            argv++;
+        }
     }
     if (options_wants_help(argc, argv)) {
         options_help(stdout, commands[chosen].command, usage.s);

@@ -26,7 +26,7 @@ against PyTorch records and finite differences -> sampling, bit by bit -> the pr
 #include "dev/test/test_programs.h"    // ./train_steer and ./eval_steer
 #include "dev/test/test_metrics.h"     // metrics.jsonl against TRL's
 #include "dev/test/test_rooms.h"
-#include "dev/test/test_levels.h"       // one program for every CPU
+#include "dev/test/test_levels.h"      // one program for every CPU
 #include "dev/test/test_memory.h"      // what a run plans is what it takes
 #include "dev/test/test_setups.h"      // what else can be trained, on what
 #include "dev/test/test_foreign.h"     // models and adapters of other programs
@@ -38,32 +38,45 @@ against PyTorch records and finite differences -> sampling, bit by bit -> the pr
 #include "dev/test/test_shard.h"       // all weights in several processes
 #include "dev/test/test_gpus.h"        // with a GPU each
 
-typedef struct { const char *name; void (*run)(void); } Suite;
+typedef struct {
+    const char *name;
+    void (*run)(void);
+} Suite;
 
 // Runs one suite in this process and says how it went.
 void run_suite(const Suite *suite) {
     const int passed = tests_passed, failed = tests_failed;
     const double start = now_s();
     suite->run();
-    printf("%-12s %5d passed, %d failed, %.1f s\n", suite->name, tests_passed - passed, tests_failed - failed, now_s() - start);
+    printf("%-12s %5d passed, %d failed, %.1f s\n", suite->name, tests_passed - passed, tests_failed - failed,
+           now_s() - start);
     fflush(stdout);
 }
 
 // Runs n suites in processes of their own, at most `jobs` at once; prints what they printed in the order of the list.
 // One that crashes is a failure more, and the others go on.
 void run_suites(const Suite *const *suites, int n, int jobs) {
-    int (*counts)[3] = (int (*)[3])mmap(NULL, (size_t)n * sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0); // passed, failed, whether it came to its end
+    int (*counts)[3] =
+        (int (*)[3])mmap(NULL, (size_t)n * sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+                         0); // passed, failed, whether it came to its end
     FILE **printed = (FILE **)xcalloc((size_t)n, sizeof *printed);
     pid_t *child = (pid_t *)xcalloc((size_t)n, sizeof *child);
-    if (counts == MAP_FAILED) { perror("mmap"); exit(1); }
+    if (counts == MAP_FAILED) {
+        perror("mmap");
+        exit(1);
+    }
     fflush(stdout);
     for (int started = 0, running = 0, shown = 0; shown < n;) {
         while (started < n && running < jobs) {
             printed[started] = tmpfile();
             child[started] = printed[started] ? fork() : -1;
-            if (child[started] < 0) { perror("a suite's process"); exit(1); }
+            if (child[started] < 0) {
+                perror("a suite's process");
+                exit(1);
+            }
             if (child[started] == 0) {
-                if (dup2(fileno(printed[started]), STDOUT_FILENO) < 0 || dup2(STDOUT_FILENO, STDERR_FILENO) < 0) _exit(1);
+                if (dup2(fileno(printed[started]), STDOUT_FILENO) < 0 || dup2(STDOUT_FILENO, STDERR_FILENO) < 0)
+                    _exit(1);
                 tests_passed = tests_failed = 0;
                 run_suite(suites[started]);
                 test_remove_tmpdir();
@@ -87,7 +100,8 @@ void run_suites(const Suite *const *suites, int n, int jobs) {
             if (status == 0 && counts[i][2]) continue; // not one that something in it has ended with 0
             tests_failed++;
             if (WIFSIGNALED(status))
-                fprintf(printed[i], "FAILED %s: ended by signal %d (%s)\n", suites[i]->name, WTERMSIG(status), strsignal(WTERMSIG(status)));
+                fprintf(printed[i], "FAILED %s: ended by signal %d (%s)\n", suites[i]->name, WTERMSIG(status),
+                        strsignal(WTERMSIG(status)));
             else fprintf(printed[i], "FAILED %s: ended with status %d\n", suites[i]->name, WEXITSTATUS(status));
             fflush(printed[i]); // or the next child writes it again
         }
@@ -127,6 +141,7 @@ int main(int argc, char **argv) {
         if (named) wanted[n++] = &tests[i];
     }
     if (jobs > 0) run_suites(wanted, n, jobs);
-    else for (int i = 0; i < n; i++) run_suite(wanted[i]);
+    else
+        for (int i = 0; i < n; i++) run_suite(wanted[i]);
     return test_summary();
 }

@@ -89,9 +89,11 @@ bool sample_groups(Trainer *t, int n, Error *err) {
         asked[i].key = g->key;
         asked[i].completions = g->completions;
     }
-    Sampling how = {(float)o->temperature, (float)o->top_p, o->top_k, o->max_completion_length, false, (uint32_t)o->seed, (uint32_t)t->state.step};
+    Sampling how = {(float)o->temperature, (float)o->top_p,        o->top_k, o->max_completion_length, false,
+                    (uint32_t)o->seed,     (uint32_t)t->state.step};
     const int first = dist_share(n, dist.rank), last = dist_share(n, dist.rank + 1);
-    bool ok = rollout(&t->rollout, &t->model, t->trained.tuned, asked + first, last - first, t->G, &how, rollout_progress, t, err);
+    bool ok = rollout(&t->rollout, &t->model, t->trained.tuned, asked + first, last - first, t->G, &how,
+                      rollout_progress, t, err);
     free(asked);
     t->rollout_s += now_s() - start;
     return ok;
@@ -147,7 +149,8 @@ bool collect_groups(Trainer *t, Error *err) {
     t->rollout.kept = o->kept_memory > 0 ? &t->kept : NULL;
     rollout_reset(&t->rollout);
     if (t->solutions) take_solutions(t, missing);
-    for (int round = 0; missing > 0 && !t->solutions && round < (o->dynamic_sampling ? o->dynamic_sampling_max_rounds : 1); round++) {
+    for (int round = 0;
+         missing > 0 && !t->solutions && round < (o->dynamic_sampling ? o->dynamic_sampling_max_rounds : 1); round++) {
         int first = t->n_groups;
         if (!dist_agree(sample_groups(t, missing, err), err)) return false;
         grade_groups(t, first);
@@ -176,7 +179,10 @@ int list_samples(const Trainer *t, PolicySample *samples, UpdateStats *u) {
             counted++;
             if (o->mask_truncated_completions && !c->finished) continue;
             u->loss_tokens += c->n;
-            if (g->equal && skip) { u->skipped_samples++; continue; }
+            if (g->equal && skip) {
+                u->skipped_samples++;
+                continue;
+            }
             PolicySample *s = &samples[n++];
             memset(s, 0, sizeof *s);
             s->prompt = t->prompts[g->problem].v;
@@ -185,14 +191,15 @@ int list_samples(const Trainer *t, PolicySample *samples, UpdateStats *u) {
             s->part = i;
             s->completion = c;
             s->advantage = g->advantage[k];
-            s->old_logprob = c->logprob; // NULL of a given solution: cross-entropy
+            s->old_logprob = c->logprob;                                     // NULL of a given solution: cross-entropy
             s->logprob = (float *)xmalloc(3 * (size_t)c->n * sizeof(float)); // log-prob, entropy, reference log-prob
             s->entropy = s->logprob + c->n;
             if (o->beta > 0) s->ref_logprob = s->logprob + 2 * c->n;
         }
     }
     for (int i = 0; i < n; i++)
-        samples[i].weight = token_weight(o->loss_type, u->loss_tokens, counted, samples[i].completion->n, o->max_completion_length);
+        samples[i].weight =
+            token_weight(o->loss_type, u->loss_tokens, counted, samples[i].completion->n, o->max_completion_length);
     u->trained_samples = n;
     return n;
 }
@@ -201,15 +208,18 @@ int list_samples(const Trainer *t, PolicySample *samples, UpdateStats *u) {
 double learning_rate_at(const Options *o, int u, int total) {
     double warmup = ceil(o->warmup_ratio * total), done = u + 1;
     if (done < warmup) return o->learning_rate * done / warmup;
-    double left = total > warmup ? (total - u) / (total - warmup + 1) : 1; // 1 just after the warm-up, towards 0 at the end
+    double left =
+        total > warmup ? (total - u) / (total - warmup + 1) : 1; // 1 just after the warm-up, towards 0 at the end
     if (left > 1) left = 1;
     if (strcmp(o->lr_scheduler_type, "linear") == 0) return o->learning_rate * left;
-    if (strcmp(o->lr_scheduler_type, "cosine") == 0) return o->learning_rate * 0.5 * (1 - cos(3.14159265358979323846 * left));
+    if (strcmp(o->lr_scheduler_type, "cosine") == 0)
+        return o->learning_rate * 0.5 * (1 - cos(3.14159265358979323846 * left));
     return o->learning_rate;
 }
 
 // Log-probs of the base model: the reference of the KL term is the same model with what is trained left out.
-bool reference_logprobs(Trainer *t, PolicySample *samples, int n, const LossConfig *how, PolicyStats *stats, Error *err) {
+bool reference_logprobs(Trainer *t, PolicySample *samples, int n, const LossConfig *how, PolicyStats *stats,
+                        Error *err) {
     PolicySample *base = (PolicySample *)xmalloc((size_t)n * sizeof(PolicySample));
     memcpy(base, samples, (size_t)n * sizeof(PolicySample));
     for (int i = 0; i < n; i++) {
@@ -230,10 +240,12 @@ bool check_diverged(const Trainer *t, UpdateStats *u, Error *err) {
     u->norm = t->ops->gradient_norm(t->trained.tuned, n);
     const double root_mean_square = u->norm / sqrt((double)n);
     if (root_mean_square <= DIVERGED) return true; // false of NaN
-    return fail(err, EXIT_RUN, "step %d: training has diverged: the root mean square of what is trained is %g (norm %g), expected at most "
-                "%d\n"
-                "  -> lower learning_rate (%g in this step) and resume from the last checkpoint", t->state.step + 1, root_mean_square,
-                u->norm, DIVERGED, u->learning_rate);
+    return fail(
+        err, EXIT_RUN,
+        "step %d: training has diverged: the root mean square of what is trained is %g (norm %g), expected at most "
+        "%d\n"
+        "  -> lower learning_rate (%g in this step) and resume from the last checkpoint",
+        t->state.step + 1, root_mean_square, u->norm, DIVERGED, u->learning_rate);
 }
 
 // num_iterations gradient steps on the completions of this step.
@@ -248,7 +260,8 @@ bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
     int n_mine;
     PolicySample *mine = my_samples(t, samples, n, &n_mine);
     const float temperature = t->solutions ? 1 : (float)o->temperature; // that of the options is the sampler's
-    LossConfig how = {(float)o->epsilon, (float)o->epsilon_high, (float)o->beta, temperature, o->use_bias_correction_kl};
+    LossConfig how = {(float)o->epsilon, (float)o->epsilon_high, (float)o->beta, temperature,
+                      o->use_bias_correction_kl};
     bool ok = true;
 
     if (o->beta > 0) ok = dist_agree(reference_logprobs(t, mine, n_mine, &how, &u->pass, err), err);
@@ -266,13 +279,21 @@ bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
         trained_gradient(x);
         PolicyLoss loss = policy_loss(samples, n, &how);
         double start = now_s(), waited = dist.seconds, norm = shard_norm(&x->shard, x->dx);
-        if (!isfinite(norm)) { ok = fail(err, EXIT_RUN, "step %d: the gradient's norm is %g\n  -> lower learning_rate and resume from the last checkpoint", t->state.step + 1, norm); break; }
-        AdamW adamw = {learning_rate_at(o, t->state.updates, t->max_steps * o->num_iterations), o->adam_beta1, o->adam_beta2, o->adam_epsilon, o->weight_decay};
+        if (!isfinite(norm)) {
+            ok =
+                fail(err, EXIT_RUN,
+                     "step %d: the gradient's norm is %g\n  -> lower learning_rate and resume from the last checkpoint",
+                     t->state.step + 1, norm);
+            break;
+        }
+        AdamW adamw = {learning_rate_at(o, t->state.updates, t->max_steps * o->num_iterations), o->adam_beta1,
+                       o->adam_beta2, o->adam_epsilon, o->weight_decay};
         double scale = norm > o->max_grad_norm ? o->max_grad_norm / (norm + 1e-6) : 1; // PyTorch's clip_grad_norm_
         t->state.updates++;
         t->moved = true;
         const Shard *s = &x->shard;
-        t->ops->adamw_update(x->x + s->first, x->exp_avg, x->exp_avg_sq, x->dx + s->first, scale, s->mine, t->state.updates, &adamw);
+        t->ops->adamw_update(x->x + s->first, x->exp_avg, x->exp_avg_sq, x->dx + s->first, scale, s->mine,
+                             t->state.updates, &adamw);
         trained_moved(x);
         t->policy.kept = NULL; // it is of the model before this update
         t->update_s += now_s() - start - (dist.seconds - waited);
@@ -296,10 +317,12 @@ bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
 
 bool validate(Trainer *t, Evaluation *e, Error *err) {
     const Options *o = &t->options;
-    Sampling how = {(float)o->temperature, (float)o->top_p, o->top_k, o->max_completion_length, false, (uint32_t)o->seed, VALIDATION_STEP};
+    Sampling how = {(float)o->temperature, (float)o->top_p, o->top_k, o->max_completion_length, false,
+                    (uint32_t)o->seed,     VALIDATION_STEP};
     rollout_reset(&t->rollout);
     t->rollout.kept = NULL;
-    return evaluate(e, &t->rollout, &t->model, t->trained.tuned, t->tokenizer, &t->validation, t->validation_prompts, 1, &how, err);
+    return evaluate(e, &t->rollout, &t->model, t->trained.tuned, t->tokenizer, &t->validation, t->validation_prompts, 1,
+                    &how, err);
 }
 
 // Rollout, reward, advantage, gradient, update, log (by rank 0, whose failures are not yet agreed on). On failure the
@@ -330,7 +353,8 @@ bool train_step(Trainer *t, Error *err) {
     }
     t->state.seconds_total += now_s() - t->step_start;
     if (dist.rank > 0) return true;
-    return log_step(t, &stats, &u, seconds, validating ? &validation : NULL, err) && (!o->log_completions || log_completions(t, err));
+    return log_step(t, &stats, &u, seconds, validating ? &validation : NULL, err) &&
+           (!o->log_completions || log_completions(t, err));
 }
 
 // The validation that an interrupted run owes: a line of its own in metrics.jsonl, of the step that it belongs to.
@@ -354,7 +378,8 @@ bool train(Trainer *t, Error *err) {
     bool ok = !t->validation_missing || dist_agree(make_up_validation(t, err), err);
     if (ok && !dist.stop && t->state.step >= t->max_steps && dist.rank == 0)
         printf("nothing to train: this run is finished, at step %d of %d\n"
-               "  -> --max_steps or --num_train_epochs above that goes on with it\n", t->state.step, t->max_steps);
+               "  -> --max_steps or --num_train_epochs above that goes on with it\n",
+               t->state.step, t->max_steps);
     progress_begin(&t->progress, "step", t->state.step, t->max_steps);
     while (ok && t->state.step < t->max_steps && !dist.stop) {
         const int step = t->state.step;
@@ -370,19 +395,25 @@ bool train(Trainer *t, Error *err) {
         }
     }
     progress_clear(&t->progress);
-    if (!ok && t->moved) return false; // what is trained is no longer that of state.step: nothing to save
+    if (!ok && t->moved) return false;         // what is trained is no longer that of state.step: nothing to save
     if (dist.stop && t->state.step != saved) { // an interrupted step leaves the state of the one before
         Error inner = {0, ""};
-        if (!dist_agree(save_checkpoint(t, &inner), &inner)) { *err = inner; return false; }
+        if (!dist_agree(save_checkpoint(t, &inner), &inner)) {
+            *err = inner;
+            return false;
+        }
     }
     if (dist.stop) err->code = 0; // whatever was interrupted, this is why
-    if (dist.stop) return fail(err, 128 + dist.stop, "stopped by signal %d after step %d\n  -> run again with --resume auto", dist.stop, t->state.step);
+    if (dist.stop)
+        return fail(err, 128 + dist.stop, "stopped by signal %d after step %d\n  -> run again with --resume auto",
+                    dist.stop, t->state.step);
     return ok;
 }
 
 int main(int argc, char **argv) {
     const char *usage = "usage: ./train_steer --config FILE.yml [--option value ...]\n"
-                        "Trains one steering vector per layer of a frozen Qwen2.5, or what else --setup names, with GRPO or on given solutions.\n";
+                        "Trains one steering vector per layer of a frozen Qwen2.5, or what else --setup names, with "
+                        "GRPO or on given solutions.\n";
     Trainer t;
     Error err = {0, ""};
     memset(&t, 0, sizeof t);
@@ -405,7 +436,8 @@ int main(int argc, char **argv) {
     if (!dist_agree(check_stdout(&err), &err)) dist_die(&err); // before any work is done
     if (!start_or_resume(&t, &err)) dist_die(&err);
     install_signal_handlers();
-    if (!train(&t, &err) || !dist_agree(check_stdout(&err), &err)) dist_die(&err); // a run that cannot tell of itself goes on to its end
+    if (!train(&t, &err) || !dist_agree(check_stdout(&err), &err))
+        dist_die(&err); // a run that cannot tell of itself goes on to its end
     dist_finalize();
     trainer_free(&t);
     return 0;

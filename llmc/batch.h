@@ -12,12 +12,12 @@ int pages_for(int positions) { return (positions + KV_PAGE - 1) / KV_PAGE; }
 // A Batch under construction, in the host's memory. Zero-initialise; reusable after packed_reset; free with
 // packed_free.
 typedef struct {
-    Batch batch;                      // valid after packed_finish
+    Batch batch; // valid after packed_finish
     IntVec ids, pos, write_row, write_slot;
-    IntVec pages, first_page;         // all page lists one behind the other; where each segment's begins
+    IntVec pages, first_page; // all page lists one behind the other; where each segment's begins
     Segment *segments;
     int n_segments, cap_segments;
-    Mirror mirrors[6];                // of ids, pos, write_row, write_slot, pages, segments
+    Mirror mirrors[6]; // of ids, pos, write_row, write_slot, pages, segments
 } Packed;
 
 void packed_reset(Packed *p) {
@@ -103,11 +103,12 @@ const Batch *packed_finish(Packed *p, const Ops *ops) {
 // A sampled (or given) answer. The end-of-text token, if it came, is ids[n-1] and belongs to the loss.
 typedef struct {
     int *ids;
-    float *logprob;   // [n] under the policy that sampled it
+    float *logprob; // [n] under the policy that sampled it
     int n;
-    bool finished;    // ended by an end-of-text token, not by max_completion_length
-    int *rows, *pages; // NULL, or where the rollout has kept its n-1 rows that were run, and its keys and values (kept.h)
-    int prompt_row0;  // with rows: the kept row of the prompt's first token
+    bool finished; // ended by an end-of-text token, not by max_completion_length
+    int *rows,
+        *pages;      // NULL, or where the rollout has kept its n-1 rows that were run, and its keys and values (kept.h)
+    int prompt_row0; // with rows: the kept row of the prompt's first token
 } Completion;
 
 void completion_free(Completion *c) {
@@ -128,8 +129,8 @@ int group_pages(int P, const Completion *const *c, int k) {
 
 // Appends a prompt once and k completions that share it, on fresh pages from *next_page on (advanced). Token t of
 // completion i is predicted by row head_rows[.] with target targets[.]; both are appended to in the order i, t.
-void packed_add_group(Packed *p, const int *prompt, int P, const Completion *const *c, int k, int group,
-                      int *next_page, IntVec *head_rows, IntVec *targets) {
+void packed_add_group(Packed *p, const int *prompt, int P, const Completion *const *c, int k, int group, int *next_page,
+                      IntVec *head_rows, IntVec *targets) {
     int shared = P / KV_PAGE, tail = P % KV_PAGE;
     IntVec pages = {0};
     for (int i = 0; i < pages_for(P); i++) ints_push(&pages, (*next_page)++);
@@ -140,7 +141,8 @@ void packed_add_group(Packed *p, const int *prompt, int P, const Completion *con
         while (pages.n < pages_for(P + c[i]->n - 1)) ints_push(&pages, (*next_page)++);
         int row0 = p->ids.n;
         if (c[i]->n > 1) {
-            for (int t = 0; t < tail; t++) packed_write_also(p, prompt_row + P - tail + t, pages.v[shared] * KV_PAGE + t);
+            for (int t = 0; t < tail; t++)
+                packed_write_also(p, prompt_row + P - tail + t, pages.v[shared] * KV_PAGE + t);
             row0 = packed_add(p, c[i]->ids, c[i]->n - 1, P, pages.v, prompt_row, group);
         }
         for (int t = 0; t < c[i]->n; t++) {

@@ -7,7 +7,7 @@ Which backend computes: the one place that turns the option `device` into a tabl
 #include "llmc/cpu/cpu.h" // ops_cpu_init
 #include "llmc/ops_ref.h" // ops_ref_init
 
-#ifdef LLMC_CUDA      // set by `make CUDA=...`, which links cuda/backend.cu
+#ifdef LLMC_CUDA            // set by `make CUDA=...`, which links cuda/backend.cu
 #include "llmc/cuda/cuda.h" // ops_cuda_init
 #endif
 
@@ -21,7 +21,8 @@ const Ops *ops_for_device(const char *device, Error *err) {
     if (!cuda) fail(err, EXIT_RUN, "device cuda: %s\n  -> --device cpu", why);
     return cuda;
 #else
-    fail(err, EXIT_USAGE, "device %s: this program was built without CUDA\n  -> --device cpu, or build with `make CUDA=1`", device);
+    fail(err, EXIT_USAGE,
+         "device %s: this program was built without CUDA\n  -> --device cpu, or build with `make CUDA=1`", device);
     return NULL;
 #endif
 }
@@ -44,8 +45,8 @@ void print_version(const char *program) {
 #ifdef _OPENMP
     openmp = true;
 #endif
-    printf("%s of steer.c\ncompiler  %s%s\nCUDA %s, MPI %s, OpenMP %s; kernels for this CPU:", program, compiler, __VERSION__,
-           cuda ? "yes" : "no", mpi ? "yes" : "no", openmp ? "yes" : "no");
+    printf("%s of steer.c\ncompiler  %s%s\nCUDA %s, MPI %s, OpenMP %s; kernels for this CPU:", program, compiler,
+           __VERSION__, cuda ? "yes" : "no", mpi ? "yes" : "no", openmp ? "yes" : "no");
     for (int i = 0; i < n; i++) printf(" %s", names[i]);
     printf("\n");
 }

@@ -29,7 +29,8 @@ bool prompts_encode(IntVec **prompts, int *longest, Tokenizer *tokenizer, const 
         text.n = 0;
         ok = chat_format(&text, prompt_template, system, d->items[i].problem, err) &&
              tokenizer_encode(tokenizer, &(*prompts)[i], text.s, text.n, err);
-        if (ok && (*prompts)[i].n == 0) ok = fail(err, EXIT_RUN, "problem %s: its prompt has no tokens", d->items[i].id);
+        if (ok && (*prompts)[i].n == 0)
+            ok = fail(err, EXIT_RUN, "problem %s: its prompt has no tokens", d->items[i].id);
         if (ok && (*prompts)[i].n > *longest) *longest = (*prompts)[i].n;
     }
     str_free(&text);
@@ -45,13 +46,17 @@ void prompts_free(IntVec *prompts, int n) {
 // counting
 
 typedef struct {
-    int n, G;                      // problems, completions of each
-    double accuracy, low, high;    // percent; 95 % interval of the mean over problems
+    int n, G;                            // problems, completions of each
+    double accuracy, low, high;          // percent; 95 % interval of the mean over problems
     double format_rate, truncation_rate; // percent of completions with a box, cut by the length limit
-    double formed_rate, accuracy_formed; // percent that have a box and ended in time; of those, percent right: form and reasoning apart
-    double mean_length;            // tokens
-    int n_pass;                    // pass@k for k = 1, 2, 4 ... below G, and G
-    struct { int k; double percent; } pass[20];
+    double formed_rate,
+        accuracy_formed; // percent that have a box and ended in time; of those, percent right: form and reasoning apart
+    double mean_length;  // tokens
+    int n_pass;          // pass@k for k = 1, 2, 4 ... below G, and G
+    struct {
+        int k;
+        double percent;
+    } pass[20];
     double seconds;
     long long tokens;
 } Evaluation;
@@ -87,7 +92,8 @@ void evaluation_pass(Evaluation *e, const int *right) {
         double sum = 0;
         for (int i = 0; i < e->n; i++) {
             double all_wrong = 1;
-            for (int j = 0; j < k; j++) all_wrong *= (double)(e->G - right[i] - j > 0 ? e->G - right[i] - j : 0) / (e->G - j);
+            for (int j = 0; j < k; j++)
+                all_wrong *= (double)(e->G - right[i] - j > 0 ? e->G - right[i] - j : 0) / (e->G - j);
             sum += 1 - all_wrong;
         }
         e->pass[e->n_pass].k = k;
@@ -97,7 +103,8 @@ void evaluation_pass(Evaluation *e, const int *right) {
 }
 
 // One line of <benchmark>.jsonl: the completion with its verdict.
-void completion_line(Str *line, const Problem *p, int sample, const Completion *c, const Str *text, const Str *extracted, bool boxed, bool right) {
+void completion_line(Str *line, const Problem *p, int sample, const Completion *c, const Str *text,
+                     const Str *extracted, bool boxed, bool right) {
     str_printf(line, "{\"id\": ");
     json_add_string(line, p->id, strlen(p->id));
     str_printf(line, ", \"sample\": %d, \"correct\": %s, \"answer\": ", sample, right ? "true" : "false");
@@ -143,8 +150,9 @@ typedef struct {
     Progress progress;
     Journal *journal; // NULL: none
     const RolloutPrompt *asked;
-    int n, G, max_new, before; // prompts asked, completions of each, tokens of one at most, completions that were there before
-    int seen;                  // completions done when the journal was last looked after
+    int n, G, max_new,
+        before; // prompts asked, completions of each, tokens of one at most, completions that were there before
+    int seen;   // completions done when the journal was last looked after
     double start;
 } EvaluationRun;
 
@@ -166,8 +174,9 @@ bool evaluation_keep(int done, int total, void *context) {
 
 // completions[n * G]: the answers of this rank's share of the problems, but for those that the journal (NULL: none)
 // has. On failure those sampled in this call are freed; the journal holds what was whole. *seconds: of all calls.
-bool evaluate_sample(Completion *completions, double *seconds, Journal *journal, Rollout *r, const Qwen2 *m, const float *steering,
-                     const Dataset *d, const IntVec *prompts, int G, const Sampling *how, Error *err) {
+bool evaluate_sample(Completion *completions, double *seconds, Journal *journal, Rollout *r, const Qwen2 *m,
+                     const float *steering, const Dataset *d, const IntVec *prompts, int G, const Sampling *how,
+                     Error *err) {
     RolloutPrompt *asked = (RolloutPrompt *)xcalloc((size_t)d->n, sizeof(RolloutPrompt));
     EvaluationRun run;
     memset(&run, 0, sizeof run);
@@ -196,13 +205,15 @@ bool evaluate_sample(Completion *completions, double *seconds, Journal *journal,
 // Grades completions[n * G] and counts: all of *e but its seconds. lines (may be NULL) gets one JSON line per
 // completion. Where there are several ranks, each grades its share of the problems (and has the lines of these); the
 // figures are of all.
-void evaluate_grade(Evaluation *e, Str *lines, const Completion *completions, const Tokenizer *tokenizer, const Dataset *d, int G) {
+void evaluate_grade(Evaluation *e, Str *lines, const Completion *completions, const Tokenizer *tokenizer,
+                    const Dataset *d, int G) {
     memset(e, 0, sizeof *e);
     e->n = d->n;
     e->G = G;
     int *right = (int *)xcalloc((size_t)d->n, sizeof(int));
     const int first = dist_share(d->n, dist.rank), last = dist_share(d->n, dist.rank + 1);
-    long long counts[5] = {0}, *boxed_count = &counts[0], *cut = &counts[1], *formed = &counts[2], *formed_right = &counts[3], *tokens = &counts[4];
+    long long counts[5] = {0}, *boxed_count = &counts[0], *cut = &counts[1], *formed = &counts[2],
+              *formed_right = &counts[3], *tokens = &counts[4];
     Str text = {0}, extracted = {0};
     for (int i = first; i < last; i++) {
         for (int g = 0; g < G; g++) {
@@ -237,8 +248,8 @@ void evaluate_grade(Evaluation *e, Str *lines, const Completion *completions, co
 
 // Answers every problem G times under `steering`, grades the answers and counts. The random numbers depend on how->seed
 // and the problem's place, so two models meet the same draws.
-bool evaluate(Evaluation *e, Rollout *r, const Qwen2 *m, const float *steering, const Tokenizer *tokenizer, const Dataset *d,
-              const IntVec *prompts, int G, const Sampling *how, Error *err) {
+bool evaluate(Evaluation *e, Rollout *r, const Qwen2 *m, const float *steering, const Tokenizer *tokenizer,
+              const Dataset *d, const IntVec *prompts, int G, const Sampling *how, Error *err) {
     Completion *completions = (Completion *)xcalloc((size_t)d->n * G, sizeof(Completion));
     double seconds = 0;
     const bool ok = evaluate_sample(completions, &seconds, NULL, r, m, steering, d, prompts, G, how, err);

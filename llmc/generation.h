@@ -26,7 +26,8 @@ bool generation_stop(ModelConfig *c, const Tokenizer *t, const char *tokens, Err
         const int id = tokenizer_id(t, name);
         if (id < 0)
             ok = fail(err, EXIT_USAGE,
-                      "stop: found \"%.60s\", expected one token of the model's tokenizer\n  -> ./eval_steer tokenize shows how a text is "
+                      "stop: found \"%.60s\", expected one token of the model's tokenizer\n  -> ./eval_steer tokenize "
+                      "shows how a text is "
                       "divided",
                       name);
         else if (!is_eos(c, id)) ints_push(&c->eos, id);
@@ -67,7 +68,9 @@ void generation_note_settings(const char *dir) {
         str_printf(&said, "%s%s", said.n ? ", " : "", keys[i].key);
         if (cJSON_IsNumber(item)) str_printf(&said, " %g", item->valuedouble);
     }
-    if (said.n) warn("%s: %s: not applied here; transformers applies it, even to greedy decoding (temperature 0)", path, said.s);
+    if (said.n)
+        warn("%s: %s: not applied here; transformers applies it, even to greedy decoding (temperature 0)", path,
+             said.s);
     str_free(&said);
     cJSON_Delete(root);
     free(path);
@@ -125,17 +128,20 @@ void generation_note_prompt(const char *dir, const Tokenizer *t, const ModelConf
     if (own.n && !(ours.n >= own.n && strcmp(ours.s + ours.n - own.n, own.s) == 0)) {
         Str quoted = {0}; // a file's text on a terminal
         json_add_string(&quoted, own.s, own.n);
-        warn("%s: the model's chat template opens an answer by %.200s; the prompts here are those of prompt_template %s, another form", dir,
-             quoted.s, used->name);
+        warn("%s: the model's chat template opens an answer by %.200s; the prompts here are those of prompt_template "
+             "%s, another form",
+             dir, quoted.s, used->name);
         str_free(&quoted);
     } else if (jinja && !own.n)
-        warn("%s: the model has a chat template, which is not used; the prompts here are those of prompt_template %s", dir, used->name);
+        warn("%s: the model has a chat template, which is not used; the prompts here are those of prompt_template %s",
+             dir, used->name);
     const char *turn = "<|im_end|>";
     if (used->after_system && strstr(used->after_system, turn)) {
         const int id = tokenizer_id(t, turn);
         if (id < 0) warn("%s: %s of prompt_template %s is no token of this model", dir, turn, used->name);
         else if (!is_eos(c, id))
-            warn("%s: %s ends a turn of prompt_template %s, but no completion of this model: what it writes behind it counts\n  -> --stop "
+            warn("%s: %s ends a turn of prompt_template %s, but no completion of this model: what it writes behind it "
+                 "counts\n  -> --stop "
                  "'%s'",
                  dir, turn, used->name, turn);
     }
@@ -146,8 +152,8 @@ void generation_note_prompt(const char *dir, const Tokenizer *t, const ModelConf
 
 // All of it, for a loaded model: its own ends and those of option stop, and what there is to say. raw: the prompts are
 // the user's texts.
-bool generation_begin(ModelConfig *c, const Tokenizer *t, const char *dir, const char *stop, const char *template_name, bool raw,
-                      Error *err) {
+bool generation_begin(ModelConfig *c, const Tokenizer *t, const char *dir, const char *stop, const char *template_name,
+                      bool raw, Error *err) {
     if (!generation_stop(c, t, stop, err)) return false;
     generation_note_settings(dir);
     if (!raw) generation_note_prompt(dir, t, c, template_name);

@@ -38,7 +38,8 @@ void group_advantages(float *advantage, const float *reward, int G, const char *
 
 // True if no sample is better than another: such a group has no gradient (unless there is a KL term).
 bool group_is_equal(const float *reward, int G) {
-    for (int i = 1; i < G; i++) if (reward[i] != reward[0]) return false;
+    for (int i = 1; i < G; i++)
+        if (reward[i] != reward[0]) return false;
     return true;
 }
 
@@ -51,14 +52,14 @@ float token_weight(const char *loss_type, long long tokens, int samples, int n, 
 
 typedef struct {
     float epsilon, epsilon_high, beta;
-    float temperature;    // log-probs are those of logits / temperature, as sampled
+    float temperature; // log-probs are those of logits / temperature, as sampled
     bool use_bias_correction_kl;
 } LossConfig;
 
 typedef struct {
     float loss, dlogprob; // d loss / d logprob
     float kl;
-    int clipped;          // -1 held back below 1 - epsilon, +1 above 1 + epsilon_high, 0 free
+    int clipped; // -1 held back below 1 - epsilon, +1 above 1 + epsilon_high, 0 free
 } TokenLoss;
 
 // One token's loss before its weight. `old`: log-prob when sampled; `ref`: under the base model (used if beta > 0).
@@ -93,22 +94,25 @@ typedef struct {
     const int *prompt;
     int P, group, part;
     const Completion *completion;
-    float advantage, weight;                // of each of its tokens (training only)
-    const float *old_logprob, *ref_logprob; // [n] (training only; ref only with beta > 0). old NULL: a given solution, that nobody sampled
-    float *logprob, *entropy;               // [n] outputs; entropy may be NULL
+    float advantage, weight; // of each of its tokens (training only)
+    const float *old_logprob,
+        *ref_logprob; // [n] (training only; ref only with beta > 0). old NULL: a given solution, that nobody sampled
+    float *logprob, *entropy; // [n] outputs; entropy may be NULL
 } PolicySample;
 
 // The loss of token t of a sample, before its weight. Of a given solution it is the cross-entropy, -logprob: its
 // gradient is that of the policy's loss at ratio 1 with advantage 1.
 TokenLoss sample_loss(const PolicySample *s, int t, float logprob, const LossConfig *how) {
     const TokenLoss given = {-logprob, -1, 0, 0};
-    return s->old_logprob ? token_loss(logprob, s->old_logprob[t], s->ref_logprob ? s->ref_logprob[t] : 0, s->advantage, how) : given;
+    return s->old_logprob
+               ? token_loss(logprob, s->old_logprob[t], s->ref_logprob ? s->ref_logprob[t] : 0, s->advantage, how)
+               : given;
 }
 
 // Memory of the pass, reused from step to step.
 typedef struct {
-    int rows;             // most rows in one batch
-    int first_layer;      // activations are kept from here on
+    int rows;        // most rows in one batch
+    int first_layer; // activations are kept from here on
     bool backward;
     Scratch scratch;
     Activations acts;
@@ -116,11 +120,11 @@ typedef struct {
     Packed packed;
     IntVec head_rows, targets;
     Mirror head_rows_there, targets_there, kept_rows_there;
-    float *out;           // [4, head_rows] logprob, lse, entropy, dlogprob of a chunk
-    float *values;        // [3, head_rows] logprob, entropy, dlogprob of a chunk, in the host's memory
-    const Kept *kept;     // NULL, or what the rollout has kept of these completions under the same vectors
+    float *out;       // [4, head_rows] logprob, lse, entropy, dlogprob of a chunk
+    float *values;    // [3, head_rows] logprob, entropy, dlogprob of a chunk, in the host's memory
+    const Kept *kept; // NULL, or what the rollout has kept of these completions under the same vectors
     IntVec kept_rows;
-    RowRange *ranges;     // the parts of the batch
+    RowRange *ranges; // the parts of the batch
     int n_ranges, cap_ranges;
 } PolicyPass;
 
@@ -131,9 +135,10 @@ typedef struct {
 
 // The loss of completions whose log-probs are known, tokens in order.
 typedef struct {
-    double loss, kl, entropy;   // kl, entropy: sums over tokens
+    double loss, kl, entropy; // kl, entropy: sums over tokens
     long long tokens, clipped_low, clipped_high;
-    double low_min, high_max;   // the least share of a completion's tokens that is clipped below, the largest that is clipped above
+    double low_min,
+        high_max; // the least share of a completion's tokens that is clipped below, the largest that is clipped above
 } PolicyLoss;
 
 PolicyLoss policy_loss(const PolicySample *samples, int n, const LossConfig *how) {
@@ -184,12 +189,14 @@ void policy_alloc(PolicyPass *p, const Qwen2 *m, double bytes, int longest, int 
 // then nothing is allocated while it runs (but where a batch has more completions than rows, because most are of a
 // single token). longest as in policy_alloc.
 void policy_reserve(PolicyPass *p, const Qwen2 *m, long long samples, long long groups, int longest) {
-    const int k = samples < p->rows ? (int)samples : p->rows, prompts = groups < k ? (int)groups : k, segments = k + prompts;
+    const int k = samples < p->rows ? (int)samples : p->rows, prompts = groups < k ? (int)groups : k,
+              segments = k + prompts;
     // A prompt may begin a page that it does not fill; a completion, too, and it has a copy of the prompt's last page.
     kv_cache_alloc(&p->kv, m, p->rows / KV_PAGE + 2 * k + prompts);
     packed_reserve(&p->packed, m->ops, p->rows, p->rows + (KV_PAGE - 1) * k, segments * pages_for(longest), segments);
     Mirror *mirrors[3] = {&p->head_rows_there, &p->targets_there, &p->kept_rows_there};
-    for (int i = 0; i < 3; i++) mirror_reserve(mirrors[i], m->ops, (size_t)(p->rows + k) * sizeof(int)); // the last token is no row
+    for (int i = 0; i < 3; i++)
+        mirror_reserve(mirrors[i], m->ops, (size_t)(p->rows + k) * sizeof(int)); // the last token is no row
 }
 
 void policy_free(PolicyPass *p, const Qwen2 *m) {
@@ -217,7 +224,10 @@ int policy_fit(const PolicyPass *p, const PolicySample *samples, int n, int *pag
     for (*pages = 0; k < n; k++) {
         const PolicySample *s = &samples[k];
         int more = s->completion->n - 1, more_pages = pages_for(s->P + more) - s->P / KV_PAGE;
-        if (k == 0 || s->group != samples[k - 1].group) { more += s->P; more_pages += pages_for(s->P); }
+        if (k == 0 || s->group != samples[k - 1].group) {
+            more += s->P;
+            more_pages += pages_for(s->P);
+        }
         if (k > 0 && rows + more > p->rows) break;
         rows += more;
         all_pages += more_pages;
@@ -236,8 +246,12 @@ void policy_pack(PolicyPass *p, const PolicySample *samples, int n) {
     p->head_rows.n = p->targets.n = p->n_ranges = 0;
     for (int i = 0; i < n;) {
         int k = 0, row0 = p->packed.ids.n;
-        while (i + k < n && samples[i + k].group == samples[i].group) { same[k] = samples[i + k].completion; k++; }
-        packed_add_group(&p->packed, samples[i].prompt, samples[i].P, same, k, samples[i].group, &next_page, &p->head_rows, &p->targets);
+        while (i + k < n && samples[i + k].group == samples[i].group) {
+            same[k] = samples[i + k].completion;
+            k++;
+        }
+        packed_add_group(&p->packed, samples[i].prompt, samples[i].P, same, k, samples[i].group, &next_page,
+                         &p->head_rows, &p->targets);
         if (i == 0 || samples[i].part != samples[i - 1].part) {
             if (p->n_ranges == p->cap_ranges) {
                 p->cap_ranges = p->cap_ranges ? 2 * p->cap_ranges : 16;
@@ -255,7 +269,8 @@ void policy_pack(PolicyPass *p, const PolicySample *samples, int n) {
 // If all of the n samples packed were kept by the rollout: their activations are put where qwen2_forward would leave
 // them, the batch's pages become the rollout's, and true is returned.
 bool policy_recall(PolicyPass *p, const Qwen2 *m, const PolicySample *samples, int n) {
-    for (int i = 0; i < n; i++) if (!p->kept || p->kept->full || !samples[i].completion->rows) return false;
+    for (int i = 0; i < n; i++)
+        if (!p->kept || p->kept->full || !samples[i].completion->rows) return false;
     p->kept_rows.n = 0;
     for (int i = 0, segment = 0; i < n; i++) { // in the order of policy_pack
         const Completion *c = samples[i].completion;
@@ -264,10 +279,12 @@ bool policy_recall(PolicyPass *p, const Qwen2 *m, const PolicySample *samples, i
         for (int t = 0; t < c->n - 1; t++) ints_push(&p->kept_rows, c->rows[t]);
         for (int s = 0; s < with_prompt + (c->n > 1); s++, segment++) {
             const Segment *g = &p->packed.segments[segment];
-            memcpy(p->packed.pages.v + p->packed.first_page.v[segment], c->pages, (size_t)pages_for(g->pos0 + g->T) * sizeof(int));
+            memcpy(p->packed.pages.v + p->packed.first_page.v[segment], c->pages,
+                   (size_t)pages_for(g->pos0 + g->T) * sizeof(int));
         }
     }
-    const int *rows = (const int *)mirror(&p->kept_rows_there, m->ops, p->kept_rows.v, (size_t)p->kept_rows.n * sizeof(int));
+    const int *rows =
+        (const int *)mirror(&p->kept_rows_there, m->ops, p->kept_rows.v, (size_t)p->kept_rows.n * sizeof(int));
     kept_recall(p->kept, m, &p->scratch, &p->acts, rows, p->kept_rows.n);
     return true;
 }
@@ -280,7 +297,8 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *tuned, PolicySample
                  float *dtuned, const bool *trained, PolicyStats *stats, Error *err) {
     int V = m->config.V, C = m->config.C;
     const Ops *ops = m->ops;
-    float *logprob_there = p->out, *lse = p->out + HEAD_ROWS, *entropy_there = p->out + 2 * HEAD_ROWS, *dlogprob_there = p->out + 3 * HEAD_ROWS;
+    float *logprob_there = p->out, *lse = p->out + HEAD_ROWS, *entropy_there = p->out + 2 * HEAD_ROWS,
+          *dlogprob_there = p->out + 3 * HEAD_ROWS;
     float *logprob = p->values, *entropy = p->values + HEAD_ROWS, *dlogprob = p->values + 2 * HEAD_ROWS;
     for (int done = 0; done < n;) {
         int pages, k = policy_fit(p, samples + done, n - done, &pages);
@@ -293,8 +311,10 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *tuned, PolicySample
         double t0 = now_s(), head_backward_s = 0;
         const bool recalled = dtuned && policy_recall(p, m, samples + done, k);
         const Batch *b = packed_finish(&p->packed, ops);
-        const int *all_rows = (const int *)mirror(&p->head_rows_there, ops, p->head_rows.v, (size_t)p->head_rows.n * sizeof(int));
-        const int *all_targets = (const int *)mirror(&p->targets_there, ops, p->targets.v, (size_t)p->targets.n * sizeof(int));
+        const int *all_rows =
+            (const int *)mirror(&p->head_rows_there, ops, p->head_rows.v, (size_t)p->head_rows.n * sizeof(int));
+        const int *all_targets =
+            (const int *)mirror(&p->targets_there, ops, p->targets.v, (size_t)p->targets.n * sizeof(int));
         const KVCache *kv = recalled ? p->kept->kv : &p->kv;
         if (!recalled) qwen2_forward(m, &p->scratch, dtuned ? &p->acts : NULL, &p->kv, b, tuned);
         if (dtuned) ops->zero(p->scratch.dh, (size_t)b->T * C * sizeof(float));
@@ -307,14 +327,20 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *tuned, PolicySample
             const int *head_rows = all_rows + first, *targets = all_targets + first;
             const size_t bytes = (size_t)rows * sizeof(float);
             qwen2_head_forward(m, &p->scratch, p->scratch.h, head_rows, rows);
-            ops->logprob_rows(logprob_there, lse, s->entropy ? entropy_there : NULL, p->scratch.logits, targets, how->temperature, rows, V);
+            ops->logprob_rows(logprob_there, lse, s->entropy ? entropy_there : NULL, p->scratch.logits, targets,
+                              how->temperature, rows, V);
             ops->download(logprob, logprob_there, bytes);
             if (s->entropy) ops->download(entropy, entropy_there, bytes);
             for (int i = 0; i < rows; i++, t++) {
-                if (t == s->completion->n) { s++; t = 0; }
+                if (t == s->completion->n) {
+                    s++;
+                    t = 0;
+                }
                 if (!isfinite(logprob[i]))
-                    return fail(err, EXIT_RUN, "completion %d, token %d (id %d): its log-prob is %g\n"
-                                "  -> the vectors have grown too large or the weights are damaged: lower learning_rate, resume from an earlier checkpoint",
+                    return fail(err, EXIT_RUN,
+                                "completion %d, token %d (id %d): its log-prob is %g\n"
+                                "  -> the vectors have grown too large or the weights are damaged: lower "
+                                "learning_rate, resume from an earlier checkpoint",
                                 (int)(s - samples), t, p->targets.v[first + i], (double)logprob[i]);
                 s->logprob[t] = logprob[i];
                 if (s->entropy) s->entropy[t] = entropy[i];
@@ -326,7 +352,8 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *tuned, PolicySample
             if (!dtuned) continue;
             double t1 = now_s();
             ops->upload(dlogprob_there, dlogprob, bytes);
-            ops->dlogits_rows(p->scratch.dlogits, p->scratch.logits, lse, targets, dlogprob_there, how->temperature, rows, V);
+            ops->dlogits_rows(p->scratch.dlogits, p->scratch.logits, lse, targets, dlogprob_there, how->temperature,
+                              rows, V);
             qwen2_head_backward(m, &p->scratch, head_rows, rows, &gradient);
             head_backward_s += now_s() - t1;
         }

@@ -22,7 +22,7 @@ cache, L and L + 1, so an intervention must be in place before the cache and the
 #ifndef LLMC_INTERVENE_H
 #define LLMC_INTERVENE_H
 
-#include <string.h> // memset, strcmp
+#include <string.h>   // memset, strcmp
 #include "llmc/ops.h" // Ops
 
 typedef enum { PLACE_MLP, PLACE_SELF_ATTN, PLACE_POST_NORM, PLACE_INPUT_NORM } Place;
@@ -32,14 +32,14 @@ typedef enum { PATH_BOTH, PATH_RESIDUAL, PATH_MLP } PatchPath;
 typedef struct Intervention {
     Place place;
     // a patched layer
-    float *vector;              // [C]; NULL: no layer is patched
+    float *vector; // [C]; NULL: no layer is patched
     int layer;
     unsigned char *plain_qkv;   // [NH + 2 NKV] 1: the attention sees this query, key or value head without the vector
     unsigned char *plain_heads; // [NH] 1: this head's output is that of the plain attention
     bool skip_layer;            // residual and feed-forward are plain, the vector is added behind the layer
     PatchPath path;
     // one position replaced
-    float *put;                 // [C]; NULL: none
+    float *put; // [C]; NULL: none
     int put_layer, put_pos;
 } Intervention;
 
@@ -52,7 +52,8 @@ float *intervention_floats(const Ops *ops, const float *from, size_t n) {
 
 void intervention_free(Intervention *v, const Ops *ops) {
     void *all[] = {v->vector, v->plain_qkv, v->plain_heads, v->put};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) if (all[i]) ops->release(all[i]);
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (all[i]) ops->release(all[i]);
     memset(v, 0, sizeof *v);
 }
 
@@ -70,20 +71,26 @@ void intervention_free(Intervention *v, const Ops *ops) {
 
 // How many heads the variant `name` counts (its _N runs from 0); 0 if it has no N, -1 if there is no such variant.
 int variant_heads(const char *name, int NH, int NKV) {
-    const struct { const char *name; int heads; } all[] = {
-        {"no_patch", 0}, {"base", 0}, {"skip_attn", 0}, {"skip_layer", 0}, {"skip_all_v", 0}, {"steer_all_v", 0}, {"skip_head", NH}, {"steer_head", NH},
-        {"skip_q", NH}, {"steer_q", NH}, {"skip_k", NKV}, {"steer_k", NKV}, {"skip_v", NKV}, {"steer_v", NKV}, {"skip_kv", NKV}, {"steer_kv", NKV}};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) if (strcmp(all[i].name, name) == 0) return all[i].heads;
+    const struct {
+        const char *name;
+        int heads;
+    } all[] = {{"no_patch", 0},   {"base", 0},        {"skip_attn", 0},  {"skip_layer", 0},
+               {"skip_all_v", 0}, {"steer_all_v", 0}, {"skip_head", NH}, {"steer_head", NH},
+               {"skip_q", NH},    {"steer_q", NH},    {"skip_k", NKV},   {"steer_k", NKV},
+               {"skip_v", NKV},   {"steer_v", NKV},   {"skip_kv", NKV},  {"steer_kv", NKV}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (strcmp(all[i].name, name) == 0) return all[i].heads;
     return -1;
 }
 
 // *v = the variant of that name, without _N, and head N; vector[C] (on the host) enters layer `layer`. The name is a
 // known one. Free with intervention_free.
-void intervention_patch(Intervention *v, const Ops *ops, const char *name, int head, const float *vector, int layer, PatchPath path, int NH, int NKV, int C) {
+void intervention_patch(Intervention *v, const Ops *ops, const char *name, int head, const float *vector, int layer,
+                        PatchPath path, int NH, int NKV, int C) {
     memset(v, 0, sizeof *v);
     if (strcmp(name, "base") == 0) return;
     unsigned char chosen_qkv[4096] = {0}, chosen_heads[1024] = {0}; // what is plain
-    const char *what = strchr(name, '_') + 1; // behind skip_, steer_, no_
+    const char *what = strchr(name, '_') + 1;                       // behind skip_, steer_, no_
     const bool only_these_steered = strncmp(name, "steer", 5) == 0;
     if (strcmp(what, "head") == 0) chosen_heads[head] = 1;
     if (strcmp(what, "attn") == 0 || strcmp(what, "layer") == 0) memset(chosen_heads, 1, (size_t)NH);
@@ -108,8 +115,13 @@ void intervention_patch(Intervention *v, const Ops *ops, const char *name, int h
 // ----------------------------------------------------------------------------
 // places by name
 
-static const struct { const char *name, *site; } place_names[] = { // in the order of Place; site: as files of vectors name it
-    {"mlp", "mlp.down_proj output"}, {"self_attn", "self_attn output"}, {"post_attention_layernorm", "post_attention_layernorm output"},
+static const struct {
+    const char *name, *site;
+} place_names[] = {
+    // in the order of Place; site: as files of vectors name it
+    {"mlp", "mlp.down_proj output"},
+    {"self_attn", "self_attn output"},
+    {"post_attention_layernorm", "post_attention_layernorm output"},
     {"input_layernorm", "input_layernorm output"},
 };
 

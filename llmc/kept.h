@@ -14,8 +14,8 @@ typedef struct {
     float *h;          // [cap,C] residual stream after the last layer
     const KVCache *kv; // the rollout's: pages of sampled completions are not given back before kept_reset
     int cap, used;
-    bool full;         // a batch did not fit; nothing more is kept in this step
-    IntVec rows;       // scratch
+    bool full;   // a batch did not fit; nothing more is kept in this step
+    IntVec rows; // scratch
     Mirror rows_there;
 } Kept;
 
@@ -68,7 +68,8 @@ int kept_forward(Kept *k, const Qwen2 *m, Scratch *s, KVCache *kv, const Batch *
         qwen2_forward(m, s, NULL, kv, b, tuned);
         return -1;
     }
-    for (int l = k->acts.first; l < m->config.L; l++) kept_view(&k->view.layers[l], &k->acts.layers[l], m, (size_t)k->used);
+    for (int l = k->acts.first; l < m->config.L; l++)
+        kept_view(&k->view.layers[l], &k->acts.layers[l], m, (size_t)k->used);
     qwen2_forward(m, s, &k->view, kv, b, tuned);
     k->rows.n = 0;
     for (int t = 0; t < b->T; t++) ints_push(&k->rows, t);
@@ -82,14 +83,24 @@ int kept_forward(Kept *k, const Qwen2 *m, Scratch *s, KVCache *kv, const Batch *
 // memory).
 void kept_recall(const Kept *k, const Qwen2 *m, Scratch *s, Activations *acts, const int *rows, int T) {
     const ModelConfig *c = &m->config;
-    const size_t act_floats = m->ops->act_bytes * (size_t)c->NH * c->HD / sizeof(float); // pairs of bf16 are moved as one float
+    const size_t act_floats =
+        m->ops->act_bytes * (size_t)c->NH * c->HD / sizeof(float); // pairs of bf16 are moved as one float
     for (int l = acts->first; l < c->L; l++) {
         const LayerActivations *to = &acts->layers[l], *from = &k->acts.layers[l];
-        const struct { void *to; const void *from; size_t floats; } all[8] = {
-            {to->h_in, from->h_in, (size_t)c->C}, {to->h_mid, from->h_mid, (size_t)c->C}, {to->rstd_in, from->rstd_in, 1},
-            {to->rstd_mid, from->rstd_mid, 1}, {to->q, from->q, act_floats}, {to->att, from->att, act_floats},
-            {to->lse, from->lse, (size_t)c->NH}, {to->gu, from->gu, 2 * (size_t)c->I * m->ops->act_bytes / sizeof(float)}};
-        for (int i = 0; i < 8; i++) m->ops->gather_rows((float *)all[i].to, (const float *)all[i].from, rows, T, (int)all[i].floats);
+        const struct {
+            void *to;
+            const void *from;
+            size_t floats;
+        } all[8] = {{to->h_in, from->h_in, (size_t)c->C},
+                    {to->h_mid, from->h_mid, (size_t)c->C},
+                    {to->rstd_in, from->rstd_in, 1},
+                    {to->rstd_mid, from->rstd_mid, 1},
+                    {to->q, from->q, act_floats},
+                    {to->att, from->att, act_floats},
+                    {to->lse, from->lse, (size_t)c->NH},
+                    {to->gu, from->gu, 2 * (size_t)c->I * m->ops->act_bytes / sizeof(float)}};
+        for (int i = 0; i < 8; i++)
+            m->ops->gather_rows((float *)all[i].to, (const float *)all[i].from, rows, T, (int)all[i].floats);
     }
     m->ops->gather_rows(s->h, k->h, rows, T, m->config.C);
 }

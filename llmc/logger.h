@@ -10,8 +10,8 @@ signal sets.
 #ifndef LLMC_LOGGER_H
 #define LLMC_LOGGER_H
 
-#include <cjson/cJSON.h>  // cJSON_ParseWithLength: the step of a line already written
-#include <signal.h>       // sigaction, sig_atomic_t
+#include <cjson/cJSON.h>       // cJSON_ParseWithLength: the step of a line already written
+#include <signal.h>            // sigaction, sig_atomic_t
 #include "llmc/options/yaml.h" // number_text, options_quote; by way of it utils.h: Error, fail, Str
 
 // ----------------------------------------------------------------------------
@@ -28,7 +28,9 @@ typedef struct {
 bool logger_open(Logger *log, const char *path, Error *err) {
     memset(log, 0, sizeof *log);
     log->f = fopen(path, "ab");
-    if (!log->f) return fail(err, EXIT_RUN, "cannot open %s for appending: %s\n  -> choose another output_dir", path, strerror(errno));
+    if (!log->f)
+        return fail(err, EXIT_RUN, "cannot open %s for appending: %s\n  -> choose another output_dir", path,
+                    strerror(errno));
     log->path = xstrdup(path);
     return true;
 }
@@ -71,7 +73,8 @@ bool logger_end(Logger *log, Error *err) {
     ok = fflush(log->f) == 0 && ok;
     int why = errno;
     log->line.n = 0;
-    return ok || fail(err, EXIT_RUN, "cannot append to %s: %s\n  -> free the disk and run again with --resume auto", log->path, strerror(why));
+    return ok || fail(err, EXIT_RUN, "cannot append to %s: %s\n  -> free the disk and run again with --resume auto",
+                      log->path, strerror(why));
 }
 
 // For resuming at `step`: drops the lines of later steps, and a last line that was cut off. Lines without a step
@@ -91,7 +94,9 @@ bool logger_truncate_after(const char *path, int64_t step, Error *err) {
         cJSON *object = cJSON_ParseWithLength(line, (size_t)(end - line));
         const cJSON *at = cJSON_GetObjectItemCaseSensitive(object, "step");
         if (!cJSON_IsObject(object))
-            ok = fail(err, EXIT_RUN, "%s:%d: found something other than a JSON object\n  -> repair or move the file away, then resume", path, number);
+            ok = fail(err, EXIT_RUN,
+                      "%s:%d: found something other than a JSON object\n  -> repair or move the file away, then resume",
+                      path, number);
         else if (!cJSON_IsNumber(at) || at->valuedouble <= (double)step) str_add(&keep, line, (size_t)(end + 1 - line));
         cJSON_Delete(object);
     }
@@ -122,11 +127,11 @@ bool logger_lacks(const char *path, int64_t step, const char *key) {
 // progress line: on stderr, and only if that is a terminal
 
 typedef struct {
-    bool on;               // stderr is a terminal
-    bool drawn;            // a line stands there
-    const char *what;      // "step", "problem"
-    int64_t first, total;  // done before the start (a resumed run), done at the end
-    double start, last;    // now_s() at the start, at the last drawing
+    bool on;              // stderr is a terminal
+    bool drawn;           // a line stands there
+    const char *what;     // "step", "problem"
+    int64_t first, total; // done before the start (a resumed run), done at the end
+    double start, last;   // now_s() at the start, at the last drawing
 } Progress;
 
 void progress_begin(Progress *p, const char *what, int64_t first, int64_t total) {

@@ -5,8 +5,8 @@ has read. Also the trained thing: a file of steering vectors, one per layer.
 #ifndef LLMC_MODEL_H
 #define LLMC_MODEL_H
 
-#include <dirent.h>       // opendir
-#include <sys/mman.h>     // madvise
+#include <dirent.h>            // opendir
+#include <sys/mman.h>          // madvise
 #include "llmc/files/files.h"  // json_load, json_get_*, SafeTensors, safetensors_*, tensor_check_finite
 #include "llmc/model_config.h" // ModelConfig, model_path
 #include "llmc/ops.h"          // Ops, Weight, RawTensor
@@ -14,23 +14,23 @@ has read. Also the trained thing: a file of steering vectors, one per layer.
 #include "llmc/utils/utils.h"  // Error, fail, path_exists
 
 typedef struct {
-    Weight qkv;         // [(NH + 2 NKV) HD, C]  query, then key, then value rows
-    Weight o;           // [C, NH HD]
-    Weight gu;          // [2I, C]  gate rows, then up rows
-    Weight down;        // [C, I]
-    float *qkv_bias;    // [(NH + 2 NKV) HD]
-    float *down_bias;   // [C]  vectors put into a model's files; NULL where the files have none, as Qwen's own
-    float *input_norm;  // [C]
-    float *post_norm;   // [C]
+    Weight qkv;        // [(NH + 2 NKV) HD, C]  query, then key, then value rows
+    Weight o;          // [C, NH HD]
+    Weight gu;         // [2I, C]  gate rows, then up rows
+    Weight down;       // [C, I]
+    float *qkv_bias;   // [(NH + 2 NKV) HD]
+    float *down_bias;  // [C]  vectors put into a model's files; NULL where the files have none, as Qwen's own
+    float *input_norm; // [C]
+    float *post_norm;  // [C]
 } Layer;
 
 // Written after loading by tuning_write_weights (tuning.h) alone.
 typedef struct {
-    RawTensor wte;      // [V, C]  the embedding matrix, as `embed` wants it
-    bool wte_lent;      // it is an array of somebody else's, who frees it
-    Layer *layers;      // [L]
-    float *final_norm;  // [C]
-    Weight head;        // [V, C]  made of wte where tied
+    RawTensor wte;     // [V, C]  the embedding matrix, as `embed` wants it
+    bool wte_lent;     // it is an array of somebody else's, who frees it
+    Layer *layers;     // [L]
+    float *final_norm; // [C]
+    Weight head;       // [V, C]  made of wte where tied
     int L;
     SafeTensors *files; // what the raw tensors point into
     int n_files;
@@ -42,11 +42,11 @@ typedef struct {
 // The folder's safetensors files while they are being read: one, or several with an index.
 typedef struct {
     FrozenWeights *w;
-    cJSON *index;         // NULL for a single file
+    cJSON *index; // NULL for a single file
     char *index_path;
-    const cJSON *map;     // tensor name -> shard name
-    const char **shards;  // [n_files]
-    bool **used;          // [n_files][tensors of the file] which were asked for
+    const cJSON *map;    // tensor name -> shard name
+    const char **shards; // [n_files]
+    bool **used;         // [n_files][tensors of the file] which were asked for
 } ModelFiles;
 
 // Which open file holds the shard of that name; -1 if it is not open yet.
@@ -60,9 +60,11 @@ int model_find_shard(const ModelFiles *f, const char *shard) {
 // A shard is a file of the model's own folder.
 bool model_check_shard_name(const char *shard, const char *index_path, Error *err) {
     size_t n = strlen(shard);
-    bool ok = n > 12 && n < 256 && strcmp(shard + n - 12, ".safetensors") == 0 && !strchr(shard, '/') && !strchr(shard, '\\');
+    bool ok =
+        n > 12 && n < 256 && strcmp(shard + n - 12, ".safetensors") == 0 && !strchr(shard, '/') && !strchr(shard, '\\');
     return ok ? true
-              : fail(err, EXIT_RUN, "%s: weight_map: found the file name \"%.80s\", expected a .safetensors file in the same folder",
+              : fail(err, EXIT_RUN,
+                     "%s: weight_map: found the file name \"%.80s\", expected a .safetensors file in the same folder",
                      index_path, shard);
 }
 
@@ -79,23 +81,25 @@ bool model_open_shards(ModelFiles *f, const char *dir, Error *err) {
     f->w->files = (SafeTensors *)xcalloc(n, sizeof(SafeTensors));
     for (const cJSON *item = f->map->child; item; item = item->next) {
         if (!cJSON_IsString(item))
-            return fail(err, EXIT_RUN, "%s: weight_map: tensor \"%.80s\": found %s, expected a file name", f->index_path, item->string,
-                        json_type_name(item));
+            return fail(err, EXIT_RUN, "%s: weight_map: tensor \"%.80s\": found %s, expected a file name",
+                        f->index_path, item->string, json_type_name(item));
         int i = model_find_shard(f, item->valuestring);
         if (i < 0) {
             if (!model_check_shard_name(item->valuestring, f->index_path, err)) return false;
             char *path = model_path(dir, item->valuestring);
             i = f->w->n_files;
             if (!path_exists(path))
-                fail(err, EXIT_RUN, "%s: weight_map names %.80s, which is not in the folder\n  -> download the missing file", f->index_path,
-                     item->valuestring);
+                fail(err, EXIT_RUN,
+                     "%s: weight_map names %.80s, which is not in the folder\n  -> download the missing file",
+                     f->index_path, item->valuestring);
             else if (safetensors_open(&f->w->files[i], path, err)) f->shards[f->w->n_files++] = item->valuestring;
             free(path);
             if (f->w->n_files == i) return false;
         }
         if (!safetensors_find_entry(&f->w->files[i], item->string))
-            return fail(err, EXIT_RUN, "%s: weight_map says that tensor %.80s is in %.80s, but that file does not hold it", f->index_path,
-                        item->string, item->valuestring);
+            return fail(err, EXIT_RUN,
+                        "%s: weight_map says that tensor %.80s is in %.80s, but that file does not hold it",
+                        f->index_path, item->string, item->valuestring);
     }
     return true;
 }
@@ -111,7 +115,8 @@ bool model_open_files(ModelFiles *f, const char *dir, Error *err) {
         ok = model_open_shards(f, dir, err);
     } else {
         ok = fail(err, EXIT_RUN,
-                  "%s: found neither model.safetensors nor model.safetensors.index.json\n  -> download the model in safetensors format",
+                  "%s: found neither model.safetensors nor model.safetensors.index.json\n  -> download the model in "
+                  "safetensors format",
                   dir);
     }
     free(single);
@@ -142,7 +147,8 @@ bool model_get_tensor(RawTensor *out, const ModelFiles *f, const char *name, int
 }
 
 // model.layers.<l>.<rest>
-bool model_get_layer_tensor(RawTensor *out, const ModelFiles *f, int l, const char *rest, int64_t d0, int64_t d1, Error *err) {
+bool model_get_layer_tensor(RawTensor *out, const ModelFiles *f, int l, const char *rest, int64_t d0, int64_t d1,
+                            Error *err) {
     char name[96];
     snprintf(name, sizeof name, "model.layers.%d.%s", l, rest);
     return model_get_tensor(out, f, name, d0, d1, err);
@@ -160,16 +166,25 @@ bool model_check_used(const ModelFiles *f, const ModelConfig *c, Error *err) {
             char shape[128];
             int layer = -1;
             if (f->used[i][k]) continue;
-            if (strstr(e->name, "rotary_emb.inv_freq")) { frequencies = e->name; continue; }
+            if (strstr(e->name, "rotary_emb.inv_freq")) {
+                frequencies = e->name;
+                continue;
+            }
             if (sscanf(e->name, "model.layers.%d.", &layer) == 1 && layer >= c->L)
-                return fail(err, EXIT_RUN, "%s: found tensor %s, expected layers 0 to %d: num_hidden_layers in config.json is %d\n"
-                            "  -> the config.json of this file, or a file of %d layers", st->path, e->name, c->L - 1, c->L, c->L);
+                return fail(err, EXIT_RUN,
+                            "%s: found tensor %s, expected layers 0 to %d: num_hidden_layers in config.json is %d\n"
+                            "  -> the config.json of this file, or a file of %d layers",
+                            st->path, e->name, c->L - 1, c->L, c->L);
             if (model_find_tensor(f, e->name) >= 0 && model_find_tensor(f, e->name) != i)
-                return fail(err, EXIT_RUN, "%s: holds tensor %s, which %s says is in %s\n  -> remove it from one of the two files", st->path, e->name,
-                            f->index_path, f->shards[model_find_tensor(f, e->name)]);
-            return fail(err, EXIT_RUN, "%s: found tensor %s %s, which no Qwen2 computes with: without it the numbers would be another model's\n"
-                        "  -> merge an adapter into the weights first; remove what belongs to no forward pass (a value head)", st->path, e->name,
-                        shape_text(shape, e->ndim, e->shape));
+                return fail(err, EXIT_RUN,
+                            "%s: holds tensor %s, which %s says is in %s\n  -> remove it from one of the two files",
+                            st->path, e->name, f->index_path, f->shards[model_find_tensor(f, e->name)]);
+            return fail(
+                err, EXIT_RUN,
+                "%s: found tensor %s %s, which no Qwen2 computes with: without it the numbers would be another "
+                "model's\n"
+                "  -> merge an adapter into the weights first; remove what belongs to no forward pass (a value head)",
+                st->path, e->name, shape_text(shape, e->ndim, e->shape));
         }
     }
     if (frequencies) warn("%s and the like are not read: RoPE's frequencies follow from config.json", frequencies);
@@ -233,7 +248,8 @@ void weights_free(FrozenWeights *w, const Ops *ops) {
         model_free_weight(&y->gu, ops);
         model_free_weight(&y->down, ops);
         float *vectors[4] = {y->qkv_bias, y->down_bias, y->input_norm, y->post_norm};
-        for (int i = 0; i < 4; i++) if (vectors[i]) ops->release(vectors[i]);
+        for (int i = 0; i < 4; i++)
+            if (vectors[i]) ops->release(vectors[i]);
     }
     model_free_weight(&w->head, ops);
     if (w->wte.data && !w->wte_lent) ops->embedding_free(&w->wte);
@@ -250,7 +266,8 @@ size_t weights_bytes(const FrozenWeights *w, const ModelConfig *c, const Ops *op
     if (!ops->host_memory) bytes += (size_t)c->V * c->C * dtype_bytes(w->wte.dtype);
     for (int l = 0; l < w->L; l++) {
         const Layer *y = &w->layers[l];
-        bytes += y->qkv.bytes + y->o.bytes + y->gu.bytes + y->down.bytes + ((size_t)y->qkv.N + (y->down_bias ? 3 : 2) * (size_t)c->C) * sizeof(float);
+        bytes += y->qkv.bytes + y->o.bytes + y->gu.bytes + y->down.bytes +
+                 ((size_t)y->qkv.N + (y->down_bias ? 3 : 2) * (size_t)c->C) * sizeof(float);
     }
     return bytes;
 }
@@ -258,8 +275,9 @@ size_t weights_bytes(const FrozenWeights *w, const ModelConfig *c, const Ops *op
 // The same before they are loaded, for a backend that has weight_bytes (ops.h).
 size_t weights_bytes_planned(const ModelConfig *c, const Ops *ops) {
     const int qkv = (c->NH + 2 * c->NKV) * c->HD;
-    const size_t layer = ops->weight_bytes(qkv, c->C) + ops->weight_bytes(c->C, c->NH * c->HD) + ops->weight_bytes(2 * c->I, c->C) +
-                         ops->weight_bytes(c->C, c->I) + ((size_t)qkv + 2 * (size_t)c->C) * sizeof(float);
+    const size_t layer = ops->weight_bytes(qkv, c->C) + ops->weight_bytes(c->C, c->NH * c->HD) +
+                         ops->weight_bytes(2 * c->I, c->C) + ops->weight_bytes(c->C, c->I) +
+                         ((size_t)qkv + 2 * (size_t)c->C) * sizeof(float);
     return ops->weight_bytes(c->V, c->C) + (size_t)c->C * sizeof(float) + (size_t)c->L * layer;
 }
 
@@ -289,7 +307,8 @@ const RawTensor *weights_find_raw(const FrozenWeights *w, const char *name) {
 
 // Whether the files hold vectors already, as biases of down_proj.
 bool weights_have_vectors(const FrozenWeights *w) {
-    for (int l = 0; l < w->L; l++) if (w->layers[l].down_bias) return true;
+    for (int l = 0; l < w->L; l++)
+        if (w->layers[l].down_bias) return true;
     return false;
 }
 
@@ -307,7 +326,8 @@ bool model_same_numbers(const RawTensor *a, const RawTensor *b) {
         const int k = n - i < 256 ? (int)(n - i) : 256;
         raw_to_f32(x, a, i, k);
         raw_to_f32(y, b, i, k);
-        for (int j = 0; j < k; j++) if (x[j] != y[j]) return false;
+        for (int j = 0; j < k; j++)
+            if (x[j] != y[j]) return false;
     }
     return true;
 }
@@ -322,11 +342,15 @@ bool model_get_embeddings(RawTensor *wte, RawTensor *head, const ModelFiles *f, 
         *head = *wte;
         return true;
     }
-    if (!model_get_tensor(wte, f, names[0], c->V, c->C, err) || !model_get_tensor(head, f, names[1], c->V, c->C, err)) return false;
+    if (!model_get_tensor(wte, f, names[0], c->V, c->C, err) || !model_get_tensor(head, f, names[1], c->V, c->C, err))
+        return false;
     if (!c->tied) return true;
     c->tied = model_same_numbers(wte, head);
     if (c->tied) *head = *wte;
-    else warn("%s: lm_head.weight is not model.embed_tokens.weight, though config.json says tie_word_embeddings true: it is used, as transformers does", f->w->files[0].path);
+    else
+        warn("%s: lm_head.weight is not model.embed_tokens.weight, though config.json says tie_word_embeddings true: "
+             "it is used, as transformers does",
+             f->w->files[0].path);
     return true;
 }
 
@@ -350,7 +374,8 @@ bool weights_load(FrozenWeights *w, ModelConfig *c, const char *dir, const Ops *
         w->L = c->L;
         w->layers = (Layer *)xcalloc((size_t)c->L, sizeof(Layer));
     }
-    if (ok && (ok = model_get_tensor(&t, &f, "model.norm.weight", c->C, 0, err))) w->final_norm = model_to_float(&t, 1, ops);
+    if (ok && (ok = model_get_tensor(&t, &f, "model.norm.weight", c->C, 0, err)))
+        w->final_norm = model_to_float(&t, 1, ops);
     if (ok) ops->weight_load(&w->head, &head, 1);
     for (int l = 0; l < c->L && ok; l++) {
         if (w->head.data) weights_drop_pages(w); // the backend has copies: never the whole model twice in memory
@@ -358,7 +383,10 @@ bool weights_load(FrozenWeights *w, ModelConfig *c, const char *dir, const Ops *
     }
     if (ok && w->head.data) weights_drop_pages(w);
     ok = ok && model_check_used(&f, c, err);
-    if (ok && weights_have_vectors(w)) warn("%s: the biases of down_proj in it are added, as the vectors that they are; transformers' Qwen2 leaves them out", w->files[0].path);
+    if (ok && weights_have_vectors(w))
+        warn("%s: the biases of down_proj in it are added, as the vectors that they are; transformers' Qwen2 leaves "
+             "them out",
+             w->files[0].path);
     for (int i = 0; i < w->n_files; i++) free(f.used[i]);
     free(f.used);
     cJSON_Delete(f.index);
@@ -383,21 +411,29 @@ bool steering_load_site(float *s, char **site, const ModelConfig *c, const char 
     const int64_t shape[2] = {c->L, c->C};
     const RawTensor *t = NULL;
     bool opened = safetensors_open(&st, file, &inner);
-    bool ok = opened && (t = safetensors_get(&st, "steering", 2, shape, &inner)) != NULL && tensor_check_finite(t, file, &inner);
+    bool ok = opened && (t = safetensors_get(&st, "steering", 2, shape, &inner)) != NULL &&
+              tensor_check_finite(t, file, &inner);
     for (int i = 0; ok && i < st.n_entries; i++) { // steering_A and steering_B are the factors of the same vectors
         const char *name = st.entries[i].name;
         if (strcmp(name, "steering") != 0 && strcmp(name, "steering_A") != 0 && strcmp(name, "steering_B") != 0)
-            ok = fail(&inner, EXIT_RUN, "%s: found tensor %s, expected `steering` alone: what it would do is not known here\n  -> remove it from the file", file, name);
+            ok = fail(&inner, EXIT_RUN,
+                      "%s: found tensor %s, expected `steering` alone: what it would do is not known here\n  -> remove "
+                      "it from the file",
+                      file, name);
     }
     if (ok) raw_to_f32(s, t, 0, c->L * c->C);
     if (ok && site) *site = safetensors_metadata(&st, "site") ? xstrdup(safetensors_metadata(&st, "site")) : NULL;
-    if (!ok) fail(err, EXIT_RUN, "cannot load steering vectors: %s%s", inner.text,
-              opened && !t ? "\n  -> the vectors must come from a model with the same number of layers and hidden_size" : "");
+    if (!ok)
+        fail(err, EXIT_RUN, "cannot load steering vectors: %s%s", inner.text,
+             opened && !t ? "\n  -> the vectors must come from a model with the same number of layers and hidden_size"
+                          : "");
     if (opened) safetensors_close(&st);
     free(file);
     return ok;
 }
 
-bool steering_load(float *s, const ModelConfig *c, const char *path, Error *err) { return steering_load_site(s, NULL, c, path, err); }
+bool steering_load(float *s, const ModelConfig *c, const char *path, Error *err) {
+    return steering_load_site(s, NULL, c, path, err);
+}
 
 #endif

@@ -46,9 +46,9 @@ typedef struct {
 // A weight matrix as a backend keeps it: several raw tensors stacked along N (q, k and v; gate and up).
 typedef struct {
     int N, K;
-    void *data;          // backend's own form; NULL where the backend computes from raw
-    size_t bytes;        // of data; 0 where it is another tensor's, too
-    RawTensor raw[3];    // what it was made from, in order of rows
+    void *data;       // backend's own form; NULL where the backend computes from raw
+    size_t bytes;     // of data; 0 where it is another tensor's, too
+    RawTensor raw[3]; // what it was made from, in order of rows
     int n_raw;
 } Weight;
 
@@ -58,7 +58,7 @@ typedef struct {
 #define KV_PAGE 16
 typedef struct {
     int L, NKV, HD, n_pages;
-    void *k, *v;         // act [L, n_pages, NKV, KV_PAGE * HD]
+    void *k, *v; // act [L, n_pages, NKV, KV_PAGE * HD]
 } KVCache;
 
 // Rows row0 ... row0+T-1 are the queries of one sequence at positions pos0 ... pos0+T-1; each attends to
@@ -68,24 +68,29 @@ typedef struct {
     int row0, T, pos0;
     const int *pages;
     int prefix_row0;
-    int group;           // segments of a group are neighbours, its prompt first
+    int group; // segments of a group are neighbours, its prompt first
 } Segment;
 
 // AdamW's settings (Loshchilov & Hutter 2019, decoupled weight decay).
-typedef struct { double learning_rate, beta1, beta2, epsilon, weight_decay; } AdamW;
+typedef struct {
+    double learning_rate, beta1, beta2, epsilon, weight_decay;
+} AdamW;
 
 // The largest that operations will be asked for: rows and segments of a batch, rows of logits; whether weights will be
 // made of fp32.
-typedef struct { int T, n_segments, head_rows, NH, NKV, HD, V; bool backward, fp32_weights; } LargestPass;
+typedef struct {
+    int T, n_segments, head_rows, NH, NKV, HD, V;
+    bool backward, fp32_weights;
+} LargestPass;
 
 typedef struct Ops {
-    const char *name;    // "ref", "cpu" or "cuda"
-    const char *isa;     // what the kernels use: "avx512", "avx2", "portable", ...; "plain loops" for ref
-    size_t act_bytes;    // sizeof one act
-    bool host_memory;    // alloc gives memory that the host may touch
+    const char *name; // "ref", "cpu" or "cuda"
+    const char *isa;  // what the kernels use: "avx512", "avx2", "portable", ...; "plain loops" for ref
+    size_t act_bytes; // sizeof one act
+    bool host_memory; // alloc gives memory that the host may touch
 
     // -- memory ------------------------------------------------------------------------------------------
-    void *(*alloc)(size_t bytes);        // zeroed, 64-byte aligned; ends the program when there is none
+    void *(*alloc)(size_t bytes); // zeroed, 64-byte aligned; ends the program when there is none
     void (*release)(void *p);
     void (*zero)(void *p, size_t bytes);
     void (*upload)(void *p, const void *host, size_t bytes);   // the host's memory may be reused at once
@@ -123,14 +128,14 @@ typedef struct Ops {
     // x[T,C]     = h_out * rstd * w[C],  rstd[T] = 1/sqrt(mean(h_out^2) + eps)   (x NULL: only the sum; rstd may be
     //                                                                            NULL)
     // This is where a steering vector enters: h <- h + mlp(x) + s_l.
-    void (*add_rmsnorm_forward)(float *h_out, act *x, float *rstd, const float *h, const float *y,
-                                const float *s, const float *w, float eps, int T, int C);
+    void (*add_rmsnorm_forward)(float *h_out, act *x, float *rstd, const float *h, const float *y, const float *s,
+                                const float *w, float eps, int T, int C);
 
     // dh[T,C] += gradient through x = h * rstd * w, given dx[T,C]:
     //   dh_i += rstd (w_i dx_i - h_i rstd^2 / C * sum_j h_j w_j dx_j)
     // dy[T,C] = dh as act: the input of the matmul backward that comes next (may be NULL)
-    void (*rmsnorm_backward)(float *dh, act *dy, const float *dx, const float *h, const float *rstd,
-                             const float *w, int T, int C);
+    void (*rmsnorm_backward)(float *dh, act *dy, const float *dx, const float *h, const float *rstd, const float *w,
+                             int T, int C);
 
     // dw[C] += sum over t of dx[t,C] h[t,C] rstd[t], rows in order: the gradient of a norm's weight
     void (*rmsnorm_weight_backward)(float *dw, const float *dx, const float *h, const float *rstd, int T, int C);
@@ -177,8 +182,8 @@ typedef struct Ops {
     void (*kv_copy_page)(KVCache *kv, int to_page, int from_page);
 
     // out[T,NH*HD] = softmax(q k^T / sqrt(HD)) v, causal, per segment; lse[T,NH] = log sum exp (may be NULL)
-    void (*attention_forward)(act *out, float *lse, const act *q, const KVCache *kv, int layer,
-                              const Segment *segments, int n_segments, int NH);
+    void (*attention_forward)(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments,
+                              int n_segments, int NH);
     // dq[T,NH*HD], dk[T,NKV*HD], dv[T,NKV*HD] = gradients given dout[T,NH*HD]; keys and values are read from
     // the cache, their gradients go to the rows they came from (see Segment).
     void (*attention_backward)(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse,
@@ -208,27 +213,31 @@ typedef struct Ops {
     void (*logprob_rows)(float *logprob, float *lse, float *entropy, const float *logits, const int *target,
                          float temperature, int n, int V);
     // dlogits[n,V] = dlogprob[n] / temperature * (onehot(target) - exp(logits/temperature - lse)): d loss / d logits
-    void (*dlogits_rows)(act *dlogits, const float *logits, const float *lse, const int *target,
-                         const float *dlogprob, float temperature, int n, int V);
+    void (*dlogits_rows)(act *dlogits, const float *logits, const float *lse, const int *target, const float *dlogprob,
+                         float temperature, int n, int V);
     // Draws token[n] by inverting the cumulative distribution at u[n] in [0,1), tokens in order of id.
     // temperature 0: the arg max (the lowest id of equals). top_k 0 and top_p 1: off; top_k keeps the k most
     // likely, then top_p the fewest whose probabilities reach p (ties: lower id first).
     // logprob[n]: under the full distribution at `temperature` (at 1 where temperature is 0), the same bits as
     // logprob_rows gives.
-    void (*sample_rows)(int *token, float *logprob, const float *logits, const float *u, float temperature,
-                        int top_k, float top_p, int n, int V);
+    void (*sample_rows)(int *token, float *logprob, const float *logits, const float *u, float temperature, int top_k,
+                        float top_p, int n, int V);
 
     // -- update ------------------------------------------------------------------------------------------
     // Length of a gradient, summed in double and in a fixed order. Returned to the host.
     double (*gradient_norm)(const float *g, size_t n);
     // One step of AdamW, in double, in PyTorch's order of operations: x[n] moves, exp_avg and exp_avg_sq are its
     // moments, step counts from 1. The gradient is multiplied by `scale` first (clipping).
-    void (*adamw_update)(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step, const AdamW *a);
+    void (*adamw_update)(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step,
+                         const AdamW *a);
 } Ops;
 
 // A copy in the backend's memory of an array of the host that changes from call to call. Zero-initialise; free with
 // mirror_free.
-typedef struct { void *p; size_t cap; } Mirror;
+typedef struct {
+    void *p;
+    size_t cap;
+} Mirror;
 
 // Room for `bytes`, so that the copy stays where it is. What was there is lost if it has to grow.
 static inline void mirror_reserve(Mirror *m, const Ops *ops, size_t bytes) {

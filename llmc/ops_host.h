@@ -21,14 +21,16 @@ static inline double host_gradient_norm(const float *g, size_t n) {
     return sqrt(sum);
 }
 
-static inline void host_adamw_update(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step, const AdamW *a) {
+static inline void host_adamw_update(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale,
+                                     size_t n, int step, const AdamW *a) {
     double correction1 = 1 - pow(a->beta1, step), correction2 = 1 - pow(a->beta2, step);
     for (size_t i = 0; i < n; i++) {
         float gi = (float)(g[i] * scale);
         exp_avg[i] = (float)(a->beta1 * exp_avg[i] + (1 - a->beta1) * gi);
         exp_avg_sq[i] = (float)(a->beta2 * exp_avg_sq[i] + (1 - a->beta2) * gi * gi);
         double denominator = sqrt(exp_avg_sq[i] / correction2) + a->epsilon;
-        x[i] = (float)(x[i] * (1 - a->learning_rate * a->weight_decay) - a->learning_rate * exp_avg[i] / correction1 / denominator);
+        x[i] = (float)(x[i] * (1 - a->learning_rate * a->weight_decay) -
+                       a->learning_rate * exp_avg[i] / correction1 / denominator);
     }
 }
 

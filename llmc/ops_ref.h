@@ -37,8 +37,10 @@ void ref_weight_free(Weight *w) { memset(w, 0, sizeof *w); }
 // out[n] = elements [first, first + n) of a raw tensor as float; exact for every dtype
 void raw_to_f32(float *out, const RawTensor *raw, int64_t first, int n) {
     if (raw->dtype == DTYPE_F32) memcpy(out, (const float *)raw->data + first, (size_t)n * sizeof(float));
-    if (raw->dtype == DTYPE_BF16) for (int i = 0; i < n; i++) out[i] = bf16_to_f32(((const bf16_t *)raw->data)[first + i]);
-    if (raw->dtype == DTYPE_F16) for (int i = 0; i < n; i++) out[i] = f16_to_f32(((const uint16_t *)raw->data)[first + i]);
+    if (raw->dtype == DTYPE_BF16)
+        for (int i = 0; i < n; i++) out[i] = bf16_to_f32(((const bf16_t *)raw->data)[first + i]);
+    if (raw->dtype == DTYPE_F16)
+        for (int i = 0; i < n; i++) out[i] = f16_to_f32(((const uint16_t *)raw->data)[first + i]);
 }
 
 // out[K] = row n of the stacked matrix
@@ -55,8 +57,8 @@ void ref_embed(float *h, const int *ids, const RawTensor *wte, int T, int C) {
     for (int t = 0; t < T; t++) raw_to_f32(h + (size_t)t * C, wte, (int64_t)ids[t] * C, C);
 }
 
-void ref_add_rmsnorm_forward(float *h_out, act *x, float *rstd, const float *h, const float *y,
-                             const float *s, const float *w, float eps, int T, int C) {
+void ref_add_rmsnorm_forward(float *h_out, act *x, float *rstd, const float *h, const float *y, const float *s,
+                             const float *w, float eps, int T, int C) {
     #pragma omp parallel for
     for (int t = 0; t < T; t++) {
         const float *hi = h + (size_t)t * C, *yi = y ? y + (size_t)t * C : NULL;
@@ -68,12 +70,13 @@ void ref_add_rmsnorm_forward(float *h_out, act *x, float *rstd, const float *h, 
         }
         float r = 1.0f / sqrtf(squares / (float)C + eps);
         if (rstd) rstd[t] = r;
-        if (x) for (int c = 0; c < C; c++) ((float *)x)[(size_t)t * C + c] = ho[c] * r * w[c];
+        if (x)
+            for (int c = 0; c < C; c++) ((float *)x)[(size_t)t * C + c] = ho[c] * r * w[c];
     }
 }
 
-void ref_rmsnorm_backward(float *dh, act *dy, const float *dx, const float *h, const float *rstd,
-                          const float *w, int T, int C) {
+void ref_rmsnorm_backward(float *dh, act *dy, const float *dx, const float *h, const float *rstd, const float *w, int T,
+                          int C) {
     #pragma omp parallel for
     for (int t = 0; t < T; t++) {
         const float *dxi = dx + (size_t)t * C, *hi = h + (size_t)t * C;
@@ -153,7 +156,8 @@ void ref_matmul_weight_backward(float *dw, const act *dy, const act *x, int T, i
     #pragma omp parallel for
     for (int n = 0; n < N; n++)
         for (int t = 0; t < T; t++)
-            for (int k = 0; k < K; k++) dw[(size_t)n * K + k] += ((const float *)dy)[(size_t)t * N + n] * ((const float *)x)[(size_t)t * K + k];
+            for (int k = 0; k < K; k++)
+                dw[(size_t)n * K + k] += ((const float *)dy)[(size_t)t * N + n] * ((const float *)x)[(size_t)t * K + k];
 }
 
 // ----------------------------------------------------------------------------
@@ -185,7 +189,8 @@ void ref_rank_outer(float *g, const float *u, const act *x, int ld, int T, int K
     #pragma omp parallel for
     for (int k = 0; k < K; k++)
         for (int j = 0; j < r; j++)
-            for (int t = 0; t < T; t++) g[(size_t)j * K + k] += u[(size_t)t * r + j] * ((const float *)x)[(size_t)t * ld + k];
+            for (int t = 0; t < T; t++)
+                g[(size_t)j * K + k] += u[(size_t)t * r + j] * ((const float *)x)[(size_t)t * ld + k];
 }
 
 // ----------------------------------------------------------------------------
@@ -210,18 +215,20 @@ void ref_rope_kv_write(act *q, KVCache *kv, int layer, const float *qkv, const f
     int HD = kv->HD, NKV = kv->NKV, QKV = (NH + 2 * NKV) * HD;
     for (int t = 0; t < T; t++)
         for (int h = 0; h < NH; h++)
-            ref_rotate((float *)q + ((size_t)t * NH + h) * HD, qkv + (size_t)t * QKV + h * HD, rope + (size_t)pos[t] * HD, HD, 1);
+            ref_rotate((float *)q + ((size_t)t * NH + h) * HD, qkv + (size_t)t * QKV + h * HD,
+                       rope + (size_t)pos[t] * HD, HD, 1);
     for (int i = 0; i < n_writes; i++) {
         const float *k = qkv + (size_t)write_row[i] * QKV + NH * HD, *v = k + NKV * HD;
         for (int h = 0; h < NKV; h++) {
-            ref_rotate(ref_kv_at(kv->k, kv, layer, write_slot[i], h), k + h * HD, rope + (size_t)pos[write_row[i]] * HD, HD, 1);
+            ref_rotate(ref_kv_at(kv->k, kv, layer, write_slot[i], h), k + h * HD, rope + (size_t)pos[write_row[i]] * HD,
+                       HD, 1);
             memcpy(ref_kv_at(kv->v, kv, layer, write_slot[i], h), v + h * HD, (size_t)HD * sizeof(float));
         }
     }
 }
 
-void ref_rope_backward(act *dqkv, const float *dq, const float *dk, const float *dv, const float *rope,
-                       const int *pos, int T, int NH, int NKV, int HD) {
+void ref_rope_backward(act *dqkv, const float *dq, const float *dk, const float *dv, const float *rope, const int *pos,
+                       int T, int NH, int NKV, int HD) {
     for (int t = 0; t < T; t++) {
         float *out = (float *)dqkv + (size_t)t * (NH + 2 * NKV) * HD;
         const float *cos_sin = rope + (size_t)pos[t] * HD;
@@ -245,8 +252,8 @@ int segment_key_row(const Segment *g, int position) {
     return position < g->pos0 ? g->prefix_row0 + position : g->row0 + position - g->pos0;
 }
 
-void ref_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer,
-                           const Segment *segments, int n_segments, int NH) {
+void ref_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments,
+                           int n_segments, int NH) {
     int HD = kv->HD, per_kv = NH / kv->NKV;
     float scale = 1.0f / sqrtf((float)HD);
     for (int i = 0; i < n_segments; i++) {
@@ -286,8 +293,8 @@ void ref_attention_forward(act *out, float *lse, const act *q, const KVCache *kv
 // p = exp(s - lse); with D = dout . out:  ds = p (dout . v - D), dq = scale sum ds k, dk = scale sum ds q, dv = sum p
 //                                         dout
 void ref_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse,
-                            const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments,
-                            int T, int NH) {
+                            const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments, int T,
+                            int NH) {
     int HD = kv->HD, NKV = kv->NKV, per_kv = NH / NKV;
     float scale = 1.0f / sqrtf((float)HD);
     memset(dq, 0, (size_t)T * NH * HD * sizeof(float));
@@ -300,7 +307,8 @@ void ref_attention_backward(float *dq, float *dk, float *dv, const float *dout, 
             for (int t = 0; t < g->T; t++) {
                 for (int h = kh * per_kv; h < (kh + 1) * per_kv; h++) {
                     size_t at = (size_t)(g->row0 + t) * NH + h;
-                    const float *qh = (const float *)q + at * HD, *o = (const float *)out + at * HD, *d_o = dout + at * HD;
+                    const float *qh = (const float *)q + at * HD, *o = (const float *)out + at * HD,
+                                *d_o = dout + at * HD;
                     float D = 0;
                     for (int d = 0; d < HD; d++) D += d_o[d] * o[d];
                     for (int j = 0; j <= g->pos0 + t; j++) {
@@ -308,7 +316,10 @@ void ref_attention_backward(float *dq, float *dk, float *dv, const float *dout, 
                         const float *v = ref_kv_at(kv->v, kv, layer, segment_slot(g, j), kh);
                         size_t key = ((size_t)segment_key_row(g, j) * NKV + kh) * HD;
                         float s = 0, dp = 0;
-                        for (int d = 0; d < HD; d++) { s += qh[d] * k[d]; dp += d_o[d] * v[d]; }
+                        for (int d = 0; d < HD; d++) {
+                            s += qh[d] * k[d];
+                            dp += d_o[d] * v[d];
+                        }
                         float p = expf(s * scale - lse[at]), ds = p * (dp - D) * scale;
                         for (int d = 0; d < HD; d++) {
                             dq[at * HD + d] += ds * k[d];
@@ -370,7 +381,8 @@ void ref_act_add_row(act *x, const float *s, int T, int C) {
 }
 
 void ref_put_rows(float *h, const float *v, const int *pos, int at, int T, int C) {
-    for (int t = 0; t < T; t++) if (pos[t] == at) memcpy(h + (size_t)t * C, v, (size_t)C * sizeof(float));
+    for (int t = 0; t < T; t++)
+        if (pos[t] == at) memcpy(h + (size_t)t * C, v, (size_t)C * sizeof(float));
 }
 
 // ----------------------------------------------------------------------------
@@ -380,7 +392,8 @@ void ref_put_rows(float *h, const float *v, const int *pos, int at, int T, int C
 float ref_row_lse(const float *logits, float temperature, int V) {
     float max = -INFINITY;
     double sum = 0;
-    for (int v = 0; v < V; v++) if (logits[v] / temperature > max) max = logits[v] / temperature;
+    for (int v = 0; v < V; v++)
+        if (logits[v] / temperature > max) max = logits[v] / temperature;
     for (int v = 0; v < V; v++) sum += exp((double)(logits[v] / temperature) - max);
     return max + (float)log(sum);
 }
@@ -402,8 +415,8 @@ void ref_logprob_rows(float *logprob, float *lse, float *entropy, const float *l
     }
 }
 
-void ref_dlogits_rows(act *dlogits, const float *logits, const float *lse, const int *target,
-                      const float *dlogprob, float temperature, int n, int V) {
+void ref_dlogits_rows(act *dlogits, const float *logits, const float *lse, const int *target, const float *dlogprob,
+                      float temperature, int n, int V) {
     #pragma omp parallel for
     for (int i = 0; i < n; i++) {
         for (int v = 0; v < V; v++) {
@@ -413,7 +426,10 @@ void ref_dlogits_rows(act *dlogits, const float *logits, const float *lse, const
     }
 }
 
-typedef struct { float p; int id; } RefCandidate;
+typedef struct {
+    float p;
+    int id;
+} RefCandidate;
 
 int ref_by_probability(const void *a, const void *b) {
     const RefCandidate *x = (const RefCandidate *)a, *y = (const RefCandidate *)b;
@@ -423,8 +439,8 @@ int ref_by_probability(const void *a, const void *b) {
 
 int ref_by_id(const void *a, const void *b) { return ((const RefCandidate *)a)->id - ((const RefCandidate *)b)->id; }
 
-void ref_sample_rows(int *token, float *logprob, const float *logits, const float *u, float temperature,
-                     int top_k, float top_p, int n, int V) {
+void ref_sample_rows(int *token, float *logprob, const float *logits, const float *u, float temperature, int top_k,
+                     float top_p, int n, int V) {
     #pragma omp parallel for
     for (int i = 0; i < n; i++) {
         const float *row = logits + (size_t)i * V;

@@ -26,22 +26,25 @@ caller), and scratch (Scratch, Activations).
 // memory.
 typedef struct {
     int T;
-    const int *ids, *pos;                    // [T]
-    const int *write_row, *write_slot;       // [n_writes] where keys and values go
+    const int *ids, *pos;              // [T]
+    const int *write_row, *write_slot; // [n_writes] where keys and values go
     int n_writes;
     const Segment *segments;
     int n_segments;
 } Batch;
 
 // att = attention of the rows whose projections are qkv; their keys and values go to `layer` of the cache.
-void qwen2_attention(const Qwen2 *m, act *q, act *att, float *lse, const float *qkv, KVCache *kv, int layer, const Batch *b) {
+void qwen2_attention(const Qwen2 *m, act *q, act *att, float *lse, const float *qkv, KVCache *kv, int layer,
+                     const Batch *b) {
     const Ops *ops = m->ops;
-    ops->rope_kv_write(q, kv, layer, qkv, m->rope, b->pos, b->write_row, b->write_slot, b->n_writes, b->T, m->config.NH);
+    ops->rope_kv_write(q, kv, layer, qkv, m->rope, b->pos, b->write_row, b->write_slot, b->n_writes, b->T,
+                       m->config.NH);
     ops->attention_forward(att, lse, q, kv, layer, b->segments, b->n_segments, m->config.NH);
 }
 
 // y[T,N] += the LoRA of a projection of layer l on x[T,K], if `tuned` has one. Rows of y lie ld apart.
-void qwen2_adapt(const Qwen2 *m, Scratch *s, float *y, int ld, const act *x, const float *tuned, int l, Projection p, int T) {
+void qwen2_adapt(const Qwen2 *m, Scratch *s, float *y, int ld, const act *x, const float *tuned, int l, Projection p,
+                 int T) {
     const LoraSite *lora = tuned ? tuning_lora_site(m->tuning, l, p) : NULL;
     if (!lora) return;
     m->ops->rank_down(s->u, x, lora->K, tuned + lora->a, m->tuning->scale, T, lora->K, m->tuning->rank);
@@ -55,7 +58,8 @@ void qwen2_patched_attention(const Qwen2 *m, Scratch *s, KVCache *kv, const Batc
     const Ops *ops = m->ops;
     const Intervention *how = m->intervention;
     const Layer *w = &m->weights.layers[how->layer];
-    const int T = b->T, head_floats = c->HD * (int)ops->act_bytes / (int)sizeof(float); // pairs of bf16 are moved as one float
+    const int T = b->T,
+              head_floats = c->HD * (int)ops->act_bytes / (int)sizeof(float); // pairs of bf16 are moved as one float
     const float eps = c->rms_norm_eps;
 
     ops->matmul_forward(s->qkv, s->x, &w->qkv, w->qkv_bias, T); // plain
@@ -71,10 +75,12 @@ void qwen2_patched_attention(const Qwen2 *m, Scratch *s, KVCache *kv, const Batc
     ops->mix_blocks((float *)s->patch_att, (const float *)s->att, how->plain_heads, T, c->NH, head_floats);
     ops->matmul_forward(s->y, s->patch_att, &w->o, NULL, T);
 
-    const float *to_mlp = how->path == PATH_RESIDUAL ? s->patch_y : s->y, *to_residual = how->path == PATH_MLP ? s->patch_y : s->y;
+    const float *to_mlp = how->path == PATH_RESIDUAL ? s->patch_y : s->y,
+                *to_residual = how->path == PATH_MLP ? s->patch_y : s->y;
     const float *h = how->skip_layer ? s->h : s->patch_h;
     ops->add_rmsnorm_forward(s->h, s->x, NULL, h, to_mlp, NULL, w->post_norm, eps, T, c->C);
-    if (how->path != PATH_BOTH) ops->add_rmsnorm_forward(s->h, NULL, NULL, s->patch_h, to_residual, NULL, NULL, eps, T, c->C);
+    if (how->path != PATH_BOTH)
+        ops->add_rmsnorm_forward(s->h, NULL, NULL, s->patch_h, to_residual, NULL, NULL, eps, T, c->C);
 }
 
 // The operations of qwen2_forward.
@@ -113,7 +119,8 @@ void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, co
             ops->matmul_forward(s->y, att, &w->o, NULL, T);
             qwen2_adapt(m, s, s->y, c->C, att, tuned, l, PROJ_O, T);
             const float *behind = how->place == PLACE_SELF_ATTN ? s_l : NULL;
-            ops->add_rmsnorm_forward(h_mid, s->x, keep ? keep->rstd_mid : NULL, h_in, s->y, behind, w->post_norm, eps, T, c->C);
+            ops->add_rmsnorm_forward(h_mid, s->x, keep ? keep->rstd_mid : NULL, h_in, s->y, behind, w->post_norm, eps,
+                                     T, c->C);
             if (s_l && how->place == PLACE_POST_NORM) ops->act_add_row(s->x, s_l, T, c->C);
         }
 
@@ -123,7 +130,8 @@ void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, co
             size_t skip_x = (size_t)t * c->C * ops->act_bytes, skip_gu = (size_t)t * 2 * c->I * ops->act_bytes;
             act *x = (char *)s->x + skip_x, *gu_saved = keep ? (char *)keep->gu + skip_gu : NULL;
             float *out = s->y + (size_t)t * c->C;
-            if (ops->matmul_swiglu_forward && !(tuned && (tuning_lora_site(m->tuning, l, PROJ_GATE) || tuning_lora_site(m->tuning, l, PROJ_UP)))) {
+            if (ops->matmul_swiglu_forward &&
+                !(tuned && (tuning_lora_site(m->tuning, l, PROJ_GATE) || tuning_lora_site(m->tuning, l, PROJ_UP)))) {
                 ops->matmul_swiglu_forward(s->a, gu_saved, s->gu, x, &w->gu, rows);
             } else {
                 ops->matmul_forward(s->gu, x, &w->gu, NULL, rows);
@@ -139,7 +147,8 @@ void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, co
         s_below = how->place == PLACE_MLP ? s_l : NULL;
         if ((patched && how->skip_layer) || (how->put && how->put_layer == l)) { // the stream is wanted now
             ops->add_rmsnorm_forward(s->h, NULL, NULL, h, y, s_below, NULL, eps, T, c->C);
-            if (patched && how->skip_layer) ops->add_rmsnorm_forward(s->h, NULL, NULL, s->h, NULL, how->vector, NULL, eps, T, c->C);
+            if (patched && how->skip_layer)
+                ops->add_rmsnorm_forward(s->h, NULL, NULL, s->h, NULL, how->vector, NULL, eps, T, c->C);
             if (how->put && how->put_layer == l) ops->put_rows(s->h, how->put, b->pos, how->put_pos, T, c->C);
             h = s->h;
             y = s_below = NULL;
@@ -189,7 +198,8 @@ void qwen2_head_forward(const Qwen2 *m, Scratch *s, const float *h, const int *r
     const ModelConfig *c = &m->config;
     if (rows) m->ops->gather_rows(s->head_h, h, rows, n, c->C);
     const float *in = rows ? s->head_h : h;
-    m->ops->add_rmsnorm_forward(s->head_h, s->head_x, s->head_rstd, in, NULL, NULL, m->weights.final_norm, c->rms_norm_eps, n, c->C);
+    m->ops->add_rmsnorm_forward(s->head_h, s->head_x, s->head_rstd, in, NULL, NULL, m->weights.final_norm,
+                                c->rms_norm_eps, n, c->C);
     m->ops->matmul_forward(s->logits, s->head_x, &m->weights.head, NULL, n);
 }
 
@@ -197,7 +207,9 @@ void qwen2_head_forward(const Qwen2 *m, Scratch *s, const float *h, const int *r
 // backward
 
 // Rows row0 ... row0+T-1 of a batch: what they add to the gradient goes to its part number `part`.
-typedef struct { int row0, T, part; } RowRange;
+typedef struct {
+    int row0, T, part;
+} RowRange;
 
 // Where gradients go: parts[part,size], laid out as `tuned`. Full tuning has part 0 alone.
 typedef struct {
@@ -208,7 +220,9 @@ typedef struct {
 } Gradient;
 
 // The gradient of a weight, by its number: full tuning has one part.
-float *qwen2_weight_gradient(const Qwen2 *m, const Gradient *g, int number) { return g->parts + m->tuning->tensors[number].at; }
+float *qwen2_weight_gradient(const Qwen2 *m, const Gradient *g, int number) {
+    return g->parts + m->tuning->tensors[number].at;
+}
 
 // Gradient at the output: must follow qwen2_head_forward on the same rows. s->dlogits[n,V] is given; s->dh[rows[n],C]
 // += gradient through the output matrix and the final norm, and g those two's own, where they are trained.
@@ -216,8 +230,10 @@ void qwen2_head_backward(const Qwen2 *m, Scratch *s, const int *rows, int n, con
     const ModelConfig *c = &m->config;
     m->ops->matmul_backward(s->head_dx, s->dlogits, &m->weights.head, n);
     if (m->tuning && m->tuning->kind == TUNE_FULL) {
-        m->ops->matmul_weight_backward(qwen2_weight_gradient(m, g, m->tuning->head), s->dlogits, s->head_x, n, c->V, c->C);
-        m->ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, m->tuning->final_norm), s->head_dx, s->head_h, s->head_rstd, n, c->C);
+        m->ops->matmul_weight_backward(qwen2_weight_gradient(m, g, m->tuning->head), s->dlogits, s->head_x, n, c->V,
+                                       c->C);
+        m->ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, m->tuning->final_norm), s->head_dx, s->head_h,
+                                        s->head_rstd, n, c->C);
     }
     m->ops->zero(s->head_dh, (size_t)n * c->C * sizeof(float));
     m->ops->rmsnorm_backward(s->head_dh, NULL, s->head_dx, s->head_h, s->head_rstd, m->weights.final_norm, n, c->C);
@@ -225,25 +241,29 @@ void qwen2_head_backward(const Qwen2 *m, Scratch *s, const int *rows, int n, con
 }
 
 // dx[T,K] += gradient through a LoRA, given dy[T,N], whose rows lie ld apart. s->du is left for qwen2_adapt_gradient.
-void qwen2_adapt_backward(const Qwen2 *m, Scratch *s, float *dx, const act *dy, int ld, const float *tuned, const LoraSite *lora, int T) {
+void qwen2_adapt_backward(const Qwen2 *m, Scratch *s, float *dx, const act *dy, int ld, const float *tuned,
+                          const LoraSite *lora, int T) {
     m->ops->rank_down(s->du, dy, ld, tuned + lora->b, m->tuning->scale, T, lora->N, m->tuning->rank);
     m->ops->rank_up(dx, lora->K, s->du, tuned + lora->a, T, lora->K, m->tuning->rank);
 }
 
 // Its factors' gradients from its input x[T,K]: dA += du^T x, dB^T += u^T dy, range by range. The rows are row0 ... of
 // the batch.
-void qwen2_adapt_gradient(const Qwen2 *m, Scratch *s, const Gradient *g, const act *x, const act *dy, int ld, const float *tuned, const LoraSite *lora,
-                          int row0, int T) {
+void qwen2_adapt_gradient(const Qwen2 *m, Scratch *s, const Gradient *g, const act *x, const act *dy, int ld,
+                          const float *tuned, const LoraSite *lora, int row0, int T) {
     const Ops *ops = m->ops;
     const int r = m->tuning->rank;
     ops->rank_down(s->u, x, lora->K, tuned + lora->a, m->tuning->scale, T, lora->K, r);
     for (const RowRange *range = g->ranges; range < g->ranges + g->n_ranges; range++) {
-        const int first = range->row0 > row0 ? range->row0 : row0, end = range->row0 + range->T < row0 + T ? range->row0 + range->T : row0 + T;
+        const int first = range->row0 > row0 ? range->row0 : row0,
+                  end = range->row0 + range->T < row0 + T ? range->row0 + range->T : row0 + T;
         if (first >= end) continue;
         const size_t skip = (size_t)(first - row0), act_bytes = ops->act_bytes;
         float *part = g->parts + (size_t)range->part * g->size;
-        ops->rank_outer(part + lora->a, s->du + skip * r, (const char *)x + skip * lora->K * act_bytes, lora->K, end - first, lora->K, r);
-        ops->rank_outer(part + lora->b, s->u + skip * r, (const char *)dy + skip * ld * act_bytes, ld, end - first, lora->N, r);
+        ops->rank_outer(part + lora->a, s->du + skip * r, (const char *)x + skip * lora->K * act_bytes, lora->K,
+                        end - first, lora->K, r);
+        ops->rank_outer(part + lora->b, s->u + skip * r, (const char *)dy + skip * ld * act_bytes, ld, end - first,
+                        lora->N, r);
     }
 }
 
@@ -255,13 +275,15 @@ void qwen2_steering_gradient(const Qwen2 *m, const Gradient *g, const float *d, 
 }
 
 // s->dx[T,C] = gradient at the input of layer l's feed-forward, given s->dy[T,C] at its output.
-void qwen2_mlp_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep, const float *tuned, const Gradient *g, int l, int T) {
+void qwen2_mlp_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep, const float *tuned, const Gradient *g,
+                        int l, int T) {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
     const Layer *w = &m->weights.layers[l];
     const TunedLayer *full = tuning_layer(m->tuning, l);
     const LoraSite *down = tuning_lora_site(m->tuning, l, PROJ_DOWN);
-    if (full || tuning_lora_site(m->tuning, l, PROJ_GATE) || tuning_lora_site(m->tuning, l, PROJ_UP)) // s->x = the input again
+    if (full || tuning_lora_site(m->tuning, l, PROJ_GATE) ||
+        tuning_lora_site(m->tuning, l, PROJ_UP)) // s->x = the input again
         ops->add_rmsnorm_forward(s->h, s->x, NULL, keep->h_mid, NULL, NULL, w->post_norm, c->rms_norm_eps, T, c->C);
     for (int t = 0; t < T; t += MLP_ROWS) {
         int rows = T - t < MLP_ROWS ? T - t : MLP_ROWS;
@@ -283,25 +305,30 @@ void qwen2_mlp_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep
         ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->down), dy, s->a, rows, c->C, c->I);
         ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->gu), s->dgu, x, rows, 2 * c->I, c->C);
     }
-    if (full) ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, full->post_norm), s->dx, keep->h_mid, keep->rstd_mid, T, c->C);
+    if (full)
+        ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, full->post_norm), s->dx, keep->h_mid, keep->rstd_mid,
+                                     T, c->C);
 }
 
 // s->dx[T,C] = gradient at the input of layer l's attention, given s->dy[T,C] at its output.
-void qwen2_attention_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep, const KVCache *kv, const Batch *b, const float *tuned,
-                              const Gradient *g, int l) {
+void qwen2_attention_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep, const KVCache *kv,
+                              const Batch *b, const float *tuned, const Gradient *g, int l) {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
     const Layer *w = &m->weights.layers[l];
     const TunedLayer *full = tuning_layer(m->tuning, l);
     const LoraSite *o = tuning_lora_site(m->tuning, l, PROJ_O);
-    const int T = b->T, QKV = qwen2_qkv_size(c), QD = c->NH * c->HD, first[3] = {0, QD, QD + c->NKV * c->HD}; // columns of q, k, v
+    const int T = b->T, QKV = qwen2_qkv_size(c), QD = c->NH * c->HD,
+              first[3] = {0, QD, QD + c->NKV * c->HD}; // columns of q, k, v
     ops->matmul_backward(s->datt, s->dy, &w->o, T);
     if (o) qwen2_adapt_backward(m, s, s->datt, s->dy, c->C, tuned, o, T);
     if (o) qwen2_adapt_gradient(m, s, g, keep->att, s->dy, c->C, tuned, o, 0, T);
-    ops->attention_backward(s->dq, s->dk, s->dv, s->datt, keep->att, keep->lse, keep->q, kv, l, b->segments, b->n_segments, T, c->NH);
+    ops->attention_backward(s->dq, s->dk, s->dv, s->datt, keep->att, keep->lse, keep->q, kv, l, b->segments,
+                            b->n_segments, T, c->NH);
     ops->rope_backward(s->dqkv, s->dq, s->dk, s->dv, m->rope, b->pos, T, c->NH, c->NKV, c->HD);
     ops->matmul_backward(s->dx, s->dqkv, &w->qkv, T);
-    if (full || tuning_lora_site(m->tuning, l, PROJ_Q) || tuning_lora_site(m->tuning, l, PROJ_K) || tuning_lora_site(m->tuning, l, PROJ_V))
+    if (full || tuning_lora_site(m->tuning, l, PROJ_Q) || tuning_lora_site(m->tuning, l, PROJ_K) ||
+        tuning_lora_site(m->tuning, l, PROJ_V))
         ops->add_rmsnorm_forward(s->h, s->x, NULL, keep->h_in, NULL, NULL, w->input_norm, c->rms_norm_eps, T, c->C);
     for (int p = PROJ_Q; p <= PROJ_V; p++) {
         const LoraSite *lora = tuning_lora_site(m->tuning, l, (Projection)p);
@@ -313,15 +340,16 @@ void qwen2_attention_backward(const Qwen2 *m, Scratch *s, const LayerActivations
     ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->o), s->dy, keep->att, T, c->C, QD);
     ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->qkv), s->dqkv, s->x, T, QKV, c->C);
     ops->rank_outer(qwen2_weight_gradient(m, g, full->qkv_bias), s->ones, s->dqkv, QKV, T, QKV, 1);
-    ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, full->input_norm), s->dx, keep->h_in, keep->rstd_in, T, c->C);
+    ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, full->input_norm), s->dx, keep->h_in, keep->rstd_in, T,
+                                 c->C);
 }
 
 // g's parts += gradient of what is trained from each range of rows, given s->dh[T,C] = dL/dh after the last layer. Of
 // vectors, those of the layers with trained[l] (else not read). Stops below the lowest thing trained. s->dh and s->h
 // are used up. tuned, b and acts as in the forward pass. A part has the same bits whatever else is in the batch, as
 // long as its own rows are (see dist/grad_tree.h).
-void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const KVCache *kv, const Batch *b, const float *tuned,
-                    const Gradient *g, const bool *trained) {
+void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const KVCache *kv, const Batch *b,
+                    const float *tuned, const Gradient *g, const bool *trained) {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
     const int T = b->T;
@@ -350,7 +378,8 @@ void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const K
         if (vector && place == PLACE_INPUT_NORM) qwen2_steering_gradient(m, g, s->dx, l);
         ops->rmsnorm_backward(s->dh, s->dy, s->dx, keep->h_in, keep->rstd_in, w->input_norm, T, c->C);
     }
-    if (m->tuning && m->tuning->kind == TUNE_FULL) ops->scatter_add_rows(qwen2_weight_gradient(m, g, m->tuning->wte), s->dh, b->ids, T, c->C);
+    if (m->tuning && m->tuning->kind == TUNE_FULL)
+        ops->scatter_add_rows(qwen2_weight_gradient(m, g, m->tuning->wte), s->dh, b->ids, T, c->C);
 }
 
 #endif

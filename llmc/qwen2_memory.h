@@ -18,9 +18,10 @@ typedef struct {
     ModelConfig config;
     FrozenWeights weights;
     const Ops *ops;
-    float *rope;          // [rope_positions, HD/2, 2] cos and sin
+    float *rope; // [rope_positions, HD/2, 2] cos and sin
     int rope_positions;
-    const Tuning *tuning; // how the forward pass's `tuned` is laid out; NULL: steering vectors. Set it before memory is planned
+    const Tuning
+        *tuning; // how the forward pass's `tuned` is laid out; NULL: steering vectors. Set it before memory is planned
     const Intervention *intervention; // what an experiment changes in the forward pass; NULL: nothing
 } Qwen2;
 
@@ -74,7 +75,8 @@ bool qwen2_load(Qwen2 *m, const char *dir, int positions, const Ops *ops, Error 
 // as they will be.
 size_t qwen2_bytes(const Qwen2 *m) {
     const size_t rope = (size_t)m->rope_positions * m->config.HD * sizeof(float);
-    return rope + (m->ops->weight_bytes ? weights_bytes_planned(&m->config, m->ops) : weights_bytes(&m->weights, &m->config, m->ops));
+    return rope + (m->ops->weight_bytes ? weights_bytes_planned(&m->config, m->ops)
+                                        : weights_bytes(&m->weights, &m->config, m->ops));
 }
 
 void qwen2_free(Qwen2 *m) {
@@ -93,46 +95,46 @@ void qwen2_free(Qwen2 *m) {
 typedef struct {
     int T, head_rows;
     // forward
-    float *h, *y;         // [T,C] residual stream; output of a block, not yet added
-    act *x;               // [T,C] normalised input of a block
-    float *qkv;           // [T,QKV]
-    act *q, *att;         // [T,NH*HD]
-    float *gu;            // [MLP_ROWS,2I]
-    act *a;               // [MLP_ROWS,I]
-    float *u, *du;        // [T,r] A x of a LoRA and its gradient (NULL without LoRA)
-    float *ones;          // [T] what sums up a bias's gradient (NULL but for full tuning)
+    float *h, *y;  // [T,C] residual stream; output of a block, not yet added
+    act *x;        // [T,C] normalised input of a block
+    float *qkv;    // [T,QKV]
+    act *q, *att;  // [T,NH*HD]
+    float *gu;     // [MLP_ROWS,2I]
+    act *a;        // [MLP_ROWS,I]
+    float *u, *du; // [T,r] A x of a LoRA and its gradient (NULL without LoRA)
+    float *ones;   // [T] what sums up a bias's gradient (NULL but for full tuning)
     // a layer that an intervention patches: its steered half (NULL without one)
     float *patch_h, *patch_y; // [T,C]
-    float *patch_qkv;     // [T,QKV]
-    act *patch_att;       // [T,NH*HD]
+    float *patch_qkv;         // [T,QKV]
+    act *patch_att;           // [T,NH*HD]
     // output layer
-    float *head_h;        // [head_rows,C] gathered residual
-    act *head_x;          // [head_rows,C]
-    float *head_rstd;     // [head_rows]
-    float *logits;        // [head_rows,V]
+    float *head_h;    // [head_rows,C] gathered residual
+    act *head_x;      // [head_rows,C]
+    float *head_rstd; // [head_rows]
+    float *logits;    // [head_rows,V]
     // backward (NULL when made for inference)
-    float *dh, *dx;       // [T,C]
-    act *dy;              // [T,C]
-    float *da;            // [MLP_ROWS,I]
-    act *dgu;             // [MLP_ROWS,2I]
-    float *dq, *datt;     // [T,NH*HD]
-    float *dk, *dv;       // [T,NKV*HD]
-    act *dqkv;            // [T,QKV]
-    act *dlogits;         // [head_rows,V]
+    float *dh, *dx;           // [T,C]
+    act *dy;                  // [T,C]
+    float *da;                // [MLP_ROWS,I]
+    act *dgu;                 // [MLP_ROWS,2I]
+    float *dq, *datt;         // [T,NH*HD]
+    float *dk, *dv;           // [T,NKV*HD]
+    act *dqkv;                // [T,QKV]
+    act *dlogits;             // [head_rows,V]
     float *head_dx, *head_dh; // [head_rows,C]
 } Scratch;
 
 // What the backward pass needs of each layer above `first`; keys and values stay in the cache's pages.
 typedef struct {
-    float *h_in, *h_mid;  // [T,C] residual before the attention norm, before the MLP norm
+    float *h_in, *h_mid;       // [T,C] residual before the attention norm, before the MLP norm
     float *rstd_in, *rstd_mid; // [T]
-    act *q, *att;         // [T,NH*HD]
-    float *lse;           // [T,NH]
-    act *gu;              // [T,2I]
+    act *q, *att;              // [T,NH*HD]
+    float *lse;                // [T,NH]
+    act *gu;                   // [T,2I]
 } LayerActivations;
 
 typedef struct {
-    int T, first;         // layers first ... L-1 are kept, see qwen2_first_kept
+    int T, first;             // layers first ... L-1 are kept, see qwen2_first_kept
     LayerActivations *layers; // [L]
 } Activations;
 
@@ -204,16 +206,20 @@ void scratch_alloc(Scratch *s, const Qwen2 *m, int T, int head_rows, bool backwa
 }
 
 void scratch_free(Scratch *s, const Ops *ops) {
-    void *all[] = {s->h, s->y, s->x, s->qkv, s->q, s->att, s->gu, s->a, s->u, s->du, s->ones, s->patch_h, s->patch_y, s->patch_qkv, s->patch_att, s->head_h, s->head_x,
-                   s->head_rstd, s->logits, s->dh, s->dx, s->dy, s->da, s->dgu, s->dq, s->datt, s->dk, s->dv, s->dqkv, s->dlogits, s->head_dx, s->head_dh};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) if (all[i]) ops->release(all[i]);
+    void *all[] = {s->h,      s->y,         s->x,      s->qkv,     s->q,       s->att,       s->gu,        s->a,
+                   s->u,      s->du,        s->ones,   s->patch_h, s->patch_y, s->patch_qkv, s->patch_att, s->head_h,
+                   s->head_x, s->head_rstd, s->logits, s->dh,      s->dx,      s->dy,        s->da,        s->dgu,
+                   s->dq,     s->datt,      s->dk,     s->dv,      s->dqkv,    s->dlogits,   s->head_dx,   s->head_dh};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (all[i]) ops->release(all[i]);
     memset(s, 0, sizeof *s);
 }
 
 // Bytes of Activations for one row in one layer.
 size_t activation_bytes_per_row(const Qwen2 *m) {
     const ModelConfig *c = &m->config;
-    return (2 * (size_t)c->C + (size_t)c->NH + 2) * sizeof(float) + (2 * (size_t)c->NH * c->HD + 2 * (size_t)c->I) * m->ops->act_bytes;
+    return (2 * (size_t)c->C + (size_t)c->NH + 2) * sizeof(float) +
+           (2 * (size_t)c->NH * c->HD + 2 * (size_t)c->I) * m->ops->act_bytes;
 }
 
 void activations_alloc(Activations *a, const Qwen2 *m, int T, int first) {
@@ -258,7 +264,9 @@ void kv_cache_alloc(KVCache *kv, const Qwen2 *m, int n_pages) {
     kv->v = m->ops->alloc(bytes);
 }
 
-size_t kv_page_bytes(const Qwen2 *m) { return 2 * (size_t)m->config.L * m->config.NKV * KV_PAGE * m->config.HD * m->ops->act_bytes; }
+size_t kv_page_bytes(const Qwen2 *m) {
+    return 2 * (size_t)m->config.L * m->config.NKV * KV_PAGE * m->config.HD * m->ops->act_bytes;
+}
 
 void kv_cache_free(KVCache *kv, const Ops *ops) {
     if (kv->k) ops->release(kv->k);

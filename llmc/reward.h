@@ -10,7 +10,9 @@ completion_reward and in the words of the option `reward`.
 #include "llmc/utils/rng.h"     // rng_bits
 
 // Which completion of which step: what the coin of `random` is keyed by.
-typedef struct { uint32_t seed, step, prompt, sample; } RewardKey;
+typedef struct {
+    uint32_t seed, step, prompt, sample;
+} RewardKey;
 
 // The last boxed answer is right.
 bool reward_math(const Problem *p, const char *text, size_t n) { return answer_correct(p, text, n, NULL); }

@@ -22,20 +22,20 @@ typedef struct {
     const int *prompt;
     int P;
     uint32_t key;
-    Completion *completions;  // [G], filled by rollout; free each with completion_free
+    Completion *completions; // [G], filled by rollout; free each with completion_free
 } RolloutPrompt;
 
 typedef struct {
     Scratch scratch;
     KVCache kv;
     Packed packed;
-    float *h, *h_waiting;     // [slots,C] rows to draw the next token from; [C] last prompt row of a group half admitted
+    float *h, *h_waiting; // [slots,C] rows to draw the next token from; [C] last prompt row of a group half admitted
     float *drawn_logprob, *u; // [slots] of the tokens being drawn: their log-probs, the random numbers
     int *drawn;               // [slots] the tokens
     Mirror rows_there;        // scratch: rows to gather
     int slots, prefill_rows, max_prompt, max_new;
     IntVec free_pages;
-    Kept *kept;               // NULL, or keeps the activations; then pages are given back by rollout_reset alone
+    Kept *kept; // NULL, or keeps the activations; then pages are given back by rollout_reset alone
     long long prompt_tokens, new_tokens; // counted over all calls, for tokens/s
 } Rollout;
 
@@ -56,7 +56,8 @@ void rollout_alloc(Rollout *r, const Qwen2 *m, int slots, int held, int max_prom
     r->prefill_rows = max_prompt > 1024 ? max_prompt : 1024;
     scratch_alloc(&r->scratch, m, r->prefill_rows > slots ? r->prefill_rows : slots, slots, false);
     // a sequence's own pages, one more for the copied tail of its prompt, and a prompt that waits for slots
-    kv_cache_alloc(&r->kv, m, (held > slots ? held : slots) * (pages_for(max_prompt + max_new) + 1) + pages_for(max_prompt) + 1);
+    kv_cache_alloc(&r->kv, m,
+                   (held > slots ? held : slots) * (pages_for(max_prompt + max_new) + 1) + pages_for(max_prompt) + 1);
     packed_reserve(&r->packed, m->ops, r->scratch.T, r->scratch.T, slots * pages_for(max_prompt + max_new), slots);
     mirror_reserve(&r->rows_there, m->ops, (size_t)slots * sizeof(int));
     r->h = (float *)m->ops->alloc((size_t)slots * m->config.C * sizeof(float));
@@ -81,26 +82,28 @@ void rollout_free(Rollout *r, const Qwen2 *m) {
 
 // A prompt whose samples are being admitted or still run.
 typedef struct {
-    int *pages;               // pages of the prompt; the last, partly filled one goes when all samples have their copy
+    int *pages; // pages of the prompt; the last, partly filled one goes when all samples have their copy
     int admitted, running;
-    int row0;                 // kept row of its first token, -1: not kept
+    int row0; // kept row of its first token, -1: not kept
 } RolloutGroup;
 
 // A sequence being decoded.
 typedef struct {
     int prompt, sample, n_pages;
-    int *pages;               // shared pages of the prompt, then its own
+    int *pages; // shared pages of the prompt, then its own
 } RolloutSlot;
 
 // out[n,C] = rows rows[n] of h[.,C]; rows is the host's.
 void rollout_gather(Rollout *r, const Qwen2 *m, float *out, const float *h, const int *rows, int n) {
-    m->ops->gather_rows(out, h, (const int *)mirror(&r->rows_there, m->ops, rows, (size_t)n * sizeof(int)), n, m->config.C);
+    m->ops->gather_rows(out, h, (const int *)mirror(&r->rows_there, m->ops, rows, (size_t)n * sizeof(int)), n,
+                        m->config.C);
 }
 
 int rollout_take_page(Rollout *r) { return r->free_pages.v[--r->free_pages.n]; }
 
 bool is_eos(const ModelConfig *c, int token) {
-    for (int i = 0; i < c->eos.n; i++) if (c->eos.v[i] == token) return true;
+    for (int i = 0; i < c->eos.n; i++)
+        if (c->eos.v[i] == token) return true;
     return false;
 }
 
@@ -124,8 +127,8 @@ void rollout_prefill(Rollout *r, const Qwen2 *m, const float *tuned, const Rollo
 
 // Gives sample groups[prompt].admitted of a prefilled prompt a slot; the row to draw its first token from is row
 // `row` of `from`.
-void rollout_admit(Rollout *r, const Qwen2 *m, const RolloutPrompt *p, RolloutGroup *g, RolloutSlot *slot, int slot_index,
-                   int prompt, int G, int max_new, const float *from, int row) {
+void rollout_admit(Rollout *r, const Qwen2 *m, const RolloutPrompt *p, RolloutGroup *g, RolloutSlot *slot,
+                   int slot_index, int prompt, int G, int max_new, const float *from, int row) {
     int shared = p->P / KV_PAGE, tail = p->P % KV_PAGE;
     slot->prompt = prompt;
     slot->sample = g->admitted++;
@@ -152,13 +155,14 @@ void rollout_retire(Rollout *r, const RolloutPrompt *p, RolloutGroup *g, Rollout
 // Answers every prompt G times under the model with `tuned` (NULL = base). Completions are allocated here.
 // on_progress(done, total, context) is called after each decode step if not NULL; it returns false to stop early.
 // False with err on non-finite logits or an early stop; then no completion is left allocated.
-bool rollout(Rollout *r, const Qwen2 *m, const float *tuned, RolloutPrompt *prompts, int n_prompts, int G, const Sampling *how,
-             bool (*on_progress)(int, int, void *), void *context, Error *err) {
+bool rollout(Rollout *r, const Qwen2 *m, const float *tuned, RolloutPrompt *prompts, int n_prompts, int G,
+             const Sampling *how, bool (*on_progress)(int, int, void *), void *context, Error *err) {
     int V = m->config.V, n_active = 0, next_prompt = 0, filling = -1, done = 0;
     RolloutGroup *groups = (RolloutGroup *)xcalloc((size_t)n_prompts, sizeof *groups);
     RolloutSlot *active = (RolloutSlot *)xcalloc((size_t)r->slots, sizeof *active);
     int *token = (int *)xmalloc((size_t)r->slots * sizeof(int));
-    float *logprob = (float *)xmalloc((size_t)r->slots * sizeof(float)), *u = (float *)xmalloc((size_t)r->slots * sizeof(float));
+    float *logprob = (float *)xmalloc((size_t)r->slots * sizeof(float)),
+          *u = (float *)xmalloc((size_t)r->slots * sizeof(float));
     IntVec rows = {0};
     bool ok = true;
     for (int i = 0; i < n_prompts; i++) memset(prompts[i].completions, 0, (size_t)G * sizeof(Completion));
@@ -166,13 +170,15 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *tuned, RolloutPrompt *prom
     while (ok && done < n_prompts * G) {
         // 1. admit: first the samples that wait for a slot, then as many new prompts as fill the free slots
         while (filling >= 0 && n_active < r->slots) {
-            rollout_admit(r, m, &prompts[filling], &groups[filling], &active[n_active], n_active, filling, G, how->max_new, r->h_waiting, 0);
+            rollout_admit(r, m, &prompts[filling], &groups[filling], &active[n_active], n_active, filling, G,
+                          how->max_new, r->h_waiting, 0);
             n_active++;
             if (groups[filling].admitted == G) filling = -1;
         }
         while (n_active < r->slots && next_prompt < n_prompts) {
             int first = next_prompt, room = r->slots - n_active, row_count = 0;
-            while (next_prompt < n_prompts && room > 0 && (row_count == 0 || row_count + prompts[next_prompt].P <= r->prefill_rows)) {
+            while (next_prompt < n_prompts && room > 0 &&
+                   (row_count == 0 || row_count + prompts[next_prompt].P <= r->prefill_rows)) {
                 row_count += prompts[next_prompt++].P;
                 room -= G;
             }
@@ -180,7 +186,8 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *tuned, RolloutPrompt *prom
             for (int i = first; i < next_prompt; i++) {
                 int row = rows.v[i - first];
                 while (n_active < r->slots && groups[i].admitted < G) {
-                    rollout_admit(r, m, &prompts[i], &groups[i], &active[n_active], n_active, i, G, how->max_new, r->scratch.h, row);
+                    rollout_admit(r, m, &prompts[i], &groups[i], &active[n_active], n_active, i, G, how->max_new,
+                                  r->scratch.h, row);
                     n_active++;
                 }
                 if (groups[i].admitted == G) continue;
@@ -192,11 +199,13 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *tuned, RolloutPrompt *prom
         // 2. draw a token for every active sequence
         for (int i = 0; i < n_active; i++) {
             const RolloutPrompt *p = &prompts[active[i].prompt];
-            u[i] = rng_uniform(how->seed, RNG_TOKEN, how->step, p->key, (uint32_t)active[i].sample, (uint32_t)p->completions[active[i].sample].n);
+            u[i] = rng_uniform(how->seed, RNG_TOKEN, how->step, p->key, (uint32_t)active[i].sample,
+                               (uint32_t)p->completions[active[i].sample].n);
         }
         qwen2_head_forward(m, &r->scratch, r->h, NULL, n_active);
         m->ops->upload(r->u, u, (size_t)n_active * sizeof(float));
-        m->ops->sample_rows(r->drawn, r->drawn_logprob, r->scratch.logits, r->u, how->temperature, how->top_k, how->top_p, n_active, V);
+        m->ops->sample_rows(r->drawn, r->drawn_logprob, r->scratch.logits, r->u, how->temperature, how->top_k,
+                            how->top_p, n_active, V);
         m->ops->download(token, r->drawn, (size_t)n_active * sizeof(int));
         m->ops->download(logprob, r->drawn_logprob, (size_t)n_active * sizeof(float));
 
@@ -208,8 +217,10 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *tuned, RolloutPrompt *prom
             RolloutPrompt *p = &prompts[slot->prompt];
             Completion *c = &p->completions[slot->sample];
             if (token[i] < 0 || !isfinite(logprob[i])) {
-                ok = fail(err, EXIT_RUN, "sampling prompt %d, sample %d, token %d: the logits are not finite\n"
-                          "  -> the vectors have grown too large or the weights are damaged: lower learning_rate, resume from an earlier checkpoint",
+                ok = fail(err, EXIT_RUN,
+                          "sampling prompt %d, sample %d, token %d: the logits are not finite\n"
+                          "  -> the vectors have grown too large or the weights are damaged: lower learning_rate, "
+                          "resume from an earlier checkpoint",
                           slot->prompt, slot->sample, c->n);
                 token[i] = 0;
             }
@@ -249,10 +260,12 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *tuned, RolloutPrompt *prom
     }
 
     if (!ok) { // give back what is still held
-        for (int i = 0; i < n_active; i++) rollout_retire(r, &prompts[active[i].prompt], &groups[active[i].prompt], &active[i], G);
+        for (int i = 0; i < n_active; i++)
+            rollout_retire(r, &prompts[active[i].prompt], &groups[active[i].prompt], &active[i], G);
         rollout_reset(r);
         if (filling >= 0) free(groups[filling].pages);
-        for (int i = 0; i < n_prompts; i++) for (int g = 0; g < G; g++) completion_free(&prompts[i].completions[g]);
+        for (int i = 0; i < n_prompts; i++)
+            for (int g = 0; g < G; g++) completion_free(&prompts[i].completions[g]);
     }
     free(groups);
     free(active);

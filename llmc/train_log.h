@@ -10,19 +10,21 @@ completions/step-<n>.jsonl.
 
 // Of the updates on one batch of completions, of which there are num_iterations.
 typedef struct {
-    PolicyStats pass;         // times and rows of all updates, those of the reference included
-    double loss, kl, entropy, clipped_low, clipped_high, low_min, high_max; // sums over the updates: of the loss, then of means over tokens
+    PolicyStats pass; // times and rows of all updates, those of the reference included
+    double loss, kl, entropy, clipped_low, clipped_high, low_min,
+        high_max;                    // sums over the updates: of the loss, then of means over tokens
     double grad_norm, learning_rate; // of the last update
-    double gap_mean, gap_max; // |log-prob of the sampler - of the trainer|, of the first
-    double norm;              // of what is trained, after the last
+    double gap_mean, gap_max;        // |log-prob of the sampler - of the trainer|, of the first
+    double norm;                     // of what is trained, after the last
     int updates, trained_samples;
-    long long loss_tokens;    // those that the loss is over
-    int skipped_samples;      // of the completions that it is over, left out of the passes because their part of it is zero
+    long long loss_tokens; // those that the loss is over
+    int skipped_samples; // of the completions that it is over, left out of the passes because their part of it is zero
 } UpdateStats;
 
 // Adds one update. What was left out of its passes had advantage 0: nothing of it is clipped, its entropy is not known.
 void update_add(UpdateStats *u, const PolicyLoss *loss) {
-    const double tokens = u->loss_tokens > 0 ? (double)u->loss_tokens : 1, passed = loss->tokens > 0 ? (double)loss->tokens : 1;
+    const double tokens = u->loss_tokens > 0 ? (double)u->loss_tokens : 1,
+                 passed = loss->tokens > 0 ? (double)loss->tokens : 1;
     u->updates++;
     u->loss += loss->loss;
     u->kl += loss->kl / passed;
@@ -48,7 +50,9 @@ void measure_gap(UpdateStats *u, const PolicySample *samples, int n) {
 }
 
 // May the passes leave out what the loss is over? Then means over its tokens are not known of all of them.
-bool passes_skip(const Options *o) { return o->skip_equal_groups && o->beta == 0 && !o->dynamic_sampling && !setup_is_sft(o->setup); }
+bool passes_skip(const Options *o) {
+    return o->skip_equal_groups && o->beta == 0 && !o->dynamic_sampling && !setup_is_sft(o->setup);
+}
 
 // Does this group move what is trained? Different rewards do, and a KL term does whatever the rewards are.
 bool group_has_gradient(const Options *o, const Group *g) { return !g->equal || (o->beta > 0 && !o->dynamic_sampling); }
@@ -57,7 +61,7 @@ bool group_has_gradient(const Options *o, const Group *g) { return !g->equal || 
 typedef struct {
     double reward, reward_std, right, zero_std; // reward_std: of all rewards about the mean of all
     double mean_length, ended_length, clipped_ratio;
-    long long tokens, prompt_tokens;            // a prompt counts for each of its completions
+    long long tokens, prompt_tokens; // a prompt counts for each of its completions
     int min_length, max_length, min_ended, max_ended, completions, with_gradient;
 } RolloutStats;
 
@@ -90,7 +94,8 @@ RolloutStats rollout_stats(const Trainer *t) {
     }
     r.reward /= r.completions;
     for (int i = 0; i < t->n_groups; i++)
-        for (int k = 0; k < G; k++) squares += (t->groups[i].reward[k] - r.reward) * (t->groups[i].reward[k] - r.reward);
+        for (int k = 0; k < G; k++)
+            squares += (t->groups[i].reward[k] - r.reward) * (t->groups[i].reward[k] - r.reward);
     r.right /= r.completions;
     r.reward_std = r.completions > 1 ? sqrt(squares / (r.completions - 1)) : 0;
     r.zero_std /= t->n_groups;
@@ -112,8 +117,8 @@ void log_validation(Trainer *t, const Evaluation *v) {
 }
 
 void print_validation(const Evaluation *v) {
-    printf("           validation %.1f %% [%.1f, %.1f], boxed %.1f %%, cut %.1f %%\n", v->accuracy, v->low, v->high, v->format_rate,
-           v->truncation_rate);
+    printf("           validation %.1f %% [%.1f, %.1f], boxed %.1f %%, cut %.1f %%\n", v->accuracy, v->low, v->high,
+           v->format_rate, v->truncation_rate);
 }
 
 // What TRL's GRPOTrainer logs of the updates, as the means over them: its line where logging_steps is num_iterations.
@@ -129,8 +134,10 @@ void log_updates(Trainer *t, const UpdateStats *u) {
     logger_number(log, "clip_ratio/region_mean", (u->clipped_low + u->clipped_high) / updates);
     logger_number(log, "clip_ratio/low_min", u->low_min / updates);
     logger_number(log, "clip_ratio/high_max", u->high_max / updates);
-    logger_number(log, skip ? "trained/sampling_logp_difference/mean" : "sampling/sampling_logp_difference/mean", u->gap_mean);
-    logger_number(log, skip ? "trained/sampling_logp_difference/max" : "sampling/sampling_logp_difference/max", u->gap_max);
+    logger_number(log, skip ? "trained/sampling_logp_difference/mean" : "sampling/sampling_logp_difference/mean",
+                  u->gap_mean);
+    logger_number(log, skip ? "trained/sampling_logp_difference/max" : "sampling/sampling_logp_difference/max",
+                  u->gap_max);
 }
 
 // Does any completion of the step have an answer that a reward could look at?
@@ -153,21 +160,26 @@ void log_advice(const Trainer *t, const RolloutStats *r) {
     const bool cut = r->clipped_ratio > 0.5;
     if (r->with_gradient > 0) {
         if (r->zero_std == 1)
-            warn("step %d: in all %d groups every answer has the same reward: the KL term alone has a gradient", t->state.step, t->n_groups);
+            warn("step %d: in all %d groups every answer has the same reward: the KL term alone has a gradient",
+                 t->state.step, t->n_groups);
         if (cut)
-            warn("step %d: %.0f %% of the completions were cut at max_completion_length %d\n  -> a larger max_completion_length", t->state.step,
-                 100 * r->clipped_ratio, o->max_completion_length);
+            warn("step %d: %.0f %% of the completions were cut at max_completion_length %d\n  -> a larger "
+                 "max_completion_length",
+                 t->state.step, 100 * r->clipped_ratio, o->max_completion_length);
         return;
     }
     Str text = {0};
-    str_printf(&text, "step %d: in all %d groups every answer has the same reward, so there is no gradient (frac_reward_zero_std 1); ",
+    str_printf(&text,
+               "step %d: in all %d groups every answer has the same reward, so there is no gradient "
+               "(frac_reward_zero_std 1); ",
                t->state.step, t->n_groups);
     if (strcmp(o->reward, "random") != 0 && r->right == 0 && cut)
         str_printf(&text, "%.0f %% of them were cut at max_completion_length %d\n  -> a larger max_completion_length",
                    100 * r->clipped_ratio, o->max_completion_length);
     else if (strcmp(o->reward, "random") != 0 && r->right == 0 && !log_any_box(t))
         str_printf(&text,
-                   "none has a boxed answer, which the reward looks for\n  -> the prompt_template that the model was trained with (now "
+                   "none has a boxed answer, which the reward looks for\n  -> the prompt_template that the model was "
+                   "trained with (now "
                    "%s), or a system turn that asks for \\boxed{}",
                    o->prompt_template);
     else
@@ -184,7 +196,8 @@ void log_advice(const Trainer *t, const RolloutStats *r) {
 
 // The step's line of metrics.jsonl, which dev/metrics.md explains key by key, and what is printed of it. seconds: what
 // the step took, without validation.
-bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, double seconds, const Evaluation *validation, Error *err) {
+bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, double seconds, const Evaluation *validation,
+              Error *err) {
     Logger *log = &t->log;
     const PolicyStats *p = &u->pass;
     const bool given = t->solutions != NULL; // then there are no rewards, and nobody sampled
@@ -227,21 +240,29 @@ bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, double se
     logger_number(log, "time/communication", dist.seconds);
     logger_number(log, "step_time", seconds);
     if (!given) logger_number(log, "tokens_per_s", r->tokens / (t->rollout_s > 0 ? t->rollout_s : 1));
-    logger_number(log, "train_rows_per_s", p->rows / (p->forward_s + p->backward_s > 0 ? p->forward_s + p->backward_s : 1));
+    logger_number(log, "train_rows_per_s",
+                  p->rows / (p->forward_s + p->backward_s > 0 ? p->forward_s + p->backward_s : 1));
     if (!logger_end(log, err)) return false;
-    if (log->nonfinite[0]) return fail(err, EXIT_RUN, "step %d: %s is not finite\n  -> resume from the last checkpoint with a lower learning_rate", t->state.step, log->nonfinite);
+    if (log->nonfinite[0])
+        return fail(err, EXIT_RUN,
+                    "step %d: %s is not finite\n  -> resume from the last checkpoint with a lower learning_rate",
+                    t->state.step, log->nonfinite);
 
     progress_clear(&t->progress);
     if (given) {
         snprintf(t->note, sizeof t->note, "loss %.4f", loss);
-        printf("step %4d/%d  loss %.4f  entropy %.3f  norm %.3f  %d solutions, %lld tokens  %.1f s (forward %.1f, backward %.1f)\n",
-               t->state.step, t->max_steps, loss, u->entropy / u->updates, u->grad_norm, r->completions, r->tokens, seconds, p->forward_s, p->backward_s);
+        printf("step %4d/%d  loss %.4f  entropy %.3f  norm %.3f  %d solutions, %lld tokens  %.1f s (forward %.1f, "
+               "backward %.1f)\n",
+               t->state.step, t->max_steps, loss, u->entropy / u->updates, u->grad_norm, r->completions, r->tokens,
+               seconds, p->forward_s, p->backward_s);
     } else {
         snprintf(t->note, sizeof t->note, "reward %+.3f", r->reward);
-        printf("step %4d/%d  reward %+.3f (%4.1f %% right)  signal %d/%d  length %.0f (%.0f %% cut)  loss %+.4f  norm %.3f  gap %.3g  %.1f s "
+        printf("step %4d/%d  reward %+.3f (%4.1f %% right)  signal %d/%d  length %.0f (%.0f %% cut)  loss %+.4f  norm "
+               "%.3f  gap %.3g  %.1f s "
                "(rollout %.1f, forward %.1f, backward %.1f)  %.0f tok/s\n",
                t->state.step, t->max_steps, r->reward, 100 * r->right, r->with_gradient, t->n_groups, r->mean_length,
-               100 * r->clipped_ratio, loss, u->grad_norm, u->gap_max, seconds, t->rollout_s, p->forward_s, p->backward_s, r->tokens / (t->rollout_s > 0 ? t->rollout_s : 1));
+               100 * r->clipped_ratio, loss, u->grad_norm, u->gap_max, seconds, t->rollout_s, p->forward_s,
+               p->backward_s, r->tokens / (t->rollout_s > 0 ? t->rollout_s : 1));
     }
     if (validation) print_validation(validation);
     if (!given) log_advice(t, r);
@@ -262,7 +283,8 @@ bool log_completions(const Trainer *t, Error *err) {
             tokenizer_decode(t->tokenizer, &text, g->completions[k].ids, g->completions[k].n, false);
             str_printf(&lines, "{\"id\": ");
             json_add_string(&lines, p->id, strlen(p->id));
-            str_printf(&lines, ", \"sample\": %d, \"reward\": %g, \"advantage\": %.9g, \"tokens\": %d, \"answer\": ", k, (double)g->reward[k], (double)g->advantage[k], g->completions[k].n);
+            str_printf(&lines, ", \"sample\": %d, \"reward\": %g, \"advantage\": %.9g, \"tokens\": %d, \"answer\": ", k,
+                       (double)g->reward[k], (double)g->advantage[k], g->completions[k].n);
             json_add_string(&lines, p->answer, strlen(p->answer));
             str_printf(&lines, ", \"completion\": ");
             json_add_string(&lines, text.s ? text.s : "", text.n);

@@ -22,23 +22,24 @@ step starts from the base model.
 typedef struct {
     const Ops *ops;
     Tuning tuning;
-    PeftConfig adapter;           // lora
-    bool *layers;                 // [L] which layers are trained
-    Place place;                  // where in its layer a vector is added
+    PeftConfig adapter; // lora
+    bool *layers;       // [L] which layers are trained
+    Place place;        // where in its layer a vector is added
     int L, C;
-    int rank;                     // of steering_rank, else 0
-    size_t n;                     // numbers that are trained
-    float *tuned, *dtuned;        // [tuning.n] what the model reads, and its gradient
-    Shard shard;                  // of full in several processes: which of the n numbers this rank moves; else all
-    float *x, *dx;                // [n] what AdamW moves, and its gradient: tuned and dtuned themselves, but A, then B of steering_rank
-    float *exp_avg, *exp_avg_sq;  // [shard.each] all these in the backend's memory
-    float *host[3];               // [n] x, exp_avg, exp_avg_sq where checkpoints are written from and read to: the arrays themselves, where they lie in the
-                                  // host's memory as a whole; copies elsewhere, which full has only meanwhile
-                                  // (trained_stage), split moments on rank 0 alone
-    float *host_tuned;            // [tuning.n] steering_rank: S
-    FileTensor *tensors;         // [n_tensors] host[0] (and host_tuned) under the names of their file
+    int rank;              // of steering_rank, else 0
+    size_t n;              // numbers that are trained
+    float *tuned, *dtuned; // [tuning.n] what the model reads, and its gradient
+    Shard shard;           // of full in several processes: which of the n numbers this rank moves; else all
+    float *x,
+        *dx; // [n] what AdamW moves, and its gradient: tuned and dtuned themselves, but A, then B of steering_rank
+    float *exp_avg, *exp_avg_sq; // [shard.each] all these in the backend's memory
+    float *host[3]; // [n] x, exp_avg, exp_avg_sq where checkpoints are written from and read to: the arrays themselves,
+                    // where they lie in the host's memory as a whole; copies elsewhere, which full has only meanwhile
+                    // (trained_stage), split moments on rank 0 alone
+    float *host_tuned;   // [tuning.n] steering_rank: S
+    FileTensor *tensors; // [n_tensors] host[0] (and host_tuned) under the names of their file
     int n_tensors;
-    FrozenWeights *weights;       // full: the model's, which follow x
+    FrozenWeights *weights; // full: the model's, which follow x
 } Trained;
 
 // ----------------------------------------------------------------------------
@@ -143,7 +144,9 @@ void trained_shape(Str *out, const Trained *t, const Options *o) {
 void trained_describe(Str *out, const Trained *t) {
     int layers = 0;
     for (int l = 0; l < t->L; l++) layers += t->layers[l];
-    if (t->rank) str_printf(out, "%zu: A [%d, %d] and B [%d, %d], whose product is %d vectors", t->n, t->L, t->rank, t->rank, t->C, layers);
+    if (t->rank)
+        str_printf(out, "%zu: A [%d, %d] and B [%d, %d], whose product is %d vectors", t->n, t->L, t->rank, t->rank,
+                   t->C, layers);
     else if (t->tuning.kind == TUNE_LORA) {
         str_printf(out, "%zu in LoRA of rank %d on ", t->n, t->adapter.rank);
         peft_target_names(out, t->adapter.targets);
@@ -170,7 +173,9 @@ bool trained_layers(Trained *t, const Options *o, Error *err) {
     for (int l = 0; l < t->L && o->layers.n == 0; l++) t->layers[l] = true;
     for (int i = 0; i < o->layers.n; i++) {
         int l = o->layers.v[i];
-        if (l >= t->L) return fail(err, EXIT_USAGE, "layers: found %d, the model has %d layers: expected 0 to %d", l, t->L, t->L - 1);
+        if (l >= t->L)
+            return fail(err, EXIT_USAGE, "layers: found %d, the model has %d layers: expected 0 to %d", l, t->L,
+                        t->L - 1);
         t->layers[l] = true;
     }
     return true;
@@ -182,7 +187,8 @@ void trained_init_factor(float *x, int rows, int columns, uint32_t seed, uint32_
     const float bound = 1 / sqrtf((float)columns);
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++)
-            x[(size_t)i * columns + j] = bound * (2 * rng_uniform(seed, RNG_INIT, which, (uint32_t)i, (uint32_t)j, 0) - 1);
+            x[(size_t)i * columns + j] =
+                bound * (2 * rng_uniform(seed, RNG_INIT, which, (uint32_t)i, (uint32_t)j, 0) - 1);
 }
 
 // Where the numbers begin (host[0]): at a file's, or so that the model is the base model.
@@ -190,7 +196,10 @@ bool trained_start(Trained *t, const ModelConfig *c, const Options *o, Error *er
     if (t->rank) trained_init_factor(t->host[0], t->L, t->rank, (uint32_t)o->seed, 0);
     if (t->tuning.kind == TUNE_FULL) {
         if (weights_have_vectors(t->weights))
-            return fail(err, EXIT_RUN, "setup %s: the model has biases of down_proj, which are not among the weights that it trains and saves\n  -> setup steering or lora, which train on top of them", o->setup);
+            return fail(err, EXIT_RUN,
+                        "setup %s: the model has biases of down_proj, which are not among the weights that it trains "
+                        "and saves\n  -> setup steering or lora, which train on top of them",
+                        o->setup);
         tuning_read_weights(t->host[0], &t->tuning, t->weights);
         weights_drop_pages(t->weights);
     }
@@ -204,14 +213,17 @@ bool trained_start(Trained *t, const ModelConfig *c, const Options *o, Error *er
     Tuning layout;
     float *numbers;
     if (!peft_load(&found, &layout, &numbers, c, o->init_adapter, err)) return false;
-    bool ok = found.rank == t->adapter.rank && found.alpha == t->adapter.alpha && layout.n == t->n && memcmp(found.targets, t->adapter.targets, sizeof found.targets) == 0;
+    bool ok = found.rank == t->adapter.rank && found.alpha == t->adapter.alpha && layout.n == t->n &&
+              memcmp(found.targets, t->adapter.targets, sizeof found.targets) == 0;
     if (ok) memcpy(t->host[0], numbers, t->n * sizeof(float));
     else {
         Str names = {0};
         peft_target_names(&names, found.targets);
-        fail(err, EXIT_USAGE, "init_adapter %s: found r %d, lora_alpha %g, %s with %zu numbers, expected lora_r %d, lora_alpha %g and the same targets in all layers (%zu numbers)\n"
-             "  -> set lora_r, lora_alpha and lora_target_modules to the adapter's", o->init_adapter, found.rank, found.alpha, names.s, layout.n, t->adapter.rank,
-             t->adapter.alpha, t->n);
+        fail(err, EXIT_USAGE,
+             "init_adapter %s: found r %d, lora_alpha %g, %s with %zu numbers, expected lora_r %d, lora_alpha %g and "
+             "the same targets in all layers (%zu numbers)\n"
+             "  -> set lora_r, lora_alpha and lora_target_modules to the adapter's",
+             o->init_adapter, found.rank, found.alpha, names.s, layout.n, t->adapter.rank, t->adapter.alpha, t->n);
         str_free(&names);
     }
     tuning_free(&layout);
@@ -230,14 +242,17 @@ bool trained_layout(Trained *t, const ModelConfig *c, const Options *o, Error *e
     if (strcmp(setup_kind(o->setup), "full") == 0) {
         tuning_full(&t->tuning, c);
         t->n = t->tuning.n;
-        if (t->n > INT_MAX) return fail(err, EXIT_USAGE, "setup %s: the model has %zu weights, expected at most %d\n  -> --setup lora", o->setup, t->n, INT_MAX);
+        if (t->n > INT_MAX)
+            return fail(err, EXIT_USAGE, "setup %s: the model has %zu weights, expected at most %d\n  -> --setup lora",
+                        o->setup, t->n, INT_MAX);
     }
     if (strcmp(setup_kind(o->setup), "lora") != 0) return true;
     t->adapter.rank = o->lora_r;
     t->adapter.alpha = o->lora_alpha > 0 ? o->lora_alpha : o->lora_r;
     char *copy = xstrdup(o->lora_target_modules), *rest = copy, *name;
     bool ok = true;
-    while (ok && (name = strsep(&rest, ",")) != NULL) ok = peft_add_target(t->adapter.targets, name, "lora_target_modules", err);
+    while (ok && (name = strsep(&rest, ",")) != NULL)
+        ok = peft_add_target(t->adapter.targets, name, "lora_target_modules", err);
     free(copy);
     if (!ok) return false;
     tuning_lora(&t->tuning, c, t->adapter.rank, (float)t->adapter.alpha, t->adapter.targets, NULL);
@@ -254,7 +269,8 @@ void trained_ready(Trained *t) {
 // What option setup makes of a model, without its numbers yet: trained_alloc, then trained_begin. Free with
 // trained_free (also after a failure). weights: the model's; full changes them and has them read t's numbers, so t
 // stays where it is, and is freed after them.
-bool trained_init(Trained *t, const Ops *ops, const ModelConfig *c, FrozenWeights *weights, const Options *o, Error *err) {
+bool trained_init(Trained *t, const Ops *ops, const ModelConfig *c, FrozenWeights *weights, const Options *o,
+                  Error *err) {
     memset(t, 0, sizeof *t);
     t->ops = ops;
     t->weights = weights;
@@ -269,7 +285,8 @@ bool trained_init(Trained *t, const Ops *ops, const ModelConfig *c, FrozenWeight
 // The arrays in the backend's memory.
 void trained_alloc(Trained *t, const Ops *ops) {
     float **all[4] = {&t->x, &t->dx, &t->exp_avg, &t->exp_avg_sq};
-    for (int i = 0; i < 4; i++) *all[i] = (float *)ops->alloc((i < 2 ? shard_room(&t->shard) : t->shard.each) * sizeof(float));
+    for (int i = 0; i < 4; i++)
+        *all[i] = (float *)ops->alloc((i < 2 ? shard_room(&t->shard) : t->shard.each) * sizeof(float));
     shard_alloc(&t->shard, ops);
     t->tuned = t->rank ? (float *)ops->alloc(t->tuning.n * sizeof(float)) : t->x;
     t->dtuned = t->rank ? (float *)ops->alloc(t->tuning.n * sizeof(float)) : t->dx;
@@ -358,7 +375,8 @@ void trained_release(Trained *t) {
     trained_free_host(t);
     shard_release(&t->shard);
     float *there[6] = {t->x, t->dx, t->exp_avg, t->exp_avg_sq, t->rank ? t->tuned : NULL, t->rank ? t->dtuned : NULL};
-    for (int i = 0; i < 6; i++) if (there[i]) t->ops->release(there[i]);
+    for (int i = 0; i < 6; i++)
+        if (there[i]) t->ops->release(there[i]);
     t->x = t->dx = t->exp_avg = t->exp_avg_sq = t->tuned = t->dtuned = NULL;
 }
 

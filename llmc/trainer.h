@@ -20,13 +20,13 @@ does step by step is train_steer.cu.
 
 // One problem drawn for this step, and its G answers.
 typedef struct {
-    int problem;             // index into the training set
-    uint32_t key;            // its place in the endless stream of problems: keys the random numbers
-    Completion *completions; // [G]
+    int problem;               // index into the training set
+    uint32_t key;              // its place in the endless stream of problems: keys the random numbers
+    Completion *completions;   // [G]
     float *reward, *advantage; // [G]
-    bool equal;              // no answer is better than another: no gradient
-    int sampled_by;          // rank
-} Group; // of a given solution: one completion, of reward and advantage 0
+    bool equal;                // no answer is better than another: no gradient
+    int sampled_by;            // rank
+} Group;                       // of a given solution: one completion, of reward and advantage 0
 
 typedef struct {
     Options options;
@@ -35,10 +35,10 @@ typedef struct {
     Tokenizer *tokenizer;
     Dataset train, validation;
     IntVec *prompts, *validation_prompts; // token ids of each problem
-    IntVec *solutions;       // setup sft_...: of each given solution, NULL: answers are sampled
-    int G;                   // answers of each problem: num_generations, 1 where they are given
+    IntVec *solutions;                    // setup sft_...: of each given solution, NULL: answers are sampled
+    int G;                                // answers of each problem: num_generations, 1 where they are given
 
-    Trained trained;         // what is trained, its gradient and AdamW's moments
+    Trained trained;           // what is trained, its gradient and AdamW's moments
     Intervention intervention; // vectors elsewhere than behind the feed-forward: their place
     TrainerState state;
     bool moved;              // what is trained is ahead of `state`: an update that is not finished, or has failed
@@ -46,23 +46,23 @@ typedef struct {
 
     // machinery
     Rollout rollout;
-    Kept kept;                // activations of the rollout, if kept_memory
+    Kept kept; // activations of the rollout, if kept_memory
     PolicyPass policy;
-    GradTree tree;            // the groups' parts of the gradient, and which rank computes which
+    GradTree tree; // the groups' parts of the gradient, and which rank computes which
     char *run_dir, *model_name, *dataset_name;
     Logger log;
     Progress progress;
     MemoryPlan memory;
-    int longest;             // tokens of the longest prompt
+    int longest; // tokens of the longest prompt
     int max_steps;
-    int *order;              // the problems of epoch `order_epoch` in the order they are drawn
+    int *order; // the problems of epoch `order_epoch` in the order they are drawn
     long long order_epoch;
 
     // this step
     Group *groups;
     int n_groups;
     double rollout_s, reward_s, update_s, step_start;
-    char note[128];          // for the progress line
+    char note[128]; // for the progress line
 } Trainer;
 
 // ----------------------------------------------------------------------------
@@ -79,7 +79,8 @@ bool select_problems(Trainer *t, Error *err) {
     if (o->max_solution_steps > 0) dataset_keep_short(d, o->max_solution_steps);
     if (o->validation_size > 0) {
         if (o->validation_size >= d->n)
-            return fail(err, EXIT_RUN, "%s: validation_size %d of %d problems leaves nothing to train on", o->data, o->validation_size, d->n);
+            return fail(err, EXIT_RUN, "%s: validation_size %d of %d problems leaves nothing to train on", o->data,
+                        o->validation_size, d->n);
         int *order = (int *)xmalloc((size_t)d->n * sizeof(int));
         rng_permutation(order, d->n, (uint32_t)o->seed, RNG_SPLIT, 0);
         dataset_split(d, &t->validation, order, o->validation_size);
@@ -88,11 +89,16 @@ bool select_problems(Trainer *t, Error *err) {
     if (*o->validation_data) {
         if (!dataset_load(&t->validation, o->validation_data, err)) return false;
         int a, b, shared = dataset_overlap(d, &t->validation, &a, &b);
-        if (shared > 0) warn("%d training problems are also in %s, e.g. %s = %s", shared, o->validation_data, d->items[a].id, t->validation.items[b].id);
+        if (shared > 0)
+            warn("%d training problems are also in %s, e.g. %s = %s", shared, o->validation_data, d->items[a].id,
+                 t->validation.items[b].id);
     }
     answer_warn_unmatchable(d, o->data);
     answer_warn_unmatchable(&t->validation, *o->validation_data ? o->validation_data : o->data);
-    if (d->n == 0) return fail(err, EXIT_RUN, "%s: none of %d problems is left to train on\n  -> look at limit, exclude and max_solution_steps", o->data, found);
+    if (d->n == 0)
+        return fail(err, EXIT_RUN,
+                    "%s: none of %d problems is left to train on\n  -> look at limit, exclude and max_solution_steps",
+                    o->data, found);
     return true;
 }
 
@@ -124,7 +130,8 @@ bool drop_long_prompts(Trainer *t, int *longest, Error *err) {
     }
     const int n = keep_problems(t, keep);
     free(keep);
-    warn("%d of %d training problems have prompts of more than %d tokens (max_prompt_length) and are left out", found - n, found, most);
+    warn("%d of %d training problems have prompts of more than %d tokens (max_prompt_length) and are left out",
+         found - n, found, most);
     return n > 0 || fail(err, EXIT_RUN, "max_prompt_length %d leaves no problem to train on", most);
 }
 
@@ -138,17 +145,22 @@ bool encode_solutions(Trainer *t, int eos, Error *err) {
     for (int i = 0; i < found && ok; i++) {
         const Problem *p = &t->train.items[i];
         if (problem_is_blank(p->solution)) {
-            ok = fail(err, EXIT_RUN, "%s: problem %s has no \"solution\", which setup %s learns from\n  -> give every line one, or --setup %s", t->options.data, p->id, t->options.setup,
-                      setup_kind(t->options.setup));
+            ok = fail(err, EXIT_RUN,
+                      "%s: problem %s has no \"solution\", which setup %s learns from\n  -> give every line one, or "
+                      "--setup %s",
+                      t->options.data, p->id, t->options.setup, setup_kind(t->options.setup));
             break;
         }
         text.n = 0;
-        ok = chat_solution(&text, t->options.prompt_template, p->solution, p->answer, err) && tokenizer_encode(t->tokenizer, &t->solutions[i], text.s, text.n, err);
+        ok = chat_solution(&text, t->options.prompt_template, p->solution, p->answer, err) &&
+             tokenizer_encode(t->tokenizer, &t->solutions[i], text.s, text.n, err);
         ints_push(&t->solutions[i], eos);
         keep[i] = t->solutions[i].n <= most;
     }
     const int n = ok ? keep_problems(t, keep) : 0;
-    if (ok && n < found) warn("%d of %d solutions have more than %d tokens (max_completion_length) and are left out", found - n, found, most);
+    if (ok && n < found)
+        warn("%d of %d solutions have more than %d tokens (max_completion_length) and are left out", found - n, found,
+             most);
     if (ok && n == 0) ok = fail(err, EXIT_RUN, "max_completion_length %d leaves no solution to learn from", most);
     free(keep);
     str_free(&text);
@@ -156,7 +168,9 @@ bool encode_solutions(Trainer *t, int eos, Error *err) {
 }
 
 // The most groups of a step: one round of prompts, or with dynamic_sampling several.
-int step_groups(const Options *o) { return o->prompts_per_step * (o->dynamic_sampling ? o->dynamic_sampling_max_rounds : 1); }
+int step_groups(const Options *o) {
+    return o->prompts_per_step * (o->dynamic_sampling ? o->dynamic_sampling_max_rounds : 1);
+}
 
 void trainer_alloc_trained(Trainer *t) {
     const Options *o = &t->options;
@@ -178,7 +192,8 @@ void trainer_alloc_passes(Trainer *t) {
     const int groups = step_groups(o), longest = t->longest + o->max_completion_length;
     const long long samples = (long long)groups * t->G;
     const int lowest = trained_lowest(&t->trained);
-    rollout_alloc(&t->rollout, &t->model, o->rollout_batch_size, o->kept_memory > 0 ? (int)samples : 0, t->longest, o->max_completion_length);
+    rollout_alloc(&t->rollout, &t->model, o->rollout_batch_size, o->kept_memory > 0 ? (int)samples : 0, t->longest,
+                  o->max_completion_length);
     if (o->kept_memory > 0) {
         kept_alloc(&t->kept, &t->model, o->kept_memory * (1 << 30), qwen2_first_kept(&t->model, lowest));
         mirror_reserve(&t->kept.rows_there, t->ops, (size_t)t->rollout.scratch.T * sizeof(int));
@@ -235,11 +250,13 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
         kept_free(&kept, &dry.model);
     }
     part[MEMORY_KEPT] = memory_counted();
-    part[MEMORY_SCRATCH] = passes - part[MEMORY_CACHE] - part[MEMORY_PASS_CACHE] - part[MEMORY_HEAD] - part[MEMORY_ACTIVATIONS] - part[MEMORY_KEPT];
+    part[MEMORY_SCRATCH] = passes - part[MEMORY_CACHE] - part[MEMORY_PASS_CACHE] - part[MEMORY_HEAD] -
+                           part[MEMORY_ACTIVATIONS] - part[MEMORY_KEPT];
 
     const ModelConfig *c = &t->model.config;
     const int head_rows = p->scratch.head_rows > dry.rollout.slots ? p->scratch.head_rows : dry.rollout.slots;
-    const LargestPass most = {p->rows, 2 * p->rows, head_rows, c->NH, c->NKV, c->HD, c->V, true, t->trained.tuning.kind == TUNE_FULL};
+    const LargestPass most = {
+        p->rows, 2 * p->rows, head_rows, c->NH, c->NKV, c->HD, c->V, true, t->trained.tuning.kind == TUNE_FULL};
     part[MEMORY_WEIGHTS] = qwen2_bytes(&t->model);
     part[MEMORY_OWN] = t->ops->own_bytes ? t->ops->own_bytes(&most) : 0;
     trainer_release_passes(&dry);
@@ -264,18 +281,26 @@ bool trainer_plan(Trainer *t, Error *err) {
     if (!t->ops || !model_dir_check(o->model, err) || !select_problems(t, err)) return false;
     t->tokenizer = tokenizer_load(o->model, err);
     if (!t->tokenizer) return false;
-    if (!prompts_encode(&t->prompts, &longest, t->tokenizer, &t->train, o->prompt_template, o->system, err) || !drop_long_prompts(t, &longest, err)) return false;
-    if (t->validation.n > 0 &&
-        !prompts_encode(&t->validation_prompts, &longest_validation, t->tokenizer, &t->validation, o->prompt_template, o->system, err)) return false;
+    if (!prompts_encode(&t->prompts, &longest, t->tokenizer, &t->train, o->prompt_template, o->system, err) ||
+        !drop_long_prompts(t, &longest, err))
+        return false;
+    if (t->validation.n > 0 && !prompts_encode(&t->validation_prompts, &longest_validation, t->tokenizer,
+                                               &t->validation, o->prompt_template, o->system, err))
+        return false;
     if (longest_validation > longest) longest = longest_validation;
     if (!qwen2_open(&t->model, o->model, longest + o->max_completion_length, t->ops, err)) return false;
     const ModelConfig *c = &t->model.config;
     if (tokenizer_size(t->tokenizer) > c->V)
-        return fail(err, EXIT_RUN, "%s: tokenizer.json has ids up to %d, the model's vocab_size is %d", o->model, tokenizer_size(t->tokenizer) - 1, c->V);
-    if (!generation_begin(&t->model.config, t->tokenizer, o->model, o->stop, o->prompt_template, false, err)) return false;
+        return fail(err, EXIT_RUN, "%s: tokenizer.json has ids up to %d, the model's vocab_size is %d", o->model,
+                    tokenizer_size(t->tokenizer) - 1, c->V);
+    if (!generation_begin(&t->model.config, t->tokenizer, o->model, o->stop, o->prompt_template, false, err))
+        return false;
     if (!setup_is_sft(o->setup) && (o->top_p < 1 || o->top_k > 0))
-        warn("top_p %g, top_k %d: completions are sampled from the likeliest tokens alone, while log-probs, gradient and gap are those of the whole distribution:\n"
-             "  the policy that is trained is not the one that samples, and a gap of 0 does not show it\n  -> top_p 1, top_k 0", o->top_p, o->top_k);
+        warn("top_p %g, top_k %d: completions are sampled from the likeliest tokens alone, while log-probs, gradient "
+             "and gap are those of the whole distribution:\n"
+             "  the policy that is trained is not the one that samples, and a gap of 0 does not show it\n  -> top_p 1, "
+             "top_k 0",
+             o->top_p, o->top_k);
     t->G = setup_is_sft(o->setup) ? 1 : o->num_generations;
     if (setup_is_sft(o->setup) && !encode_solutions(t, c->eos.v[0], err)) return false;
     if (!trained_init(&t->trained, t->ops, c, &t->model.weights, o, err)) return false;
@@ -333,10 +358,13 @@ void print_header(const Trainer *t) {
     if (dist.size > 1) printf("%-28s %d, rank 0 on %s\n", "processes", dist.size, dist.host);
     if (*dist_gpu.gpu) printf("%-28s %s\n", "GPU of rank 0", dist_gpu.gpu);
     if (*dist_gpu.gradient) printf("%-28s %s\n", "the gradient travels", dist_gpu.gradient);
-    printf("%-28s %d layers, hidden %d, %d heads (%d kv), vocabulary %d\n", "architecture", c->L, c->C, c->NH, c->NKV, c->V);
+    printf("%-28s %d layers, hidden %d, %d heads (%d kv), vocabulary %d\n", "architecture", c->L, c->C, c->NH, c->NKV,
+           c->V);
     printf("%-28s %s\n", "trained numbers", what.s);
-    printf("%-28s %.3g MiB%s\n", "gradient", (double)t->tree.size * sizeof(float) / (1 << 20), t->tree.single ? "" : " for each problem of a step");
-    if (t->trained.shard.split) printf("%-28s of %zu numbers on each process\n", "AdamW's moments", t->trained.shard.each);
+    printf("%-28s %.3g MiB%s\n", "gradient", (double)t->tree.size * sizeof(float) / (1 << 20),
+           t->tree.single ? "" : " for each problem of a step");
+    if (t->trained.shard.split)
+        printf("%-28s of %zu numbers on each process\n", "AdamW's moments", t->trained.shard.each);
     str_free(&what);
     printf("%-28s %d (%d for validation)\n", "training problems", t->train.n, t->validation.n);
     printf("%-28s %d rows a pass\n", "activations", t->policy.rows);
@@ -362,7 +390,8 @@ void run_fingerprint(const Trainer *t, char *out, size_t n) {
     for (int i = 0; i < t->train.n; i++) hash = hash_bytes(hash, t->train.items[i].id, strlen(t->train.items[i].id));
     Str shape = {0};
     trained_shape(&shape, &t->trained, &t->options);
-    snprintf(out, n, "%d problems %016llx, seed %d, %s", t->train.n, (unsigned long long)hash, t->options.seed, shape.s);
+    snprintf(out, n, "%d problems %016llx, seed %d, %s", t->train.n, (unsigned long long)hash, t->options.seed,
+             shape.s);
     str_free(&shape);
 }
 
@@ -392,7 +421,8 @@ bool save_checkpoint(Trainer *t, Error *err) {
     progress_clear(&t->progress);
     if (ok) {
         printf("saved %s/checkpoint-%d\n", t->run_dir, t->state.step);
-        if (!checkpoint_prune(t->run_dir, t->options.save_total_limit, &c, &old)) warn("%s", old.text); // the new one is safe
+        if (!checkpoint_prune(t->run_dir, t->options.save_total_limit, &c, &old))
+            warn("%s", old.text); // the new one is safe
     }
     trained_unstage(&t->trained);
     return ok;
@@ -412,7 +442,8 @@ void warn_of_changes(const Trainer *t, const char *dir) {
     char *saved = read_file(path, NULL, &err);
     if (saved) options_changes(&changes, &t->options, CMD_TRAIN, saved);
     if (!saved) warn("whether options have changed since %s is not known: %s", dir, err.text);
-    else if (changes.n) warn("options are not those that %s was trained with; from here on the new ones hold:%s", dir, changes.s);
+    else if (changes.n)
+        warn("options are not those that %s was trained with; from here on the new ones hold:%s", dir, changes.s);
     free(saved);
     free(path);
     str_free(&changes);
@@ -432,16 +463,19 @@ bool find_checkpoint(const Trainer *t, const Checkpoint *like, char **found, Err
     if (!automatic && !none) {
         char *name = path_basename(resume);
         if (checkpoint_number(name) >= 0 && newest > checkpoint_number(name))
-            warn("%s/checkpoint-%d is later than the one resumed from: it is overwritten at that step; --resume auto would go on with it",
+            warn("%s/checkpoint-%d is later than the one resumed from: it is overwritten at that step; --resume auto "
+                 "would go on with it",
                  t->run_dir, newest);
         free(name);
     }
     if (none && n > 0)
-        return fail(err, EXIT_RUN, "%s is there from an earlier run\n"
+        return fail(err, EXIT_RUN,
+                    "%s is there from an earlier run\n"
                     "  -> --resume auto goes on with it; another --output_dir or --seed starts anew; or remove %s",
                     *found ? *found : t->run_dir, t->run_dir);
     if (automatic && n > 0 && !*found)
-        return fail(err, EXIT_RUN, "none of the %d checkpoint%s in %s can be resumed from: the warnings above say why\n"
+        return fail(err, EXIT_RUN,
+                    "none of the %d checkpoint%s in %s can be resumed from: the warnings above say why\n"
                     "  -> bring one back from a copy, or start anew in another --output_dir; to give them up remove %s",
                     n, n == 1 ? "" : "s", t->run_dir, t->run_dir);
     return true;
@@ -451,7 +485,9 @@ bool find_checkpoint(const Trainer *t, const Checkpoint *like, char **found, Err
 // only.
 bool start_or_resume_here(Trainer *t, Error *err) {
     int lock; // ends with the process
-    if (!make_dirs(t->run_dir, err) || !lock_dir(&lock, t->run_dir, "training", "choose another --output_dir or --seed", err)) return false;
+    if (!make_dirs(t->run_dir, err) ||
+        !lock_dir(&lock, t->run_dir, "training", "choose another --output_dir or --seed", err))
+        return false;
     checkpoint_clean(t->run_dir);
     Checkpoint c = trainer_checkpoint(t);
     char *latest;
@@ -463,7 +499,10 @@ bool start_or_resume_here(Trainer *t, Error *err) {
         snprintf(mine, sizeof mine, "%s", t->state.fingerprint);
         ok = checkpoint_load(&c, latest, err);
         if (ok && strcmp(mine, c.state.fingerprint) != 0)
-            ok = fail(err, EXIT_RUN, "cannot resume from %s: it was trained on \"%s\", this call means \"%s\"\n  -> the same data, filters and seed as before", latest, c.state.fingerprint, mine);
+            ok = fail(err, EXIT_RUN,
+                      "cannot resume from %s: it was trained on \"%s\", this call means \"%s\"\n  -> the same data, "
+                      "filters and seed as before",
+                      latest, c.state.fingerprint, mine);
         if (ok) {
             t->state = c.state;
             printf("resumed from %s\n\n", latest);
@@ -486,7 +525,10 @@ bool start_or_resume_here(Trainer *t, Error *err) {
 // What all ranks must have alike for their sums to mean anything: options, problems as tokens, the model's norms, and
 // kernels that round alike.
 bool check_ranks(Trainer *t, Error *err) {
-    struct { char kernels[32]; uint64_t options, tokens, weights; } mine, *others;
+    struct {
+        char kernels[32];
+        uint64_t options, tokens, weights;
+    } mine, *others;
     const uint64_t offset = 14695981039346656037u;
     const size_t norm_bytes = (size_t)t->model.config.C * sizeof(float);
     memset(&mine, 0, sizeof mine);
@@ -495,24 +537,31 @@ bool check_ranks(Trainer *t, Error *err) {
     bool ok = options_write_yaml(&t->options, CMD_TRAIN, &text);
     mine.options = hash_bytes(offset, text.s, text.n);
     mine.tokens = mine.weights = offset;
-    for (int i = 0; i < t->train.n; i++) mine.tokens = hash_bytes(mine.tokens, t->prompts[i].v, (size_t)t->prompts[i].n * sizeof(int));
+    for (int i = 0; i < t->train.n; i++)
+        mine.tokens = hash_bytes(mine.tokens, t->prompts[i].v, (size_t)t->prompts[i].n * sizeof(int));
     for (int i = 0; i < t->validation.n; i++)
-        mine.tokens = hash_bytes(mine.tokens, t->validation_prompts[i].v, (size_t)t->validation_prompts[i].n * sizeof(int));
+        mine.tokens =
+            hash_bytes(mine.tokens, t->validation_prompts[i].v, (size_t)t->validation_prompts[i].n * sizeof(int));
     float *norm = (float *)xmalloc(norm_bytes);
     for (int l = 0; l <= t->model.config.L; l++) {
-        t->ops->download(norm, l == t->model.config.L ? t->model.weights.final_norm : t->model.weights.layers[l].input_norm, norm_bytes);
+        t->ops->download(norm,
+                         l == t->model.config.L ? t->model.weights.final_norm : t->model.weights.layers[l].input_norm,
+                         norm_bytes);
         mine.weights = hash_bytes(mine.weights, norm, norm_bytes);
     }
     free(norm);
     size_t *start = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
     dist_gather(&all, start, &mine, sizeof mine);
     others = (__typeof__(others))(void *)all.s; // rank 0's
-    const char *differs = strcmp(mine.kernels, others->kernels) != 0 ? "computes with other kernels (LLMC_ISA=avx2 or another that all have, see the header)"
-                          : mine.options != others->options          ? "has other options"
-                          : mine.tokens != others->tokens            ? "has other problems or another tokenizer"
-                          : mine.weights != others->weights          ? "has another model"
-                                                                     : NULL;
-    if (differs) ok = fail(err, EXIT_RUN, "this rank %s than rank 0\n  -> the same program, files and call on every machine", differs);
+    const char *differs = strcmp(mine.kernels, others->kernels) != 0
+                              ? "computes with other kernels (LLMC_ISA=avx2 or another that all have, see the header)"
+                          : mine.options != others->options ? "has other options"
+                          : mine.tokens != others->tokens   ? "has other problems or another tokenizer"
+                          : mine.weights != others->weights ? "has another model"
+                                                            : NULL;
+    if (differs)
+        ok = fail(err, EXIT_RUN, "this rank %s than rank 0\n  -> the same program, files and call on every machine",
+                  differs);
     str_free(&text);
     str_free(&all);
     free(start);

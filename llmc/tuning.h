@@ -25,11 +25,12 @@ typedef enum { TUNE_STEERING, TUNE_LORA, TUNE_FULL } TuneKind;
 // The matrices that a LoRA may adapt, by Hugging Face's names without _proj, in the order of a layer.
 typedef enum { PROJ_Q, PROJ_K, PROJ_V, PROJ_O, PROJ_GATE, PROJ_UP, PROJ_DOWN, N_PROJ } Projection;
 
-static const char *const projection_names[N_PROJ] = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+static const char *const projection_names[N_PROJ] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                                     "gate_proj", "up_proj", "down_proj"};
 
 // One adapted matrix: where its factors lie in `tuned`. K == 0: this matrix is not adapted.
 typedef struct {
-    size_t a, b;      // A [r,K] at tuned + a, B transposed [r,N] at tuned + b
+    size_t a, b; // A [r,K] at tuned + a, B transposed [r,N] at tuned + b
     int K, N;
 } LoraSite;
 
@@ -42,27 +43,30 @@ typedef struct {
 
 // Where the weights of a layer lie, as numbers of their TunedTensor; stacked ones (q, k, v; gate, up) are neighbours,
 // this is the first.
-typedef struct { int input_norm, qkv, qkv_bias, o, post_norm, gu, down; } TunedLayer;
+typedef struct {
+    int input_norm, qkv, qkv_bias, o, post_norm, gu, down;
+} TunedLayer;
 
 typedef struct Tuning {
     TuneKind kind;
     int L;
-    size_t n;         // floats of `tuned`
+    size_t n; // floats of `tuned`
     // lora
     int rank;
-    float scale;      // alpha / rank
-    LoraSite *sites;  // [L, N_PROJ]
+    float scale;     // alpha / rank
+    LoraSite *sites; // [L, N_PROJ]
     // full
     TunedTensor *tensors; // [n_tensors]
     int n_tensors;
-    TunedLayer *layers;   // [L]
+    TunedLayer *layers;        // [L]
     int wte, final_norm, head; // head is wte where the model ties them
 } Tuning;
 
 // The shape [N,K] of a projection's weight.
 void projection_shape(int *N, int *K, const ModelConfig *c, Projection p) {
     const int heads = c->NH * c->HD, kv = c->NKV * c->HD;
-    const int n[N_PROJ] = {heads, kv, kv, c->C, c->I, c->I, c->C}, k[N_PROJ] = {c->C, c->C, c->C, heads, c->C, c->C, c->I};
+    const int n[N_PROJ] = {heads, kv, kv, c->C, c->I, c->I, c->C},
+              k[N_PROJ] = {c->C, c->C, c->C, heads, c->C, c->C, c->I};
     *N = n[p];
     *K = k[p];
 }
@@ -77,7 +81,8 @@ void tuning_steering(Tuning *t, const ModelConfig *c) {
 
 // LoRA of rank r on the projections p with targets[p] in every layer; or on those with chosen[l, p] (NULL: all). Free
 // with tuning_free.
-void tuning_lora(Tuning *t, const ModelConfig *c, int rank, float alpha, const bool targets[N_PROJ], const bool *chosen) {
+void tuning_lora(Tuning *t, const ModelConfig *c, int rank, float alpha, const bool targets[N_PROJ],
+                 const bool *chosen) {
     memset(t, 0, sizeof *t);
     t->kind = TUNE_LORA;
     t->L = c->L;
@@ -95,8 +100,7 @@ void tuning_lora(Tuning *t, const ModelConfig *c, int rank, float alpha, const b
 }
 
 // Appends a weight; returns its number.
-__attribute__((format(printf, 4, 5)))
-int tuning_add(Tuning *t, int rows, int cols, const char *format, ...) {
+__attribute__((format(printf, 4, 5))) int tuning_add(Tuning *t, int rows, int cols, const char *format, ...) {
     t->tensors = (TunedTensor *)xrealloc(t->tensors, ((size_t)t->n_tensors + 1) * sizeof(TunedTensor));
     TunedTensor *x = &t->tensors[t->n_tensors];
     va_list args;
@@ -160,7 +164,8 @@ const TunedLayer *tuning_layer(const Tuning *t, int l) { return t && t->kind == 
 // Whether anything of layer l is trained. (Of vectors, the trainer chooses the layers.)
 bool tuning_in_layer(const Tuning *t, int l) {
     if (t->kind != TUNE_LORA) return true;
-    for (int p = 0; p < N_PROJ; p++) if (t->sites[l * N_PROJ + p].K > 0) return true;
+    for (int p = 0; p < N_PROJ; p++)
+        if (t->sites[l * N_PROJ + p].K > 0) return true;
     return false;
 }
 
@@ -181,7 +186,8 @@ void tuning_read_weights(float *tuned, const Tuning *t, const FrozenWeights *w) 
 
 // Weights number i ... i+n-1, which are neighbours, as raw tensors on the host: where `tuned` is, or in *stage, which
 // grows.
-void tuning_raw(RawTensor *raw, const Tuning *t, int i, int n, const float *tuned, const Ops *ops, float **stage, size_t *cap) {
+void tuning_raw(RawTensor *raw, const Tuning *t, int i, int n, const float *tuned, const Ops *ops, float **stage,
+                size_t *cap) {
     const float *from = tuned + t->tensors[i].at;
     const size_t all = (i + n < t->n_tensors ? t->tensors[i + n].at : t->n) - t->tensors[i].at;
     if (!ops->host_memory) {
@@ -191,20 +197,23 @@ void tuning_raw(RawTensor *raw, const Tuning *t, int i, int n, const float *tune
     }
     for (int k = 0; k < n; k++) {
         const TunedTensor *x = &t->tensors[i + k];
-        const RawTensor r = {x->name, DTYPE_F32, x->cols ? 2 : 1, {x->rows, x->cols, 0, 0}, from + (x->at - t->tensors[i].at)};
+        const RawTensor r = {
+            x->name, DTYPE_F32, x->cols ? 2 : 1, {x->rows, x->cols, 0, 0}, from + (x->at - t->tensors[i].at)};
         raw[k] = r;
     }
 }
 
 // A weight is made of numbers i ... i+n-1.
-void tuning_write_matrix(Weight *w, const Tuning *t, int i, int n, const float *tuned, const Ops *ops, float **stage, size_t *cap) {
+void tuning_write_matrix(Weight *w, const Tuning *t, int i, int n, const float *tuned, const Ops *ops, float **stage,
+                         size_t *cap) {
     RawTensor raw[3];
     tuning_raw(raw, t, i, n, tuned, ops, stage, cap);
     ops->weight_free(w);
     ops->weight_load(w, raw, n);
 }
 
-void tuning_write_vector(float *x, const Tuning *t, int i, int n, const float *tuned, const Ops *ops, float **stage, size_t *cap) {
+void tuning_write_vector(float *x, const Tuning *t, int i, int n, const float *tuned, const Ops *ops, float **stage,
+                         size_t *cap) {
     RawTensor raw[3];
     size_t all = 0;
     tuning_raw(raw, t, i, n, tuned, ops, stage, cap);

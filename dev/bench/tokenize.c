@@ -10,7 +10,10 @@ How fast the tokenizer is, on one thread and with an empty cache: MB/s over the 
 int main(int argc, char **argv) {
     Error err = {0};
     Dataset d = {0};
-    if (argc != 3) { fprintf(stderr, "usage: %s MODEL_DIR FILE.jsonl\n", argv[0]); return 2; }
+    if (argc != 3) {
+        fprintf(stderr, "usage: %s MODEL_DIR FILE.jsonl\n", argv[0]);
+        return 2;
+    }
     Tokenizer *t = tokenizer_load(argv[1], &err);
     if (!t || !dataset_load(&d, argv[2], &err)) die(&err);
     IntVec ids = {0};

@@ -44,11 +44,14 @@ int main(int argc, char **argv) {
         return EXIT_USAGE;
     }
 
-    const Weight qkv_w = layer_weight(ops, QKV, C), o_w = layer_weight(ops, C, QD), gu_w = layer_weight(ops, 2 * I, C), down_w = layer_weight(ops, C, I);
-    float *norm1 = layer_random(C, 1), *norm2 = layer_random(C, 1), *bias = layer_random(QKV, 1), *h = layer_random((size_t)T * C, 1);
+    const Weight qkv_w = layer_weight(ops, QKV, C), o_w = layer_weight(ops, C, QD), gu_w = layer_weight(ops, 2 * I, C),
+                 down_w = layer_weight(ops, C, I);
+    float *norm1 = layer_random(C, 1), *norm2 = layer_random(C, 1), *bias = layer_random(QKV, 1),
+          *h = layer_random((size_t)T * C, 1);
     float *rope = layer_random((size_t)T * HD, 1); // any numbers will do for a measurement
     const int n_pages = (T + KV_PAGE - 1) / KV_PAGE;
-    int *pages = (int *)xmalloc((size_t)n_pages * sizeof *pages), *rows = (int *)xmalloc((size_t)T * sizeof *rows); // rows, positions and slots alike
+    int *pages = (int *)xmalloc((size_t)n_pages * sizeof *pages),
+        *rows = (int *)xmalloc((size_t)T * sizeof *rows); // rows, positions and slots alike
     for (int i = 0; i < n_pages; i++) pages[i] = i;
     for (int t = 0; t < T; t++) rows[t] = t;
     const size_t cache = (size_t)n_pages * NKV * KV_PAGE * HD * ops->act_bytes;
@@ -57,8 +60,10 @@ int main(int argc, char **argv) {
 
     act *x = ops->alloc((size_t)T * C * ops->act_bytes), *q = ops->alloc((size_t)T * QD * ops->act_bytes);
     act *att = ops->alloc((size_t)T * QD * ops->act_bytes), *a = ops->alloc((size_t)T * I * ops->act_bytes);
-    float *qkv = (float *)ops->alloc((size_t)T * QKV * sizeof(float)), *gu = (float *)ops->alloc((size_t)T * 2 * I * sizeof(float));
-    float *y = (float *)ops->alloc((size_t)T * C * sizeof(float)), *mid = (float *)ops->alloc((size_t)T * C * sizeof(float));
+    float *qkv = (float *)ops->alloc((size_t)T * QKV * sizeof(float)),
+          *gu = (float *)ops->alloc((size_t)T * 2 * I * sizeof(float));
+    float *y = (float *)ops->alloc((size_t)T * C * sizeof(float)),
+          *mid = (float *)ops->alloc((size_t)T * C * sizeof(float));
     for (int i = 0; i < n; i++) {
         ops->add_rmsnorm_forward(h, x, NULL, h, NULL, NULL, norm1, 1e-6f, T, C);
         ops->matmul_forward(qkv, x, &qkv_w, bias, T);

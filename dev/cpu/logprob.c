@@ -7,7 +7,7 @@ Kernel lab: the log-probability of one token a row from logits[n,V], V = 151,936
 Logits of 64 rows are 39 MB: the fast versions are bound by how often they are read from memory. The last line is what
 the programs run (llmc/cpu/output.h). Every version but the last two runs on one thread.
 */
-#include "llmc/cpu/cpu.h"       // ops_cpu_init
+#include "llmc/cpu/cpu.h" // ops_cpu_init
 #include "llmc/utils/threads.h"
 
 #define LAB_V 151936
@@ -16,7 +16,12 @@ the programs run (llmc/cpu/output.h). Every version but the last two runs on one
 typedef float vf16 __attribute__((vector_size(64)));
 typedef int vi16 __attribute__((vector_size(64)));
 
-typedef struct { int n; const float *logits; const int *target; float *logprob; } Lab;
+typedef struct {
+    int n;
+    const float *logits;
+    const int *target;
+    float *logprob;
+} Lab;
 
 // 1. The definition, after the largest logit is taken off so that nothing overflows: two passes, one exp at a time in
 // double.
@@ -25,7 +30,8 @@ void version_1(const Lab *l) {
         const float *x = l->logits + (size_t)i * LAB_V;
         float max = x[0];
         double sum = 0;
-        for (int v = 1; v < LAB_V; v++) if (x[v] > max) max = x[v];
+        for (int v = 1; v < LAB_V; v++)
+            if (x[v] > max) max = x[v];
         for (int v = 0; v < LAB_V; v++) sum += exp((double)x[v] - max);
         l->logprob[i] = (float)(x[l->target[i]] - max - log(sum));
     }
@@ -37,7 +43,8 @@ void version_2(const Lab *l) {
         const float *x = l->logits + (size_t)i * LAB_V;
         float max = x[0];
         double sum = 0;
-        for (int v = 1; v < LAB_V; v++) if (x[v] > max) max = x[v];
+        for (int v = 1; v < LAB_V; v++)
+            if (x[v] > max) max = x[v];
         for (int v = 0; v < LAB_V; v++) sum += expf(x[v] - max);
         l->logprob[i] = (float)(x[l->target[i]] - max - log(sum));
     }
@@ -62,7 +69,8 @@ static inline float lab_max(const float *x, int n) {
         top = (vf16)(((vi16)a & (vi16)(a > top)) | ((vi16)top & (vi16)(a <= top)));
     }
     float max = top[0];
-    for (int j = 1; j < 16; j++) if (top[j] > max) max = top[j];
+    for (int j = 1; j < 16; j++)
+        if (top[j] > max) max = top[j];
     return max;
 }
 
@@ -135,19 +143,26 @@ void lab_time(int version, const char *idea, void (*run)(const Lab *), Lab *l, c
         if (!(d <= worst)) worst = d;
     }
     if (version == 1) lab_first_s = best;
-    printf("%d  %-48s %9.2f ms %8.2f GB/s of logits %8.1fx   error %.1e\n", version, idea, 1e3 * best, 4e-9 * l->n * LAB_V / best,
-           lab_first_s / best, worst);
+    printf("%d  %-48s %9.2f ms %8.2f GB/s of logits %8.1fx   error %.1e\n", version, idea, 1e3 * best,
+           4e-9 * l->n * LAB_V / best, lab_first_s / best, worst);
     fflush(stdout);
-    if (!(worst < 1e-4)) { fprintf(stderr, "version %d is wrong\n", version); exit(1); }
+    if (!(worst < 1e-4)) {
+        fprintf(stderr, "version %d is wrong\n", version);
+        exit(1);
+    }
 }
 
 int main(int argc, char **argv) {
     Lab l = {argc > 1 ? atoi(argv[1]) : 64, NULL, NULL, NULL};
-    if (l.n < 1 || argc > 2) { fprintf(stderr, "usage: %s [rows]\n", argv[0]); return 2; }
+    if (l.n < 1 || argc > 2) {
+        fprintf(stderr, "usage: %s [rows]\n", argv[0]);
+        return 2;
+    }
     Error err = {0};
     lab_ops = ops_cpu_init(&err);
     if (!lab_ops) die(&err);
-    float *logits = (float *)xaligned((size_t)l.n * LAB_V * sizeof(float)), *right = (float *)xmalloc((size_t)l.n * sizeof(float));
+    float *logits = (float *)xaligned((size_t)l.n * LAB_V * sizeof(float)),
+          *right = (float *)xmalloc((size_t)l.n * sizeof(float));
     int *target = (int *)xmalloc((size_t)l.n * sizeof(int));
     lab_lse = (float *)xmalloc((size_t)l.n * sizeof(float));
     uint32_t state = 1;

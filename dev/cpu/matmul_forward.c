@@ -9,7 +9,7 @@ the programs run (llmc/cpu/matmul.h, tile_amx.h). Versions that this CPU cannot 
 
 Every version but the last two runs on one thread.
 */
-#include "llmc/cpu/cpu.h"       // bf16_t, Weight, ops_cpu_init
+#include "llmc/cpu/cpu.h" // bf16_t, Weight, ops_cpu_init
 #include "llmc/utils/threads.h"
 #if defined __AVX512F__
 #include <immintrin.h>
@@ -19,11 +19,11 @@ typedef float vf16 __attribute__((vector_size(64)));
 
 typedef struct {
     int T, K, N;
-    const float *x, *w;          // [T,K], [N,K] in fp32
-    const bf16_t *x16, *w16;     // the same in bf16 (all values are bf16 numbers)
-    float *packed;               // [N/16][K][16]: 16 outputs side by side
-    bf16_t *packed16;            // [N/16][K/2][16][2]: pairs of neighbours along K, as VDPBF16PS and TDPBF16PS take them
-    float *y;                    // [T,N]
+    const float *x, *w;      // [T,K], [N,K] in fp32
+    const bf16_t *x16, *w16; // the same in bf16 (all values are bf16 numbers)
+    float *packed;           // [N/16][K][16]: 16 outputs side by side
+    bf16_t *packed16;        // [N/16][K/2][16][2]: pairs of neighbours along K, as VDPBF16PS and TDPBF16PS take them
+    float *y;                // [T,N]
 } Lab;
 
 // 1. The definition. One sum at a time: each addition waits for the one before it.
@@ -81,9 +81,8 @@ static inline void tile_fp32(const Lab *l, int t, int n) {
         LAB_UNROLL
         for (int j = 0; j < 4; j++) memcpy(&w[j], l->packed + ((size_t)(n / 16 + j) * l->K + k) * 16, sizeof w[j]);
         LAB_UNROLL
-        for (int r = 0; r < LAB_ROWS; r++)
-            LAB_UNROLL
-            for (int j = 0; j < 4; j++) sum[r][j] += l->x[(size_t)(t + r) * l->K + k] * w[j];
+        for (int r = 0; r < LAB_ROWS; r++) LAB_UNROLL
+        for (int j = 0; j < 4; j++) sum[r][j] += l->x[(size_t)(t + r) * l->K + k] * w[j];
     }
     for (int r = 0; r < LAB_ROWS; r++) memcpy(l->y + (size_t)(t + r) * l->N + n, sum[r], sizeof sum[r]);
 }
@@ -102,11 +101,13 @@ static inline void tile_bf16(const Lab *l, int t, int n) {
         for (int j = 0; j < 4; j++) sum[r][j] = _mm512_setzero_ps();
     for (int k = 0; k < l->K / 2; k++) {
         __m512bh w[4];
-        for (int j = 0; j < 4; j++) w[j] = (__m512bh)_mm512_loadu_si512(l->packed16 + ((size_t)(n / 16 + j) * (l->K / 2) + k) * 32);
+        for (int j = 0; j < 4; j++)
+            w[j] = (__m512bh)_mm512_loadu_si512(l->packed16 + ((size_t)(n / 16 + j) * (l->K / 2) + k) * 32);
         for (int r = 0; r < LAB_ROWS; r++) {
             int32_t pair;
             memcpy(&pair, l->x16 + (size_t)(t + r) * l->K + 2 * k, sizeof pair);
-            for (int j = 0; j < 4; j++) sum[r][j] = _mm512_dpbf16_ps(sum[r][j], (__m512bh)_mm512_set1_epi32(pair), w[j]);
+            for (int j = 0; j < 4; j++)
+                sum[r][j] = _mm512_dpbf16_ps(sum[r][j], (__m512bh)_mm512_set1_epi32(pair), w[j]);
         }
     }
     for (int r = 0; r < LAB_ROWS; r++)
@@ -121,16 +122,23 @@ void version_5(const Lab *l) {
 
 #ifdef __AMX_BF16__
 // What LDTILECFG reads: palette 1, eight tiles of 16 rows of 64 bytes.
-static const struct { uint8_t palette, start_row, reserved[14]; uint16_t row_bytes[16]; uint8_t rows[16]; } lab_tiles = {
-    1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+static const struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} lab_tiles = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
 
 // 6. Tile registers: one instruction multiplies 16 rows by 16 outputs over 32 inputs. 2 x 2 of them: 32 rows, 32
 // outputs.
 static inline void tile_amx(const Lab *l, int t, int n) {
-    const bf16_t *x = l->x16 + (size_t)t * l->K, *w = l->packed16 + (size_t)(n / 16) * l->K * 16, *w2 = w + (size_t)l->K * 16;
+    const bf16_t *x = l->x16 + (size_t)t * l->K, *w = l->packed16 + (size_t)(n / 16) * l->K * 16,
+                 *w2 = w + (size_t)l->K * 16;
     float *y = l->y + (size_t)t * l->N + n;
     const size_t row = (size_t)l->K * 2, out = (size_t)l->N * 4;
-    _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
     for (int k = 0; k < l->K; k += 32, w += 512, w2 += 512) {
         _tile_loadd(4, x + k, row);
         _tile_loadd(5, x + k + 16 * (size_t)l->K, row);
@@ -165,7 +173,10 @@ void version_7(const Lab *l) {
 #pragma omp for schedule(static)
         for (int n = 0; n < l->N; n += 64) {
 #if defined __AMX_BF16__
-            for (int t = 0; t < l->T; t += 32) { tile_amx(l, t, n); tile_amx(l, t, n + 32); }
+            for (int t = 0; t < l->T; t += 32) {
+                tile_amx(l, t, n);
+                tile_amx(l, t, n + 32);
+            }
 #elif defined __AVX512BF16__
             for (int t = 0; t < l->T; t += LAB_ROWS) tile_bf16(l, t, n);
 #else
@@ -202,15 +213,22 @@ void lab_time(int version, const char *idea, void (*run)(const Lab *), Lab *l, c
         if (!(d <= worst)) worst = d;
     }
     if (version == 1) lab_first_s = best;
-    printf("%d  %-54s %9.2f ms %9.1f GFLOP/s %8.1fx   error %.1e\n", version, idea, 1e3 * best, 2e-9 * l->T * l->K * l->N / best,
-           lab_first_s / best, worst);
+    printf("%d  %-54s %9.2f ms %9.1f GFLOP/s %8.1fx   error %.1e\n", version, idea, 1e3 * best,
+           2e-9 * l->T * l->K * l->N / best, lab_first_s / best, worst);
     fflush(stdout);
-    if (!(worst < 1e-2)) { fprintf(stderr, "version %d is wrong\n", version); exit(1); }
+    if (!(worst < 1e-2)) {
+        fprintf(stderr, "version %d is wrong\n", version);
+        exit(1);
+    }
 }
 
 int main(int argc, char **argv) {
     Lab l = {64, 896, 9728, NULL, NULL, NULL, NULL, NULL, NULL, NULL};
-    if (argc == 4) { l.T = atoi(argv[1]); l.K = atoi(argv[2]); l.N = atoi(argv[3]); }
+    if (argc == 4) {
+        l.T = atoi(argv[1]);
+        l.K = atoi(argv[2]);
+        l.N = atoi(argv[3]);
+    }
     if ((argc != 1 && argc != 4) || l.T < 32 || l.T % 32 || l.K < 32 || l.K % 32 || l.N < 64 || l.N % 64) {
         fprintf(stderr, "usage: %s [T K N]   multiples of 32, 32 and 64\n", argv[0]);
         return 2;
@@ -225,8 +243,13 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < nx + nw; i++) {
         state = state * 1664525u + 1013904223u;
         bf16_t b = f32_to_bf16((float)(int32_t)state * 0x1p-31f);
-        if (i < nx) { x16[i] = b; x[i] = bf16_to_f32(b); }
-        else { w16[i - nx] = b; w[i - nx] = bf16_to_f32(b); }
+        if (i < nx) {
+            x16[i] = b;
+            x[i] = bf16_to_f32(b);
+        } else {
+            w16[i - nx] = b;
+            w[i - nx] = bf16_to_f32(b);
+        }
     }
     l.x = x, l.w = w, l.x16 = x16, l.w16 = w16;
     l.packed = (float *)xaligned(nw * 4);

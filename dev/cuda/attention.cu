@@ -29,13 +29,16 @@ rounded; lse 1e-5 of 1 + the largest sum |q k|; dv 2 u sum p |dout|, as p and do
 #include "attention_plain.cuh" // versions 1, 3 and 5
 
 // One case: segments, and for each the packed rows that its keys are.
-struct LabCase { Segment *host, *device; int *prefix_row, *own_row, n, rows; };
+struct LabCase {
+    Segment *host, *device;
+    int *prefix_row, *own_row, n, rows;
+};
 
 static struct {
     int P, M, NKV, G, HD, NH, T;
     LabCase packed, decode;
     KVCache kv;
-    LabArray<float> key, value;     // [T,NKV*HD], bf16 numbers
+    LabArray<float> key, value; // [T,NKV*HD], bf16 numbers
     LabArray<bf16> q, q_decode, out, out_decode, out_given;
     LabArray<float> lse, lse_decode, lse_given, dout, dq, dk, dv;
 } lab;
@@ -44,28 +47,32 @@ static struct {
 // versions
 
 static void version_1(void) {
-    plain_attention_forward(lab.out.device, lab.lse.device, lab.q.device, &lab.kv, 0, lab.packed.device, lab.packed.n, lab.NH);
+    plain_attention_forward(lab.out.device, lab.lse.device, lab.q.device, &lab.kv, 0, lab.packed.device, lab.packed.n,
+                            lab.NH);
 }
 static void version_2(void) {
-    cuda_attention_forward(lab.out.device, lab.lse.device, lab.q.device, &lab.kv, 0, lab.packed.device, lab.packed.n, lab.NH);
+    cuda_attention_forward(lab.out.device, lab.lse.device, lab.q.device, &lab.kv, 0, lab.packed.device, lab.packed.n,
+                           lab.NH);
 }
 
 static void version_3(void) {
-    plain_attention_forward(lab.out_decode.device, lab.lse_decode.device, lab.q_decode.device, &lab.kv, 0, lab.decode.device,
-                            lab.decode.n, lab.NH);
+    plain_attention_forward(lab.out_decode.device, lab.lse_decode.device, lab.q_decode.device, &lab.kv, 0,
+                            lab.decode.device, lab.decode.n, lab.NH);
 }
 static void version_4(void) {
-    cuda_attention_forward(lab.out_decode.device, lab.lse_decode.device, lab.q_decode.device, &lab.kv, 0, lab.decode.device,
-                           lab.decode.n, lab.NH);
+    cuda_attention_forward(lab.out_decode.device, lab.lse_decode.device, lab.q_decode.device, &lab.kv, 0,
+                           lab.decode.device, lab.decode.n, lab.NH);
 }
 
 static void version_5(void) {
     plain_attention_backward(lab.dq.device, lab.dk.device, lab.dv.device, lab.dout.device, lab.out_given.device,
-                             lab.lse_given.device, lab.q.device, &lab.kv, 0, lab.packed.device, lab.packed.n, lab.T, lab.NH);
+                             lab.lse_given.device, lab.q.device, &lab.kv, 0, lab.packed.device, lab.packed.n, lab.T,
+                             lab.NH);
 }
 static void version_6(void) {
     cuda_attention_backward(lab.dq.device, lab.dk.device, lab.dv.device, lab.dout.device, lab.out_given.device,
-                            lab.lse_given.device, lab.q.device, &lab.kv, 0, lab.packed.device, lab.packed.n, lab.T, lab.NH);
+                            lab.lse_given.device, lab.q.device, &lab.kv, 0, lab.packed.device, lab.packed.n, lab.T,
+                            lab.NH);
 }
 
 // ----------------------------------------------------------------------------
@@ -83,7 +90,8 @@ static LabCase lab_case(int n) {
 }
 
 static void lab_case_upload(const LabCase *c) {
-    CUDA_CHECK(cudaMemcpyAsync(c->device, c->host, (size_t)c->n * sizeof(Segment), cudaMemcpyHostToDevice, cuda_stream));
+    CUDA_CHECK(
+        cudaMemcpyAsync(c->device, c->host, (size_t)c->n * sizeof(Segment), cudaMemcpyHostToDevice, cuda_stream));
     CUDA_CHECK(cudaStreamSynchronize(cuda_stream));
 }
 
@@ -109,7 +117,8 @@ static void lab_make(int groups, int samples) {
     memset((void *)k.host, 0xFF, k.n * sizeof(bf16));
     memset((void *)v.host, 0xFF, v.n * sizeof(bf16));
     for (int s = 0, row = 0, d = 0; s < n; s++) {
-        const int group = s / (1 + samples), of_group = s % (1 + samples), prompt = s - of_group, positions = of_group ? P + M : P;
+        const int group = s / (1 + samples), of_group = s % (1 + samples), prompt = s - of_group,
+                  positions = of_group ? P + M : P;
         Segment *g = &lab.packed.host[s];
         *g = {row, of_group ? M : P, of_group ? P : 0, pages.device + (size_t)s * width, 0, group};
         if (of_group) g->prefix_row0 = lab.packed.host[prompt].row0;
@@ -125,7 +134,8 @@ static void lab_make(int groups, int samples) {
                     const size_t from = ((size_t)lab_key_row(&lab.packed, s, position) * lab.NKV + head) * lab.HD + i;
                     const size_t to = pages.host[(size_t)s * width + position / KV_PAGE] * page_size +
                                       ((size_t)head * KV_PAGE + position % KV_PAGE) * lab.HD + i;
-                    k.host[to] = __float2bfloat16(lab.key.host[from]), v.host[to] = __float2bfloat16(lab.value.host[from]);
+                    k.host[to] = __float2bfloat16(lab.key.host[from]),
+                    v.host[to] = __float2bfloat16(lab.value.host[from]);
                 }
         if (!of_group) continue;
         lab.decode.host[d] = {d, 1, P + M - 1, g->pages, 0, d}; // its last token, with all keys before it
@@ -141,7 +151,9 @@ static void lab_make(int groups, int samples) {
 // ----------------------------------------------------------------------------
 // the reference: straight from the formulas, in double
 
-struct LabReference { double *out, *out_off, *lse, *lse_off, *dq, *dq_off, *dk, *dk_off, *dv, *dv_off; };
+struct LabReference {
+    double *out, *out_off, *lse, *lse_off, *dq, *dq_off, *dk, *dk_off, *dv, *dv_off;
+};
 
 static double lab_pairs; // of a query vector and a key that it sees, in the last reference
 
@@ -173,7 +185,8 @@ static void lab_forward(LabReference *r, const LabCase *c, const LabArray<bf16> 
                 for (int j = 0; j < keys; j++) sum += p[j] = exp(p[j] - max);
                 for (int j = 0; j < keys; j++)
                     for (int d = 0; d < HD; d++) {
-                        const double x = p[j] / sum * lab.value.host[((size_t)lab_key_row(c, s, j) * lab.NKV + h / lab.G) * HD + d];
+                        const double x =
+                            p[j] / sum * lab.value.host[((size_t)lab_key_row(c, s, j) * lab.NKV + h / lab.G) * HD + d];
                         r->out[at * HD + d] += x, r->out_off[at * HD + d] += fabs(x);
                     }
                 for (int d = 0; d < HD; d++) {
@@ -229,26 +242,32 @@ static void lab_backward(LabReference *r) {
 
 // dev/cuda/roofline.py computes occupancy from these; after a change here change attention_shared there, too, and run
 // it with --write.
-static_assert(attention_forward_bytes<64>() == 46080 && attention_forward_bytes<128>() == 70656, "attention_shared of roofline.py");
-static_assert(attention_decode_bytes<64>() == 57600 && attention_decode_bytes<128>() == 92416, "attention_shared of roofline.py");
-static_assert(BackwardShape<64>::BYTES == 57344 && BackwardShape<128>::BYTES == 90112, "attention_shared of roofline.py");
+static_assert(attention_forward_bytes<64>() == 46080 && attention_forward_bytes<128>() == 70656,
+              "attention_shared of roofline.py");
+static_assert(attention_decode_bytes<64>() == 57600 && attention_decode_bytes<128>() == 92416,
+              "attention_shared of roofline.py");
+static_assert(BackwardShape<64>::BYTES == 57344 && BackwardShape<128>::BYTES == 90112,
+              "attention_shared of roofline.py");
 
 // ----------------------------------------------------------------------------
 
 int main(int argc, char **argv) {
-    int sizes[7] = {LAB_SIZE(128, 19), LAB_SIZE(256, 40), LAB_SIZE(1, 2), LAB_SIZE(8, 3), LAB_SIZE(4, 1), 7, LAB_SIZE(128, 64)};
+    int sizes[7] = {LAB_SIZE(128, 19), LAB_SIZE(256, 40), LAB_SIZE(1, 2), LAB_SIZE(8, 3), LAB_SIZE(4, 1), 7,
+                    LAB_SIZE(128, 64)};
     lab_begin(argc, argv, 6, "P M groups samples NKV G HD", sizes, 7);
     if (sizes[6] % 2 != 0 || sizes[6] > PLAIN_MAX_HD) {
         fprintf(stderr, "%s: HD: found %d, expected an even number up to %d\n", argv[0], sizes[6], PLAIN_MAX_HD);
         return 2;
     }
-    lab.P = sizes[0], lab.M = sizes[1], lab.NKV = sizes[4], lab.G = sizes[5], lab.HD = sizes[6], lab.NH = lab.NKV * lab.G;
+    lab.P = sizes[0], lab.M = sizes[1], lab.NKV = sizes[4], lab.G = sizes[5], lab.HD = sizes[6],
+    lab.NH = lab.NKV * lab.G;
     lab_make(sizes[2], sizes[3]);
-    const size_t heads = (size_t)lab.T * lab.NH, keys = (size_t)lab.T * lab.NKV, decode = (size_t)lab.decode.rows * lab.NH,
-                 HD = (size_t)lab.HD;
+    const size_t heads = (size_t)lab.T * lab.NH, keys = (size_t)lab.T * lab.NKV,
+                 decode = (size_t)lab.decode.rows * lab.NH, HD = (size_t)lab.HD;
     lab.q = lab_random<bf16>(heads * HD, 2), lab.q_decode = lab_random<bf16>(decode * HD, 2);
     lab.dout = lab_random<float>(heads * HD, 1);
-    lab.out = lab_array<bf16>(heads * HD), lab.lse = lab_array<float>(heads), lab.out_given = lab_array<bf16>(heads * HD);
+    lab.out = lab_array<bf16>(heads * HD), lab.lse = lab_array<float>(heads),
+    lab.out_given = lab_array<bf16>(heads * HD);
     lab.lse_given = lab_array<float>(heads);
     lab.out_decode = lab_array<bf16>(decode * HD), lab.lse_decode = lab_array<float>(decode);
     lab.dq = lab_array<float>(heads * HD), lab.dk = lab_array<float>(keys * HD), lab.dv = lab_array<float>(keys * HD);
@@ -272,7 +291,8 @@ int main(int argc, char **argv) {
     lab_run(3, "decode, plain", version_3, decode_bytes, decode_flops);
     lab_run(4, "decode, llmc: keys spread over warps and blocks", version_4, decode_bytes, decode_flops);
     lab_no_checks();
-    lab_check("dq", lab.dq, r.dq, r.dq_off), lab_check("dk", lab.dk, r.dk, r.dk_off), lab_check("dv", lab.dv, r.dv, r.dv_off);
+    lab_check("dq", lab.dq, r.dq, r.dq_off), lab_check("dk", lab.dk, r.dk, r.dk_off),
+        lab_check("dv", lab.dv, r.dv, r.dv_off);
     lab_run(5, "backward, plain: a thread per query vector or key", version_5, backward_bytes, 2.5 * flops);
     lab_run(6, "backward, llmc: tensor cores, no atomics", version_6, backward_bytes, 2.5 * flops);
     return lab_end();

@@ -29,7 +29,8 @@ __device__ int plain_segment(const PlainAttention &a, int row) {
 
 // Where the key and the value of a position lie.
 __device__ size_t plain_key_at(const PlainAttention &a, const Segment &g, int position, int kv_head) {
-    return kv_page_at(a.layer, g.pages[position / KV_PAGE], kv_head, a.n_pages, a.NKV, a.HD) + position % KV_PAGE * a.HD;
+    return kv_page_at(a.layer, g.pages[position / KV_PAGE], kv_head, a.n_pages, a.NKV, a.HD) +
+           position % KV_PAGE * a.HD;
 }
 
 __device__ float plain_dot(const bf16 *x, const bf16 *y, int n) {
@@ -70,8 +71,8 @@ __global__ void plain_attention_forward_kernel(bf16 *out, float *lse, const bf16
 }
 
 // dq: one thread per row and head.
-__global__ void plain_attention_dq_kernel(float *dq, const float *dout, const bf16 *out, const float *lse, const bf16 *q,
-                                          PlainAttention a, int T) {
+__global__ void plain_attention_dq_kernel(float *dq, const float *dout, const bf16 *out, const float *lse,
+                                          const bf16 *q, PlainAttention a, int T) {
     size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (at >= (size_t)T * a.NH) return;
     int row = (int)(at / a.NH), kv_head = (int)(at % a.NH) / (a.NH / a.NKV), s = plain_segment(a, row);
@@ -92,7 +93,8 @@ __global__ void plain_attention_dkv_kernel(float *dk, float *dv, const float *do
                                            const bf16 *q, PlainAttention a, int T) {
     size_t key_at = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (key_at >= (size_t)T * a.NKV) return;
-    int key_row = (int)(key_at / a.NKV), kv_head = (int)(key_at % a.NKV), G = a.NH / a.NKV, own = plain_segment(a, key_row);
+    int key_row = (int)(key_at / a.NKV), kv_head = (int)(key_at % a.NKV), G = a.NH / a.NKV,
+        own = plain_segment(a, key_row);
     float scale = 1.0f / sqrtf((float)a.HD);
     for (int d = 0; d < a.HD; d++) dk[key_at * a.HD + d] = dv[key_at * a.HD + d] = 0;
     if (own < 0) return;
@@ -117,14 +119,17 @@ __global__ void plain_attention_dkv_kernel(float *dk, float *dv, const float *do
 
 void plain_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments,
                              int n_segments, int NH) {
-    PlainAttention a = {(const bf16 *)kv->k, (const bf16 *)kv->v, segments, n_segments, kv->n_pages, NH, kv->NKV, kv->HD, layer};
+    PlainAttention a = {
+        (const bf16 *)kv->k, (const bf16 *)kv->v, segments, n_segments, kv->n_pages, NH, kv->NKV, kv->HD, layer};
     LAUNCH(plain_attention_forward_kernel, 256, PLAIN_THREADS, 0, cuda_stream)((bf16 *)out, lse, (const bf16 *)q, a);
     CUDA_CHECK(cudaGetLastError());
 }
 
-void plain_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse, const act *q,
-                              const KVCache *kv, int layer, const Segment *segments, int n_segments, int T, int NH) {
-    PlainAttention a = {(const bf16 *)kv->k, (const bf16 *)kv->v, segments, n_segments, kv->n_pages, NH, kv->NKV, kv->HD, layer};
+void plain_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse,
+                              const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments,
+                              int T, int NH) {
+    PlainAttention a = {
+        (const bf16 *)kv->k, (const bf16 *)kv->v, segments, n_segments, kv->n_pages, NH, kv->NKV, kv->HD, layer};
     unsigned queries = (unsigned)(((size_t)T * NH + PLAIN_THREADS - 1) / PLAIN_THREADS);
     unsigned keys = (unsigned)(((size_t)T * kv->NKV + PLAIN_THREADS - 1) / PLAIN_THREADS);
     LAUNCH(plain_attention_dq_kernel, queries, PLAIN_THREADS, 0, cuda_stream)

@@ -33,7 +33,8 @@ __global__ void thread_per_column(float *ds, const float *dh, int T, int C) {
 
 // 1.
 static void version_1(void) {
-    LAUNCH(thread_per_column, blocks_for((size_t)lab.C, 128), 128, 0, cuda_stream)(lab.ds.device, lab.dh.device, lab.T, lab.C);
+    LAUNCH(thread_per_column, blocks_for((size_t)lab.C, 128), 128, 0, cuda_stream)(lab.ds.device, lab.dh.device, lab.T,
+                                                                                   lab.C);
     CUDA_CHECK(cudaGetLastError());
 }
 

@@ -30,10 +30,10 @@ Emulated (dev/cuda_on_cpu) no times are printed: nothing about speed carries ove
 // ----------------------------------------------------------------------------
 // command line and arrays
 
-static int lab_only;             // the version to run, 0: all
-static uint32_t lab_state = 1;   // of the random numbers
+static int lab_only;           // the version to run, 0: all
+static uint32_t lab_state = 1; // of the random numbers
 static bool lab_failed;
-static float lab_first_ms;       // the time of the first version
+static float lab_first_ms; // the time of the first version
 
 // Reads argv: a version up to n_versions, then up to n_sizes numbers, named by `names`, into sizes[], which holds the
 // defaults. Makes the stream and prints what is run.
@@ -42,8 +42,8 @@ static void lab_begin(int argc, char **argv, int n_versions, const char *names, 
         char *end;
         const long x = strtol(argv[i], &end, 10);
         if (i > 1 + n_sizes || end == argv[i] || *end || x < (i > 1) || x > (i == 1 ? n_versions : 1 << 20)) {
-            fprintf(stderr, "usage: %s [version, 1 to %d; 0: all of them] [%s]\n  -> found \"%s\"\n", argv[0], n_versions, names,
-                    argv[i]);
+            fprintf(stderr, "usage: %s [version, 1 to %d; 0: all of them] [%s]\n  -> found \"%s\"\n", argv[0],
+                    n_versions, names, argv[i]);
             exit(2);
         }
         *(i == 1 ? &lab_only : &sizes[i - 2]) = (int)x;
@@ -56,12 +56,16 @@ static void lab_begin(int argc, char **argv, int n_versions, const char *names, 
     printf("%s%s\n", LAB_SIZE(", ", ", emulated: no times"), LAB_SIZE(cuda.device.name, ""));
 }
 
-template <typename Number> struct LabArray { Number *host, *device; size_t n; };
+template <typename Number> struct LabArray {
+    Number *host, *device;
+    size_t n;
+};
 
 // Memory on both sides; the host's is zero, nobody has written the device's.
 template <typename Number> static LabArray<Number> lab_array(size_t n) {
     LabArray<Number> a = {(Number *)calloc(n, sizeof(Number)), NULL, n};
-    if (!a.host) cuda_failed("the lab's arrays", "out of memory on the host", "choose smaller sizes", __FILE__, __LINE__);
+    if (!a.host)
+        cuda_failed("the lab's arrays", "out of memory on the host", "choose smaller sizes", __FILE__, __LINE__);
     CUDA_CHECK(cudaMalloc((void **)&a.device, n * sizeof(Number)));
     return a;
 }
@@ -109,11 +113,11 @@ static double *lab_doubles(size_t n) {
 struct LabCheck {
     const char *name;
     void *device;
-    size_t n, bytes;     // elements, and bytes of one
+    size_t n, bytes; // elements, and bytes of one
     const double *want, *tolerance;
-    const size_t *at;    // n_at places that the reference knows, NULL: all n
+    const size_t *at; // n_at places that the reference knows, NULL: all n
     size_t n_at;
-    const void *before;  // what the output holds before a run (`+=`), NULL: NaN
+    const void *before; // what the output holds before a run (`+=`), NULL: NaN
 };
 
 static LabCheck lab_checks[LAB_CHECKS];
@@ -131,7 +135,8 @@ static LabCheck *lab_check(const char *name, const LabArray<Number> &a, const do
 static void lab_prepare(void) {
     for (int i = 0; i < lab_n_checks; i++) {
         const LabCheck *c = &lab_checks[i];
-        if (c->before) CUDA_CHECK(cudaMemcpyAsync(c->device, c->before, c->n * c->bytes, cudaMemcpyHostToDevice, cuda_stream));
+        if (c->before)
+            CUDA_CHECK(cudaMemcpyAsync(c->device, c->before, c->n * c->bytes, cudaMemcpyHostToDevice, cuda_stream));
         else CUDA_CHECK(cudaMemsetAsync(c->device, 0xFF, c->n * c->bytes, cuda_stream));
     }
     CUDA_CHECK(cudaStreamSynchronize(cuda_stream));
@@ -140,7 +145,8 @@ static void lab_prepare(void) {
 // The largest error in units of its tolerance; *hash gets the output's bits (FNV-1a).
 static double lab_compare(const LabCheck *c, uint64_t *hash) {
     unsigned char *got = (unsigned char *)malloc(c->n * c->bytes);
-    if (!got) cuda_failed("the lab's comparison", "out of memory on the host", "choose smaller sizes", __FILE__, __LINE__);
+    if (!got)
+        cuda_failed("the lab's comparison", "out of memory on the host", "choose smaller sizes", __FILE__, __LINE__);
     CUDA_CHECK(cudaMemcpyAsync(got, c->device, c->n * c->bytes, cudaMemcpyDeviceToHost, cuda_stream));
     CUDA_CHECK(cudaStreamSynchronize(cuda_stream));
     for (size_t i = 0; i < c->n * c->bytes; i++) *hash = (*hash ^ got[i]) * 1099511628211u;
@@ -159,8 +165,8 @@ static double lab_compare(const LabCheck *c, uint64_t *hash) {
     if (wrong > 0) {
         const size_t at = c->at ? c->at[worst_at] : worst_at;
         const double x = c->bytes == sizeof(float) ? lab_get((const float *)got + at) : lab_get((const bf16 *)got + at);
-        printf("   WRONG: %s: %zu elements, worst [%zu]: found %.9g, expected %.9g, tolerance %.2g\n", c->name, wrong, at, x,
-               c->want[worst_at], c->tolerance[worst_at]);
+        printf("   WRONG: %s: %zu elements, worst [%zu]: found %.9g, expected %.9g, tolerance %.2g\n", c->name, wrong,
+               at, x, c->want[worst_at], c->tolerance[worst_at]);
         lab_failed = true;
     }
     free(got);
@@ -207,7 +213,8 @@ static void lab_run(int number, const char *idea, void (*run)(void), double byte
     if (LAB_SIZE(true, false)) {
         const float ms = lab_time(run);
         if (number == 1 || lab_only) lab_first_ms = ms;
-        printf("%9.4f ms %8.1f GB/s %7.2f TFLOP/s %7.1fx  ", ms, bytes / ms * 1e-6, flops / ms * 1e-9, lab_first_ms / ms);
+        printf("%9.4f ms %8.1f GB/s %7.2f TFLOP/s %7.1fx  ", ms, bytes / ms * 1e-6, flops / ms * 1e-9,
+               lab_first_ms / ms);
     }
     if (fixed) printf("error %.2f of the tolerance, bits %016llx\n", worst, (unsigned long long)hash);
     else printf("error %s the tolerance, bits vary\n", worst <= 1 ? "within" : "beyond");

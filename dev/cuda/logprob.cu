@@ -30,14 +30,15 @@ static struct {
 // ----------------------------------------------------------------------------
 // versions. m = max z, s = sum exp(z - m), e = sum exp(z - m) (z - m)
 
-__device__ __forceinline__ void write_row(int row, float m, float s, float e, float *logprob, float *lse, float *entropy,
-                                          const float *logits, const int *target, int V) {
+__device__ __forceinline__ void write_row(int row, float m, float s, float e, float *logprob, float *lse,
+                                          float *entropy, const float *logits, const int *target, int V) {
     lse[row] = m + logf(s);
     logprob[row] = logits[(size_t)row * V + target[row]] - lse[row];
     entropy[row] = logf(s) - e / s;
 }
 
-__global__ void thread_per_row(float *logprob, float *lse, float *entropy, const float *logits, const int *target, int n, int V) {
+__global__ void thread_per_row(float *logprob, float *lse, float *entropy, const float *logits, const int *target,
+                               int n, int V) {
     const int row = blockIdx.x * blockDim.x + threadIdx.x;
     if (row >= n) return;
     const float *z = logits + (size_t)row * V;
@@ -113,8 +114,8 @@ static void version_3(void) {
 
 // 4. What the programs run.
 static void version_4(void) {
-    cuda_logprob_rows(lab.logprob.device, lab.lse.device, lab.entropy.device, lab.logits.device, lab.target.device, 1.0f, lab.n,
-                      lab.V);
+    cuda_logprob_rows(lab.logprob.device, lab.lse.device, lab.entropy.device, lab.logits.device, lab.target.device,
+                      1.0f, lab.n, lab.V);
 }
 
 // ----------------------------------------------------------------------------
@@ -125,7 +126,8 @@ int main(int argc, char **argv) {
     const int n = lab.n = sizes[0], V = lab.V = sizes[1];
     lab.logits = lab_random<float>((size_t)n * V, 8);
     lab.target = lab_array<int>((size_t)n);
-    lab.logprob = lab_array<float>((size_t)n), lab.lse = lab_array<float>((size_t)n), lab.entropy = lab_array<float>((size_t)n);
+    lab.logprob = lab_array<float>((size_t)n), lab.lse = lab_array<float>((size_t)n),
+    lab.entropy = lab_array<float>((size_t)n);
     for (int i = 0; i < n; i++) lab.target.host[i] = i == 0 ? V - 1 : i * 997 % V;
     lab_upload(lab.target);
 

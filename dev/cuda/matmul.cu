@@ -22,8 +22,8 @@ Tolerance: K 2^-24 of the sum of absolute products: K additions in any order.
 #include "lab.cuh"
 #include "llmc/cuda/matmul.cuh" // version 4
 
-#define TILE 64    // rows and columns of a block's outputs
-#define DEPTH 16   // of version 2
+#define TILE 64  // rows and columns of a block's outputs
+#define DEPTH 16 // of version 2
 #define DEPTH_WMMA 32
 
 static struct {
@@ -68,7 +68,8 @@ __global__ void __launch_bounds__(256) tiled(float *y, const bf16 *x, const bf16
         for (int k = 0; k < DEPTH; k++) {
             const float4 a4 = *(const float4 *)&xs[k][4 * threadIdx.y], b4 = *(const float4 *)&ws[k][4 * threadIdx.x];
             const float a[4] = {a4.x, a4.y, a4.z, a4.w}, b[4] = {b4.x, b4.y, b4.z, b4.w};
-            for (int i = 0; i < 4; i++) for (int j = 0; j < 4; j++) sum[i][j] += a[i] * b[j];
+            for (int i = 0; i < 4; i++)
+                for (int j = 0; j < 4; j++) sum[i][j] += a[i] * b[j];
         }
         __syncthreads();
     }
@@ -81,18 +82,21 @@ __global__ void __launch_bounds__(256) tiled(float *y, const bf16 *x, const bf16
 
 // 2.
 static void version_2(void) {
-    LAUNCH(tiled, lab_tiles(), dim3(16, 16), 0, cuda_stream)(lab.y.device, lab.x.device, lab.w.device, lab.T, lab.K, lab.N);
+    LAUNCH(tiled, lab_tiles(), dim3(16, 16), 0, cuda_stream)(lab.y.device, lab.x.device, lab.w.device, lab.T, lab.K,
+                                                             lab.N);
     CUDA_CHECK(cudaGetLastError());
 }
 
 // Columns k0 ... of rows row0 ... row0+TILE-1 of from[rows,K], zeros beyond. By 128 threads.
-__device__ __forceinline__ void load_tile(bf16 (*to)[DEPTH_WMMA + 8], const bf16 *from, int row0, int rows, int k0, int K) {
+__device__ __forceinline__ void load_tile(bf16 (*to)[DEPTH_WMMA + 8], const bf16 *from, int row0, int rows, int k0,
+                                          int K) {
     for (int i = threadIdx.x; i < TILE * DEPTH_WMMA / 8; i += 128) {
         const int row = i / (DEPTH_WMMA / 8), k = k0 + i % (DEPTH_WMMA / 8) * 8;
         const bf16 *p = from + (size_t)(row0 + row) * K + k;
         if (K % 8 == 0 && row0 + row < rows && k < K) *(Bf16x8 *)&to[row][k - k0] = *(const Bf16x8 *)p;
         else
-            for (int j = 0; j < 8; j++) to[row][k - k0 + j] = row0 + row < rows && k + j < K ? p[j] : __float2bfloat16(0.0f);
+            for (int j = 0; j < 8; j++)
+                to[row][k - k0 + j] = row0 + row < rows && k + j < K ? p[j] : __float2bfloat16(0.0f);
     }
 }
 
@@ -102,9 +106,11 @@ __global__ void __launch_bounds__(128) tensor_cores(float *y, const bf16 *x, con
     SHARED(bf16, xs, [TILE][DEPTH_WMMA + 8]); // 16 bytes more: rows lie in other banks
     SHARED(bf16, ws, [TILE][DEPTH_WMMA + 8]);
     SHARED(float, ys, [TILE][TILE + 4]);
-    const int n0 = blockIdx.x * TILE, t0 = blockIdx.y * TILE, warp = threadIdx.x / 32, row = warp / 2 * 32, column = warp % 2 * 32;
+    const int n0 = blockIdx.x * TILE, t0 = blockIdx.y * TILE, warp = threadIdx.x / 32, row = warp / 2 * 32,
+              column = warp % 2 * 32;
     fragment<accumulator, 16, 16, 16, float> sum[2][2];
-    for (int i = 0; i < 2; i++) for (int j = 0; j < 2; j++) fill_fragment(sum[i][j], 0.0f);
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 2; j++) fill_fragment(sum[i][j], 0.0f);
     for (int k0 = 0; k0 < K; k0 += DEPTH_WMMA) {
         load_tile(xs, x, t0, T, k0, K);
         load_tile(ws, w, n0, N, k0, K);
@@ -116,20 +122,24 @@ __global__ void __launch_bounds__(128) tensor_cores(float *y, const bf16 *x, con
                 load_matrix_sync(a[i], &xs[row + 16 * i][k], DEPTH_WMMA + 8);
                 load_matrix_sync(b[i], &ws[column + 16 * i][k], DEPTH_WMMA + 8);
             }
-            for (int i = 0; i < 2; i++) for (int j = 0; j < 2; j++) mma_sync(sum[i][j], a[i], b[j], sum[i][j]);
+            for (int i = 0; i < 2; i++)
+                for (int j = 0; j < 2; j++) mma_sync(sum[i][j], a[i], b[j], sum[i][j]);
         }
         __syncthreads();
     }
     for (int i = 0; i < 2; i++)
-        for (int j = 0; j < 2; j++) store_matrix_sync(&ys[row + 16 * i][column + 16 * j], sum[i][j], TILE + 4, mem_row_major);
+        for (int j = 0; j < 2; j++)
+            store_matrix_sync(&ys[row + 16 * i][column + 16 * j], sum[i][j], TILE + 4, mem_row_major);
     __syncthreads();
     for (int i = threadIdx.x; i < TILE * TILE; i += 128)
-        if (t0 + i / TILE < T && n0 + i % TILE < N) y[(size_t)(t0 + i / TILE) * N + n0 + i % TILE] = ys[i / TILE][i % TILE];
+        if (t0 + i / TILE < T && n0 + i % TILE < N)
+            y[(size_t)(t0 + i / TILE) * N + n0 + i % TILE] = ys[i / TILE][i % TILE];
 }
 
 // 3.
 static void version_3(void) {
-    LAUNCH(tensor_cores, lab_tiles(), 128, 0, cuda_stream)(lab.y.device, lab.x.device, lab.w.device, lab.T, lab.K, lab.N);
+    LAUNCH(tensor_cores, lab_tiles(), 128, 0, cuda_stream)(lab.y.device, lab.x.device, lab.w.device, lab.T, lab.K,
+                                                           lab.N);
     CUDA_CHECK(cudaGetLastError());
 }
 

@@ -30,8 +30,8 @@ static struct {
 // ----------------------------------------------------------------------------
 // versions
 
-__global__ void thread_per_row(float *h_out, bf16 *x, float *rstd, const float *h, const float *y, const float *s, const float *w,
-                               int T, int C) {
+__global__ void thread_per_row(float *h_out, bf16 *x, float *rstd, const float *h, const float *y, const float *s,
+                               const float *w, int T, int C) {
     const int t = blockIdx.x * blockDim.x + threadIdx.x;
     if (t >= T) return;
     const size_t at = (size_t)t * C;
@@ -49,12 +49,13 @@ __global__ void thread_per_row(float *h_out, bf16 *x, float *rstd, const float *
 // 1.
 static void version_1(void) {
     LAUNCH(thread_per_row, blocks_for((size_t)lab.T, 128), 128, 0, cuda_stream)
-    (lab.h_out.device, lab.x.device, lab.rstd.device, lab.h.device, lab.y.device, lab.s.device, lab.w.device, lab.T, lab.C);
+    (lab.h_out.device, lab.x.device, lab.rstd.device, lab.h.device, lab.y.device, lab.s.device, lab.w.device, lab.T,
+     lab.C);
     CUDA_CHECK(cudaGetLastError());
 }
 
-__global__ void warp_per_row(float *h_out, bf16 *x, float *rstd, const float *h, const float *y, const float *s, const float *w,
-                             int T, int C) {
+__global__ void warp_per_row(float *h_out, bf16 *x, float *rstd, const float *h, const float *y, const float *s,
+                             const float *w, int T, int C) {
     const int t = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
     if (t >= T) return;
     const size_t at = (size_t)t * C;
@@ -72,7 +73,8 @@ __global__ void warp_per_row(float *h_out, bf16 *x, float *rstd, const float *h,
 // 2.
 static void version_2(void) {
     LAUNCH(warp_per_row, blocks_for((size_t)lab.T, 4), 128, 0, cuda_stream)
-    (lab.h_out.device, lab.x.device, lab.rstd.device, lab.h.device, lab.y.device, lab.s.device, lab.w.device, lab.T, lab.C);
+    (lab.h_out.device, lab.x.device, lab.rstd.device, lab.h.device, lab.y.device, lab.s.device, lab.w.device, lab.T,
+     lab.C);
     CUDA_CHECK(cudaGetLastError());
 }
 

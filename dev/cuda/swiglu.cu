@@ -71,7 +71,8 @@ __global__ void column_forward(bf16 *a, bf16 *gu_saved, const float *gu, size_t 
 // 2.
 static void version_2(void) {
     const size_t n = (size_t)lab.T * lab.I;
-    LAUNCH(column_forward, lab_blocks(n), 256, 0, cuda_stream)(lab.a.device, lab.gu_saved.device, lab.gu.device, n, lab.I);
+    LAUNCH(column_forward, lab_blocks(n), 256, 0, cuda_stream)(lab.a.device, lab.gu_saved.device, lab.gu.device, n,
+                                                               lab.I);
     CUDA_CHECK(cudaGetLastError());
 }
 
@@ -84,7 +85,8 @@ static void version_3(void) { cuda_swiglu_forward(lab.a.device, lab.gu_saved.dev
 __global__ void column_backward(bf16 *dgu, const float *da, const bf16 *gu_saved, size_t n, int I) {
     const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x, gate = i / I * 2 * I + i % I;
     if (i >= n) return;
-    const float g = __bfloat162float(gu_saved[gate]), u = __bfloat162float(gu_saved[gate + I]), sigmoid = 1.0f / (1.0f + expf(-g));
+    const float g = __bfloat162float(gu_saved[gate]), u = __bfloat162float(gu_saved[gate + I]),
+                sigmoid = 1.0f / (1.0f + expf(-g));
     dgu[gate] = __float2bfloat16(da[i] * u * sigmoid * (1.0f + g * (1.0f - sigmoid)));
     dgu[gate + I] = __float2bfloat16(da[i] * g * sigmoid);
 }
@@ -98,7 +100,9 @@ static void version_4(void) {
 }
 
 // 5. What the programs run.
-static void version_5(void) { cuda_swiglu_backward(lab.dgu.device, NULL, lab.da.device, lab.gu_given.device, lab.T, lab.I); }
+static void version_5(void) {
+    cuda_swiglu_backward(lab.dgu.device, NULL, lab.da.device, lab.gu_given.device, lab.T, lab.I);
+}
 
 // ----------------------------------------------------------------------------
 

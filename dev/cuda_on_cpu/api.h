@@ -14,7 +14,8 @@ static void copy_now(void *to, const void *from, size_t n, uintptr_t pc) {
     open_device(reinterpret_cast<uintptr_t>(from));
     memmove(to, from, n);
     close_device();
-    if (on_device(to) && on_device(from)) copied_by_host(reinterpret_cast<uintptr_t>(to), reinterpret_cast<uintptr_t>(from), n);
+    if (on_device(to) && on_device(from))
+        copied_by_host(reinterpret_cast<uintptr_t>(to), reinterpret_cast<uintptr_t>(from), n);
     else if (on_device(to)) written_by_host(reinterpret_cast<uintptr_t>(to), n);
 }
 static void fill_now(void *p, int value, size_t n, uintptr_t pc) {
@@ -25,9 +26,12 @@ static void fill_now(void *p, int value, size_t n, uintptr_t pc) {
     written_by_host(reinterpret_cast<uintptr_t>(p), n);
 }
 
-static bool right_direction(const void *to, const void *from, size_t n, cudaMemcpyKind kind, const char *function, uintptr_t pc) {
-    bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice || (kind == cudaMemcpyDefault && on_device(to));
-    bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice || (kind == cudaMemcpyDefault && on_device(from));
+static bool right_direction(const void *to, const void *from, size_t n, cudaMemcpyKind kind, const char *function,
+                            uintptr_t pc) {
+    bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice ||
+                     (kind == cudaMemcpyDefault && on_device(to));
+    bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice ||
+                       (kind == cudaMemcpyDefault && on_device(from));
     if (to_device && !check_device_bytes(to, n, function, "destination", pc)) return false;
     if (from_device && !check_device_bytes(from, n, function, "source", pc)) return false;
     if ((to_device || !on_device(to)) && (from_device || !on_device(from))) return true;
@@ -35,7 +39,9 @@ static bool right_direction(const void *to, const void *from, size_t n, cudaMemc
            on_device(to) && !to_device ? "destination" : "source");
     return false;
 }
-static bool is_pageable(const void *p, size_t n) { return !on_device(p) && !is_pinned(reinterpret_cast<uintptr_t>(p), n); }
+static bool is_pageable(const void *p, size_t n) {
+    return !on_device(p) && !is_pinned(reinterpret_cast<uintptr_t>(p), n);
+}
 
 static void *allocate_pinned(size_t n) {
     void *p = aligned_alloc(PAGE, (n + PAGE - 1) / PAGE * PAGE);
@@ -132,8 +138,9 @@ cudaError_t cudaGetDevice(int *device) { return *device = current_device, cudaSu
 cudaError_t cudaSetDevice(int device) {
     if (!is_device(device)) return failed(cudaErrorInvalidDevice);
     if (device != current_device && (!allocations.empty() || streams.size() > 1))
-        report("not supported", nullptr, CALLER, "cudaSetDevice(%d) where device %d has memory or streams already\n    -> choose the device first", device,
-               current_device);
+        report("not supported", nullptr, CALLER,
+               "cudaSetDevice(%d) where device %d has memory or streams already\n    -> choose the device first",
+               device, current_device);
     current_device = device;
     return cudaSuccess;
 }
@@ -158,7 +165,8 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrComputeCapabilityMajor: *value = settings.arch / 10; break;
     case cudaDevAttrComputeCapabilityMinor: *value = settings.arch % 10; break;
     default:
-        report("not supported", nullptr, CALLER, "cudaDeviceGetAttribute: attribute %d is unknown here", int(attribute));
+        report("not supported", nullptr, CALLER, "cudaDeviceGetAttribute: attribute %d is unknown here",
+               int(attribute));
         return failed(cudaErrorInvalidValue);
     }
     return cudaSuccess;
@@ -194,15 +202,17 @@ cudaError_t cudaDriverGetVersion(int *version) { return *version = CUDART_VERSIO
 cudaError_t cudaFuncSetAttribute(const void *function, cudaFuncAttribute attribute, int value) {
     if (attribute == cudaFuncAttributePreferredSharedMemoryCarveout) return cudaSuccess;
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || size_t(value) > max_shared()) {
-        report("bad launch", nullptr, CALLER, "cudaFuncSetAttribute: attribute %d, value %d: a block has at most %zu bytes", int(attribute),
-               value, max_shared());
+        report("bad launch", nullptr, CALLER,
+               "cudaFuncSetAttribute: attribute %d, value %d: a block has at most %zu bytes", int(attribute), value,
+               max_shared());
         return failed(cudaErrorInvalidValue);
     }
     dynamic_shared_limits[function] = std::max(size_t(value), MAX_STATIC_SHARED);
     return cudaSuccess;
 }
 // By threads and shared memory alone: registers are not known here.
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, const void *, int threads, size_t smem, unsigned) {
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, const void *, int threads, size_t smem,
+                                                                   unsigned) {
     if (threads < 1 || threads > MAX_THREADS) return failed(cudaErrorInvalidValue);
     *blocks = std::min({32, 2048 / ((threads + 31) / 32 * 32), int((max_shared() + 1024) / (smem + 1024))});
     return cudaSuccess;
@@ -232,7 +242,8 @@ cudaError_t cudaGetLastError(void) { return std::exchange(last_error, cudaSucces
     _(cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work")
 const char *cudaGetErrorString(cudaError_t error) {
     switch (error) {
-#define CUDA_ON_CPU_ERROR(name, text) case name: return text;
+#define CUDA_ON_CPU_ERROR(name, text) \
+    case name: return text;
         CUDA_ON_CPU_ERRORS(CUDA_ON_CPU_ERROR)
 #undef CUDA_ON_CPU_ERROR
     default: return "unrecognized error code";
@@ -240,7 +251,8 @@ const char *cudaGetErrorString(cudaError_t error) {
 }
 const char *cudaGetErrorName(cudaError_t error) {
     switch (error) {
-#define CUDA_ON_CPU_ERROR(name, text) case name: return #name;
+#define CUDA_ON_CPU_ERROR(name, text) \
+    case name: return #name;
         CUDA_ON_CPU_ERRORS(CUDA_ON_CPU_ERROR)
 #undef CUDA_ON_CPU_ERROR
     default: return "unrecognized error code";

@@ -27,12 +27,14 @@ void copy_async(void *shared, const void *global, size_t size, bool valid) {
     uintptr_t to = reinterpret_cast<uintptr_t>(shared), from = reinterpret_cast<uintptr_t>(global);
     if ((size != 4 && size != 8 && size != 16) || to % size || (valid && from % size))
         report("misaligned access", current, current->pc,
-               "an asynchronous copy of %zu bytes from %p to %p\n    -> 4, 8 or 16 bytes, at multiples of that", size, global, shared);
+               "an asynchronous copy of %zu bytes from %p to %p\n    -> 4, 8 or 16 bytes, at multiples of that", size,
+               global, shared);
     if (checked && valid) access(from, size, false, false, current->pc);
     if (checked) access(to, size, true, false, current->pc);
     settle_write();
     memset(shared, 0xFF, size);
-    async_copies[current->id].push_back({shared, valid ? global : nullptr, size, async_groups[current->id], current->pc});
+    async_copies[current->id].push_back(
+        {shared, valid ? global : nullptr, size, async_groups[current->id], current->pc});
 }
 void copies_commit() { async_groups[current->id]++; }
 void copies_wait(unsigned left) {

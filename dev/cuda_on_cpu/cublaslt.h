@@ -20,7 +20,9 @@ struct MatrixLayout {
     uint64_t rows, columns;
     int64_t ld;
     size_t element() const { return type == CUDA_R_32F ? 4 : 2; }
-    size_t extent() const { return (uint64_t(ld) * (columns - 1) + rows) * element(); } // bytes from the first to the last
+    size_t extent() const {
+        return (uint64_t(ld) * (columns - 1) + rows) * element();
+    } // bytes from the first to the last
 };
 struct Preference {
     uint64_t workspace;
@@ -60,30 +62,33 @@ __attribute__((format(printf, 2, 3))) static cublasStatus_t bad_matmul(uintptr_t
 }
 
 // Shapes and types, when the call comes.
-static cublasStatus_t check_shapes(const MatmulDesc &desc, const MatrixLayout &a, const MatrixLayout &b, const MatrixLayout &c,
-                                   const MatrixLayout &d, uintptr_t pc) {
+static cublasStatus_t check_shapes(const MatmulDesc &desc, const MatrixLayout &a, const MatrixLayout &b,
+                                   const MatrixLayout &c, const MatrixLayout &d, uintptr_t pc) {
     const MatrixLayout *all[] = {&a, &b, &c, &d};
     for (int i = 0; i < 4; i++)
         if (all[i]->ld < int64_t(all[i]->rows) || !all[i]->rows || !all[i]->columns)
-            return bad_matmul(
-                pc,
-                "%c has %zu rows, %zu columns and leading dimension %lld\n    -> matrices are stored by columns: ld is at least the number "
-                "of rows",
-                "ABCD"[i], size_t(all[i]->rows), size_t(all[i]->columns), (long long)all[i]->ld);
+            return bad_matmul(pc,
+                              "%c has %zu rows, %zu columns and leading dimension %lld\n    -> matrices are stored by "
+                              "columns: ld is at least the number "
+                              "of rows",
+                              "ABCD"[i], size_t(all[i]->rows), size_t(all[i]->columns), (long long)all[i]->ld);
     uint64_t m = desc.transpose_a ? a.columns : a.rows, k = desc.transpose_a ? a.rows : a.columns;
     uint64_t n = desc.transpose_b ? b.rows : b.columns, kb = desc.transpose_b ? b.columns : b.rows;
-    if (k != kb) return bad_matmul(pc, "K: op(A) is %zu x %zu, op(B) is %zu x %zu", size_t(m), size_t(k), size_t(kb), size_t(n));
+    if (k != kb)
+        return bad_matmul(pc, "K: op(A) is %zu x %zu, op(B) is %zu x %zu", size_t(m), size_t(k), size_t(kb), size_t(n));
     if (d.rows != m || d.columns != n || c.rows != m || c.columns != n)
-        return bad_matmul(pc, "op(A) op(B) is %zu x %zu, C is %zu x %zu, D is %zu x %zu", size_t(m), size_t(n), size_t(c.rows),
-                          size_t(c.columns), size_t(d.rows), size_t(d.columns));
-    if (a.type != CUDA_R_16BF || b.type != CUDA_R_16BF || c.type != d.type || (d.type != CUDA_R_16BF && d.type != CUDA_R_32F) ||
-        desc.compute != CUBLAS_COMPUTE_32F || desc.scale != CUDA_R_32F)
-        return bad_matmul(pc, "types: bf16 times bf16, summed up in fp32, into bf16 or fp32 (C like D) is what there is here");
+        return bad_matmul(pc, "op(A) op(B) is %zu x %zu, C is %zu x %zu, D is %zu x %zu", size_t(m), size_t(n),
+                          size_t(c.rows), size_t(c.columns), size_t(d.rows), size_t(d.columns));
+    if (a.type != CUDA_R_16BF || b.type != CUDA_R_16BF || c.type != d.type ||
+        (d.type != CUDA_R_16BF && d.type != CUDA_R_32F) || desc.compute != CUBLAS_COMPUTE_32F ||
+        desc.scale != CUDA_R_32F)
+        return bad_matmul(
+            pc, "types: bf16 times bf16, summed up in fp32, into bf16 or fp32 (C like D) is what there is here");
     if (desc.epilogue != CUBLASLT_EPILOGUE_DEFAULT && desc.epilogue != CUBLASLT_EPILOGUE_BIAS)
         return bad_matmul(pc, "epilogue %u: only DEFAULT and BIAS are here", desc.epilogue);
     if (desc.epilogue == CUBLASLT_EPILOGUE_BIAS && desc.bias_type >= 0 && desc.bias_type != int32_t(d.type))
-        return bad_matmul(pc, "CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE is %d, D has %d: the bias must have D's type", desc.bias_type,
-                          int(d.type));
+        return bad_matmul(pc, "CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE is %d, D has %d: the bias must have D's type",
+                          desc.bias_type, int(d.type));
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -110,10 +115,12 @@ static bool check_written(const Operand &x, uintptr_t pc) {
 
 // Memory, when the product is computed. False after a report.
 static bool check_memory(const Matmul &p) {
-    const Operand bias = {
-        "the bias", reinterpret_cast<uintptr_t>(p.desc.bias), {p.d.layout.type, p.d.layout.rows, 1, int64_t(p.d.layout.rows)}};
-    const Operand workspace = {
-        "the workspace", reinterpret_cast<uintptr_t>(p.workspace), {CUDA_R_16BF, p.workspace_size / 2, 1, int64_t(p.workspace_size / 2)}};
+    const Operand bias = {"the bias",
+                          reinterpret_cast<uintptr_t>(p.desc.bias),
+                          {p.d.layout.type, p.d.layout.rows, 1, int64_t(p.d.layout.rows)}};
+    const Operand workspace = {"the workspace",
+                               reinterpret_cast<uintptr_t>(p.workspace),
+                               {CUDA_R_16BF, p.workspace_size / 2, 1, int64_t(p.workspace_size / 2)}};
     std::vector<Operand> inputs = {p.a, p.b};
     if (p.beta != 0) inputs.push_back(p.c);
     if (p.desc.epilogue == CUBLASLT_EPILOGUE_BIAS) inputs.push_back(bias);
@@ -121,7 +128,8 @@ static bool check_memory(const Matmul &p) {
     all.push_back(p.d);
     if (p.workspace_size >= 2) all.push_back(workspace);
     for (const Operand &x : all) {
-        if (!check_device_bytes(reinterpret_cast<void *>(x.address), x.layout.extent(), "cublasLtMatmul", x.name, p.pc)) return false;
+        if (!check_device_bytes(reinterpret_cast<void *>(x.address), x.layout.extent(), "cublasLtMatmul", x.name, p.pc))
+            return false;
         if (x.address % x.layout.element()) {
             report("misaligned access", nullptr, p.pc, "cublasLtMatmul: %s lies at an odd address", x.name);
             return false;
@@ -151,25 +159,30 @@ static float element_at(uintptr_t address, cudaDataType_t type) {
 
 // Panels of `width` rows of op(x), k after k: panel[(row / width) K width + k width + row % width], 0 behind the last
 // row.
-static std::vector<float> pack(const Operand &x, bool transpose, uint64_t first, uint64_t rows, uint64_t k, uint64_t width) {
+static std::vector<float> pack(const Operand &x, bool transpose, uint64_t first, uint64_t rows, uint64_t k,
+                               uint64_t width) {
     std::vector<float> packed((rows + width - 1) / width * width * k);
     for (uint64_t r = 0; r < rows; r++)
         for (uint64_t l = 0; l < k; l++) {
             uint64_t at = transpose ? l + (first + r) * uint64_t(x.layout.ld) : first + r + l * uint64_t(x.layout.ld);
-            packed[r / width * width * k + l * width + r % width] = element_at(x.address + at * x.layout.element(), x.layout.type);
+            packed[r / width * width * k + l * width + r % width] =
+                element_at(x.address + at * x.layout.element(), x.layout.type);
         }
     return packed;
 }
 
 static void multiply(const Matmul &p) {
     if (!check_memory(p)) return;
-    for (const void *operand : {reinterpret_cast<const void *>(p.a.address), reinterpret_cast<const void *>(p.b.address),
-                                reinterpret_cast<const void *>(p.c.address), reinterpret_cast<const void *>(p.d.address), p.desc.bias,
-                                static_cast<const void *>(p.workspace)})
+    for (const void *operand :
+         {reinterpret_cast<const void *>(p.a.address), reinterpret_cast<const void *>(p.b.address),
+          reinterpret_cast<const void *>(p.c.address), reinterpret_cast<const void *>(p.d.address), p.desc.bias,
+          static_cast<const void *>(p.workspace)})
         open_device(reinterpret_cast<uintptr_t>(operand));
-    if (p.workspace_size) memset(p.workspace, 0xFF, std::min(p.workspace_size, size_t(64) << 10)); // scratch: nobody may count on it
+    if (p.workspace_size)
+        memset(p.workspace, 0xFF, std::min(p.workspace_size, size_t(64) << 10)); // scratch: nobody may count on it
     const MatrixLayout &d = p.d.layout;
-    const uint64_t m = d.rows, n = d.columns, k = p.desc.transpose_a ? p.a.layout.rows : p.a.layout.columns, block = 256;
+    const uint64_t m = d.rows, n = d.columns, k = p.desc.transpose_a ? p.a.layout.rows : p.a.layout.columns,
+                   block = 256;
     const std::vector<float> b = pack(p.b, !p.desc.transpose_b, 0, n, k, 4); // the panels of B run along its columns
     for (uint64_t m0 = 0; m0 < m; m0 += block) {
         uint64_t rows = std::min(block, m - m0);
@@ -191,7 +204,9 @@ static void multiply(const Matmul &p) {
                         uint64_t row = m0 + i + r, column = j + q;
                         float value = p.alpha * sums[q][r];
                         if (p.beta != 0)
-                            value += p.beta * element_at(p.c.address + (row + column * uint64_t(p.c.layout.ld)) * d.element(), d.type);
+                            value += p.beta *
+                                     element_at(p.c.address + (row + column * uint64_t(p.c.layout.ld)) * d.element(),
+                                                d.type);
                         if (p.desc.epilogue == CUBLASLT_EPILOGUE_BIAS)
                             value += element_at(reinterpret_cast<uintptr_t>(p.desc.bias) + row * d.element(), d.type);
                         uintptr_t at = p.d.address + (row + column * uint64_t(d.ld)) * d.element();
@@ -201,7 +216,8 @@ static void multiply(const Matmul &p) {
             }
     }
     close_device();
-    for (uint64_t column = 0; column < n; column++) written_by_host(p.d.address + column * uint64_t(d.ld) * d.element(), m * d.element());
+    for (uint64_t column = 0; column < n; column++)
+        written_by_host(p.d.address + column * uint64_t(d.ld) * d.element(), m * d.element());
 }
 
 static MatmulDesc *own(cublasLtMatmulDesc_t p) { return reinterpret_cast<MatmulDesc *>(p); }
@@ -240,8 +256,8 @@ cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc, cublasComput
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) { return delete own(desc), CUBLAS_STATUS_SUCCESS; }
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute, const void *value,
-                                              size_t size) {
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute,
+                                              const void *value, size_t size) {
     MatmulDesc *d = own(desc);
     void *field = nullptr;
     size_t expected = 4;
@@ -251,28 +267,34 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasL
     case CUBLASLT_MATMUL_DESC_EPILOGUE: field = &d->epilogue; break;
     case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: field = &d->bias_type; break;
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER: field = &d->bias, expected = sizeof d->bias; break;
-    default: return bad_matmul(CALLER, "cublasLtMatmulDescSetAttribute: attribute %d is not supported here", int(attribute));
+    default:
+        return bad_matmul(CALLER, "cublasLtMatmulDescSetAttribute: attribute %d is not supported here", int(attribute));
     }
     if (size != expected)
-        return bad_matmul(CALLER, "cublasLtMatmulDescSetAttribute: attribute %d has %zu bytes, not %zu", int(attribute), expected, size);
+        return bad_matmul(CALLER, "cublasLtMatmulDescSetAttribute: attribute %d has %zu bytes, not %zu", int(attribute),
+                          expected, size);
     memcpy(field, value, size);
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDataType type, uint64_t rows, uint64_t columns, int64_t ld) {
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDataType type, uint64_t rows,
+                                          uint64_t columns, int64_t ld) {
     *layout = reinterpret_cast<cublasLtMatrixLayout_t>(new MatrixLayout{type, rows, columns, ld});
     return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) { return delete own(layout), CUBLAS_STATUS_SUCCESS; }
-cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout, cublasLtMatrixLayoutAttribute_t attribute, const void *value,
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
+    return delete own(layout), CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
+                                                cublasLtMatrixLayoutAttribute_t attribute, const void *value,
                                                 size_t size) {
     MatrixLayout *l = own(layout);
     if (size == 8 && attribute == CUBLASLT_MATRIX_LAYOUT_ROWS) memcpy(&l->rows, value, size);
     else if (size == 8 && attribute == CUBLASLT_MATRIX_LAYOUT_COLS) memcpy(&l->columns, value, size);
     else if (size == 8 && attribute == CUBLASLT_MATRIX_LAYOUT_LD) memcpy(&l->ld, value, size);
     else
-        return bad_matmul(CALLER, "cublasLtMatrixLayoutSetAttribute: attribute %d of %zu bytes is not supported here", int(attribute),
-                          size);
+        return bad_matmul(CALLER, "cublasLtMatrixLayoutSetAttribute: attribute %d of %zu bytes is not supported here",
+                          int(attribute), size);
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -283,23 +305,25 @@ cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *prefer
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
     return delete own(preference), CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t attribute,
-                                                    const void *value, size_t size) {
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t attribute, const void *value,
+                                                    size_t size) {
     Preference *p = own(preference);
     int which = int(attribute) - int(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES);
     if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES && size == 8) memcpy(&p->workspace, value, size);
     else if (which >= 0 && which < 4 && size == 4) memcpy(&p->alignment[which], value, size);
     else
-        return bad_matmul(CALLER, "cublasLtMatmulPreferenceSetAttribute: attribute %d of %zu bytes is not supported here", int(attribute),
-                          size);
+        return bad_matmul(CALLER,
+                          "cublasLtMatmulPreferenceSetAttribute: attribute %d of %zu bytes is not supported here",
+                          int(attribute), size);
     return CUBLAS_STATUS_SUCCESS;
 }
 
 // One algorithm, which wants all of the workspace that it may have.
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
-                                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
-                                              cublasLtMatmulPreference_t preference, int requested,
-                                              cublasLtMatmulHeuristicResult_t results[], int *returned) {
+                                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
+                                              cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference,
+                                              int requested, cublasLtMatmulHeuristicResult_t results[], int *returned) {
     *returned = 0;
     if (requested < 1) return bad_matmul(CALLER, "cublasLtMatmulAlgoGetHeuristic: %d algorithms requested", requested);
     cublasStatus_t status = check_shapes(*own(desc), *own(a), *own(b), *own(c), *own(d), CALLER);
@@ -315,13 +339,15 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
-                              cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout, const void *beta,
-                              const void *c, cublasLtMatrixLayout_t c_layout, void *d, cublasLtMatrixLayout_t d_layout,
-                              const cublasLtMatmulAlgo_t *algo, void *workspace, size_t workspace_size, cudaStream_t stream) {
+                              cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
+                              const void *beta, const void *c, cublasLtMatrixLayout_t c_layout, void *d,
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo, void *workspace,
+                              size_t workspace_size, cudaStream_t stream) {
     uintptr_t pc = CALLER;
     CUstream_st *s = stream_of(stream, __func__, pc);
     if (!s) return CUBLAS_STATUS_INVALID_VALUE;
-    cublasStatus_t status = check_shapes(*own(desc), *own(a_layout), *own(b_layout), *own(c_layout), *own(d_layout), pc);
+    cublasStatus_t status =
+        check_shapes(*own(desc), *own(a_layout), *own(b_layout), *own(c_layout), *own(d_layout), pc);
     if (status != CUBLAS_STATUS_SUCCESS) return status;
     Matmul p = {*own(desc),
                 {"A", reinterpret_cast<uintptr_t>(a), *own(a_layout)},
@@ -343,10 +369,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
         const Operand *all[] = {&p.a, &p.b, &p.c, &p.d};
         for (int i = 0; i < 4; i++)
             if (all[i]->address % chosen.promised.alignment[i] && !(i == 2 && p.beta == 0))
-                return bad_matmul(pc,
-                                  "%s lies at %p, but the algorithm was chosen for addresses that are multiples of %u\n    -> lower "
-                                  "CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_%s_BYTES before asking for it",
-                                  all[i]->name, reinterpret_cast<void *>(all[i]->address), chosen.promised.alignment[i], all[i]->name);
+                return bad_matmul(
+                    pc,
+                    "%s lies at %p, but the algorithm was chosen for addresses that are multiples of %u\n    -> lower "
+                    "CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_%s_BYTES before asking for it",
+                    all[i]->name, reinterpret_cast<void *>(all[i]->address), chosen.promised.alignment[i],
+                    all[i]->name);
     }
     enqueue(s, __func__, pc, [p] { multiply(p); });
     return CUBLAS_STATUS_SUCCESS;

@@ -73,12 +73,13 @@ template <class... P> struct Launcher {
     size_t smem;
     cudaStream_t stream;
     __forceinline__ void operator()(P... args) const {
-        launch(reinterpret_cast<const void *>(kernel), name, grid, block, smem, stream, new CallOf<P...>(kernel, args...),
-               sizeof(CallOf<P...>));
+        launch(reinterpret_cast<const void *>(kernel), name, grid, block, smem, stream,
+               new CallOf<P...>(kernel, args...), sizeof(CallOf<P...>));
     }
 };
 template <class... P>
-__forceinline__ Launcher<P...> launcher(void (*kernel)(P...), const char *name, dim3 grid, dim3 block, size_t smem, cudaStream_t stream) {
+__forceinline__ Launcher<P...> launcher(void (*kernel)(P...), const char *name, dim3 grid, dim3 block, size_t smem,
+                                        cudaStream_t stream) {
     return {kernel, name, grid, block, smem, stream};
 }
 
@@ -97,8 +98,24 @@ enum Barrier { BARRIER, BARRIER_OR, BARRIER_AND, BARRIER_COUNT };
 int barrier(const void *site, Barrier kind, int value);
 
 enum WarpOp {
-    SYNCWARP, SHUFFLE, SHUFFLE_UP, SHUFFLE_DOWN, SHUFFLE_XOR, BALLOT, REDUCE_ADD, REDUCE_MIN_SIGNED, REDUCE_MIN, REDUCE_MAX_SIGNED,
-    REDUCE_MAX, REDUCE_AND, REDUCE_OR, REDUCE_XOR, MATRIX_LOAD, MATRIX_STORE, MATRIX_MULTIPLY, MATRIX_FILL
+    SYNCWARP,
+    SHUFFLE,
+    SHUFFLE_UP,
+    SHUFFLE_DOWN,
+    SHUFFLE_XOR,
+    BALLOT,
+    REDUCE_ADD,
+    REDUCE_MIN_SIGNED,
+    REDUCE_MIN,
+    REDUCE_MAX_SIGNED,
+    REDUCE_MAX,
+    REDUCE_AND,
+    REDUCE_OR,
+    REDUCE_XOR,
+    MATRIX_LOAD,
+    MATRIX_STORE,
+    MATRIX_MULTIPLY,
+    MATRIX_FILL
 };
 // Waits for the lanes in mask; all of them must come with the same op and mask. The result is this lane's.
 uint64_t warp(WarpOp op, unsigned mask, uint64_t value, int argument, int width);
@@ -123,7 +140,16 @@ void copies_commit();
 void copies_wait(unsigned left);
 
 enum AtomicOp {
-    ATOMIC_ADD, ATOMIC_MIN, ATOMIC_MAX, ATOMIC_AND, ATOMIC_OR, ATOMIC_XOR, ATOMIC_EXCHANGE, ATOMIC_CAS, ATOMIC_INC, ATOMIC_DEC
+    ATOMIC_ADD,
+    ATOMIC_MIN,
+    ATOMIC_MAX,
+    ATOMIC_AND,
+    ATOMIC_OR,
+    ATOMIC_XOR,
+    ATOMIC_EXCHANGE,
+    ATOMIC_CAS,
+    ATOMIC_INC,
+    ATOMIC_DEC
 };
 enum AtomicType { ATOMIC_I32, ATOMIC_U32, ATOMIC_U64, ATOMIC_F32, ATOMIC_F64 };
 // *address = op(*address, value); returns the old value. compare is for ATOMIC_CAS.
@@ -160,13 +186,19 @@ template <class T> constexpr AtomicType atomic_type() {
 }
 template <class T> __forceinline__ T smaller(T a, T b) { return b < a || a != a ? b : a; }
 template <class T> __forceinline__ T larger(T a, T b) { return a < b || a != a ? b : a; }
-template <class T> struct Same { using type = T; }; // a parameter that takes no part in finding T
+template <class T> struct Same {
+    using type = T;
+}; // a parameter that takes no part in finding T
 template <class T> using SameType = typename Same<T>::type;
 
 } // namespace cuda_on_cpu
 
 // One address for each place in the source, however often the compiler copies the code.
-#define CUDA_ON_CPU_SITE ({ static char site; static_cast<const void *>(&site); })
+#define CUDA_ON_CPU_SITE \
+    ({ \
+    static char site; \
+    static_cast<const void *>(&site); \
+    })
 
 #define LAUNCH(kernel, grid, block, smem, stream) cuda_on_cpu::launcher(kernel, #kernel, grid, block, smem, stream)
 #define SHARED(type, name, ...) auto &name = cuda_on_cpu::shared<type __VA_ARGS__>(CUDA_ON_CPU_SITE, #name)
@@ -183,7 +215,8 @@ template <class... P> cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cud
 #define __syncthreads() ((void)cuda_on_cpu::barrier(CUDA_ON_CPU_SITE, cuda_on_cpu::BARRIER, 0))
 #define __syncthreads_or(predicate) cuda_on_cpu::barrier(CUDA_ON_CPU_SITE, cuda_on_cpu::BARRIER_OR, (predicate) != 0)
 #define __syncthreads_and(predicate) cuda_on_cpu::barrier(CUDA_ON_CPU_SITE, cuda_on_cpu::BARRIER_AND, (predicate) != 0)
-#define __syncthreads_count(predicate) cuda_on_cpu::barrier(CUDA_ON_CPU_SITE, cuda_on_cpu::BARRIER_COUNT, (predicate) != 0)
+#define __syncthreads_count(predicate) \
+    cuda_on_cpu::barrier(CUDA_ON_CPU_SITE, cuda_on_cpu::BARRIER_COUNT, (predicate) != 0)
 __forceinline__ void __syncwarp(unsigned mask = ~0u) { cuda_on_cpu::warp(cuda_on_cpu::SYNCWARP, mask, 0, 0, 32); }
 __forceinline__ void __threadfence() { cuda_on_cpu::fence(true); }
 __forceinline__ void __threadfence_system() { cuda_on_cpu::fence(true); }
@@ -194,7 +227,8 @@ unsigned __activemask();
 
 #define CUDA_ON_CPU_SHUFFLE(name, op, Argument) \
     template <class T> __forceinline__ T name(unsigned mask, T value, Argument argument, int width = 32) { \
-        return cuda_on_cpu::value_of<T>(cuda_on_cpu::warp(cuda_on_cpu::op, mask, cuda_on_cpu::bits_of(value), int(argument), width)); \
+        return cuda_on_cpu::value_of<T>( \
+            cuda_on_cpu::warp(cuda_on_cpu::op, mask, cuda_on_cpu::bits_of(value), int(argument), width)); \
     }
 CUDA_ON_CPU_SHUFFLE(__shfl_sync, SHUFFLE, int)
 CUDA_ON_CPU_SHUFFLE(__shfl_up_sync, SHUFFLE_UP, unsigned)
@@ -209,7 +243,9 @@ __forceinline__ int __any_sync(unsigned mask, int predicate) { return __ballot_s
 __forceinline__ int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
 
 #define CUDA_ON_CPU_REDUCE(name, T, op) \
-    __forceinline__ T name(unsigned mask, T value) { return T(cuda_on_cpu::warp(cuda_on_cpu::op, mask, unsigned(value), 0, 32)); }
+    __forceinline__ T name(unsigned mask, T value) { \
+        return T(cuda_on_cpu::warp(cuda_on_cpu::op, mask, unsigned(value), 0, 32)); \
+    }
 CUDA_ON_CPU_REDUCE(__reduce_add_sync, unsigned, REDUCE_ADD)
 CUDA_ON_CPU_REDUCE(__reduce_add_sync, int, REDUCE_ADD)
 CUDA_ON_CPU_REDUCE(__reduce_min_sync, unsigned, REDUCE_MIN)
@@ -226,8 +262,8 @@ CUDA_ON_CPU_REDUCE(__reduce_xor_sync, unsigned, REDUCE_XOR)
 
 #define CUDA_ON_CPU_ATOMIC(name, op) \
     template <class T> __forceinline__ T name(T *address, cuda_on_cpu::SameType<T> value) { \
-        return cuda_on_cpu::value_of<T>( \
-            cuda_on_cpu::atomic(cuda_on_cpu::op, cuda_on_cpu::atomic_type<T>(), address, cuda_on_cpu::bits_of(value), 0)); \
+        return cuda_on_cpu::value_of<T>(cuda_on_cpu::atomic(cuda_on_cpu::op, cuda_on_cpu::atomic_type<T>(), address, \
+                                                            cuda_on_cpu::bits_of(value), 0)); \
     }
 CUDA_ON_CPU_ATOMIC(atomicAdd, ATOMIC_ADD)
 CUDA_ON_CPU_ATOMIC(atomicMin, ATOMIC_MIN)
@@ -239,8 +275,11 @@ CUDA_ON_CPU_ATOMIC(atomicExch, ATOMIC_EXCHANGE)
 CUDA_ON_CPU_ATOMIC(atomicInc, ATOMIC_INC)
 CUDA_ON_CPU_ATOMIC(atomicDec, ATOMIC_DEC)
 #undef CUDA_ON_CPU_ATOMIC
-template <class T> __forceinline__ T atomicSub(T *address, cuda_on_cpu::SameType<T> value) { return atomicAdd(address, T(0) - value); }
-template <class T> __forceinline__ T atomicCAS(T *address, cuda_on_cpu::SameType<T> compare, cuda_on_cpu::SameType<T> value) {
+template <class T> __forceinline__ T atomicSub(T *address, cuda_on_cpu::SameType<T> value) {
+    return atomicAdd(address, T(0) - value);
+}
+template <class T>
+__forceinline__ T atomicCAS(T *address, cuda_on_cpu::SameType<T> compare, cuda_on_cpu::SameType<T> value) {
     return cuda_on_cpu::value_of<T>(cuda_on_cpu::atomic(cuda_on_cpu::ATOMIC_CAS, cuda_on_cpu::atomic_type<T>(), address,
                                                         cuda_on_cpu::bits_of(value), cuda_on_cpu::bits_of(compare)));
 }
@@ -265,7 +304,8 @@ template <class T> __forceinline__ void __stwt(T *p, cuda_on_cpu::SameType<T> va
     __forceinline__ T min(A a, B b) { return cuda_on_cpu::smaller<T>(a, b); } \
     __forceinline__ T max(A a, B b) { return cuda_on_cpu::larger<T>(a, b); }
 #define CUDA_ON_CPU_MIN_MAX_INTEGERS(T) \
-    CUDA_ON_CPU_MIN_MAX(T, T, T) CUDA_ON_CPU_MIN_MAX(unsigned T, unsigned T, unsigned T) \
+    CUDA_ON_CPU_MIN_MAX(T, T, T) \
+    CUDA_ON_CPU_MIN_MAX(unsigned T, unsigned T, unsigned T) \
     CUDA_ON_CPU_MIN_MAX(T, unsigned T, unsigned T) CUDA_ON_CPU_MIN_MAX(unsigned T, T, unsigned T)
 CUDA_ON_CPU_MIN_MAX_INTEGERS(int)
 CUDA_ON_CPU_MIN_MAX_INTEGERS(long)
@@ -315,8 +355,12 @@ __forceinline__ int __float2int_ru(float x) { return int(ceilf(x)); }
 __forceinline__ int __float2int_rz(float x) { return int(x); }
 __forceinline__ unsigned __float2uint_rn(float x) { return unsigned(nearbyintf(x)); }
 __forceinline__ float __double2float_rn(double x) { return float(x); }
-__forceinline__ long long __double_as_longlong(double x) { return cuda_on_cpu::value_of<long long>(cuda_on_cpu::bits_of(x)); }
-__forceinline__ double __longlong_as_double(long long x) { return cuda_on_cpu::value_of<double>(cuda_on_cpu::bits_of(x)); }
+__forceinline__ long long __double_as_longlong(double x) {
+    return cuda_on_cpu::value_of<long long>(cuda_on_cpu::bits_of(x));
+}
+__forceinline__ double __longlong_as_double(long long x) {
+    return cuda_on_cpu::value_of<double>(cuda_on_cpu::bits_of(x));
+}
 __forceinline__ float __int2float_rn(int x) { return float(x); }
 __forceinline__ float __uint2float_rn(unsigned x) { return float(x); }
 __forceinline__ int __popc(unsigned x) { return __builtin_popcount(x); }

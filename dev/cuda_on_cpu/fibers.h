@@ -67,8 +67,8 @@ static void switch_stack(Thread *from, Thread *to) { swapcontext(context_of(from
 // Which thread runs next
 
 static uint32_t ready[MAX_THREADS], ready_first, ready_count; // ring of the threads that can go on
-static uint32_t at_barrier, in_warp, exited;     // how many threads wait at a barrier, in a warp operation, have returned
-static uint8_t awaited[MAX_THREADS / 32];        // of each warp, the lane that was found missing last
+static uint32_t at_barrier, in_warp, exited; // how many threads wait at a barrier, in a warp operation, have returned
+static uint8_t awaited[MAX_THREADS / 32];    // of each warp, the lane that was found missing last
 
 static void make_ready(Thread *t) {
     t->state = READY;
@@ -86,7 +86,8 @@ template <class F> static void make_all_ready(uint32_t first, uint32_t last, F w
 static void run_next() {
     Thread *me = current, *next = &scheduler;
     if (ready_count) {
-        if (settings.order == RANDOM) std::swap(ready[ready_first], ready[(ready_first + random_below(ready_count)) % MAX_THREADS]);
+        if (settings.order == RANDOM)
+            std::swap(ready[ready_first], ready[(ready_first + random_below(ready_count)) % MAX_THREADS]);
         next = &threads[ready[ready_first]];
         ready_first = (ready_first + 1) % MAX_THREADS;
         ready_count--;
@@ -131,7 +132,9 @@ static void finish_barrier() {
                gone->index.x, gone->index.y, gone->index.z);
     for (uint32_t i = 0; i < block_size; i++) {
         Thread *t = &threads[i];
-        t->result = t->op == BARRIER_OR ? count != 0 : t->op == BARRIER_AND ? count == int(block_size - exited) : uint64_t(count);
+        t->result = t->op == BARRIER_OR    ? count != 0
+                    : t->op == BARRIER_AND ? count == int(block_size - exited)
+                                           : uint64_t(count);
     }
     at_barrier = 0;
     if (checked) synchronised_block();
@@ -193,9 +196,10 @@ static uint64_t reduce(int op, uint64_t a, uint64_t b) {
     }
 }
 static const char *const warp_op_names[] = {
-    "__syncwarp",        "__shfl_sync",       "__shfl_up_sync",    "__shfl_down_sync",  "__shfl_xor_sync",   "__ballot_sync",
-    "__reduce_add_sync", "__reduce_min_sync", "__reduce_min_sync", "__reduce_max_sync", "__reduce_max_sync", "__reduce_and_sync",
-    "__reduce_or_sync",  "__reduce_xor_sync", "load_matrix_sync",  "store_matrix_sync", "mma_sync",          "fill_fragment"};
+    "__syncwarp",        "__shfl_sync",       "__shfl_up_sync",    "__shfl_down_sync",  "__shfl_xor_sync",
+    "__ballot_sync",     "__reduce_add_sync", "__reduce_min_sync", "__reduce_min_sync", "__reduce_max_sync",
+    "__reduce_max_sync", "__reduce_and_sync", "__reduce_or_sync",  "__reduce_xor_sync", "load_matrix_sync",
+    "store_matrix_sync", "mma_sync",          "fill_fragment"};
 static void multiply_fragments(Thread *warp_threads);
 
 static void finish_warp(Thread *warp_threads, unsigned lanes) {
@@ -206,15 +210,16 @@ static void finish_warp(Thread *warp_threads, unsigned lanes) {
         if (!(lanes >> lane & 1)) continue;
         if (t->op != leader->op) {
             report("divergent warp", t, t->pc,
-                   "comes with %s, while lane %u waits for %s at %s\n    -> all lanes of the mask must do the same", warp_op_names[t->op],
-                   leader->lane(), warp_op_names[leader->op], source_line(leader->pc).c_str());
+                   "comes with %s, while lane %u waits for %s at %s\n    -> all lanes of the mask must do the same",
+                   warp_op_names[t->op], leader->lane(), warp_op_names[leader->op], source_line(leader->pc).c_str());
             give_up();
         }
         uint64_t value = t->op == BALLOT ? t->value << lane : t->value;
         total = t == leader ? value : reduce(t->op, total, value);
-        if ((t->op == MATRIX_LOAD || t->op == MATRIX_STORE) && (t->value != leader->value || t->argument != leader->argument))
-            report("divergent warp", t, t->pc, "%s with another address or leading dimension than lane %u", warp_op_names[t->op],
-                   leader->lane());
+        if ((t->op == MATRIX_LOAD || t->op == MATRIX_STORE) &&
+            (t->value != leader->value || t->argument != leader->argument))
+            report("divergent warp", t, t->pc, "%s with another address or leading dimension than lane %u",
+                   warp_op_names[t->op], leader->lane());
     }
     for (unsigned lane = 0; lane < 32; lane++) {
         Thread *t = warp_threads + lane;
@@ -226,9 +231,11 @@ static void finish_warp(Thread *warp_threads, unsigned lanes) {
         t->result = there ? warp_threads[source].value : ~uint64_t(0);
         if (!there)
             report("bad shuffle", t, t->pc,
-                   "%s reads from lane %d, which %s\n    -> the value is undefined on a GPU: change the mask (0x%08x), or keep "
+                   "%s reads from lane %d, which %s\n    -> the value is undefined on a GPU: change the mask (0x%08x), "
+                   "or keep "
                    "the lane in",
-                   warp_op_names[t->op], source, t->mask >> source & 1 ? "has returned from the kernel" : "is not in the mask", t->mask);
+                   warp_op_names[t->op], source,
+                   t->mask >> source & 1 ? "has returned from the kernel" : "is not in the mask", t->mask);
     }
     if (leader->op == MATRIX_MULTIPLY) multiply_fragments(warp_threads);
     if (checked && leader->op == SYNCWARP) synchronised_warp(warp_threads, lanes);
@@ -240,9 +247,11 @@ static void finish_warp(Thread *warp_threads, unsigned lanes) {
 uint64_t warp(WarpOp op, unsigned mask, uint64_t value, int argument, int width) {
     enter(CALLER);
     Thread *t = current, *warp_threads = threads + t->id / 32 * 32;
-    if (!(mask >> t->lane() & 1) || width < 1 || width > 32 || (width & (width - 1)) || (op >= MATRIX_LOAD && mask != ~0u)) {
+    if (!(mask >> t->lane() & 1) || width < 1 || width > 32 || (width & (width - 1)) ||
+        (op >= MATRIX_LOAD && mask != ~0u)) {
         report("bad shuffle", t, t->pc,
-               "%s by lane %u with mask 0x%08x and width %d\n    -> the mask must hold the lane itself, the width be a power of 2 "
+               "%s by lane %u with mask 0x%08x and width %d\n    -> the mask must hold the lane itself, the width be a "
+               "power of 2 "
                "up to 32",
                warp_op_names[op], t->lane(), mask, width);
         give_up();
@@ -277,7 +286,8 @@ static void stuck() {
         if (where.find(line.substr(place)) == std::string::npos) where += "\n    " + line;
     }
     report("deadlock", first, first->pc,
-           "the threads of this block wait for each other:%s\n    -> all lanes of a mask must come to the warp operation, all "
+           "the threads of this block wait for each other:%s\n    -> all lanes of a mask must come to the warp "
+           "operation, all "
            "threads of a block to __syncthreads()",
            where.c_str());
     give_up();
@@ -396,7 +406,8 @@ template <class T> static uint64_t apply_atomic(AtomicOp op, void *address, uint
 }
 template <> uint64_t apply_atomic<int>(AtomicOp op, void *address, uint64_t value, uint64_t compare) {
     int old, v = value_of<int>(value);
-    if (op != ATOMIC_MIN && op != ATOMIC_MAX) return apply_atomic<unsigned>(op, address, value, compare); // no overflow of int
+    if (op != ATOMIC_MIN && op != ATOMIC_MAX)
+        return apply_atomic<unsigned>(op, address, value, compare); // no overflow of int
     memcpy(&old, address, sizeof old);
     int now = op == ATOMIC_MIN ? std::min(old, v) : std::max(old, v);
     memcpy(address, &now, sizeof now);

@@ -11,7 +11,7 @@ namespace cuda_on_cpu {
 // Where an address belongs
 
 static uintptr_t refused = UINTPTR_MAX / 2; // the last address that a report was about
-static bool misaligned; // one was reported
+static bool misaligned;                     // one was reported
 static bool was_refused(uintptr_t address) { return address - refused < 64 || refused - address < 64; }
 
 static const SharedArray *shared_array_at(uintptr_t address) { // or the one before
@@ -39,10 +39,11 @@ static Cell *cells_of(uintptr_t address, size_t size, bool write, uintptr_t pc, 
     if (in_device_range(address)) {
         const Allocation *a = allocation_at(address);
         *written_since = HOST_SEGMENT;
-        if (a && !a->freed && address >= a->begin && address + size <= a->end) return device_cells + (address - device_base) / 2;
+        if (a && !a->freed && address >= a->begin && address + size <= a->end)
+            return device_cells + (address - device_base) / 2;
         refused = address;
-        report(a && a->freed ? "use after free" : "out of bounds", current, pc, "%s %zu bytes of global memory, %s", does, size,
-               a ? place_in(*a, address).c_str() : "far from what cudaMalloc returned");
+        report(a && a->freed ? "use after free" : "out of bounds", current, pc, "%s %zu bytes of global memory, %s",
+               does, size, a ? place_in(*a, address).c_str() : "far from what cudaMalloc returned");
         return nullptr;
     }
     if (address - shared_base < SHARED_ARENA) {
@@ -50,17 +51,20 @@ static Cell *cells_of(uintptr_t address, size_t size, bool write, uintptr_t pc, 
         *written_since = block_first;
         if (address >= a->begin && address + size <= a->end) return shared_cells + (address - shared_base) / 2;
         refused = address;
-        report("shared out of bounds", current, pc, "%s %zu bytes of shared memory, %zd bytes past the beginning of %s, which has %zu",
-               does, size, ssize_t(address - a->begin), a->name, size_t(a->end - a->begin));
+        report("shared out of bounds", current, pc,
+               "%s %zu bytes of shared memory, %zd bytes past the beginning of %s, which has %zu", does, size,
+               ssize_t(address - a->begin), a->name, size_t(a->end - a->begin));
         return nullptr;
     }
     uintptr_t arguments = reinterpret_cast<uintptr_t>(kernel->call.get());
-    bool own = address - stacks < stacks_end - stacks || address - arguments < kernel->call_size ||
-               (address >= reinterpret_cast<uintptr_t>(__executable_start) && address < reinterpret_cast<uintptr_t>(end));
+    bool own =
+        address - stacks < stacks_end - stacks || address - arguments < kernel->call_size ||
+        (address >= reinterpret_cast<uintptr_t>(__executable_start) && address < reinterpret_cast<uintptr_t>(end));
     if (own || is_pinned(address, size)) return nullptr;
     refused = address;
-    report("host pointer", current, pc, "%s %zu bytes at 0x%zx, which is %s\n    -> kernels may follow only pointers from cudaMalloc",
-           does, size, size_t(address), address < PAGE ? "a null pointer" : "the host's memory");
+    report("host pointer", current, pc,
+           "%s %zu bytes at 0x%zx, which is %s\n    -> kernels may follow only pointers from cudaMalloc", does, size,
+           size_t(address), address < PAGE ? "a null pointer" : "the host's memory");
     return nullptr;
 }
 
@@ -100,9 +104,10 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
         void *callers[32]; // for a fault within a function of the library
         int n = backtrace(callers, 32);
         for (int i = 0; i < n && !find_source_line(pc).outside; i++) pc = reinterpret_cast<uintptr_t>(callers[i]);
-        fprintf(stderr, "cuda_on_cpu: device pointer on host: host code\n    at %s\n    touches device memory, %s\n"
-                        "    -> copy it with cudaMemcpy first, and wait for the copy\n", source_line(pc).c_str(),
-                a ? place_in(*a, address).c_str() : "far from what cudaMalloc returned");
+        fprintf(stderr,
+                "cuda_on_cpu: device pointer on host: host code\n    at %s\n    touches device memory, %s\n"
+                "    -> copy it with cudaMemcpy first, and wait for the copy\n",
+                source_line(pc).c_str(), a ? place_in(*a, address).c_str() : "far from what cudaMalloc returned");
         give_up();
     }
     if (!was_refused(address) && !(misaligned && info->si_code == SI_KERNEL)) {
@@ -112,9 +117,9 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
             report(a && a->freed ? "use after free" : "out of bounds", current, pc, "touches global memory, %s",
                    a ? place_in(*a, address).c_str() : "far from what cudaMalloc returned");
         else if (info->si_code == SI_KERNEL)
-            report("misaligned access", current, pc, "needs an address that is a multiple of its size, or is no address at all");
-        else
-            report("bad pointer", current, pc, "touches 0x%zx, which is no memory", size_t(address));
+            report("misaligned access", current, pc,
+                   "needs an address that is a multiple of its size, or is no address at all");
+        else report("bad pointer", current, pc, "touches 0x%zx, which is no memory", size_t(address));
     }
     fprintf(stderr, "cuda_on_cpu: the kernel cannot go on\n");
     give_up();
@@ -132,7 +137,8 @@ static void on_watchdog(int, siginfo_t *, void *context) {
         return;
     }
     report("endless loop", current, interrupted_at(context),
-           "the kernel has run for %g s\n    -> a loop that does not end, or one that waits for another thread without a barrier; "
+           "the kernel has run for %g s\n    -> a loop that does not end, or one that waits for another thread without "
+           "a barrier; "
            "CUDA_ON_CPU_WATCHDOG=seconds allows more",
            settings.watchdog);
     give_up();
@@ -211,7 +217,9 @@ HOOKS(1) HOOKS(2) HOOKS(4) HOOKS(8) HOOKS(16)
 // clang-format on
 #undef HOOKS
 #undef HOOK
-void __tsan_read_range(void *p, size_t n) { cuda_on_cpu::touched(p, n, false, CALLER); }
+    void __tsan_read_range(void *p, size_t n) {
+    cuda_on_cpu::touched(p, n, false, CALLER);
+}
 void __tsan_write_range(void *p, size_t n) { cuda_on_cpu::touched(p, n, true, CALLER); }
 
 // Atomics of host code: guards of static variables, shared_ptr. Kernels have atomicAdd and its like, which come
@@ -230,11 +238,14 @@ HOOKS(8, uint8_t) HOOKS(16, uint16_t) HOOKS(32, uint32_t) HOOKS(64, uint64_t)
 // clang-format on
 #undef HOOKS
 
-// Data of -fsanitize=alignment: where in the source, which type, log2 of its alignment.
-struct CudaOnCpuMismatch {
+    // Data of -fsanitize=alignment: where in the source, which type, log2 of its alignment.
+    struct CudaOnCpuMismatch {
     const char *file;
     uint32_t line, column;
-    const struct { uint16_t kind, info; char name[1]; } *type;
+    const struct {
+        uint16_t kind, info;
+        char name[1];
+    } *type;
     unsigned char log_alignment, kind;
 };
 void __ubsan_handle_type_mismatch_v1(const CudaOnCpuMismatch *data, uintptr_t address) {
@@ -242,8 +253,9 @@ void __ubsan_handle_type_mismatch_v1(const CudaOnCpuMismatch *data, uintptr_t ad
     if (address % (size_t(1) << data->log_alignment) == 0) return;
     refused = address;
     misaligned = true;
-    report("misaligned access", kernel ? current : nullptr, CALLER, "address 0x%zx for type %s, which needs a multiple of %d",
-           size_t(address), data->type->name, 1 << data->log_alignment);
+    report("misaligned access", kernel ? current : nullptr, CALLER,
+           "address 0x%zx for type %s, which needs a multiple of %d", size_t(address), data->type->name,
+           1 << data->log_alignment);
 }
 void __ubsan_handle_type_mismatch_v1_abort(const CudaOnCpuMismatch *data, uintptr_t address) {
     __ubsan_handle_type_mismatch_v1(data, address);

@@ -6,10 +6,11 @@ namespace cuda_on_cpu {
 void check_fragment(const void *p, unsigned ld, size_t size, unsigned least) {
     enter(CALLER);
     if (reinterpret_cast<uintptr_t>(p) % 32)
-        report("misaligned access", current, current->pc, "a fragment at %p\n    -> wmma takes multiples of 32 bytes", p);
+        report("misaligned access", current, current->pc, "a fragment at %p\n    -> wmma takes multiples of 32 bytes",
+               p);
     if (ld < least || ld * size % 16)
-        report("bad fragment", current, current->pc, "leading dimension %u\n    -> here at least %u, and a multiple of %zu", ld, least,
-               16 / size);
+        report("bad fragment", current, current->pc,
+               "leading dimension %u\n    -> here at least %u, and a multiple of %zu", ld, least, 16 / size);
 }
 
 static void multiply_fragments(Thread *warp_threads) {

@@ -16,14 +16,16 @@ static std::deque<Allocation> allocations; // by address
 static uint32_t *page_owner;               // for each page of the range: number of its allocation + 1
 static std::map<uintptr_t, size_t> pinned; // cudaMallocHost
 static Allocation *open_allocations;
-static int device_key = -1; // -1: none
+static int device_key = -1;                              // -1: none
 static void races_forget(uintptr_t first, size_t bytes); // races.h
 
 static void *reserve(size_t n, int protection) {
     void *p = mmap(nullptr, n, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p != MAP_FAILED) return p;
-    fprintf(stderr, "cuda_on_cpu: cannot reserve %zu GiB of addresses\n  -> raise `ulimit -v`, or set vm.overcommit_memory to 0\n",
-            n >> 30);
+    fprintf(
+        stderr,
+        "cuda_on_cpu: cannot reserve %zu GiB of addresses\n  -> raise `ulimit -v`, or set vm.overcommit_memory to 0\n",
+        n >> 30);
     exit(1);
 }
 static void memory_init() {
@@ -39,7 +41,8 @@ static const Allocation *allocation_at(uintptr_t address) {
     if (!owner) return nullptr;
     const Allocation *a = &allocations[owner - 1];
     // Between two allocations, the nearer one is meant.
-    bool next = owner < allocations.size() && address >= a->end && allocations[owner].begin - address < address - a->end;
+    bool next =
+        owner < allocations.size() && address >= a->end && allocations[owner].begin - address < address - a->end;
     return next ? &allocations[owner] : a;
 }
 
@@ -48,8 +51,11 @@ static const Allocation *allocation_at(uintptr_t address) {
 static void protect(const Allocation &a, int protection) {
     uintptr_t first = a.begin / PAGE * PAGE;
     int key = device_key >= 0 && protection == PROT_NONE ? 0 : device_key;
-    if (pkey_mprotect(reinterpret_cast<void *>(first), (a.end - first + PAGE - 1) / PAGE * PAGE, protection, key) == 0) return;
-    fprintf(stderr, "cuda_on_cpu: cannot change the protection of %zu bytes: %s\n  -> too many allocations: raise vm.max_map_count\n",
+    if (pkey_mprotect(reinterpret_cast<void *>(first), (a.end - first + PAGE - 1) / PAGE * PAGE, protection, key) == 0)
+        return;
+    fprintf(stderr,
+            "cuda_on_cpu: cannot change the protection of %zu bytes: %s\n  -> too many allocations: raise "
+            "vm.max_map_count\n",
             size_t(a.end - a.begin), strerror(errno));
     exit(1);
 }
@@ -82,7 +88,8 @@ static void *device_allocate(size_t n, uintptr_t pc) {
     if (n > settings.device_memory || device_used + rounded > settings.device_memory) return nullptr;
     if (device_top + (pages + 2) * PAGE > device_base + DEVICE_RANGE) {
         fprintf(stderr,
-                "cuda_on_cpu: all %zu GiB of addresses are used up: they are never given out twice, so that a pointer to freed memory "
+                "cuda_on_cpu: all %zu GiB of addresses are used up: they are never given out twice, so that a pointer "
+                "to freed memory "
                 "stays wrong\n  -> allocate once, not in a loop\n",
                 DEVICE_RANGE >> 30);
         exit(1);
@@ -92,7 +99,8 @@ static void *device_allocate(size_t n, uintptr_t pc) {
     callers_of(pc, allocations.back().callers, 2);
     // The page behind it belongs to this allocation, too; the page before to the last one.
     if (allocations.size() == 1) page_owner[0] = 1;
-    for (uintptr_t p = first; p <= first + pages * PAGE; p += PAGE) page_owner[(p - device_base) / PAGE] = uint32_t(allocations.size());
+    for (uintptr_t p = first; p <= first + pages * PAGE; p += PAGE)
+        page_owner[(p - device_base) / PAGE] = uint32_t(allocations.size());
     device_top = first + (pages + 1) * PAGE;
     device_used += rounded;
     if (device_key >= 0) protect(allocations.back(), PROT_READ | PROT_WRITE); // until it is freed: the key closes it
@@ -107,7 +115,8 @@ static bool device_free(void *p, uintptr_t pc) {
     Allocation *a = const_cast<Allocation *>(allocation_at(address));
     if (!a || a->begin != address || a->freed) {
         report("bad pointer", nullptr, pc, "cudaFree: %p %s\n    -> free what cudaMalloc returned, once", p,
-               a && a->freed ? ("was freed before at " + source_line(a->freed_pc)).c_str() : "does not come from cudaMalloc");
+               a && a->freed ? ("was freed before at " + source_line(a->freed_pc)).c_str()
+                             : "does not come from cudaMalloc");
         return false;
     }
     a->freed = true;
@@ -132,7 +141,8 @@ static std::string place_in(const Allocation &a, uintptr_t address) {
     char text[256];
     const char *side = address >= a.end ? "past the end of" : address < a.begin ? "before" : "into";
     size_t distance = address >= a.end ? address - a.end : address < a.begin ? a.begin - address : address - a.begin;
-    snprintf(text, sizeof text, "%zu bytes %s the %zu bytes from cudaMalloc at ", distance, side, size_t(a.end - a.begin));
+    snprintf(text, sizeof text, "%zu bytes %s the %zu bytes from cudaMalloc at ", distance, side,
+             size_t(a.end - a.begin));
     std::string lines = source_line(a.pc);
     for (uintptr_t caller : a.callers)
         if (caller && find_source_line(caller).outside) lines += ", called at " + source_line(caller);
@@ -144,10 +154,13 @@ static bool check_device_bytes(const void *p, size_t n, const char *function, co
     const Allocation *a = allocation_at(address);
     if (!n) return true;
     if (!a)
-        report("host pointer", nullptr, pc, "%s: %s = %p is no device memory\n    -> pass what cudaMalloc returned", function, argument, p);
-    else if (a->freed) report("use after free", nullptr, pc, "%s: %s points %s", function, argument, place_in(*a, address).c_str());
+        report("host pointer", nullptr, pc, "%s: %s = %p is no device memory\n    -> pass what cudaMalloc returned",
+               function, argument, p);
+    else if (a->freed)
+        report("use after free", nullptr, pc, "%s: %s points %s", function, argument, place_in(*a, address).c_str());
     else if (address < a->begin || address >= a->end || n > a->end - address)
-        report("out of bounds", nullptr, pc, "%s: %s: %zu bytes beginning %s", function, argument, n, place_in(*a, address).c_str());
+        report("out of bounds", nullptr, pc, "%s: %s: %zu bytes beginning %s", function, argument, n,
+               place_in(*a, address).c_str());
     else return true;
     return false;
 }

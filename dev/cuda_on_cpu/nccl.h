@@ -35,7 +35,7 @@ struct Message {
     const void *send;
     void *receive;
     size_t count;
-    int type;      // -1: none
+    int type; // -1: none
     uintptr_t pc;
 };
 struct Trade {
@@ -43,16 +43,19 @@ struct Trade {
     Message out[MOST_RANKS], in[MOST_RANKS];
     uintptr_t pc;
 };
-struct Announced { size_t count; int type; };
+struct Announced {
+    size_t count;
+    int type;
+};
 struct RankState {
     std::atomic<int> taken;
     std::atomic<uint64_t> step; // grows by one whenever the rank may go on if all others have come as far
     int nranks, device;
-    uint64_t number;            // what it does: which broadcast or group, and how
+    uint64_t number; // what it does: which broadcast or group, and how
     size_t count;
-    int type, root;             // root -1: a group of sends and receives
+    int type, root; // root -1: a group of sends and receives
     Announced out[MOST_RANKS], in[MOST_RANKS];
-    char line[200];             // where in its source
+    char line[200]; // where in its source
 };
 struct SharedState {
     RankState rank[MOST_RANKS];
@@ -78,7 +81,11 @@ struct Queued {
     Broadcast what;
 };
 static std::vector<Queued> group; // called since ncclGroupStart
-static struct { ncclComm *comm; CUstream_st *stream; Trade what; } trade; // the same of sends and receives; comm NULL: none
+static struct {
+    ncclComm *comm;
+    CUstream_st *stream;
+    Trade what;
+} trade; // the same of sends and receives; comm NULL: none
 static char nccl_last_error[512];
 
 static ncclResult_t nccl_failed(ncclResult_t result, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -89,7 +96,8 @@ static ncclResult_t nccl_failed(ncclResult_t result, const char *format, ...) {
     va_end(list);
     return result;
 }
-static ncclResult_t bad_nccl(const char *what, uintptr_t pc, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static ncclResult_t bad_nccl(const char *what, uintptr_t pc, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 static ncclResult_t bad_nccl(const char *what, uintptr_t pc, const char *format, ...) {
     char text[400];
     va_list list;
@@ -107,7 +115,9 @@ static size_t nccl_bytes(ncclDataType_t type) { // 0: no such type
 static bool known(const ncclComm *comm, const char *function, uintptr_t pc) {
     bool there = std::find(communicators.begin(), communicators.end(), comm) != communicators.end();
     if (there && !comm->gone) return true;
-    bad_nccl("bad communicator", pc, "%s: %s", function, there ? (std::string("the communicator was ") + comm->gone + " before").c_str() : "there is no such communicator");
+    bad_nccl("bad communicator", pc, "%s: %s", function,
+             there ? (std::string("the communicator was ") + comm->gone + " before").c_str()
+                   : "there is no such communicator");
     return false;
 }
 
@@ -142,8 +152,10 @@ static bool meet(ncclComm *c, const char *what, uintptr_t pc) {
                 return false;
             }
             if (seconds_now() - start < settings.watchdog) continue;
-            report("deadlock", nullptr, pc, "%s: rank %d of %d waits for rank %d, which does not come; it was last at %s\n"
-                   "    -> every rank must make the same calls, in the same order", what, c->rank, c->nranks, r, ranks[r].line[0] ? ranks[r].line : "nothing");
+            report("deadlock", nullptr, pc,
+                   "%s: rank %d of %d waits for rank %d, which does not come; it was last at %s\n"
+                   "    -> every rank must make the same calls, in the same order",
+                   what, c->rank, c->nranks, r, ranks[r].line[0] ? ranks[r].line : "nothing");
             give_up();
         }
     }
@@ -161,7 +173,8 @@ static bool planned(const char *how, const ncclComm *c, uint64_t number) {
     int rank;
     unsigned long long n;
     if (!text || !*text) return false;
-    if (sscanf(text, "%7[a-z]:%d:%llu", name, &rank, &n) != 3 || (strcmp(name, "kill") != 0 && strcmp(name, "fail") != 0))
+    if (sscanf(text, "%7[a-z]:%d:%llu", name, &rank, &n) != 3 ||
+        (strcmp(name, "kill") != 0 && strcmp(name, "fail") != 0))
         wrong_setting("CUDA_ON_CPU_NCCL", text, "kill:RANK:N or fail:RANK:N");
     return strcmp(name, how) == 0 && rank == c->rank && n == number;
 }
@@ -170,12 +183,15 @@ static bool planned(const char *how, const ncclComm *c, uint64_t number) {
 // with nonsense.
 static void compare(const ncclComm *c, int r, uintptr_t pc) {
     const RankState &mine = c->shared->rank[c->rank], &theirs = c->shared->rank[r];
-    if (mine.number == theirs.number && mine.count == theirs.count && mine.type == theirs.type && mine.root == theirs.root) return;
+    if (mine.number == theirs.number && mine.count == theirs.count && mine.type == theirs.type &&
+        mine.root == theirs.root)
+        return;
     report("ranks differ", nullptr, pc,
-           "call number %llu of rank %d: %zu of type %d from rank %d (-1: sends and receives); number %llu of rank %d, at %s: %zu of type %d from rank %d\n"
+           "call number %llu of rank %d: %zu of type %d from rank %d (-1: sends and receives); number %llu of rank %d, "
+           "at %s: %zu of type %d from rank %d\n"
            "    -> the same calls in the same order on every rank, with the same count, type and root",
-           static_cast<unsigned long long>(mine.number), c->rank, mine.count, mine.type, mine.root, static_cast<unsigned long long>(theirs.number), r,
-           theirs.line, theirs.count, theirs.type, theirs.root);
+           static_cast<unsigned long long>(mine.number), c->rank, mine.count, mine.type, mine.root,
+           static_cast<unsigned long long>(theirs.number), r, theirs.line, theirs.count, theirs.type, theirs.root);
     give_up();
 }
 
@@ -192,7 +208,9 @@ static void broadcast_now(ncclComm *c, const Broadcast &b) {
     if (!check_device_bytes(b.receive, bytes, "ncclBroadcast", "the receive buffer", b.pc)) give_up();
     if (root) {
         size_t first = first_unwritten(reinterpret_cast<uintptr_t>(b.send), bytes);
-        if (first < bytes) report("uninitialised read", nullptr, b.pc, "ncclBroadcast: byte %zu of the send buffer was never written", first);
+        if (first < bytes)
+            report("uninitialised read", nullptr, b.pc, "ncclBroadcast: byte %zu of the send buffer was never written",
+                   first);
     }
     RankState &mine = c->shared->rank[c->rank];
     mine.number = b.number;
@@ -226,9 +244,11 @@ static void compare_messages(const ncclComm *c, int r, const Trade &t) {
     const RankState &mine = c->shared->rank[c->rank], &theirs = c->shared->rank[r];
     const Announced &out = mine.out[r], &awaited = theirs.in[c->rank];
     if (out.type == awaited.type && (out.type < 0 || out.count == awaited.count)) return;
-    report("ranks differ", nullptr, t.pc, "rank %d sends %zu of type %d (-1: nothing) to rank %d, which at %s receives %zu of type %d\n"
-           "    -> an ncclRecv for each ncclSend, with the same count and type", c->rank, out.type < 0 ? 0 : out.count, out.type, r, theirs.line,
-           awaited.type < 0 ? 0 : awaited.count, awaited.type);
+    report("ranks differ", nullptr, t.pc,
+           "rank %d sends %zu of type %d (-1: nothing) to rank %d, which at %s receives %zu of type %d\n"
+           "    -> an ncclRecv for each ncclSend, with the same count and type",
+           c->rank, out.type < 0 ? 0 : out.count, out.type, r, theirs.line, awaited.type < 0 ? 0 : awaited.count,
+           awaited.type);
     give_up();
 }
 
@@ -244,9 +264,13 @@ static void trade_now(ncclComm *c, const Trade &t) {
         const size_t bytes = out.type < 0 ? 0 : out.count * nccl_bytes(ncclDataType_t(out.type));
         // The pointers were checked when the call came; a stream may have freed them since.
         if (out.type >= 0 && !check_device_bytes(out.send, bytes, "ncclSend", "the send buffer", out.pc)) give_up();
-        if (in.type >= 0 && !check_device_bytes(in.receive, in.count * nccl_bytes(ncclDataType_t(in.type)), "ncclRecv", "the receive buffer", in.pc)) give_up();
+        if (in.type >= 0 && !check_device_bytes(in.receive, in.count * nccl_bytes(ncclDataType_t(in.type)), "ncclRecv",
+                                                "the receive buffer", in.pc))
+            give_up();
         const size_t first = bytes ? first_unwritten(reinterpret_cast<uintptr_t>(out.send), bytes) : 0;
-        if (first < bytes) report("uninitialised read", nullptr, out.pc, "ncclSend: byte %zu of the send buffer was never written", first);
+        if (first < bytes)
+            report("uninitialised read", nullptr, out.pc, "ncclSend: byte %zu of the send buffer was never written",
+                   first);
         mine.out[r] = {out.count, out.type};
         mine.in[r] = {in.count, in.type};
     }
@@ -266,7 +290,8 @@ static void trade_now(ncclComm *c, const Trade &t) {
                 const size_t n = std::min(NCCL_PIECE, bytes - done);
                 if (from == c->rank) {
                     open_device(reinterpret_cast<uintptr_t>(t.out[to].send));
-                    memcpy(c->shared->data, static_cast<const char *>(t.out[to].send) + done, planned("kill", c, t.number) ? n / 2 : n);
+                    memcpy(c->shared->data, static_cast<const char *>(t.out[to].send) + done,
+                           planned("kill", c, t.number) ? n / 2 : n);
                     close_device();
                     if (planned("kill", c, t.number)) raise(SIGKILL);
                 }
@@ -285,13 +310,18 @@ static void trade_now(ncclComm *c, const Trade &t) {
 }
 
 // A send or a receive is noted; ncclGroupEnd starts all of them.
-static ncclResult_t add_message(const char *function, bool sends, const void *buffer, size_t count, ncclDataType_t type, int peer, ncclComm *comm, CUstream_st *stream, uintptr_t pc) {
+static ncclResult_t add_message(const char *function, bool sends, const void *buffer, size_t count, ncclDataType_t type,
+                                int peer, ncclComm *comm, CUstream_st *stream, uintptr_t pc) {
     CUstream_st *s = stream_of(stream, function, pc);
     if (!s) return nccl_failed(ncclInvalidArgument, "no such stream");
-    if (comm->error != ncclSuccess) return bad_nccl("bad communicator", pc, "%s after the error %d of its communicator\n    -> ncclCommAbort", function, int(comm->error));
-    if (!nccl_bytes(type) || peer < 0 || peer >= comm->nranks) return bad_nccl("bad message", pc, "%s: type %d, peer %d of %d ranks", function, int(type), peer, comm->nranks);
+    if (comm->error != ncclSuccess)
+        return bad_nccl("bad communicator", pc, "%s after the error %d of its communicator\n    -> ncclCommAbort",
+                        function, int(comm->error));
+    if (!nccl_bytes(type) || peer < 0 || peer >= comm->nranks)
+        return bad_nccl("bad message", pc, "%s: type %d, peer %d of %d ranks", function, int(type), peer, comm->nranks);
     if (!nccl_groups) return bad_nccl("not supported", pc, "%s outside of ncclGroupStart and ncclGroupEnd", function);
-    if (!check_device_bytes(buffer, count * nccl_bytes(type), function, sends ? "the send buffer" : "the receive buffer", pc))
+    if (!check_device_bytes(buffer, count * nccl_bytes(type), function,
+                            sends ? "the send buffer" : "the receive buffer", pc))
         return nccl_failed(ncclInvalidArgument, "not device memory, or not enough of it");
     if (!trade.comm) {
         trade.comm = comm;
@@ -300,7 +330,8 @@ static ncclResult_t add_message(const char *function, bool sends, const void *bu
     }
     Message &m = (sends ? trade.what.out : trade.what.in)[peer];
     if (trade.comm != comm || trade.stream != s || m.type >= 0)
-        return bad_nccl("not supported", pc, "%s: in a group one communicator, one stream, and one message to and from each rank", function);
+        return bad_nccl("not supported", pc,
+                        "%s: in a group one communicator, one stream, and one message to and from each rank", function);
     if (sends) m.send = buffer;
     else m.receive = const_cast<void *>(buffer);
     m.count = count;
@@ -320,9 +351,11 @@ ncclResult_t ncclGetVersion(int *version) { return *version = NCCL_VERSION_CODE,
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
     int file = memfd_create("nccl_on_cpu", MFD_CLOEXEC);
-    if (file < 0 || ftruncate(file, sizeof(SharedState)) != 0) return nccl_failed(ncclSystemError, "memfd_create: %s", strerror(errno));
+    if (file < 0 || ftruncate(file, sizeof(SharedState)) != 0)
+        return nccl_failed(ncclSystemError, "memfd_create: %s", strerror(errno));
     memset(id, 0, sizeof *id);
-    snprintf(id->internal, sizeof id->internal, "/proc/%d/fd/%d", int(getpid()), file); // stays open as long as this process
+    snprintf(id->internal, sizeof id->internal, "/proc/%d/fd/%d", int(getpid()),
+             file); // stays open as long as this process
     return ncclSuccess;
 }
 
@@ -330,15 +363,23 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
 ncclResult_t ncclCommInitRank(ncclComm_t *comm, int nranks, ncclUniqueId id, int rank) {
     const uintptr_t pc = CALLER;
     *comm = nullptr;
-    if (nranks < 1 || nranks > MOST_RANKS || rank < 0 || rank >= nranks) return bad_nccl("bad communicator", pc, "ncclCommInitRank: rank %d of %d", rank, nranks);
-    if (nccl_groups) return bad_nccl("not supported", pc, "ncclCommInitRank between ncclGroupStart and ncclGroupEnd: here a process has one rank");
+    if (nranks < 1 || nranks > MOST_RANKS || rank < 0 || rank >= nranks)
+        return bad_nccl("bad communicator", pc, "ncclCommInitRank: rank %d of %d", rank, nranks);
+    if (nccl_groups)
+        return bad_nccl("not supported", pc,
+                        "ncclCommInitRank between ncclGroupStart and ncclGroupEnd: here a process has one rank");
     const int file = id.internal[0] == '/' ? open(id.internal, O_RDWR | O_CLOEXEC) : -1;
-    void *memory = file < 0 ? MAP_FAILED : mmap(nullptr, sizeof(SharedState), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    void *memory =
+        file < 0 ? MAP_FAILED : mmap(nullptr, sizeof(SharedState), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     if (memory == MAP_FAILED)
-        return bad_nccl("bad communicator", pc, "ncclCommInitRank: the id leads nowhere\n    -> ncclGetUniqueId on one rank, which stays alive, and its bytes to all others");
+        return bad_nccl("bad communicator", pc,
+                        "ncclCommInitRank: the id leads nowhere\n    -> ncclGetUniqueId on one rank, which stays "
+                        "alive, and its bytes to all others");
     SharedState *shared = static_cast<SharedState *>(memory);
     RankState &mine = shared->rank[rank];
-    if (mine.taken.exchange(1)) return bad_nccl("bad communicator", pc, "ncclCommInitRank: somebody else is rank %d of %d already", rank, nranks);
+    if (mine.taken.exchange(1))
+        return bad_nccl("bad communicator", pc, "ncclCommInitRank: somebody else is rank %d of %d already", rank,
+                        nranks);
     struct flock lock = {};
     lock.l_type = F_WRLCK;
     lock.l_start = rank;
@@ -351,9 +392,13 @@ ncclResult_t ncclCommInitRank(ncclComm_t *comm, int nranks, ncclUniqueId id, int
     if (!meet(c, "ncclCommInitRank", pc)) return c->error;
     for (int r = 0; r < nranks; r++) {
         const RankState &other = shared->rank[r];
-        if (other.nranks != nranks) return bad_nccl("ranks differ", pc, "ncclCommInitRank: rank %d says %d ranks, rank %d says %d", rank, nranks, r, other.nranks);
+        if (other.nranks != nranks)
+            return bad_nccl("ranks differ", pc, "ncclCommInitRank: rank %d says %d ranks, rank %d says %d", rank,
+                            nranks, r, other.nranks);
         if (r != rank && other.device == mine.device)
-            return bad_nccl("bad communicator", pc, "ncclCommInitRank: ranks %d and %d both use device %d\n    -> cudaSetDevice, a device for each rank of a machine",
+            return bad_nccl("bad communicator", pc,
+                            "ncclCommInitRank: ranks %d and %d both use device %d\n    -> cudaSetDevice, a device for "
+                            "each rank of a machine",
                             std::min(r, rank), std::max(r, rank), mine.device);
     }
     communicators.push_back(c);
@@ -390,32 +435,39 @@ static void nccl_launch(const Queued &q) {
     enqueue(q.stream, "ncclBroadcast", b.pc, [comm, b] { broadcast_now(comm, b); });
 }
 
-ncclResult_t ncclBroadcast(const void *send, void *receive, size_t count, ncclDataType_t type, int root, ncclComm_t comm, cudaStream_t stream) {
+ncclResult_t ncclBroadcast(const void *send, void *receive, size_t count, ncclDataType_t type, int root,
+                           ncclComm_t comm, cudaStream_t stream) {
     const uintptr_t pc = CALLER;
     if (!known(comm, __func__, pc)) return ncclInvalidArgument;
     CUstream_st *s = stream_of(stream, __func__, pc);
     if (!s) return nccl_failed(ncclInvalidArgument, "no such stream");
-    if (comm->error != ncclSuccess) return bad_nccl("bad communicator", pc, "ncclBroadcast after the error %d of its communicator\n    -> ncclCommAbort", int(comm->error));
+    if (comm->error != ncclSuccess)
+        return bad_nccl("bad communicator", pc,
+                        "ncclBroadcast after the error %d of its communicator\n    -> ncclCommAbort", int(comm->error));
     const size_t bytes = count * nccl_bytes(type);
     if (!nccl_bytes(type) || root < 0 || root >= comm->nranks)
-        return bad_nccl("bad broadcast", pc, "ncclBroadcast: type %d, root %d of %d ranks", int(type), root, comm->nranks);
+        return bad_nccl("bad broadcast", pc, "ncclBroadcast: type %d, root %d of %d ranks", int(type), root,
+                        comm->nranks);
     if (!check_device_bytes(receive, bytes, __func__, "the receive buffer", pc) ||
         (comm->rank == root && !check_device_bytes(send, bytes, __func__, "the send buffer", pc)))
         return nccl_failed(ncclInvalidArgument, "not device memory, or not enough of it");
     const uintptr_t from = reinterpret_cast<uintptr_t>(send), to = reinterpret_cast<uintptr_t>(receive);
     if (comm->rank == root && from != to && from < to + bytes && to < from + bytes)
-        return bad_nccl("bad broadcast", pc, "ncclBroadcast: send and receive buffer overlap\n    -> the same buffer, or another one");
+        return bad_nccl("bad broadcast", pc,
+                        "ncclBroadcast: send and receive buffer overlap\n    -> the same buffer, or another one");
     const Queued q = {comm, s, {++comm->queued, send, receive, count, type, root, pc}};
     if (nccl_groups) group.push_back(q);
     else nccl_launch(q);
     return ncclSuccess;
 }
-ncclResult_t ncclSend(const void *send, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
+ncclResult_t ncclSend(const void *send, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
     const uintptr_t pc = CALLER;
     if (!known(comm, __func__, pc)) return ncclInvalidArgument;
     return add_message(__func__, true, send, count, type, peer, comm, stream, pc);
 }
-ncclResult_t ncclRecv(void *receive, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
+ncclResult_t ncclRecv(void *receive, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
     const uintptr_t pc = CALLER;
     if (!known(comm, __func__, pc)) return ncclInvalidArgument;
     return add_message(__func__, false, receive, count, type, peer, comm, stream, pc);
@@ -440,8 +492,14 @@ ncclResult_t ncclGroupEnd(void) {
 }
 
 const char *ncclGetErrorString(ncclResult_t result) {
-    static const char *const text[] = {"no error", "unhandled cuda error", "unhandled system error", "internal error", "invalid argument", "invalid usage",
-                                       "remote process exited or there was a network error", "NCCL operation in progress"};
+    static const char *const text[] = {"no error",
+                                       "unhandled cuda error",
+                                       "unhandled system error",
+                                       "internal error",
+                                       "invalid argument",
+                                       "invalid usage",
+                                       "remote process exited or there was a network error",
+                                       "NCCL operation in progress"};
     return size_t(result) < sizeof text / sizeof text[0] ? text[result] : "unknown result code";
 }
 const char *ncclGetLastError(ncclComm_t) { return nccl_last_error; }

@@ -109,7 +109,8 @@ static void synchronised_warp(const Thread *warp_threads, unsigned lanes) {
 
 static void fenced() {
     if (!current->last_segment) segment_of(current); // so that there is something to release
-    for (uint32_t s = current->last_segment; s && !segment_at(s).fenced; s = segment_at(s).previous) segment_at(s).fenced = true;
+    for (uint32_t s = current->last_segment; s && !segment_at(s).fenced; s = segment_at(s).previous)
+        segment_at(s).fenced = true;
     current->segment = 0; // what comes now is not covered
     current->fence_floor = barrier_floor;
 }
@@ -135,7 +136,8 @@ static bool comes_before(uint32_t s) {
         for (size_t i = 0; i < a.releases; i++) {
             const Release &r = releases[i];
             if (r.word != a.word || r.block != old.block) continue;
-            if (s <= r.floor || (r.thread == old.thread && s <= r.own) || (s <= r.barrier_floor && old.fenced)) return true;
+            if (s <= r.floor || (r.thread == old.thread && s <= r.own) || (s <= r.barrier_floor && old.fenced))
+                return true;
         }
     }
     return false;
@@ -146,7 +148,8 @@ static bool comes_before(uint32_t s) {
 
 static std::string describe(uintptr_t address); // "s (shared), byte 4 of 256"
 
-static void report_race(uintptr_t address, size_t size, bool write, bool is_atomic, uintptr_t pc, const Access &old, bool old_write) {
+static void report_race(uintptr_t address, size_t size, bool write, bool is_atomic, uintptr_t pc, const Access &old,
+                        bool old_write) {
     const Segment &s = segment_at(old.segment);
     dim3 g = kernel->grid, b = kernel->block;
     uint32_t k = s.block, t = s.thread;
@@ -156,13 +159,14 @@ static void report_race(uintptr_t address, size_t size, bool write, bool is_atom
            is_atomic ? "changes atomically"
            : write   ? "writes"
                      : "reads",
-           size, describe(address).c_str(), k % g.x, k / g.x % g.y, k / g.x / g.y, t % b.x, t / b.x % b.y, t / b.x / b.y,
+           size, describe(address).c_str(), k % g.x, k / g.x % g.y, k / g.x / g.y, t % b.x, t / b.x % b.y,
+           t / b.x / b.y,
            old.is_atomic ? "changed atomically"
            : old_write   ? "wrote"
                          : "read",
            source_line(reinterpret_cast<uintptr_t>(__executable_start) + old.pc).c_str(),
-           !same_block
-               ? "let each block write its own place; or, to hand it on, __threadfence() before an atomic that the other block does too"
+           !same_block ? "let each block write its own place; or, to hand it on, __threadfence() before an atomic that "
+                         "the other block does too"
            : s.thread / 32 == current->id / 32 ? "__syncwarp() or __syncthreads() between the two lines"
                                                : "__syncthreads() between the two lines");
 }
@@ -178,7 +182,9 @@ static void settle_write() {
     if (!doubtful.size) return;
     size_t size = doubtful.size;
     doubtful.size = 0;
-    if (memcmp(doubtful.before, reinterpret_cast<const void *>(doubtful.address), std::min(size, sizeof doubtful.before)) == 0) return;
+    if (memcmp(doubtful.before, reinterpret_cast<const void *>(doubtful.address),
+               std::min(size, sizeof doubtful.before)) == 0)
+        return;
     report_race(doubtful.address, size, true, false, doubtful.pc, doubtful.old, true);
 }
 
@@ -208,7 +214,8 @@ static void access(uintptr_t address, size_t size, bool write, bool is_atomic, u
         }
         if (write) {
             for (Access &r : c->reader) {
-                if (!quiet && r.segment >= launch_first && r.segment >= written_since && r.segment != mine && !comes_before(r.segment)) {
+                if (!quiet && r.segment >= launch_first && r.segment >= written_since && r.segment != mine &&
+                    !comes_before(r.segment)) {
                     quiet = true;
                     doubtful.size = 0;
                     report_race(address, size, write, is_atomic, pc, r, false);
@@ -219,8 +226,10 @@ static void access(uintptr_t address, size_t size, bool write, bool is_atomic, u
         } else {
             // Keep two readers that a later write could meet: of different warps rather than of one.
             Access *r = c->reader;
-            bool free0 = r[0].segment < launch_first || r[0].segment < written_since || comes_before_in_block(r[0].segment);
-            bool free1 = r[1].segment < launch_first || r[1].segment < written_since || comes_before_in_block(r[1].segment);
+            bool free0 =
+                r[0].segment < launch_first || r[0].segment < written_since || comes_before_in_block(r[0].segment);
+            bool free1 =
+                r[1].segment < launch_first || r[1].segment < written_since || comes_before_in_block(r[1].segment);
             if (free0) r[0] = now;
             else if (free1 || segment_at(r[0].segment).thread / 32 == segment_at(r[1].segment).thread / 32) r[1] = now;
         }
@@ -244,8 +253,8 @@ static void written_by_host(uintptr_t address, size_t n) {
 static void copied_by_host(uintptr_t to, uintptr_t from, size_t n) {
     if (!checked) return;
     for (size_t i = 0; i < n; i += 2)
-        device_cells[(to + i - device_base) / 2] = {{device_cells[(from + i - device_base) / 2].writer.segment ? HOST_SEGMENT : 0, 0, 0},
-                                                    {}};
+        device_cells[(to + i - device_base) / 2] = {
+            {device_cells[(from + i - device_base) / 2].writer.segment ? HOST_SEGMENT : 0, 0, 0}, {}};
 }
 // First byte of [address, address + n) that was never written, n if there is none.
 static size_t first_unwritten(uintptr_t address, size_t n) {

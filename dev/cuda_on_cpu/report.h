@@ -43,7 +43,8 @@ static bool set_order(const char *text) {
 }
 static void read_settings() {
     const char *order = getenv("CUDA_ON_CPU_SCHEDULE");
-    if (order && *order && !set_order(order)) wrong_setting("CUDA_ON_CPU_SCHEDULE", order, "forward, reverse or random:SEED");
+    if (order && *order && !set_order(order))
+        wrong_setting("CUDA_ON_CPU_SCHEDULE", order, "forward, reverse or random:SEED");
     settings.lazy = number_setting("CUDA_ON_CPU_LAZY", 0, 1, 0) != 0;
     settings.keys = number_setting("CUDA_ON_CPU_KEYS", 0, 1, 1) != 0;
     settings.watchdog = number_setting("CUDA_ON_CPU_WATCHDOG", 0.01, 1e6, 60);
@@ -52,7 +53,8 @@ static void read_settings() {
     settings.devices = int(number_setting("CUDA_ON_CPU_DEVICES", 1, MOST_DEVICES, 1));
     const char *list = getenv("CUDA_VISIBLE_DEVICES");
     for (int i = 0; !list && i < settings.devices; i++) visible_devices[visible++] = i;
-    for (char *rest; list && *list && visible < settings.devices; list = *rest == ',' ? rest + 1 : "") { // up to the first that is not there, as in CUDA
+    for (char *rest; list && *list && visible < settings.devices;
+         list = *rest == ',' ? rest + 1 : "") { // up to the first that is not there, as in CUDA
         const long device = strtol(list, &rest, 10);
         if (rest == list || device < 0 || device >= settings.devices) break;
         visible_devices[visible++] = int(device);
@@ -70,7 +72,8 @@ static const char *here = __FILE__;
 static size_t addr2line(uintptr_t pc, char *out, size_t size) {
     char address[32];
     bool movable = reinterpret_cast<const Elf64_Ehdr *>(__executable_start)->e_type == ET_DYN;
-    snprintf(address, sizeof address, "0x%zx", size_t(pc - 1 - (movable ? reinterpret_cast<uintptr_t>(__executable_start) : 0)));
+    snprintf(address, sizeof address, "0x%zx",
+             size_t(pc - 1 - (movable ? reinterpret_cast<uintptr_t>(__executable_start) : 0)));
     const char *argv[] = {"addr2line", "-Cfie", program, address, nullptr};
     int ends[2];
     if (pipe(ends) != 0) return 0;
@@ -104,12 +107,14 @@ static bool write_source_line(uintptr_t pc, char *line, size_t size) {
     if (!getcwd(folder, sizeof folder)) folder[0] = 0;
     size_t ours = size_t(strrchr(here, '/') ? strrchr(here, '/') - here : 0);
     bool outside = false;
-    for (char *function = strtok(text, "\n"), *file; function && (file = strtok(nullptr, "\n")); function = strtok(nullptr, "\n")) {
+    for (char *function = strtok(text, "\n"), *file; function && (file = strtok(nullptr, "\n"));
+         function = strtok(nullptr, "\n")) {
         if (char *more = strstr(file, " (discriminator")) *more = 0;
         if (strncmp(file, "??", 2) == 0) continue;
         const char *slash = strrchr(file, '/'), *base = slash ? slash + 1 : file;
         const char *parent = slash ? slash - std::min(ours, size_t(slash - file)) : file;
-        outside = !(ours && slash && strncmp(parent, here, ours) == 0) && !strstr(file, "/shadow/") && !strstr(file, "/include/") && *base;
+        outside = !(ours && slash && strncmp(parent, here, ours) == 0) && !strstr(file, "/shadow/") &&
+                  !strstr(file, "/include/") && *base;
         char *arguments = strchr(function, '(');
         if (arguments && arguments > function) *arguments = 0;
         size_t in = strlen(folder);
@@ -159,14 +164,15 @@ static void print_where(const Thread *thread) {
     }
     fprintf(stderr, "kernel %s", kernel_name().c_str());
     if (!thread) return;
-    fprintf(stderr, ", block (%u,%u,%u), thread (%u,%u,%u)", blockIdx.x, blockIdx.y, blockIdx.z, thread->index.x, thread->index.y,
-            thread->index.z);
+    fprintf(stderr, ", block (%u,%u,%u), thread (%u,%u,%u)", blockIdx.x, blockIdx.y, blockIdx.z, thread->index.x,
+            thread->index.y, thread->index.z);
 }
 static void report(const char *what, const Thread *thread, uintptr_t pc, const char *format, ...) {
     static std::map<std::string, int> seen;
     // From a function of the toolkit, up to the code that called it. calls[0] is a call by this runtime.
     std::vector<SourceLine> lines = {find_source_line(pc)};
-    for (size_t i = thread && thread->calls ? thread->calls->size() : 0; i-- > 1;) lines.push_back(find_source_line((*thread->calls)[i]));
+    for (size_t i = thread && thread->calls ? thread->calls->size() : 0; i-- > 1;)
+        lines.push_back(find_source_line((*thread->calls)[i]));
     if (!kernel) { // the functions around pc, if it is still on the stack
         uintptr_t callers[16];
         int n = callers_of(pc, callers, 16);
@@ -179,7 +185,8 @@ static void report(const char *what, const Thread *thread, uintptr_t pc, const c
     // The same thing again, from another thread or from a copy of the code that the compiler made
     if (seen[std::string(what) + line + format]++) return;
     if (reports++ >= settings.max_reports) {
-        if (reports == settings.max_reports + 1) fprintf(stderr, "cuda_on_cpu: more reports follow that are not shown\n");
+        if (reports == settings.max_reports + 1)
+            fprintf(stderr, "cuda_on_cpu: more reports follow that are not shown\n");
         return;
     }
     fflush(stdout);
@@ -187,7 +194,8 @@ static void report(const char *what, const Thread *thread, uintptr_t pc, const c
     print_where(thread);
     fprintf(stderr, "\n    at %s", line.c_str());
     for (size_t i = top + 1; i < lines.size(); i++)
-        if (lines[i].outside && lines[i].text != lines[i - 1].text) fprintf(stderr, "\n    called at %s", lines[i].text.c_str());
+        if (lines[i].outside && lines[i].text != lines[i - 1].text)
+            fprintf(stderr, "\n    called at %s", lines[i].text.c_str());
     fprintf(stderr, "\n    ");
     va_list list;
     va_start(list, format);

@@ -42,8 +42,9 @@ static Settings settings;
 static bool checked; // the kernels were compiled with -fsanitize=thread
 
 constexpr int MOST_DEVICES = 64;
-static int visible_devices[MOST_DEVICES], visible; // numbers of those that this process can use: all, or what CUDA_VISIBLE_DEVICES says
-static int current_device;                         // index into them
+static int visible_devices[MOST_DEVICES],
+    visible;               // numbers of those that this process can use: all, or what CUDA_VISIBLE_DEVICES says
+static int current_device; // index into them
 
 // What random schedules are drawn from: the same numbers at each launch.
 static uint64_t random_state;
@@ -98,7 +99,8 @@ static uint32_t block_size, block_number;
 
 // Prints where (kernel, block, thread, source line of pc), then what. Returns at once where the same was reported
 // before. thread NULL: on the host. The process will exit with EXIT_REPORTED.
-static void report(const char *what, const Thread *thread, uintptr_t pc, const char *format, ...) __attribute__((format(printf, 4, 5)));
+static void report(const char *what, const Thread *thread, uintptr_t pc, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 [[noreturn]] static void give_up(); // flush and leave, after a report that nothing can go on from
 constexpr int EXIT_REPORTED = 70;
 static std::string source_line(uintptr_t pc); // "file.cu:12 (function)"
@@ -120,7 +122,8 @@ struct Allocation {
 };
 static const Allocation *allocation_at(uintptr_t address); // NULL: no device memory was ever there, nor beside it
 static bool in_device_range(uintptr_t address);
-static bool open_device(uintptr_t address); // its allocation may be touched until close_device(). False if it may already, or never
+static bool
+open_device(uintptr_t address); // its allocation may be touched until close_device(). False if it may already, or never
 static void close_device();
 // A host function is about to read or write n bytes of device memory. False after a report.
 static bool check_device_bytes(const void *p, size_t n, const char *function, const char *argument, uintptr_t pc);

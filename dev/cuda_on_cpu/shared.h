@@ -41,11 +41,13 @@ void *shared_array(const void *site, const char *name, size_t size) {
         if (a.site == site) return reinterpret_cast<void *>(a.begin);
     static_shared += size;
     if (static_shared > MAX_STATIC_SHARED)
-        report("bad launch", current, CALLER, "SHARED arrays take %zu bytes; a block has %zu for them\n    -> DYN_SHARED has more",
-               static_shared, MAX_STATIC_SHARED);
+        report("bad launch", current, CALLER,
+               "SHARED arrays take %zu bytes; a block has %zu for them\n    -> DYN_SHARED has more", static_shared,
+               MAX_STATIC_SHARED);
     else if (static_shared + kernel->smem > max_shared())
-        report("bad launch", current, CALLER, "SHARED arrays of %zu bytes beside %zu of dynamic shared memory; a block has %zu",
-               static_shared, kernel->smem, max_shared());
+        report("bad launch", current, CALLER,
+               "SHARED arrays of %zu bytes beside %zu of dynamic shared memory; a block has %zu", static_shared,
+               kernel->smem, max_shared());
     return add_shared_array(site, name, size);
 }
 void *dynamic_shared() {

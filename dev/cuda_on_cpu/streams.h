@@ -67,7 +67,9 @@ static bool illegal_in_capture(const char *function, uintptr_t pc) {
 // True after a report: function would wait for calls that ncclGroupEnd has yet to start.
 static bool illegal_in_group(const char *function, uintptr_t pc) {
     if (!nccl_groups) return false;
-    report("open group", nullptr, pc, "%s between ncclGroupStart and ncclGroupEnd, where nothing has started\n    -> ncclGroupEnd first", function);
+    report("open group", nullptr, pc,
+           "%s between ncclGroupStart and ncclGroupEnd, where nothing has started\n    -> ncclGroupEnd first",
+           function);
     return true;
 }
 
@@ -118,8 +120,8 @@ static void enqueue(CUstream_st *s, const char *function, uintptr_t pc, std::fun
 
 static std::map<const void *, size_t> dynamic_shared_limits; // cudaFuncSetAttribute
 
-void launch(const void *function, const char *name, dim3 grid, dim3 block, size_t smem, cudaStream_t stream, const Call *call,
-            size_t call_size) {
+void launch(const void *function, const char *name, dim3 grid, dim3 block, size_t smem, cudaStream_t stream,
+            const Call *call, size_t call_size) {
     uintptr_t pc = CALLER;
     std::shared_ptr<const Call> owned(call);
     CUstream_st *s = stream_of(stream, name, pc);
@@ -132,13 +134,16 @@ void launch(const void *function, const char *name, dim3 grid, dim3 block, size_
     if (grid.x < 1 || grid.x > 0x7fffffff || grid.y < 1 || grid.y > 65535 || grid.z < 1 || grid.z > 65535)
         wrong = "a grid has at least 1 block in each direction, at most 2147483647 in x and 65535 in y and z";
     if (smem > allowed) {
-        wrong = smem > max_shared() ? "a block has less shared memory" : "more than 48 KB of dynamic shared memory must be asked for";
+        wrong = smem > max_shared() ? "a block has less shared memory"
+                                    : "more than 48 KB of dynamic shared memory must be asked for";
         advice =
-            smem > max_shared() ? "" : "\n    -> cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) first";
+            smem > max_shared()
+                ? ""
+                : "\n    -> cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) first";
     }
     if (wrong) {
-        report("bad launch", nullptr, pc, "%s: grid (%u,%u,%u), block (%u,%u,%u), %zu bytes of shared memory: %s%s", name, grid.x, grid.y,
-               grid.z, block.x, block.y, block.z, smem, wrong, advice);
+        report("bad launch", nullptr, pc, "%s: grid (%u,%u,%u), block (%u,%u,%u), %zu bytes of shared memory: %s%s",
+               name, grid.x, grid.y, grid.z, block.x, block.y, block.z, smem, wrong, advice);
         failed(cudaErrorInvalidConfiguration);
         return;
     }
@@ -161,7 +166,9 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
     return cudaSuccess;
 }
 cudaError_t cudaStreamCreate(cudaStream_t *stream) { return cudaStreamCreateWithFlags(stream, cudaStreamDefault); }
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int) { return cudaStreamCreateWithFlags(stream, flags); }
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int) {
+    return cudaStreamCreateWithFlags(stream, flags);
+}
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     CUstream_st *s = stream_of(stream, __func__, CALLER);
     if (!s || s == &default_stream) return failed(cudaErrorInvalidResourceHandle);

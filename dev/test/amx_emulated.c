@@ -2,10 +2,12 @@
 The level `amx_emulated`: the tile code of llmc/cpu/tile_amx.h over arrays that stand in for the tile registers, the
 rest as portable. So that code is tested on any machine; where AMX exists, bit for bit against it.
 */
-#include <math.h> // fabsf, fmaf, copysignf
+#include <math.h>            // fabsf, fmaf, copysignf
 #include "llmc/cpu/shared.h" // CpuFill
 
-typedef struct { uint32_t row[16][16]; } AmxTile;
+typedef struct {
+    uint32_t row[16][16];
+} AmxTile;
 static __thread AmxTile amx_tiles[8];
 
 static inline void amx_emulated_load(AmxTile *t, const void *p, size_t stride) {

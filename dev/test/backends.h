@@ -42,7 +42,9 @@ int test_backends(const Ops *list[TEST_BACKENDS]) {
     return n;
 }
 
-typedef struct { char text[64]; } BackendName; // "cpu (avx512)"
+typedef struct {
+    char text[64];
+} BackendName; // "cpu (avx512)"
 
 BackendName backend_name(const Ops *ops) {
     BackendName name;

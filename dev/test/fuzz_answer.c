@@ -66,7 +66,8 @@ static void fuzz_raw(const uint8_t *data, size_t n) {
     if (equal != answer_equal(pred, gold) && !directed) fuzz_fail("not symmetric", gold, pred);
     Str inner = {NULL, 0, 0}, normal = {NULL, 0, 0}, other = {NULL, 0, 0};
     answer_normalize(&normal, answer_unwrap(&inner, gold));
-    if (normal.n > 0 && strlen(gold) == first && !answer_equal(gold, gold)) fuzz_fail("not equal to itself", gold, gold);
+    if (normal.n > 0 && strlen(gold) == first && !answer_equal(gold, gold))
+        fuzz_fail("not equal to itself", gold, gold);
     for (const char *s = pred; *s; s++) {
         bool frac = strncmp(s, "\\frac", 5) == 0 && !(s > pred && s[-1] == '\\') && !isalpha((unsigned char)s[5]);
         str_add(&other, frac ? "\\d" : s, frac ? 2 : 1);
@@ -92,7 +93,10 @@ static void fuzz_raw(const uint8_t *data, size_t n) {
 // ----------------------------------------------------------------------------
 // grammar
 
-typedef struct { const uint8_t *data; size_t n, at; } FuzzBytes;
+typedef struct {
+    const uint8_t *data;
+    size_t n, at;
+} FuzzBytes;
 
 static int fuzz_byte(FuzzBytes *b) { return b->at < b->n ? b->data[b->at++] : 0; }
 
@@ -104,20 +108,59 @@ static void fuzz_formula(FuzzBytes *b, Str *p, Str *q, int depth) {
     if (kind >= 6 && kind <= 9) fuzz_formula(b, &y[0], &y[1], depth + 1);
     const char *s = x[0].s, *t = x[1].s, *u = y[0].s, *v = y[1].s;
     switch (kind) {
-    case 0: str_printf(p, "%d", value); str_printf(q, value % 2 ? "{%d}" : "%d", value); break;
-    case 1: str_printf(p, "%c", "xyzabt"[value % 6]); str_printf(q, value % 5 ? "%c" : "{%c}", "xyzabt"[value % 6]); break;
-    case 2: str_printf(p, "\\frac{%d}{%d}", value, value % 13 + 1); str_printf(q, "\\dfrac{%d}{%d}", 3 * value, 3 * (value % 13 + 1)); break;
-    case 3: str_printf(p, "\\sqrt{%s}", s); str_printf(q, "\\sqrt{ {%s} }", t); break;
-    case 4: str_printf(p, "\\left(%s\\right)^{%d}", s, value % 4 + 1); str_printf(q, "(%s)^%d", t, value % 4 + 1); break;
-    case 5: str_printf(p, "-(%s)", s); str_printf(q, "- \\left( %s \\right)", t); break;
-    case 6: str_printf(p, "(%s)+(%s)", s, u); str_printf(q, "(%s) + (%s)", v, t); break;
-    case 7: str_printf(p, "(%s)-(%s)", s, u); str_printf(q, "-((%s)) + (%s)", v, t); break;
-    case 8: str_printf(p, "(%s)(%s)", s, u); str_printf(q, "\\left(%s\\right) \\cdot \\left(%s\\right)", v, t); break;
-    case 9: str_printf(p, "\\frac{%s}{%s}", s, u); str_printf(q, "\\tfrac{ %s }{ %s }", t, v); break;
-    case 10: str_printf(p, "\\%s(%s)", value % 3 ? "sin" : "cos", s); str_printf(q, "\\%s\\left( %s\\right)", value % 3 ? "sin" : "cos", t); break;
-    default: str_printf(p, "%s", value % 2 ? "\\pi" : "i"); str_printf(q, "{%s}", value % 2 ? "\\pi" : "i"); break;
+    case 0:
+        str_printf(p, "%d", value);
+        str_printf(q, value % 2 ? "{%d}" : "%d", value);
+        break;
+    case 1:
+        str_printf(p, "%c", "xyzabt"[value % 6]);
+        str_printf(q, value % 5 ? "%c" : "{%c}", "xyzabt"[value % 6]);
+        break;
+    case 2:
+        str_printf(p, "\\frac{%d}{%d}", value, value % 13 + 1);
+        str_printf(q, "\\dfrac{%d}{%d}", 3 * value, 3 * (value % 13 + 1));
+        break;
+    case 3:
+        str_printf(p, "\\sqrt{%s}", s);
+        str_printf(q, "\\sqrt{ {%s} }", t);
+        break;
+    case 4:
+        str_printf(p, "\\left(%s\\right)^{%d}", s, value % 4 + 1);
+        str_printf(q, "(%s)^%d", t, value % 4 + 1);
+        break;
+    case 5:
+        str_printf(p, "-(%s)", s);
+        str_printf(q, "- \\left( %s \\right)", t);
+        break;
+    case 6:
+        str_printf(p, "(%s)+(%s)", s, u);
+        str_printf(q, "(%s) + (%s)", v, t);
+        break;
+    case 7:
+        str_printf(p, "(%s)-(%s)", s, u);
+        str_printf(q, "-((%s)) + (%s)", v, t);
+        break;
+    case 8:
+        str_printf(p, "(%s)(%s)", s, u);
+        str_printf(q, "\\left(%s\\right) \\cdot \\left(%s\\right)", v, t);
+        break;
+    case 9:
+        str_printf(p, "\\frac{%s}{%s}", s, u);
+        str_printf(q, "\\tfrac{ %s }{ %s }", t, v);
+        break;
+    case 10:
+        str_printf(p, "\\%s(%s)", value % 3 ? "sin" : "cos", s);
+        str_printf(q, "\\%s\\left( %s\\right)", value % 3 ? "sin" : "cos", t);
+        break;
+    default:
+        str_printf(p, "%s", value % 2 ? "\\pi" : "i");
+        str_printf(q, "{%s}", value % 2 ? "\\pi" : "i");
+        break;
     }
-    for (int i = 0; i < 2; i++) { str_free(&x[i]); str_free(&y[i]); }
+    for (int i = 0; i < 2; i++) {
+        str_free(&x[i]);
+        str_free(&y[i]);
+    }
 }
 
 static void fuzz_grammar(const uint8_t *data, size_t n) {
@@ -133,16 +176,23 @@ static void fuzz_grammar(const uint8_t *data, size_t n) {
         AnswerWork w;
         memset(&w, 0, sizeof w);
         w.sign = 1;
-        if (answer_parse_text(a, p[i].s) && answer_is_value(&a->tree, a->tree.root) && answer_values_agree(&w, &a->tree, a->tree.root, 1, &a->tree, a->tree.root, 1)
-            && !answer_equal(p[i].s, q[i].s)) fuzz_fail("another way to write it is not equal", p[i].s, q[i].s);
+        if (answer_parse_text(a, p[i].s) && answer_is_value(&a->tree, a->tree.root) &&
+            answer_values_agree(&w, &a->tree, a->tree.root, 1, &a->tree, a->tree.root, 1) &&
+            !answer_equal(p[i].s, q[i].s))
+            fuzz_fail("another way to write it is not equal", p[i].s, q[i].s);
         answer_tree_free(&a->tree);
         free(a);
     }
     bool equal = answer_equal(p[0].s, p[1].s);
     if (answer_equal(p[1].s, p[0].s) != equal) fuzz_fail("not symmetric", p[0].s, p[1].s);
-    if (equal && !answer_equal(q[0].s, p[1].s)) fuzz_fail("another way to write it changes the verdict", q[0].s, p[1].s);
-    if (equal && !answer_equal(p[0].s, q[1].s)) fuzz_fail("another way to write it changes the verdict", p[0].s, q[1].s);
-    for (int i = 0; i < 2; i++) { str_free(&p[i]); str_free(&q[i]); }
+    if (equal && !answer_equal(q[0].s, p[1].s))
+        fuzz_fail("another way to write it changes the verdict", q[0].s, p[1].s);
+    if (equal && !answer_equal(p[0].s, q[1].s))
+        fuzz_fail("another way to write it changes the verdict", p[0].s, q[1].s);
+    for (int i = 0; i < 2; i++) {
+        str_free(&p[i]);
+        str_free(&q[i]);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {

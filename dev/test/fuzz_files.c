@@ -14,7 +14,8 @@ runs it.
 static char fuzz_dir[64];
 
 static void fuzz_remove_dir(void) {
-    const char *files[] = {"config.json", "generation_config.json", "tokenizer.json", "x.jsonl", "x.yml", "x.safetensors", "trainer_state.json", PEFT_CONFIG, PEFT_WEIGHTS};
+    const char *files[] = {"config.json",   "generation_config.json", "tokenizer.json", "x.jsonl",   "x.yml",
+                           "x.safetensors", "trainer_state.json",     PEFT_CONFIG,      PEFT_WEIGHTS};
     char path[128];
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         snprintf(path, sizeof path, "%s/%s", fuzz_dir, files[i]);
@@ -28,7 +29,10 @@ static const char *fuzz_file(const char *name, const uint8_t *data, size_t size)
     static char path[128];
     snprintf(path, sizeof path, "%s/%s", fuzz_dir, name);
     FILE *f = fopen(path, "wb");
-    if (!f || fwrite(data, 1, size, f) != size || fclose(f) != 0) { perror(path); exit(1); }
+    if (!f || fwrite(data, 1, size, f) != size || fclose(f) != 0) {
+        perror(path);
+        exit(1);
+    }
     return path;
 }
 
@@ -38,7 +42,8 @@ static void fuzz_tokenizer(const char *dir, const uint8_t *data, size_t size) {
     if (!t) return;
     IntVec ids = {0, 0, 0};
     Str text = {0};
-    if (tokenizer_encode(t, &ids, (const char *)data, size < 200 ? size : 200, &err)) tokenizer_decode(t, &text, ids.v, ids.n, false);
+    if (tokenizer_encode(t, &ids, (const char *)data, size < 200 ? size : 200, &err))
+        tokenizer_decode(t, &text, ids.v, ids.n, false);
     ints_free(&ids);
     str_free(&text);
     tokenizer_free(t);
@@ -48,7 +53,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size == 0) return 0;
     if (!fuzz_dir[0]) {
         strcpy(fuzz_dir, "/tmp/fuzz_steer.XXXXXX");
-        if (!mkdtemp(fuzz_dir)) { perror(fuzz_dir); exit(1); }
+        if (!mkdtemp(fuzz_dir)) {
+            perror(fuzz_dir);
+            exit(1);
+        }
         atexit(fuzz_remove_dir);
     }
     Error err = {0, ""};
@@ -84,7 +92,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         fuzz_file(PEFT_CONFIG, data, size);
         peft_config_read(&p, sites, 4, fuzz_dir, &err);
     } else if (parser == 7) {
-        static const char *const config = "{\"peft_type\": \"LORA\", \"r\": 1, \"lora_alpha\": 1, \"target_modules\": [\"down_proj\"]}";
+        static const char *const config =
+            "{\"peft_type\": \"LORA\", \"r\": 1, \"lora_alpha\": 1, \"target_modules\": [\"down_proj\"]}";
         PeftConfig p;
         Tuning t;
         float *tuned;

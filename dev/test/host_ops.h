@@ -17,7 +17,11 @@ const Ops *hosted; // the table that is wrapped
 
 // Buffers of the call that is under way.
 #define HOSTED_BUFFERS 64
-struct { const void *host; void *there, *back; size_t bytes; } hosted_buffer[HOSTED_BUFFERS]; // back: where it is copied to, or NULL
+struct {
+    const void *host;
+    void *there, *back;
+    size_t bytes;
+} hosted_buffer[HOSTED_BUFFERS]; // back: where it is copied to, or NULL
 int hosted_n;
 
 void *hosted_copy(const void *host, void *back, size_t bytes) {
@@ -27,7 +31,10 @@ void *hosted_copy(const void *host, void *back, size_t bytes) {
         if (back) hosted_buffer[i].back = back;
         return hosted_buffer[i].there;
     }
-    if (hosted_n == HOSTED_BUFFERS) { fprintf(stderr, "host_ops.h: more than %d buffers in a call\n", HOSTED_BUFFERS); exit(1); }
+    if (hosted_n == HOSTED_BUFFERS) {
+        fprintf(stderr, "host_ops.h: more than %d buffers in a call\n", HOSTED_BUFFERS);
+        exit(1);
+    }
     void *there = hosted->alloc(bytes);
     hosted->upload(there, host, bytes);
     hosted_buffer[hosted_n].host = host;
@@ -62,7 +69,8 @@ void hosted_done(void) {
 
 size_t hosted_rows(const int *rows, int n) { // how many rows an array has that these are of
     int most = -1;
-    for (int i = 0; i < n; i++) if (rows[i] > most) most = rows[i];
+    for (int i = 0; i < n; i++)
+        if (rows[i] > most) most = rows[i];
     return (size_t)(most + 1);
 }
 
@@ -70,22 +78,26 @@ size_t hosted_rows(const int *rows, int n) { // how many rows an array has that 
 
 void hosted_embed(float *h, const int *ids, const RawTensor *wte, int T, int C) {
     RawTensor there = hosted->embedding_load(wte);
-    hosted->embed(OUT(float, h, (size_t)T * C), IN(int, ids, T), &there, T, C);
+    hosted->embed(OUT(float, h, (size_t)T *C), IN(int, ids, T), &there, T, C);
     hosted_done();
     hosted->embedding_free(&there);
 }
 
-void hosted_add_rmsnorm_forward(float *h_out, act *x, float *rstd, const float *h, const float *y, const float *s, const float *w, float eps, int T, int C) {
+void hosted_add_rmsnorm_forward(float *h_out, act *x, float *rstd, const float *h, const float *y, const float *s,
+                                const float *w, float eps, int T, int C) {
     size_t n = (size_t)T * C;
     float *h_out_there = OUT(float, h_out, n), *rstd_there = OUT(float, rstd, T);
     act *x_there = OUT_ACT(x, n);
-    hosted->add_rmsnorm_forward(h_out_there, x_there, rstd_there, IN(float, h, n), IN(float, y, n), IN(float, s, C), IN(float, w, C), eps, T, C);
+    hosted->add_rmsnorm_forward(h_out_there, x_there, rstd_there, IN(float, h, n), IN(float, y, n), IN(float, s, C),
+                                IN(float, w, C), eps, T, C);
     hosted_done();
 }
 
-void hosted_rmsnorm_backward(float *dh, act *dy, const float *dx, const float *h, const float *rstd, const float *w, int T, int C) {
+void hosted_rmsnorm_backward(float *dh, act *dy, const float *dx, const float *h, const float *rstd, const float *w,
+                             int T, int C) {
     size_t n = (size_t)T * C;
-    hosted->rmsnorm_backward(OUT(float, dh, n), OUT_ACT(dy, n), IN(float, dx, n), IN(float, h, n), IN(float, rstd, T), IN(float, w, C), T, C);
+    hosted->rmsnorm_backward(OUT(float, dh, n), OUT_ACT(dy, n), IN(float, dx, n), IN(float, h, n), IN(float, rstd, T),
+                             IN(float, w, C), T, C);
     hosted_done();
 }
 
@@ -96,17 +108,18 @@ void hosted_rmsnorm_weight_backward(float *dw, const float *dx, const float *h, 
 }
 
 void hosted_column_sum(float *ds, const float *dh, int T, int C) {
-    hosted->column_sum(OUT(float, ds, C), IN(float, dh, (size_t)T * C), T, C);
+    hosted->column_sum(OUT(float, ds, C), IN(float, dh, (size_t)T *C), T, C);
     hosted_done();
 }
 
 void hosted_gather_rows(float *out, const float *x, const int *rows, int n, int C) {
-    hosted->gather_rows(OUT(float, out, (size_t)n * C), IN(float, x, hosted_rows(rows, n) * C), IN(int, rows, n), n, C);
+    hosted->gather_rows(OUT(float, out, (size_t)n *C), IN(float, x, hosted_rows(rows, n) * C), IN(int, rows, n), n, C);
     hosted_done();
 }
 
 void hosted_scatter_add_rows(float *x, const float *in, const int *rows, int n, int C) {
-    hosted->scatter_add_rows(OUT(float, x, hosted_rows(rows, n) * C), IN(float, in, (size_t)n * C), IN(int, rows, n), n, C);
+    hosted->scatter_add_rows(OUT(float, x, hosted_rows(rows, n) * C), IN(float, in, (size_t)n *C), IN(int, rows, n), n,
+                             C);
     hosted_done();
 }
 
@@ -124,24 +137,30 @@ void hosted_matmul_backward(float *dx, const act *dy, const Weight *w, int T) {
 }
 
 void hosted_matmul_weight_backward(float *dw, const act *dy, const act *x, int T, int N, int K) {
-    hosted->matmul_weight_backward(OUT(float, dw, (size_t)N * K), IN_ACT(dy, (size_t)T * N), IN_ACT(x, (size_t)T * K), T, N, K);
+    hosted->matmul_weight_backward(OUT(float, dw, (size_t)N *K), IN_ACT(dy, (size_t)T * N), IN_ACT(x, (size_t)T * K), T,
+                                   N, K);
     hosted_done();
 }
 
-size_t hosted_strided(int T, int ld, int n) { return (size_t)(T - 1) * (size_t)ld + (size_t)n; } // T rows of n, ld apart; T > 0
+size_t hosted_strided(int T, int ld, int n) {
+    return (size_t)(T - 1) * (size_t)ld + (size_t)n;
+} // T rows of n, ld apart; T > 0
 
 void hosted_rank_down(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r) {
-    hosted->rank_down(OUT(float, u, (size_t)T * r), IN_ACT(x, hosted_strided(T, ld, K)), ld, IN(float, a, (size_t)r * K), scale, T, K, r);
+    hosted->rank_down(OUT(float, u, (size_t)T *r), IN_ACT(x, hosted_strided(T, ld, K)), ld, IN(float, a, (size_t)r *K),
+                      scale, T, K, r);
     hosted_done();
 }
 
 void hosted_rank_up(float *y, int ld, const float *u, const float *b, int T, int N, int r) {
-    hosted->rank_up(OUT(float, y, hosted_strided(T, ld, N)), ld, IN(float, u, (size_t)T * r), IN(float, b, (size_t)r * N), T, N, r);
+    hosted->rank_up(OUT(float, y, hosted_strided(T, ld, N)), ld, IN(float, u, (size_t)T *r), IN(float, b, (size_t)r *N),
+                    T, N, r);
     hosted_done();
 }
 
 void hosted_rank_outer(float *g, const float *u, const act *x, int ld, int T, int K, int r) {
-    hosted->rank_outer(OUT(float, g, (size_t)r * K), IN(float, u, (size_t)T * r), IN_ACT(x, hosted_strided(T, ld, K)), ld, T, K, r);
+    hosted->rank_outer(OUT(float, g, (size_t)r *K), IN(float, u, (size_t)T *r), IN_ACT(x, hosted_strided(T, ld, K)), ld,
+                       T, K, r);
     hosted_done();
 }
 
@@ -153,19 +172,22 @@ KVCache hosted_kv(const KVCache *kv, bool written) {
     return there;
 }
 
-void hosted_rope_kv_write(act *q, KVCache *kv, int layer, const float *qkv, const float *rope, const int *pos, const int *write_row, const int *write_slot,
-                          int n_writes, int T, int NH) {
+void hosted_rope_kv_write(act *q, KVCache *kv, int layer, const float *qkv, const float *rope, const int *pos,
+                          const int *write_row, const int *write_slot, int n_writes, int T, int NH) {
     KVCache there = hosted_kv(kv, true);
     size_t QKV = (size_t)(NH + 2 * kv->NKV) * kv->HD;
-    hosted->rope_kv_write(OUT_ACT(q, (size_t)T * NH * kv->HD), &there, layer, IN(float, qkv, T * QKV), IN(float, rope, hosted_rows(pos, T) * kv->HD),
-                          IN(int, pos, T), IN(int, write_row, n_writes), IN(int, write_slot, n_writes), n_writes, T, NH);
+    hosted->rope_kv_write(OUT_ACT(q, (size_t)T * NH * kv->HD), &there, layer, IN(float, qkv, T *QKV),
+                          IN(float, rope, hosted_rows(pos, T) * kv->HD), IN(int, pos, T), IN(int, write_row, n_writes),
+                          IN(int, write_slot, n_writes), n_writes, T, NH);
     hosted_done();
 }
 
-void hosted_rope_backward(act *dqkv, const float *dq, const float *dk, const float *dv, const float *rope, const int *pos, int T, int NH, int NKV, int HD) {
+void hosted_rope_backward(act *dqkv, const float *dq, const float *dk, const float *dv, const float *rope,
+                          const int *pos, int T, int NH, int NKV, int HD) {
     size_t n = (size_t)T * HD;
-    hosted->rope_backward(OUT_ACT(dqkv, n * (NH + 2 * NKV)), IN(float, dq, n * NH), IN(float, dk, n * NKV), IN(float, dv, n * NKV),
-                          IN(float, rope, hosted_rows(pos, T) * HD), IN(int, pos, T), T, NH, NKV, HD);
+    hosted->rope_backward(OUT_ACT(dqkv, n * (NH + 2 * NKV)), IN(float, dq, n *NH), IN(float, dk, n *NKV),
+                          IN(float, dv, n *NKV), IN(float, rope, hosted_rows(pos, T) * HD), IN(int, pos, T), T, NH, NKV,
+                          HD);
     hosted_done();
 }
 
@@ -179,7 +201,10 @@ void hosted_kv_copy_page(KVCache *kv, int to_page, int from_page) {
 const Segment *hosted_segments(const Segment *segments, int n, size_t *rows) {
     static Segment there[HOSTED_BUFFERS];
     *rows = 0;
-    if (n > HOSTED_BUFFERS) { fprintf(stderr, "host_ops.h: %d segments, at most %d fit\n", n, HOSTED_BUFFERS); exit(1); }
+    if (n > HOSTED_BUFFERS) {
+        fprintf(stderr, "host_ops.h: %d segments, at most %d fit\n", n, HOSTED_BUFFERS);
+        exit(1);
+    }
     for (int i = 0; i < n; i++) {
         there[i] = segments[i];
         there[i].pages = IN(int, segments[i].pages, (segments[i].pos0 + segments[i].T + KV_PAGE - 1) / KV_PAGE);
@@ -188,21 +213,25 @@ const Segment *hosted_segments(const Segment *segments, int n, size_t *rows) {
     return IN(Segment, there, n);
 }
 
-void hosted_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments, int NH) {
+void hosted_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments,
+                              int n_segments, int NH) {
     KVCache there = hosted_kv(kv, false);
     size_t rows;
     const Segment *s = hosted_segments(segments, n_segments, &rows);
-    hosted->attention_forward(OUT_ACT(out, rows * NH * kv->HD), OUT(float, lse, rows * NH), IN_ACT(q, rows * NH * kv->HD), &there, layer, s, n_segments, NH);
+    hosted->attention_forward(OUT_ACT(out, rows * NH * kv->HD), OUT(float, lse, rows *NH),
+                              IN_ACT(q, rows * NH * kv->HD), &there, layer, s, n_segments, NH);
     hosted_done();
 }
 
-void hosted_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse, const act *q, const KVCache *kv,
-                               int layer, const Segment *segments, int n_segments, int T, int NH) {
+void hosted_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse,
+                               const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments,
+                               int T, int NH) {
     KVCache there = hosted_kv(kv, false);
     size_t rows, n = (size_t)T * NH * kv->HD, n_kv = (size_t)T * kv->NKV * kv->HD;
     const Segment *s = hosted_segments(segments, n_segments, &rows);
-    hosted->attention_backward(OUT(float, dq, n), OUT(float, dk, n_kv), OUT(float, dv, n_kv), IN(float, dout, n), IN_ACT(out, n),
-                               IN(float, lse, (size_t)T * NH), IN_ACT(q, n), &there, layer, s, n_segments, T, NH);
+    hosted->attention_backward(OUT(float, dq, n), OUT(float, dk, n_kv), OUT(float, dv, n_kv), IN(float, dout, n),
+                               IN_ACT(out, n), IN(float, lse, (size_t)T *NH), IN_ACT(q, n), &there, layer, s,
+                               n_segments, T, NH);
     hosted_done();
 }
 
@@ -223,20 +252,24 @@ void hosted_swiglu_backward(act *dgu, act *a, const float *da, const act *gu_sav
     hosted_done();
 }
 
-void hosted_logprob_rows(float *logprob, float *lse, float *entropy, const float *logits, const int *target, float temperature, int n, int V) {
-    hosted->logprob_rows(OUT(float, logprob, n), OUT(float, lse, n), OUT(float, entropy, n), IN(float, logits, (size_t)n * V), IN(int, target, n),
-                         temperature, n, V);
+void hosted_logprob_rows(float *logprob, float *lse, float *entropy, const float *logits, const int *target,
+                         float temperature, int n, int V) {
+    hosted->logprob_rows(OUT(float, logprob, n), OUT(float, lse, n), OUT(float, entropy, n),
+                         IN(float, logits, (size_t)n *V), IN(int, target, n), temperature, n, V);
     hosted_done();
 }
 
-void hosted_dlogits_rows(act *dlogits, const float *logits, const float *lse, const int *target, const float *dlogprob, float temperature, int n, int V) {
-    hosted->dlogits_rows(OUT_ACT(dlogits, (size_t)n * V), IN(float, logits, (size_t)n * V), IN(float, lse, n), IN(int, target, n),
-                         IN(float, dlogprob, n), temperature, n, V);
+void hosted_dlogits_rows(act *dlogits, const float *logits, const float *lse, const int *target, const float *dlogprob,
+                         float temperature, int n, int V) {
+    hosted->dlogits_rows(OUT_ACT(dlogits, (size_t)n * V), IN(float, logits, (size_t)n *V), IN(float, lse, n),
+                         IN(int, target, n), IN(float, dlogprob, n), temperature, n, V);
     hosted_done();
 }
 
-void hosted_sample_rows(int *token, float *logprob, const float *logits, const float *u, float temperature, int top_k, float top_p, int n, int V) {
-    hosted->sample_rows(OUT(int, token, n), OUT(float, logprob, n), IN(float, logits, (size_t)n * V), IN(float, u, n), temperature, top_k, top_p, n, V);
+void hosted_sample_rows(int *token, float *logprob, const float *logits, const float *u, float temperature, int top_k,
+                        float top_p, int n, int V) {
+    hosted->sample_rows(OUT(int, token, n), OUT(float, logprob, n), IN(float, logits, (size_t)n *V), IN(float, u, n),
+                        temperature, top_k, top_p, n, V);
     hosted_done();
 }
 
@@ -246,8 +279,10 @@ double hosted_gradient_norm(const float *g, size_t n) {
     return norm;
 }
 
-void hosted_adamw_update(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step, const AdamW *a) {
-    hosted->adamw_update(OUT(float, x, n), OUT(float, exp_avg, n), OUT(float, exp_avg_sq, n), IN(float, g, n), scale, n, step, a);
+void hosted_adamw_update(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step,
+                         const AdamW *a) {
+    hosted->adamw_update(OUT(float, x, n), OUT(float, exp_avg, n), OUT(float, exp_avg_sq, n), IN(float, g, n), scale, n,
+                         step, a);
     hosted_done();
 }
 

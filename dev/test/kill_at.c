@@ -30,7 +30,8 @@ int fsync(int fd) {
 // MPI's handles, pointers or ints, go through as they are.
 int MPI_Isend(const void *from, int count, void *type, int to, int tag, void *comm, void *request) {
     called("MPI_Isend");
-    return ((int (*)(const void *, int, void *, int, int, void *, void *))dlsym(RTLD_NEXT, "MPI_Isend"))(from, count, type, to, tag, comm, request);
+    return ((int (*)(const void *, int, void *, int, int, void *, void *))dlsym(RTLD_NEXT, "MPI_Isend"))(
+        from, count, type, to, tag, comm, request);
 }
 
 int nanosleep(const struct timespec *time, struct timespec *left) {

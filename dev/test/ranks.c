@@ -15,7 +15,9 @@ the shards do both.
 enum { MOST = 13 };
 
 // values[i,c] of case k: the same numbers on every rank.
-static float value(uint32_t k, int n, int i, size_t c) { return rng_uniform(k, RNG_TOKEN, (uint32_t)n, (uint32_t)i, (uint32_t)c, 0) - 0.5f; }
+static float value(uint32_t k, int n, int i, size_t c) {
+    return rng_uniform(k, RNG_TOKEN, (uint32_t)n, (uint32_t)i, (uint32_t)c, 0) - 0.5f;
+}
 
 // total[size] (the host's memory) = the sum of the parts, of which this rank has those with owner == me. Through `ops`.
 static void tree_sum(float *total, GradTree *g, const int *owner, int n, uint32_t k, int me) {
@@ -65,9 +67,12 @@ static void test_trees(const Ops *ops) {
             const int n = size < 1000 ? 1 + (int)(k % MOST) : 5;
             int owner[MOST];
             for (size_t c = 0; c < size; c++) in_order[c] = 0;
-            for (int i = 0; i < n; i++) { // neighbours have one owner, or any; some groups have no gradient, in case 7 none has
+            for (int i = 0; i < n;
+                 i++) { // neighbours have one owner, or any; some groups have no gradient, in case 7 none has
                 const uint32_t bits = rng_bits(k, RNG_TOKEN, (uint32_t)n, 1000, (uint32_t)i, 0);
-                owner[i] = k == 7 || (k % 3 == 2 && bits % 3 == 0) ? -1 : k % 2 ? i * dist.size / n : (int)(bits >> 8) % dist.size;
+                owner[i] = k == 7 || (k % 3 == 2 && bits % 3 == 0) ? -1
+                           : k % 2                                 ? i * dist.size / n
+                                                                   : (int)(bits >> 8) % dist.size;
                 for (size_t c = 0; c < size && owner[i] >= 0; c++) in_order[c] += value(k, n, i, c);
             }
             tree_sum(shared, &g, owner, n, k, dist.rank);
@@ -75,7 +80,8 @@ static void test_trees(const Ops *ops) {
             wrong += memcmp(alone, shared, bytes) != 0;
             order_seen += memcmp(alone, in_order, bytes) != 0;
         }
-        CHECK(wrong == 0, "rank %d of %d: %d sums of %zu numbers have other bits than one rank's", dist.rank, dist.size, wrong, size);
+        CHECK(wrong == 0, "rank %d of %d: %d sums of %zu numbers have other bits than one rank's", dist.rank, dist.size,
+              wrong, size);
         CHECK(order_seen > 0, "only %d sums of %zu numbers would notice another order", order_seen, size);
         grad_tree_free(&g);
         free(alone);
@@ -85,15 +91,20 @@ static void test_trees(const Ops *ops) {
 }
 
 // found[n] of the backend's memory are the bits of expected * scale.
-static void same_bits(const Ops *ops, const float *found, const float *expected, float scale, size_t n, const char *what) {
+static void same_bits(const Ops *ops, const float *found, const float *expected, float scale, size_t n,
+                      const char *what) {
     float *x = (float *)xmalloc((n + 1) * sizeof(float));
     size_t wrong = 0, first = n;
     ops->download(x, found, n * sizeof(float));
     for (size_t i = n; i-- > 0;) {
         const float wanted = scale * expected[i];
-        if (memcmp(&x[i], &wanted, sizeof wanted) != 0) { wrong++; first = i; }
+        if (memcmp(&x[i], &wanted, sizeof wanted) != 0) {
+            wrong++;
+            first = i;
+        }
     }
-    CHECK(wrong == 0, "rank %d of %d: %s: %zu of %zu numbers are wrong, the first is number %zu", dist.rank, dist.size, what, wrong, n, first);
+    CHECK(wrong == 0, "rank %d of %d: %s: %zu of %zu numbers are wrong, the first is number %zu", dist.rank, dist.size,
+          what, wrong, n, first);
     free(x);
 }
 
@@ -106,7 +117,8 @@ static void test_shards(const Ops *ops, size_t n) {
     shard_init(&s, ops, n, true);
     shard_alloc(&s, ops);
     const size_t room = shard_room(&s), bytes = room * sizeof(float), each = s.each * sizeof(float);
-    float *host = (float *)xcalloc(room, sizeof(float)), *sum = (float *)xcalloc(room, sizeof(float)), *backwards = (float *)xcalloc(room, sizeof(float));
+    float *host = (float *)xcalloc(room, sizeof(float)), *sum = (float *)xcalloc(room, sizeof(float)),
+          *backwards = (float *)xcalloc(room, sizeof(float));
     float *g = (float *)ops->alloc(bytes), *moments = (float *)ops->alloc(each), *all = (float *)ops->alloc(bytes);
     double squares = 0;
     int order_seen = 0;
@@ -126,14 +138,16 @@ static void test_shards(const Ops *ops, size_t n) {
     shard_reduce(&s, g);
     same_bits(ops, g + first, sum + first, 1, s.mine, "the sums of a shard");
     const double norm = shard_norm(&s, g), wanted = sqrt(squares);
-    CHECK(fabs(norm - wanted) <= 1e-12 * wanted, "rank %d of %d: the norm is %.17g, expected %.17g", dist.rank, dist.size, norm, wanted);
+    CHECK(fabs(norm - wanted) <= 1e-12 * wanted, "rank %d of %d: the norm is %.17g, expected %.17g", dist.rank,
+          dist.size, norm, wanted);
     shard_share(&s, g);
     same_bits(ops, g, sum, 1, n, "what all have of all shards");
     if (s.split) {
         memset(host, 0, bytes);
         ops->upload(moments, sum + first, each);
         shard_collect(&s, host, moments);
-        if (dist.rank == 0) CHECK(memcmp(host, sum, bytes) == 0, "rank 0 of %d: it gathers other numbers than the shards'", dist.size);
+        if (dist.rank == 0)
+            CHECK(memcmp(host, sum, bytes) == 0, "rank 0 of %d: it gathers other numbers than the shards'", dist.size);
         for (size_t i = 0; i < room; i++) host[i] = dist.rank == 0 ? 2 * sum[i] : 7; // rank 0's alone count
         shard_deal(&s, moments, host);
         same_bits(ops, moments, sum + first, 2, s.mine, "a shard from rank 0");
@@ -170,7 +184,9 @@ int main(int argc, char **argv) {
     }
     dist_gpu.direct = direct;
     // what went wrong on any rank is rank 0's to say: the others' output goes nowhere
-    struct { int passed, failed; } mine = {tests_passed, tests_failed}, *one;
+    struct {
+        int passed, failed;
+    } mine = {tests_passed, tests_failed}, *one;
     Str all = {0};
     size_t *start = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
     dist_gather(&all, start, &mine, sizeof mine);

@@ -4,7 +4,10 @@
 
 #include <stdint.h>
 
-typedef struct { const char *what; uint64_t hash; } RecordedBits;
+typedef struct {
+    const char *what;
+    uint64_t hash;
+} RecordedBits;
 
 #define BITS_RECORDS 7
 static const RecordedBits recorded_bits[BITS_RECORDS] = {

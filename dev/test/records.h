@@ -26,7 +26,8 @@ typedef struct {
 const float *records_tensor(const Records *r, const char *name, size_t n) {
     const RawTensor *t = safetensors_find(&r->tensors, name);
     size_t found = 1;
-    if (t) for (int i = 0; i < t->ndim; i++) found *= (size_t)t->shape[i];
+    if (t)
+        for (int i = 0; i < t->ndim; i++) found *= (size_t)t->shape[i];
     CHECK(t && t->dtype == DTYPE_F32 && found == n, "record %s: %zu values expected", name, n);
     return t ? (const float *)t->data : NULL;
 }
@@ -48,7 +49,8 @@ bool records_open(Records *r, const Ops *ops) {
     Error err = {0, ""};
     memset(r, 0, sizeof *r);
     r->json = json_load("dev/reference/tiny_records.json", &err);
-    bool ok = r->json && safetensors_open(&r->tensors, "dev/reference/tiny_records.safetensors", &err) && qwen2_load(&r->model, TINY_MODEL, 512, ops, &err);
+    bool ok = r->json && safetensors_open(&r->tensors, "dev/reference/tiny_records.safetensors", &err) &&
+              qwen2_load(&r->model, TINY_MODEL, 512, ops, &err);
     if (!CHECK(ok, "%s", err.text)) return false;
     r->L = r->model.config.L;
     r->C = r->model.config.C;
@@ -107,7 +109,8 @@ float *records_collect(const Records *r, bool entropy) {
     float *all = (float *)xmalloc((size_t)r->tokens * sizeof(float));
     int at = 0;
     for (int i = 0; i < r->n; i++)
-        for (int t = 0; t < r->completions[i].n; t++) all[at++] = entropy ? r->samples[i].entropy[t] : r->samples[i].logprob[t];
+        for (int t = 0; t < r->completions[i].n; t++)
+            all[at++] = entropy ? r->samples[i].entropy[t] : r->samples[i].logprob[t];
     return all;
 }
 
@@ -120,7 +123,9 @@ void records_prepare(Records *r, const char *loss_type, const float *old, const 
         PolicySample *s = &r->samples[i];
         int n = s->completion->n;
         s->advantage = r->advantages[i];
-        s->weight = (float)(strcmp(loss_type, "dapo") == 0 ? 1.0 / r->tokens : strcmp(loss_type, "grpo") == 0 ? 1.0 / (r->n * (double)n) : 1.0 / (r->n * limit));
+        s->weight = (float)(strcmp(loss_type, "dapo") == 0   ? 1.0 / r->tokens
+                            : strcmp(loss_type, "grpo") == 0 ? 1.0 / (r->n * (double)n)
+                                                             : 1.0 / (r->n * limit));
         if (!old) memcpy(s->completion->logprob, s->logprob, (size_t)n * sizeof(float));
         s->old_logprob = old ? old + at : s->completion->logprob;
         s->ref_logprob = ref ? ref + at : NULL;
@@ -133,8 +138,8 @@ size_t records_trained(const Records *r) { return r->model.tuning ? r->model.tun
 
 // One pass with gradient; the loss is returned, gradient[records_trained] overwritten. Log-probs come first, so that
 // on-policy means it.
-double records_pass(Records *r, PolicyPass *pass, const float *tuned, const LossConfig *how, float *gradient, bool on_policy, const char *loss_type,
-                    const float *old, const float *ref) {
+double records_pass(Records *r, PolicyPass *pass, const float *tuned, const LossConfig *how, float *gradient,
+                    bool on_policy, const char *loss_type, const float *old, const float *ref) {
     Error err = {0, ""};
     PolicyStats stats;
     bool trained[64];

@@ -13,18 +13,20 @@ void round_to_bf16(act *x, size_t n) {
     for (size_t i = 0; i < n && f; i++) f[i] = bf16_to_f32(f32_to_bf16(f[i]));
 }
 
-void rounded_add_rmsnorm_forward(float *h_out, act *x, float *rstd, const float *h, const float *y, const float *s, const float *w, float eps, int T, int C) {
+void rounded_add_rmsnorm_forward(float *h_out, act *x, float *rstd, const float *h, const float *y, const float *s,
+                                 const float *w, float eps, int T, int C) {
     ref_add_rmsnorm_forward(h_out, x, rstd, h, y, s, w, eps, T, C);
     round_to_bf16(x, (size_t)T * C);
 }
 
-void rounded_rmsnorm_backward(float *dh, act *dy, const float *dx, const float *h, const float *rstd, const float *w, int T, int C) {
+void rounded_rmsnorm_backward(float *dh, act *dy, const float *dx, const float *h, const float *rstd, const float *w,
+                              int T, int C) {
     ref_rmsnorm_backward(dh, dy, dx, h, rstd, w, T, C);
     round_to_bf16(dy, (size_t)T * C);
 }
 
-void rounded_rope_kv_write(act *q, KVCache *kv, int layer, const float *qkv, const float *rope, const int *pos, const int *write_row, const int *write_slot,
-                           int n_writes, int T, int NH) {
+void rounded_rope_kv_write(act *q, KVCache *kv, int layer, const float *qkv, const float *rope, const int *pos,
+                           const int *write_row, const int *write_slot, int n_writes, int T, int NH) {
     ref_rope_kv_write(q, kv, layer, qkv, rope, pos, write_row, write_slot, n_writes, T, NH);
     round_to_bf16(q, (size_t)T * NH * kv->HD);
     size_t n = (size_t)kv->n_pages * kv->NKV * KV_PAGE * kv->HD;
@@ -32,14 +34,17 @@ void rounded_rope_kv_write(act *q, KVCache *kv, int layer, const float *qkv, con
     round_to_bf16((float *)kv->v + layer * n, n);
 }
 
-void rounded_rope_backward(act *dqkv, const float *dq, const float *dk, const float *dv, const float *rope, const int *pos, int T, int NH, int NKV, int HD) {
+void rounded_rope_backward(act *dqkv, const float *dq, const float *dk, const float *dv, const float *rope,
+                           const int *pos, int T, int NH, int NKV, int HD) {
     ref_rope_backward(dqkv, dq, dk, dv, rope, pos, T, NH, NKV, HD);
     round_to_bf16(dqkv, (size_t)T * (NH + 2 * NKV) * HD);
 }
 
-void rounded_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments, int NH) {
+void rounded_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer,
+                               const Segment *segments, int n_segments, int NH) {
     ref_attention_forward(out, lse, q, kv, layer, segments, n_segments, NH);
-    for (int i = 0; i < n_segments; i++) round_to_bf16((float *)out + (size_t)segments[i].row0 * NH * kv->HD, (size_t)segments[i].T * NH * kv->HD);
+    for (int i = 0; i < n_segments; i++)
+        round_to_bf16((float *)out + (size_t)segments[i].row0 * NH * kv->HD, (size_t)segments[i].T * NH * kv->HD);
 }
 
 void rounded_swiglu_forward(act *a, act *gu_saved, const float *gu, int T, int I) {
@@ -54,7 +59,8 @@ void rounded_swiglu_backward(act *dgu, act *a, const float *da, const act *gu_sa
     round_to_bf16(dgu, (size_t)T * 2 * I);
 }
 
-void rounded_dlogits_rows(act *dlogits, const float *logits, const float *lse, const int *target, const float *dlogprob, float temperature, int n, int V) {
+void rounded_dlogits_rows(act *dlogits, const float *logits, const float *lse, const int *target, const float *dlogprob,
+                          float temperature, int n, int V) {
     ref_dlogits_rows(dlogits, logits, lse, target, dlogprob, temperature, n, V);
     round_to_bf16(dlogits, (size_t)n * V);
 }
@@ -88,7 +94,8 @@ const Ops *rounded_ops(void) {
 float rounded_bf16(float x) { return bf16_to_f32(f32_to_bf16(x)); }
 
 // As cuda/attention.cuh: within each 64 keys exp(s - their largest), rounded for the product with v, not for the sum.
-void rounded_cuda_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments, int NH) {
+void rounded_cuda_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer,
+                                    const Segment *segments, int n_segments, int NH) {
     const int HD = kv->HD, per_kv = NH / kv->NKV;
     for (int i = 0; i < n_segments; i++) {
         const Segment *g = &segments[i];
@@ -127,8 +134,9 @@ void rounded_cuda_attention_forward(act *out, float *lse, const act *q, const KV
 }
 
 // As cuda/attention_backward.cuh: dout, p and ds are rounded.
-void rounded_cuda_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse, const act *q, const KVCache *kv,
-                                     int layer, const Segment *segments, int n_segments, int T, int NH) {
+void rounded_cuda_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out,
+                                     const float *lse, const act *q, const KVCache *kv, int layer,
+                                     const Segment *segments, int n_segments, int T, int NH) {
     const int HD = kv->HD, NKV = kv->NKV;
     const float scale = 1.0f / sqrtf((float)HD);
     memset(dq, 0, (size_t)T * NH * HD * sizeof(float));
@@ -144,10 +152,14 @@ void rounded_cuda_attention_backward(float *dq, float *dk, float *dv, const floa
                 float D = 0;
                 for (int d = 0; d < HD; d++) D += rounded_bf16(d_o[d]) * o[d];
                 for (int j = 0; j <= g->pos0 + t; j++) {
-                    const float *k = ref_kv_at(kv->k, kv, layer, segment_slot(g, j), kh), *v = ref_kv_at(kv->v, kv, layer, segment_slot(g, j), kh);
+                    const float *k = ref_kv_at(kv->k, kv, layer, segment_slot(g, j), kh),
+                                *v = ref_kv_at(kv->v, kv, layer, segment_slot(g, j), kh);
                     const size_t key = ((size_t)segment_key_row(g, j) * NKV + kh) * HD;
                     float s = 0, dp = 0;
-                    for (int d = 0; d < HD; d++) { s += qh[d] * k[d]; dp += rounded_bf16(d_o[d]) * v[d]; }
+                    for (int d = 0; d < HD; d++) {
+                        s += qh[d] * k[d];
+                        dp += rounded_bf16(d_o[d]) * v[d];
+                    }
                     const float p = expf(s * scale - lse[at]), ds = rounded_bf16(p * (dp - D));
                     for (int d = 0; d < HD; d++) {
                         dq[at * HD + d] += ds * scale * k[d];

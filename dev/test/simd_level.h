@@ -12,12 +12,12 @@ extern "C" {
 #endif
 
 typedef struct {
-    void (*exp)(float *y, const float *x, size_t n);              // n a multiple of 16
-    void (*to_bf16)(bf16_t *y, const float *x, size_t n);         // n a multiple of 16
-    void (*from_bf16)(float *y, const bf16_t *x, size_t n);       // n a multiple of 16
+    void (*exp)(float *y, const float *x, size_t n);        // n a multiple of 16
+    void (*to_bf16)(bf16_t *y, const float *x, size_t n);   // n a multiple of 16
+    void (*from_bf16)(float *y, const bf16_t *x, size_t n); // n a multiple of 16
     // y, h = the first n of x; y[16 ...], h[16 ...] = 16 of x and xh, read as n
     void (*part)(float *y, bf16_t *h, const float *x, const bf16_t *xh, int n);
-    void (*reduce)(float *sum_max, const float *x);               // of 16
+    void (*reduce)(float *sum_max, const float *x);                                                       // of 16
     void (*fma)(float *y, const float *a, const float *b, const float *c, float *smaller, float *larger); // 16
 } TestSimd;
 

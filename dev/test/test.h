@@ -9,9 +9,12 @@ int tests_passed, tests_failed;
 
 #define CHECK(condition, ...) test_check((condition) ? true : false, #condition, __FILE__, __LINE__, __VA_ARGS__)
 
-__attribute__((format(printf, 5, 6)))
-bool test_check(bool ok, const char *condition, const char *file, int line, const char *format, ...) {
-    if (ok) { tests_passed++; return true; }
+__attribute__((format(printf, 5, 6))) bool test_check(bool ok, const char *condition, const char *file, int line,
+                                                      const char *format, ...) {
+    if (ok) {
+        tests_passed++;
+        return true;
+    }
     tests_failed++;
     printf("FAILED %s:%d: %s: ", file, line, condition);
     va_list args;
@@ -32,7 +35,10 @@ const char *test_tmpdir(void) {
     static char dir[64];
     if (!dir[0]) {
         strcpy(dir, "/tmp/test_steer.XXXXXX");
-        if (!mkdtemp(dir)) { perror(dir); exit(1); }
+        if (!mkdtemp(dir)) {
+            perror(dir);
+            exit(1);
+        }
     }
     return dir;
 }
@@ -48,7 +54,10 @@ const char *test_path(const char *name) {
 
 void test_write(const char *path, const char *text) {
     FILE *f = fopen(path, "wb");
-    if (!f || fwrite(text, 1, strlen(text), f) != strlen(text) || fclose(f) != 0) { perror(path); exit(1); }
+    if (!f || fwrite(text, 1, strlen(text), f) != strlen(text) || fclose(f) != 0) {
+        perror(path);
+        exit(1);
+    }
 }
 
 void test_remove_tmpdir(void) {

@@ -8,7 +8,7 @@ After a change that is meant to change bits: ./test_steer bits prints the lines 
 #ifndef DEV_TEST_TEST_BITS_H
 #define DEV_TEST_TEST_BITS_H
 
-#include "dev/test/backends.h"      // test_cpu_backends
+#include "dev/test/backends.h" // test_cpu_backends
 #include "dev/test/recorded_bits.h"
 #include "llmc/utils/threads.h"
 
@@ -37,13 +37,18 @@ void bits_add(uint64_t *hash, const void *data, size_t n, size_t size) {
         uint32_t word = 0;
         uint16_t half;
         if (size == 4) memcpy(&word, (const char *)data + 4 * i, 4);
-        else { memcpy(&half, (const char *)data + 2 * i, 2); word = half; }
-        for (size_t part = 0; part < size; part += 2) *hash = (*hash ^ ((word >> (8 * part)) & 0xFFFF)) * 0x100000001B3u;
+        else {
+            memcpy(&half, (const char *)data + 2 * i, 2);
+            word = half;
+        }
+        for (size_t part = 0; part < size; part += 2)
+            *hash = (*hash ^ ((word >> (8 * part)) & 0xFFFF)) * 0x100000001B3u;
     }
 }
 
 uint64_t bits_matmul(const Ops *ops, bool backward) {
-    static const int shapes[][3] = {{1, 65, 96}, {6, 16, 30}, {7, 130, 31}, {12, 64, 896}, {13, 33, 66}, {70, 96, 1100}}; // T, N, K
+    static const int shapes[][3] = {{1, 65, 96},   {6, 16, 30},  {7, 130, 31},
+                                    {12, 64, 896}, {13, 33, 66}, {70, 96, 1100}}; // T, N, K
     uint64_t hash = 0xCBF29CE484222325u;
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         const int T = shapes[s][0], N = shapes[s][1], K = shapes[s][2];
@@ -67,7 +72,8 @@ uint64_t bits_rows(const Ops *ops) {
     for (int s = 0; s < 3; s++) {
         const int T = 5, C = columns[s];
         const size_t n = (size_t)T * C;
-        float *h = bits_floats(n, 2), *y = bits_floats(n, 1), *w = bits_floats((size_t)C, 1), *v = bits_floats((size_t)C, 1), *gu = bits_floats(2 * n, 8), rstd[5];
+        float *h = bits_floats(n, 2), *y = bits_floats(n, 1), *w = bits_floats((size_t)C, 1),
+              *v = bits_floats((size_t)C, 1), *gu = bits_floats(2 * n, 8), rstd[5];
         bf16_t *x = bits_acts(n, 1), *saved = bits_acts(2 * n, 1), *d = bits_acts(2 * n, 1);
         ops->add_rmsnorm_forward(h, x, rstd, h, y, v, w, 1e-6f, T, C);
         bits_add(&hash, h, n, 4), bits_add(&hash, x, n, 2), bits_add(&hash, rstd, 5, 4);
@@ -91,12 +97,14 @@ uint64_t bits_rank(const Ops *ops) {
     static const int shapes[][3] = {{1, 96, 1}, {7, 897, 5}, {17, 130, 16}}; // T, K, r
     for (int s = 0; s < 3; s++) {
         const int T = shapes[s][0], K = shapes[s][1], r = shapes[s][2];
-        float *a = bits_floats((size_t)r * K, 1), *u = bits_floats((size_t)T * r, 1), *y = bits_floats((size_t)T * K, 1);
+        float *a = bits_floats((size_t)r * K, 1), *u = bits_floats((size_t)T * r, 1),
+              *y = bits_floats((size_t)T * K, 1);
         bf16_t *x = bits_acts((size_t)T * K, 1);
         ops->rank_up(y, K, u, a, T, K, r);
         ops->rank_outer(a, u, x, K, T, K, r);
         ops->rank_down(u, x, K, a, 0.75f, T, K, r);
-        bits_add(&hash, y, (size_t)T * K, 4), bits_add(&hash, a, (size_t)r * K, 4), bits_add(&hash, u, (size_t)T * r, 4);
+        bits_add(&hash, y, (size_t)T * K, 4), bits_add(&hash, a, (size_t)r * K, 4),
+            bits_add(&hash, u, (size_t)T * r, 4);
         free(a), free(u), free(y), free(x);
     }
     return hash;
@@ -111,7 +119,8 @@ uint64_t bits_attention(const Ops *ops, int NH, int NKV, int HD) {
     int pages[3][11], pos[T], row[2 * T], slot[2 * T], n_writes = 0, n_pages = 0;
     Segment segments[3] = {{0, 20, 0, pages[0], 0, 0}, {20, 9, 20, pages[1], 0, 0}, {29, 150, 20, pages[2], 0, 0}};
     for (int s = 0; s < 3; s++)
-        for (int p = 0; p < segments[s].pos0 + segments[s].T; p++) { // the prompt's full page is shared, the other is each segment's own
+        for (int p = 0; p < segments[s].pos0 + segments[s].T;
+             p++) { // the prompt's full page is shared, the other is each segment's own
             const bool shared = s > 0 && p < KV_PAGE;
             if (p % KV_PAGE == 0) pages[s][p / KV_PAGE] = shared ? pages[0][0] : n_pages++;
             if (p >= segments[s].pos0) pos[segments[s].row0 + p - segments[s].pos0] = p;
@@ -119,9 +128,11 @@ uint64_t bits_attention(const Ops *ops, int NH, int NKV, int HD) {
             row[n_writes] = p < segments[s].pos0 ? p : segments[s].row0 + p - segments[s].pos0;
             slot[n_writes++] = pages[s][p / KV_PAGE] * KV_PAGE + p % KV_PAGE;
         }
-    const size_t cache = (size_t)(PAGES + 2) * NKV * KV_PAGE * HD * ops->act_bytes, n = (size_t)T * NH * HD, n_kv = (size_t)T * NKV * HD;
+    const size_t cache = (size_t)(PAGES + 2) * NKV * KV_PAGE * HD * ops->act_bytes, n = (size_t)T * NH * HD,
+                 n_kv = (size_t)T * NKV * HD;
     KVCache kv = {1, NKV, HD, PAGES + 2, ops->alloc(cache), ops->alloc(cache)};
-    float *qkv = bits_floats((size_t)T * QKV, 2), *rope = bits_floats((size_t)170 * HD, 1), *dout = bits_floats(n, 1), *lse = bits_floats((size_t)T * NH, 1);
+    float *qkv = bits_floats((size_t)T * QKV, 2), *rope = bits_floats((size_t)170 * HD, 1), *dout = bits_floats(n, 1),
+          *lse = bits_floats((size_t)T * NH, 1);
     float *dq = bits_floats(n, 1), *dk = bits_floats(n_kv, 1), *dv = bits_floats(n_kv, 1);
     bf16_t *q = bits_acts(n, 1), *out = bits_acts(n, 1), *dqkv = bits_acts((size_t)T * QKV, 1);
     ops->rope_kv_write(q, &kv, 0, qkv, rope, pos, row, slot, n_writes, T, NH);
@@ -149,9 +160,11 @@ uint64_t bits_output(const Ops *ops) {
     }
     ops->logprob_rows(logprob, lse, entropy, logits, target, 0.75f, N, V);
     ops->dlogits_rows(dlogits, logits, lse, target, d, 0.75f, N, V);
-    bits_add(&hash, logprob, N, 4), bits_add(&hash, lse, N, 4), bits_add(&hash, entropy, N, 4), bits_add(&hash, dlogits, (size_t)N * V, 2);
+    bits_add(&hash, logprob, N, 4), bits_add(&hash, lse, N, 4), bits_add(&hash, entropy, N, 4),
+        bits_add(&hash, dlogits, (size_t)N * V, 2);
     for (int form = 0; form < 3; form++) {
-        ops->sample_rows(token, logprob, logits, u, form == 2 ? 0.0f : 1.5f, form == 1 ? 50 : 0, form == 1 ? 0.9f : 1.0f, N, V);
+        ops->sample_rows(token, logprob, logits, u, form == 2 ? 0.0f : 1.5f, form == 1 ? 50 : 0,
+                         form == 1 ? 0.9f : 1.0f, N, V);
         bits_add(&hash, token, N, 4), bits_add(&hash, logprob, N, 4);
     }
     free(logits), free(dlogits);
@@ -169,15 +182,17 @@ void test_bits_on(const Ops *ops) {
     hash[5] = bits_attention(ops, 5, 1, 24);
     hash[6] = bits_output(ops);
     for (int i = 0; i < BITS_RECORDS; i++)
-        CHECK(hash[i] == recorded_bits[i].hash, "%s %s: other bits than recorded: {\"%s\", 0x%016llXu},", ops->isa, recorded_bits[i].what,
-              recorded_bits[i].what, (unsigned long long)hash[i]);
+        CHECK(hash[i] == recorded_bits[i].hash, "%s %s: other bits than recorded: {\"%s\", 0x%016llXu},", ops->isa,
+              recorded_bits[i].what, recorded_bits[i].what, (unsigned long long)hash[i]);
 }
 
 void test_bits(void) {
     const Ops *backends[CPU_LEVELS];
     const int n = test_cpu_backends(backends);
     for (int i = 0; i < n; i++)
-        if (!strcmp(backends[i]->isa, "avx2") || !strcmp(backends[i]->isa, "avx512") || !strcmp(backends[i]->isa, "neon")) test_bits_on(backends[i]);
+        if (!strcmp(backends[i]->isa, "avx2") || !strcmp(backends[i]->isa, "avx512") ||
+            !strcmp(backends[i]->isa, "neon"))
+            test_bits_on(backends[i]);
 }
 
 #endif

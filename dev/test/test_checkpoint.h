@@ -3,8 +3,8 @@
 #ifndef DEV_TEST_TEST_CHECKPOINT_H
 #define DEV_TEST_TEST_CHECKPOINT_H
 
-#include <signal.h>                 // SIGXFSZ
-#include <sys/resource.h>           // setrlimit
+#include <signal.h>                    // SIGXFSZ
+#include <sys/resource.h>              // setrlimit
 #include "dev/test/test.h"             // CHECK, test_path, test_write
 #include "dev/test/test_safetensors.h" // mf_expect, mf_random, mf_replace
 #include "llmc/files/checkpoint.h"     // checkpoint_*
@@ -12,7 +12,11 @@
 #define MF_L 3
 #define MF_C 37
 
-typedef struct { float v[3][MF_L * MF_C]; FileTensor tensors[2]; Checkpoint c; } MfCheckpoint;
+typedef struct {
+    float v[3][MF_L * MF_C];
+    FileTensor tensors[2];
+    Checkpoint c;
+} MfCheckpoint;
 
 static bool mf_lora; // a LoRA's checkpoints (A [3,10], B [27,3]) instead of vectors'
 static const PeftConfig mf_adapter = {3, 6.5, {false, false, false, false, false, false, true}, true};
@@ -67,8 +71,9 @@ bool mf_holds(const char *run_dir, int step, Error *err) {
     bool ok = checkpoint_load(&got.c, path, err);
     const TrainerState *a = &want.c.state, *b = &got.c.state;
     ok = ok && memcmp(want.v, got.v, sizeof want.v) == 0 && a->step == b->step && a->updates == b->updates &&
-         a->next_problem == b->next_problem && a->tokens_total == b->tokens_total && a->samples_total == b->samples_total &&
-         memcmp(&a->seconds_total, &b->seconds_total, sizeof(double)) == 0 && strcmp(a->fingerprint, b->fingerprint) == 0;
+         a->next_problem == b->next_problem && a->tokens_total == b->tokens_total &&
+         a->samples_total == b->samples_total && memcmp(&a->seconds_total, &b->seconds_total, sizeof(double)) == 0 &&
+         strcmp(a->fingerprint, b->fingerprint) == 0;
     free(path);
     return ok;
 }
@@ -108,11 +113,13 @@ void mf_check_latest(const char *run_dir, int step) {
 }
 
 void test_checkpoint_save(void) {
-    char *run = checkpoint_run_dir(test_path(mf_lora ? "train_output_lora" : "train_output"), "Model", "data", "steering", 3);
+    char *run =
+        checkpoint_run_dir(test_path(mf_lora ? "train_output_lora" : "train_output"), "Model", "data", "steering", 3);
     CHECK(strstr(run, "/Model/data/steering/seed-3"), "%s", run);
     mf_check_latest(run, -1);
     Error e = {0, ""};
-    for (int step = 8; step <= 11; step++) CHECK(mf_save(run, step, &e) && mf_holds(run, step, &e), "step %d: %s", step, e.text);
+    for (int step = 8; step <= 11; step++)
+        CHECK(mf_save(run, step, &e) && mf_holds(run, step, &e), "step %d: %s", step, e.text);
     CHECK(mf_entries(run) == 4, "%d entries", mf_entries(run));
     mf_check_latest(run, 11);
     char *config = model_path(run, "checkpoint-11/config.yml");
@@ -127,11 +134,13 @@ void test_checkpoint_save(void) {
     test_write(old, "{}");
     CHECK(make_dirs(left, &e), "%s", e.text);
     test_write(junk, "half");
-    CHECK(!mf_holds(run, 11, NULL) && mf_save(run, 11, &e) && mf_holds(run, 11, &e) && mf_entries(run) == 4, "replacing: %s, %d entries",
-          e.text, mf_entries(run));
+    CHECK(!mf_holds(run, 11, NULL) && mf_save(run, 11, &e) && mf_holds(run, 11, &e) && mf_entries(run) == 4,
+          "replacing: %s, %d entries", e.text, mf_entries(run));
     // The way without an exchange.
-    char *from = checkpoint_path(run, "", 10), *to = checkpoint_path(run, "", 9), *aside = checkpoint_path(run, ".old-", 9);
-    CHECK(rename(to, aside) == 0 && checkpoint_move(aside, to, from, &e) && mf_holds(run, 9, &e), "plain rename: %s", e.text);
+    char *from = checkpoint_path(run, "", 10), *to = checkpoint_path(run, "", 9),
+         *aside = checkpoint_path(run, ".old-", 9);
+    CHECK(rename(to, aside) == 0 && checkpoint_move(aside, to, from, &e) && mf_holds(run, 9, &e), "plain rename: %s",
+          e.text);
 
     // Killed between the two renames: checkpoint-9 is whole, but under the name that it was moved aside to. And half a
     // checkpoint, half a file.
@@ -145,8 +154,8 @@ void test_checkpoint_save(void) {
           "left by a killed run: %s, %d entries", e.text, mf_entries(run));
     CHECK(make_dirs(aside, &e), "%s", e.text); // killed behind them: the new one is there
     checkpoint_clean(run);
-    CHECK(mf_holds(run, 9, &e) && mf_entries(run) == 4 && !path_exists(aside), "moved aside and replaced: %s, %d entries", e.text,
-          mf_entries(run));
+    CHECK(mf_holds(run, 9, &e) && mf_entries(run) == 4 && !path_exists(aside),
+          "moved aside and replaced: %s, %d entries", e.text, mf_entries(run));
     free(half);
     free(inside);
     free(stray);
@@ -159,23 +168,27 @@ void test_checkpoint_save(void) {
     memset(&e, 0, sizeof e);
     mf_fill(&k, 0);
     k.tensors[0].columns--;
-    mf_expect(checkpoint_load(&k.c, to, &e), &e, mf_lora ? "checkpoint-9|tensor a.lora_A|[3, 10]|[3, 9]" : "checkpoint-9|tensor steering|[3, 37]|[3, 36]", "other shape");
+    mf_expect(checkpoint_load(&k.c, to, &e), &e,
+              mf_lora ? "checkpoint-9|tensor a.lora_A|[3, 10]|[3, 9]" : "checkpoint-9|tensor steering|[3, 37]|[3, 36]",
+              "other shape");
     if (mf_lora) {
         const PeftConfig other = {3, 6, {false, false, false, false, false, false, true}, true};
         memset(&e, 0, sizeof e);
         mf_fill(&k, 0);
         k.c.adapter = &other;
-        mf_expect(checkpoint_load(&k.c, to, &e), &e, "checkpoint-9|adapter_config.json|lora_alpha 6.5|6", "other alpha");
+        mf_expect(checkpoint_load(&k.c, to, &e), &e, "checkpoint-9|adapter_config.json|lora_alpha 6.5|6",
+                  "other alpha");
     }
     memset(&e, 0, sizeof e);
     mf_fill(&k, 12);
     k.v[1][40] = NAN;
-    mf_expect(checkpoint_save(run, &k.c, "", &e), &e, "checkpoint-12|exp_avg|row 1, place 3|earlier checkpoints are untouched",
-              "NaN in the optimiser");
+    mf_expect(checkpoint_save(run, &k.c, "", &e), &e,
+              "checkpoint-12|exp_avg|row 1, place 3|earlier checkpoints are untouched", "NaN in the optimiser");
     CHECK(mf_entries(run) == 4, "%d entries", mf_entries(run));
 
     // Broken ones are passed over, in every way of being broken.
-    const char *files[5] = {mf_lora ? PEFT_WEIGHTS : "steering_vectors.safetensors", "optimizer.safetensors", "trainer_state.json", mf_lora ? PEFT_CONFIG : "config.yml", "config.yml"};
+    const char *files[5] = {mf_lora ? PEFT_WEIGHTS : "steering_vectors.safetensors", "optimizer.safetensors",
+                            "trainer_state.json", mf_lora ? PEFT_CONFIG : "config.yml", "config.yml"};
     char *newest = checkpoint_path(run, "", 11);
     for (int i = 0; i < 5; i++) {
         for (int cut = 0; cut < (strcmp(files[i], "config.yml") != 0 ? 2 : 1); cut++) {
@@ -195,17 +208,21 @@ void test_checkpoint_save(void) {
          *now = was ? mf_replace(was, "11", "20") : xstrdup("");
     test_write(state, now);
     mf_check_latest(run, 10); // the tensors still say 11
-    CHECK(mkdir(test_path(mf_lora ? "train_output_lora/Model/data/steering/seed-3/checkpoint-099" : "train_output/Model/data/steering/seed-3/checkpoint-099"), 0777) == 0, "mkdir"); // not ours
+    CHECK(mkdir(test_path(mf_lora ? "train_output_lora/Model/data/steering/seed-3/checkpoint-099"
+                                  : "train_output/Model/data/steering/seed-3/checkpoint-099"),
+                0777) == 0,
+          "mkdir"); // not ours
     mf_check_latest(run, 10);
 
     mf_fill(&k, 0);
     CHECK(mf_save(run, 21, &e) && checkpoint_prune(run, 0, &k.c, &e) && mf_entries(run) == 6, "keep 0 keeps all: %d",
           mf_entries(run));
-    CHECK(checkpoint_prune(run, 3, &k.c, &e) && mf_holds(run, 21, &e) && mf_holds(run, 10, &e) && mf_holds(run, 9, &e), "prune: %s",
-          e.text);
-    CHECK(mf_entries(run) == 5, "8 gone; 9, 10, 20 (broken but newer than the last kept), 21 and a stranger stay: %d", mf_entries(run));
-    CHECK(checkpoint_prune(run, 1, &k.c, &e) && mf_holds(run, 21, &e) && mf_entries(run) == 2, "prune to one: %s, %d entries", e.text,
+    CHECK(checkpoint_prune(run, 3, &k.c, &e) && mf_holds(run, 21, &e) && mf_holds(run, 10, &e) && mf_holds(run, 9, &e),
+          "prune: %s", e.text);
+    CHECK(mf_entries(run) == 5, "8 gone; 9, 10, 20 (broken but newer than the last kept), 21 and a stranger stay: %d",
           mf_entries(run));
+    CHECK(checkpoint_prune(run, 1, &k.c, &e) && mf_holds(run, 21, &e) && mf_entries(run) == 2,
+          "prune to one: %s, %d entries", e.text, mf_entries(run));
     free(run);
     free(old);
     free(left);
@@ -250,16 +267,19 @@ void test_checkpoint_failures(void) {
 
     test_write(test_path("plain"), "a file");
     memset(&e, 0, sizeof e);
-    mf_expect(mf_save(test_path("plain/run"), 1, &e), &e, "cannot save|plain|Not a directory|another folder|--resume auto", "folder below a file");
+    mf_expect(mf_save(test_path("plain/run"), 1, &e), &e,
+              "cannot save|plain|Not a directory|another folder|--resume auto", "folder below a file");
     char *inside = model_path(run, "checkpoint-3/mine");
     memset(&e, 0, sizeof e);
     CHECK(mkdir(inside, 0777) == 0, "mkdir");
     char *target = checkpoint_path(run, "", 3);
-    mf_expect(remove_dir(target, &e), &e, "cannot remove|checkpoint-3", "a folder in a checkpoint is not ours to remove");
+    mf_expect(remove_dir(target, &e), &e, "cannot remove|checkpoint-3",
+              "a folder in a checkpoint is not ours to remove");
     CHECK(path_exists(inside), "the user's folder is gone");
-    CHECK(checkpoint_number("checkpoint-12") == 12 && checkpoint_number("checkpoint-0") == 0 && checkpoint_number("checkpoint-012") == -1 &&
-              checkpoint_number("checkpoint-1x") == -1 && checkpoint_number("checkpoint-") == -1 &&
-              checkpoint_number("checkpoint--1") == -1 && checkpoint_number("checkpoint-99999999999999999999") == -1 &&
+    CHECK(checkpoint_number("checkpoint-12") == 12 && checkpoint_number("checkpoint-0") == 0 &&
+              checkpoint_number("checkpoint-012") == -1 && checkpoint_number("checkpoint-1x") == -1 &&
+              checkpoint_number("checkpoint-") == -1 && checkpoint_number("checkpoint--1") == -1 &&
+              checkpoint_number("checkpoint-99999999999999999999") == -1 &&
               checkpoint_number(".tmp-checkpoint-1") == -1,
           "names");
     free(inside);

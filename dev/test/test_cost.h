@@ -28,7 +28,8 @@ int cost_row(double cells[COST_COLUMNS], const char *tables, const char *heading
     for (; n < COST_COLUMNS; n++) {
         char text[64], *end;
         int k = 0;
-        for (at += *at == '|'; *at && *at != '|' && *at != '\n'; at++) if (*at != ',' && *at != ' ' && k < 63) text[k++] = *at;
+        for (at += *at == '|'; *at && *at != '|' && *at != '\n'; at++)
+            if (*at != ',' && *at != ' ' && k < 63) text[k++] = *at;
         text[k] = 0;
         if (*at != '|') break;
         cells[n] = strtod(text, &end);
@@ -43,7 +44,9 @@ double cost_number(const cJSON *object, const char *key) {
 }
 
 // The mean of the two measured steps, which is their median.
-double cost_middle(const cJSON *steps, const char *key) { return 0.5 * (cost_number(cJSON_GetArrayItem(steps, 0), key) + cost_number(cJSON_GetArrayItem(steps, 1), key)); }
+double cost_middle(const cJSON *steps, const char *key) {
+    return 0.5 * (cost_number(cJSON_GetArrayItem(steps, 0), key) + cost_number(cJSON_GetArrayItem(steps, 1), key));
+}
 
 // x as the table prints it: so far it may be off.
 double cost_rounding(double x) { return fabs(x) < 0.001 ? 0.6e-6 : fabs(x) < 1 ? 0.6e-4 : 0.6e-2; }
@@ -53,12 +56,15 @@ int cost_wrong_cells(const char *tables, const cJSON *line) {
     const char *setup = cJSON_GetStringValue(cJSON_GetObjectItem(line, "setup"));
     const cJSON *steps = cJSON_GetObjectItem(line, "steps");
     double memory[COST_COLUMNS], time[COST_COLUMNS], wanted[COST_COLUMNS];
-    if (cJSON_GetArraySize(steps) != 2 || cost_row(memory, tables, "Memory of what is trained", setup) < 6 || cost_row(time, tables, "Seconds of a step", setup) != 14) return 100;
+    if (cJSON_GetArraySize(steps) != 2 || cost_row(memory, tables, "Memory of what is trained", setup) < 6 ||
+        cost_row(time, tables, "Seconds of a step", setup) != 14)
+        return 100;
     int wrong = 0;
-    wrong += !(memory[0] == cost_number(line, "numbers")) + !(memory[1] == 4 * memory[0]) + !(memory[2] == cost_number(line, "moments_bytes")) +
-             !(memory[5] == cost_number(line, "file_bytes"));
+    wrong += !(memory[0] == cost_number(line, "numbers")) + !(memory[1] == 4 * memory[0]) +
+             !(memory[2] == cost_number(line, "moments_bytes")) + !(memory[5] == cost_number(line, "file_bytes"));
 
-    static const char *const parts[6] = {"time/rollout", "time/reward", "time/forward", "time/backward", "time/update", "time/communication"};
+    static const char *const parts[6] = {"time/rollout",  "time/reward", "time/forward",
+                                         "time/backward", "time/update", "time/communication"};
     double sum = 0, shown = 0, rounding = 0, tokens[2], rows[2];
     for (int i = 0; i < 6; i++) sum += wanted[i] = cost_middle(steps, parts[i]);
     wanted[7] = cost_middle(steps, "step_time");
@@ -66,7 +72,8 @@ int cost_wrong_cells(const char *tables, const cJSON *line) {
     for (int i = 0; i < 2; i++) {
         const cJSON *s = cJSON_GetArrayItem(steps, i);
         tokens[i] = cost_number(s, "completions/mean_length") * cost_number(s, "num_completions");
-        rows[i] = cost_number(s, "train_rows_per_s") * (cost_number(s, "time/forward") + cost_number(s, "time/backward"));
+        rows[i] =
+            cost_number(s, "train_rows_per_s") * (cost_number(s, "time/forward") + cost_number(s, "time/backward"));
     }
     wanted[8] = cost_middle(steps, "num_completions");
     wanted[9] = (tokens[0] + tokens[1]) / 2;
@@ -95,7 +102,8 @@ char *cost_swapped(const char *tables, const char *setup, int from, int to) {
         snprintf(cells[i], sizeof cells[i], "%.*s", (int)strcspn(at[i] + 1, "|"), at[i] + 1);
     }
     Str out = {0};
-    str_printf(&out, "%.*s|%s%.*s|%s%s", (int)(at[0] - copy), copy, cells[1], (int)(at[1] - at[0] - 1 - (int)strlen(cells[0])), at[0] + 1 + strlen(cells[0]), cells[0],
+    str_printf(&out, "%.*s|%s%.*s|%s%s", (int)(at[0] - copy), copy, cells[1],
+               (int)(at[1] - at[0] - 1 - (int)strlen(cells[0])), at[0] + 1 + strlen(cells[0]), cells[0],
                at[1] + 1 + strlen(cells[1]));
     free(copy);
     return out.s;
@@ -104,23 +112,32 @@ char *cost_swapped(const char *tables, const char *setup, int from, int to) {
 // A wrong column is found: in a table of times that are all different any two neighbours exchanged, and in the other
 // table a number.
 void test_cost_planted(void) {
-    const char *line = "{\"model\": \"m\", \"setup\": \"s\", \"device\": \"cpu\", \"kernels\": \"k\", \"numbers\": 3, \"moments_bytes\": 24, \"gradient\": \"g\", \"planned\": \"p\", "
-                       "\"file_bytes\": 99, \"resident_kib\": 2048, \"steps\": ["
-                       "{\"completions/mean_length\": 10, \"num_completions\": 4, \"time/rollout\": 1.5, \"time/reward\": 0.25, \"time/forward\": 2, \"time/backward\": 3.5, "
-                       "\"time/update\": 0.0001, \"time/communication\": 0.5, \"step_time\": 8, \"train_rows_per_s\": 8},"
-                       "{\"completions/mean_length\": 12, \"num_completions\": 4, \"time/rollout\": 1.7, \"time/reward\": 0.35, \"time/forward\": 4, \"time/backward\": 2.7, "
-                       "\"time/update\": 0.0003, \"time/communication\": 0.7, \"step_time\": 11, \"train_rows_per_s\": 9}]}";
+    const char *line =
+        "{\"model\": \"m\", \"setup\": \"s\", \"device\": \"cpu\", \"kernels\": \"k\", \"numbers\": 3, "
+        "\"moments_bytes\": 24, \"gradient\": \"g\", \"planned\": \"p\", "
+        "\"file_bytes\": 99, \"resident_kib\": 2048, \"steps\": ["
+        "{\"completions/mean_length\": 10, \"num_completions\": 4, \"time/rollout\": 1.5, \"time/reward\": 0.25, "
+        "\"time/forward\": 2, \"time/backward\": 3.5, "
+        "\"time/update\": 0.0001, \"time/communication\": 0.5, \"step_time\": 8, \"train_rows_per_s\": 8},"
+        "{\"completions/mean_length\": 12, \"num_completions\": 4, \"time/rollout\": 1.7, \"time/reward\": 0.35, "
+        "\"time/forward\": 4, \"time/backward\": 2.7, "
+        "\"time/update\": 0.0003, \"time/communication\": 0.7, \"step_time\": 11, \"train_rows_per_s\": 9}]}";
     Str tables = {0};
     double cells[COST_COLUMNS] = {0};
     test_write(test_path("planted.jsonl"), line);
     int code = run_command(&tables, "scripts/cost_table.sh --table %s", test_path("planted.jsonl"));
     cJSON *object = cJSON_Parse(line);
-    if (!CHECK(code == 0 && object && cost_wrong_cells(tables.s, object) == 0, "ended with %d: %d cells are wrong in\n%s", code, cost_wrong_cells(tables.s, object), tables.s)) return;
+    if (!CHECK(code == 0 && object && cost_wrong_cells(tables.s, object) == 0,
+               "ended with %d: %d cells are wrong in\n%s", code, cost_wrong_cells(tables.s, object), tables.s))
+        return;
     // by hand: the medians of forward and of the step, and what is left: 9.5 - (1.6 + 0.3 + 3 + 3.1 + 0.0002 + 0.6)
-    CHECK(cost_row(cells, tables.s, "Seconds of a step", "s") == 14 && cells[2] == 3 && cells[7] == 9.5 && cells[6] == 0.8998 && cells[9] == 44, "the row is %g %g %g %g", cells[2], cells[7], cells[6], cells[9]);
+    CHECK(cost_row(cells, tables.s, "Seconds of a step", "s") == 14 && cells[2] == 3 && cells[7] == 9.5 &&
+              cells[6] == 0.8998 && cells[9] == 44,
+          "the row is %g %g %g %g", cells[2], cells[7], cells[6], cells[9]);
     for (int k = 0; k < 13; k++) {
         char *planted = cost_swapped(tables.s, "s", k, k + 1);
-        CHECK(cost_wrong_cells(planted, object) >= 2, "columns %d and %d exchanged are not found:\n%s", k, k + 1, planted);
+        CHECK(cost_wrong_cells(planted, object) >= 2, "columns %d and %d exchanged are not found:\n%s", k, k + 1,
+              planted);
         free(planted);
     }
     cJSON_ReplaceItemInObjectCaseSensitive(object, "moments_bytes", cJSON_CreateNumber(25));
@@ -132,17 +149,23 @@ void test_cost_planted(void) {
 // The rows by arithmetic against what the same setups took: numbers, moments, and all of the device as the run planned
 // it.
 void test_cost_computed(const char *path) {
-    if (system("command -v python3 >/dev/null") != 0) { SKIP("no python3: the computed rows of the cost table are not tested"); return; }
+    if (system("command -v python3 >/dev/null") != 0) {
+        SKIP("no python3: the computed rows of the cost table are not tested");
+        return;
+    }
     Str computed = {0};
     double cells[COST_COLUMNS] = {0};
     int code = run_command(&computed, "scripts/cost_table.py --model data/tiny/model --problems 2"), n = 0;
     char *text = read_file(path, NULL, NULL), *rest = text, *line;
     while (rest && (line = strsep(&rest, "\n")) != NULL && *line) {
         cJSON *object = cJSON_Parse(line);
-        const char *setup = cJSON_GetStringValue(cJSON_GetObjectItem(object, "setup")), *planned = cJSON_GetStringValue(cJSON_GetObjectItem(object, "planned"));
+        const char *setup = cJSON_GetStringValue(cJSON_GetObjectItem(object, "setup")),
+                   *planned = cJSON_GetStringValue(cJSON_GetObjectItem(object, "planned"));
         if (planned && cost_row(cells, computed.s, "Computed, not measured: bytes", setup) == 7) {
-            CHECK(cells[0] == cost_number(object, "numbers") && cells[1] == cost_number(object, "moments_bytes") && strcmp(memory_text((size_t)cells[3]).text, planned) == 0,
-                  "%s: by arithmetic %g numbers, moments %g, in all %s; the run has %s", setup, cells[0], cells[1], memory_text((size_t)cells[3]).text, line);
+            CHECK(cells[0] == cost_number(object, "numbers") && cells[1] == cost_number(object, "moments_bytes") &&
+                      strcmp(memory_text((size_t)cells[3]).text, planned) == 0,
+                  "%s: by arithmetic %g numbers, moments %g, in all %s; the run has %s", setup, cells[0], cells[1],
+                  memory_text((size_t)cells[3]).text, line);
             n++;
         }
         cJSON_Delete(object);
@@ -159,10 +182,16 @@ void test_cost(void) {
     Tuning full;
     char path[256];
     snprintf(path, sizeof path, "%s", test_path("cost.jsonl"));
-    int code = run_command(&tables, "scripts/cost_table.sh --setups 'steering full lora:lora_r=1:lora_target_modules=q_proj,down_proj lora:lora_r=1 steering_rank nosuch' --steps 2 --prompts_per_step 2 --num_generations 4 "
-                           "--max_completion_length 24 --out %s 2>/dev/null", path);
+    int code =
+        run_command(&tables,
+                    "scripts/cost_table.sh --setups 'steering full lora:lora_r=1:lora_target_modules=q_proj,down_proj "
+                    "lora:lora_r=1 steering_rank nosuch' --steps 2 --prompts_per_step 2 --num_generations 4 "
+                    "--max_completion_length 24 --out %s 2>/dev/null",
+                    path);
     char *text = read_file(path, NULL, &err), *rest = text, *line;
-    if (!CHECK(code == 0 && text && model_config_load(&c, "data/tiny/model", &err), "cost_table.sh ended with %d: %s\n%s", code, err.text, tables.s)) return;
+    if (!CHECK(code == 0 && text && model_config_load(&c, "data/tiny/model", &err),
+               "cost_table.sh ended with %d: %s\n%s", code, err.text, tables.s))
+        return;
     tuning_full(&full, &c);
     int n = 0;
     double length = 0;
@@ -177,14 +206,18 @@ void test_cost(void) {
         }
         int wrong = cost_wrong_cells(tables.s, object);
         CHECK(wrong == 0, "%s: %d cells are not what the steps say:\n%s\n%s", setup, wrong, tables.s, line);
-        CHECK(strcmp(cJSON_GetStringValue(cJSON_GetObjectItem(object, "model")), "tiny") == 0, "the model's name: %s", line);
+        CHECK(strcmp(cJSON_GetStringValue(cJSON_GetObjectItem(object, "model")), "tiny") == 0, "the model's name: %s",
+              line);
         const double numbers = cost_number(object, "numbers"), moments = cost_number(object, "moments_bytes");
-        const double expected[5] = {(double)c.L * c.C, (double)full.n, (double)c.L * (c.C + c.NH * c.HD + c.I + c.C), (double)c.L * (c.I + c.C), (double)(c.L + c.C)};
-        CHECK(n < 5 && numbers == expected[n] && moments == 8 * numbers, "%s: %g numbers, %g bytes of moments", setup, numbers, moments);
+        const double expected[5] = {(double)c.L * c.C, (double)full.n, (double)c.L * (c.C + c.NH * c.HD + c.I + c.C),
+                                    (double)c.L * (c.I + c.C), (double)(c.L + c.C)};
+        CHECK(n < 5 && numbers == expected[n] && moments == 8 * numbers, "%s: %g numbers, %g bytes of moments", setup,
+              numbers, moments);
         // the same completions, whatever is trained
         const double mean = cost_middle(cJSON_GetObjectItem(object, "steps"), "completions/mean_length");
         if (n++ == 0) length = mean;
-        CHECK(mean > 0 && mean == length, "%s: completions of %g tokens, the first setup's have %g", setup, mean, length);
+        CHECK(mean > 0 && mean == length, "%s: completions of %g tokens, the first setup's have %g", setup, mean,
+              length);
         cJSON_Delete(object);
     }
     CHECK(n == 5 && !strstr(tables.s, "different tokens"), "%d setups were measured:\n%s", n, tables.s);

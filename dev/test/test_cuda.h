@@ -21,7 +21,8 @@ void test_cuda_copies(const Ops *ops) {
         memset(back, 1, n + 1);
         ops->download(back, there[0], n);
         for (size_t i = 0; i < n; i++) wrong += back[i] != 0;
-        CHECK(wrong == 0 && back[n] == 1 && (uintptr_t)there[0] % 64 == 0, "%s: alloc(%zu): %zu bytes are not 0", ops->isa, n, wrong);
+        CHECK(wrong == 0 && back[n] == 1 && (uintptr_t)there[0] % 64 == 0, "%s: alloc(%zu): %zu bytes are not 0",
+              ops->isa, n, wrong);
         for (int copy = 0; copy < 2; copy++) {
             for (size_t i = 0; i < n; i++) host[i] = (unsigned char)(i * 7 + (i >> 8) + (size_t)copy);
             ops->upload(there[copy], host, n);
@@ -37,7 +38,9 @@ void test_cuda_copies(const Ops *ops) {
             ops->zero(there[0] + 30, 20);
             ops->download(back, there[0], n);
             for (size_t i = 0; i < n; i++)
-                wrong += back[i] != (i >= 30 && i < 50 ? 0 : i >= 17 && i < 67 ? 0xAA : (unsigned char)(i * 7 + (i >> 8)));
+                wrong += back[i] != (i >= 30 && i < 50   ? 0
+                                     : i >= 17 && i < 67 ? 0xAA
+                                                         : (unsigned char)(i * 7 + (i >> 8)));
             CHECK(wrong == 0, "%s: a part of %zu bytes: %zu are wrong", ops->isa, n, wrong);
         }
         ops->release(there[0]);
@@ -54,7 +57,8 @@ void test_cuda_tied(const Ops *ops) {
     bf16_t file[V * C], other[V * C];
     float whole[V * C], h[C];
     for (int i = 0; i < V * C; i++) whole[i] = bf16_to_f32(file[i] = other[i] = f32_to_bf16((float)(i % 97) - 40));
-    const RawTensor raw = {"wte", DTYPE_BF16, 2, {V, C, 0, 0}, file}, apart = {"head", DTYPE_BF16, 2, {V, C, 0, 0}, other};
+    const RawTensor raw = {"wte", DTYPE_BF16, 2, {V, C, 0, 0}, file},
+                    apart = {"head", DTYPE_BF16, 2, {V, C, 0, 0}, other};
     const RawTensor wide = {"wte", DTYPE_F32, 2, {V, C, 0, 0}, whole};
     const int id = 7;
     int *id_there = (int *)ops->alloc(sizeof id);
@@ -66,7 +70,8 @@ void test_cuda_tied(const Ops *ops) {
         ops->weight_load(&head, &raw, 1);
         ops->weight_load(&untied, &apart, 1);
         ops->weight_load(&head_wide, &wide, 1);
-        CHECK(head.data == wte.data && untied.data != wte.data && head_wide.data != wte_wide.data, "%s: which weights share the embedding", ops->isa);
+        CHECK(head.data == wte.data && untied.data != wte.data && head_wide.data != wte_wide.data,
+              "%s: which weights share the embedding", ops->isa);
         if (first == 1) ops->weight_free(&head);
         if (first == 1) ops->embed(h_there, id_there, &wte, 1, C);
         ops->embedding_free(&wte);
@@ -86,7 +91,8 @@ void test_cuda_tied(const Ops *ops) {
             ops->weight_free(&head);
         } else {
             ops->download(h, h_there, sizeof h);
-            CHECK(memcmp(h, whole + id * C, sizeof h) == 0, "%s: the embedding is wrong once the layer tied to it is freed", ops->isa);
+            CHECK(memcmp(h, whole + id * C, sizeof h) == 0,
+                  "%s: the embedding is wrong once the layer tied to it is freed", ops->isa);
         }
         ops->weight_free(&untied);
         ops->weight_free(&head_wide);
@@ -101,7 +107,8 @@ void test_cuda_column_sum(const Ops *ops) {
     enum { T = 300, C = 21 };
     float *dh = (float *)xmalloc(T * C * sizeof(float)), want[C] = {0}, got[C] = {0};
     for (int i = 0; i < T * C; i++) dh[i] = rng_uniform(11, RNG_TOKEN, (uint32_t)i, 0, 0, 0) - 0.4f;
-    for (int t = 0; t < T; t++) for (int c = 0; c < C; c++) want[c] += dh[t * C + c];
+    for (int t = 0; t < T; t++)
+        for (int c = 0; c < C; c++) want[c] += dh[t * C + c];
     static const int cuts[] = {0, 1, 129, 257, T};
     for (int i = 0; i < 4; i++) ops->column_sum(got, dh + cuts[i] * C, cuts[i + 1] - cuts[i], C);
     CHECK(memcmp(got, want, sizeof got) == 0, "%s column_sum: other bits than rows added in order", ops->isa);
@@ -123,14 +130,19 @@ void test_cuda_update(const Ops *ops) {
         for (int step = 1; step <= 3; step++) {
             for (size_t i = 0; i < n; i++) g[i] = rng_uniform(9, RNG_TOKEN, (uint32_t)i, (uint32_t)step, 0, 0) - 0.5f;
             double norm = ops->gradient_norm(g, n), want = host_gradient_norm(g, n);
-            CHECK(fabs(norm - want) <= 1e-13 * want, "%s gradient_norm of %zu: %.17g, expected %.17g", ops->isa, n, norm, want);
+            CHECK(fabs(norm - want) <= 1e-13 * want, "%s gradient_norm of %zu: %.17g, expected %.17g", ops->isa, n,
+                  norm, want);
             ops->adamw_update(x[0], m[0], v[0], g, 0.7, n, step, &how);
             host_adamw_update(x[1], m[1], v[1], g, 0.7, n, step, &how);
         }
         size_t bytes = n * sizeof(float);
         CHECK(memcmp(x[0], x[1], bytes) == 0 && memcmp(m[0], m[1], bytes) == 0 && memcmp(v[0], v[1], bytes) == 0,
               "%s adamw_update of %zu: other bits than on the host", ops->isa, n);
-        for (int side = 0; side < 2; side++) { free(x[side]); free(m[side]); free(v[side]); }
+        for (int side = 0; side < 2; side++) {
+            free(x[side]);
+            free(m[side]);
+            free(v[side]);
+        }
         free(g);
     }
 }
@@ -146,7 +158,8 @@ void test_cuda(void) {
     test_matmul_on(host_ops(ops));
     test_ops_on(host_ops(ops));
     test_ops_interventions(ops);
-    printf("cuda (%s): all outputs' bits %016llx\n", ops->isa, (unsigned long long)hosted_bits); // the same under every schedule: emulated.sh
+    printf("cuda (%s): all outputs' bits %016llx\n", ops->isa,
+           (unsigned long long)hosted_bits); // the same under every schedule: emulated.sh
 }
 
 #endif

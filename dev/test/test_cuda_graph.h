@@ -42,19 +42,26 @@ Ops graph_never(const Ops *ops) {
 // ----------------------------------------------------------------------------
 // decode steps of the tiny model
 
-enum { GRAPH_ROWS = 5, GRAPH_PAGES = 2 * GRAPH_ROWS + 1 }; // two pages a sequence; one more that a row may be written to as well
+enum {
+    GRAPH_ROWS = 5,
+    GRAPH_PAGES = 2 * GRAPH_ROWS + 1
+}; // two pages a sequence; one more that a row may be written to as well
 
 typedef struct {
-    Qwen2 model;          // with the side's own table
+    Qwen2 model; // with the side's own table
     Scratch scratch[2];
     KVCache kv[2];
-    float *steering[3];   // the last one is NULL
+    float *steering[3]; // the last one is NULL
     Packed packed;
-    float *h;             // what the last step gave: [GRAPH_ROWS,C], then all keys and values
+    float *h; // what the last step gave: [GRAPH_ROWS,C], then all keys and values
     size_t h_bytes, kv_bytes;
 } GraphSide;
 
-typedef struct { const char *differs_in; int T, more_writes, steering, kv, scratch; bool replayed; } GraphStep;
+typedef struct {
+    const char *differs_in;
+    int T, more_writes, steering, kv, scratch;
+    bool replayed;
+} GraphStep;
 
 // T sequences, each at its own position; the last `more_writes` writes send row 0 to the page that is nobody's.
 static const Batch *graph_pack(GraphSide *s, int T, int more_writes, int turn) {
@@ -88,7 +95,8 @@ static void graph_side_step(GraphSide *s, const GraphStep *step, int turn) {
     Scratch *scratch = &s->scratch[step->scratch];
     KVCache *kv = &s->kv[step->kv];
     memset(s->h, 0, s->h_bytes);
-    qwen2_forward(&s->model, scratch, NULL, kv, graph_pack(s, step->T, step->more_writes, turn), s->steering[step->steering]);
+    qwen2_forward(&s->model, scratch, NULL, kv, graph_pack(s, step->T, step->more_writes, turn),
+                  s->steering[step->steering]);
     ops->download(s->h, scratch->h, (size_t)step->T * s->model.config.C * sizeof(float));
     ops->download((char *)s->h + s->h_bytes, kv->k, s->kv_bytes);
     ops->download((char *)s->h + s->h_bytes + s->kv_bytes, kv->v, s->kv_bytes);
@@ -107,10 +115,18 @@ static void graph_side_free(GraphSide *s) {
 
 void test_graph_decode(const Ops *ops) {
     static const GraphStep steps[] = {
-        {"nothing: it is seen", 2, 0, 0, 0, 0, false}, {"nothing: it is recorded", 2, 0, 0, 0, 0, false}, {"tokens", 2, 0, 0, 0, 0, true},
-        {"more sequences", 5, 0, 0, 0, 0, false},      {"fewer sequences", 1, 0, 0, 0, 0, false},       {"more writes to the cache", 2, 1, 0, 0, 0, false},
-        {"fewer sequences, as many writes", 1, 1, 0, 0, 0, false}, {"another vector", 2, 0, 1, 0, 0, false},      {"no vector", 2, 0, 2, 0, 0, false},              {"another cache", 2, 0, 0, 1, 0, false},
-        {"other scratch memory", 2, 0, 0, 0, 1, false}, {"the vector's values", 2, 0, 0, 0, 0, true},
+        {"nothing: it is seen", 2, 0, 0, 0, 0, false},
+        {"nothing: it is recorded", 2, 0, 0, 0, 0, false},
+        {"tokens", 2, 0, 0, 0, 0, true},
+        {"more sequences", 5, 0, 0, 0, 0, false},
+        {"fewer sequences", 1, 0, 0, 0, 0, false},
+        {"more writes to the cache", 2, 1, 0, 0, 0, false},
+        {"fewer sequences, as many writes", 1, 1, 0, 0, 0, false},
+        {"another vector", 2, 0, 1, 0, 0, false},
+        {"no vector", 2, 0, 2, 0, 0, false},
+        {"another cache", 2, 0, 0, 1, 0, false},
+        {"other scratch memory", 2, 0, 0, 0, 1, false},
+        {"the vector's values", 2, 0, 0, 0, 0, true},
     };
     const int n = (int)(sizeof steps / sizeof steps[0]);
     const Ops tables[2] = {graph_counting(ops), graph_never(ops)};
@@ -122,19 +138,23 @@ void test_graph_decode(const Ops *ops) {
     float *host[2];
     for (int v = 0; v < 2; v++) {
         host[v] = (float *)xmalloc(LC * sizeof(float));
-        for (size_t i = 0; i < LC; i++) host[v][i] = rng_uniform(3 + (uint32_t)v, RNG_TOKEN, (uint32_t)i, 0, 0, 0) - 0.5f;
+        for (size_t i = 0; i < LC; i++)
+            host[v][i] = rng_uniform(3 + (uint32_t)v, RNG_TOKEN, (uint32_t)i, 0, 0, 0) - 0.5f;
     }
     for (int side = 0; side < 2; side++) graph_side_init(&sides[side], &m, &tables[side], (const float *const *)host);
     for (int i = 0; i < n; i++) {
         const int before = graph_replays;
-        if (i == n - 1) for (int side = 0; side < 2; side++) ops->upload(sides[side].steering[0], host[1], LC * sizeof(float));
+        if (i == n - 1)
+            for (int side = 0; side < 2; side++) ops->upload(sides[side].steering[0], host[1], LC * sizeof(float));
         for (int side = 0; side < 2; side++) graph_side_step(&sides[side], &steps[i], i);
-        CHECK(memcmp(sides[0].h, sides[1].h, sides[0].h_bytes) == 0, "%s: decode steps that differ in %s: other bits of h than without graphs",
-              ops->isa, steps[i].differs_in);
-        CHECK(memcmp((char *)sides[0].h + sides[0].h_bytes, (char *)sides[1].h + sides[1].h_bytes, 2 * sides[0].kv_bytes) == 0,
-              "%s: decode steps that differ in %s: other keys or values than without graphs", ops->isa, steps[i].differs_in);
-        CHECK(graph_replays - before == steps[i].replayed, "%s: decode steps that differ in %s: %d replays", ops->isa, steps[i].differs_in,
-              graph_replays - before);
+        CHECK(memcmp(sides[0].h, sides[1].h, sides[0].h_bytes) == 0,
+              "%s: decode steps that differ in %s: other bits of h than without graphs", ops->isa, steps[i].differs_in);
+        CHECK(memcmp((char *)sides[0].h + sides[0].h_bytes, (char *)sides[1].h + sides[1].h_bytes,
+                     2 * sides[0].kv_bytes) == 0,
+              "%s: decode steps that differ in %s: other keys or values than without graphs", ops->isa,
+              steps[i].differs_in);
+        CHECK(graph_replays - before == steps[i].replayed, "%s: decode steps that differ in %s: %d replays", ops->isa,
+              steps[i].differs_in, graph_replays - before);
     }
     for (int side = 0; side < 2; side++) {
         graph_side_free(&sides[side]);
@@ -167,7 +187,8 @@ void test_graph_memory(const Ops *ops) {
     ops->release(p); // a graph that writes there must not run again, whoever has the memory now
     p = to_backend(ops, ones, 4);
     for (int round = 0; round < 3; round++) {
-        CHECK(graph_round(ops, -1, p) == (round == 2), "%s: round %d after a release: replayed or not", ops->isa, round);
+        CHECK(graph_round(ops, -1, p) == (round == 2), "%s: round %d after a release: replayed or not", ops->isa,
+              round);
         ops->download(got, p, sizeof got);
         CHECK(got[0] == 0 && got[3] == 0, "%s: round %d after a release did nothing", ops->isa, round);
     }
@@ -175,8 +196,10 @@ void test_graph_memory(const Ops *ops) {
     CHECK(got[0] == 1 && got[3] == 1, "%s: a round wrote elsewhere", ops->isa);
 
     int kept = 0;
-    for (int key = 0; key < KEYS; key++) for (int round = 0; round < 2; round++) graph_round(ops, key, p);
-    for (int key = KEYS - 1; key >= 0; key--) kept += graph_round(ops, key, p); // the newest first: a miss drops the oldest
+    for (int key = 0; key < KEYS; key++)
+        for (int round = 0; round < 2; round++) graph_round(ops, key, p);
+    for (int key = KEYS - 1; key >= 0; key--)
+        kept += graph_round(ops, key, p); // the newest first: a miss drops the oldest
     CHECK(kept == KEPT, "%s: %d of %d graphs are kept, expected the newest %d", ops->isa, kept, KEYS, KEPT);
     ops->release(p);
     ops->release(other);

@@ -18,14 +18,18 @@ void export_check_tensor(const char *path, const char *name, const float *expect
     Error err = {0, ""};
     if (!CHECK(safetensors_open(&st, path, &err), "%s", err.text)) return;
     const RawTensor *t = safetensors_find(&st, name);
-    CHECK(t && t->dtype == DTYPE_F32 && (size_t)tensor_elements(t) == n && memcmp(t->data, expected, n * sizeof(float)) == 0, "%s: %s", path, name);
+    CHECK(t && t->dtype == DTYPE_F32 && (size_t)tensor_elements(t) == n &&
+              memcmp(t->data, expected, n * sizeof(float)) == 0,
+          "%s: %s", path, name);
     safetensors_close(&st);
 }
 
 void test_export_hf(const float *s, int L, int C, int I) {
     const float *zeros = (const float *)xcalloc((size_t)I, sizeof(float));
     Error err = {0, ""};
-    expect_command(0, "saved", "./eval_steer export --format hf --model data/tiny/model --steering " TINY_VECTORS " --out %s", test_path("hf"));
+    expect_command(0, "saved",
+                   "./eval_steer export --format hf --model data/tiny/model --steering " TINY_VECTORS " --out %s",
+                   test_path("hf"));
     char biases[256], index[256];
     snprintf(biases, sizeof biases, "%s/model-00002-of-00002.safetensors", test_path("hf"));
     snprintf(index, sizeof index, "%s/model.safetensors.index.json", test_path("hf"));
@@ -38,20 +42,31 @@ void test_export_hf(const float *s, int L, int C, int I) {
         snprintf(name, sizeof name, "model.layers.%d.self_attn.o_proj.bias", l);
         export_check_tensor(biases, name, zeros, (size_t)C);
     }
-    CHECK(same_files("data/tiny/model/model.safetensors", strcat(strcpy(biases, test_path("hf")), "/model-00001-of-00002.safetensors")), "the weights changed");
-    CHECK(same_files("data/tiny/model/tokenizer.json", strcat(strcpy(biases, test_path("hf")), "/tokenizer.json")), "the tokenizer changed");
+    CHECK(same_files("data/tiny/model/model.safetensors",
+                     strcat(strcpy(biases, test_path("hf")), "/model-00001-of-00002.safetensors")),
+          "the weights changed");
+    CHECK(same_files("data/tiny/model/tokenizer.json", strcat(strcpy(biases, test_path("hf")), "/tokenizer.json")),
+          "the tokenizer changed");
     cJSON *root = json_load(index, &err);
-    CHECK(cJSON_GetArraySize(cJSON_GetObjectItem(root, "weight_map")) == 2 + L * 12 + L * 4, "%d tensors in the index", cJSON_GetArraySize(cJSON_GetObjectItem(root, "weight_map")));
+    CHECK(cJSON_GetArraySize(cJSON_GetObjectItem(root, "weight_map")) == 2 + L * 12 + L * 4, "%d tensors in the index",
+          cJSON_GetArraySize(cJSON_GetObjectItem(root, "weight_map")));
     cJSON_Delete(root);
     cJSON *config = json_load(strcat(strcpy(biases, test_path("hf")), "/config.json"), &err);
-    CHECK(cJSON_IsTrue(cJSON_GetObjectItem(config, "mlp_bias")) && cJSON_IsTrue(cJSON_GetObjectItem(config, "attention_bias")) && !cJSON_GetObjectItem(config, "sliding_window"), "config.json");
+    CHECK(cJSON_IsTrue(cJSON_GetObjectItem(config, "mlp_bias")) &&
+              cJSON_IsTrue(cJSON_GetObjectItem(config, "attention_bias")) &&
+              !cJSON_GetObjectItem(config, "sliding_window"),
+          "config.json");
     cJSON_Delete(config);
-    expect_command(1, "is there already", "./eval_steer export --format hf --model data/tiny/model --steering " TINY_VECTORS " --out %s", test_path("hf"));
+    expect_command(1, "is there already",
+                   "./eval_steer export --format hf --model data/tiny/model --steering " TINY_VECTORS " --out %s",
+                   test_path("hf"));
     free((void *)zeros);
 }
 
 void test_export_gguf(const float *s, int L, int C) {
-    expect_command(0, "no place for layer 0", "./eval_steer export --format gguf --model data/tiny/model --steering " TINY_VECTORS " --out %s", test_path("gguf"));
+    expect_command(0, "no place for layer 0",
+                   "./eval_steer export --format gguf --model data/tiny/model --steering " TINY_VECTORS " --out %s",
+                   test_path("gguf"));
     char path[256];
     size_t n = 0;
     snprintf(path, sizeof path, "%s/steering_vectors.gguf", test_path("gguf"));
@@ -59,11 +74,16 @@ void test_export_gguf(const float *s, int L, int C) {
     const size_t rows = (size_t)(L - 1) * C * sizeof(float); // C is a multiple of 8 here: rows follow each other
     uint32_t version = 0;
     if (n > 8) memcpy(&version, file + 4, 4);
-    CHECK(file && n > rows && memcmp(file, "GGUF", 4) == 0 && version == 3 && n % 32 == 0 && memcmp(file + n - rows, s + C, rows) == 0, "%s: %zu bytes", path, n);
+    CHECK(file && n > rows && memcmp(file, "GGUF", 4) == 0 && version == 3 && n % 32 == 0 &&
+              memcmp(file + n - rows, s + C, rows) == 0,
+          "%s: %zu bytes", path, n);
     free(file);
     // without a vector at layer 0 nothing is lost, so nothing is said
     Str out = {0};
-    run_command(&out, "./eval_steer export --format gguf --model data/tiny/model --steering data/tiny/vectors/place_self_attn_3.safetensors --out %s", test_path("gguf3"));
+    run_command(&out,
+                "./eval_steer export --format gguf --model data/tiny/model --steering "
+                "data/tiny/vectors/place_self_attn_3.safetensors --out %s",
+                test_path("gguf3"));
     CHECK(strstr(out.s, "saved") && !strstr(out.s, "lost"), "%s", out.s);
     str_free(&out);
 }
@@ -88,11 +108,15 @@ void test_export_merge(const float *s, int L, int C) {
         CHECK(safetensors_write(test_path(name), &t, 1, NULL, &err), "%s", err.text);
         str_printf(&list, "%s%s", l ? "," : "", test_path(name));
     }
-    expect_command(0, "saved", "./eval_steer export --format safetensors --model data/tiny/model --checkpoint %s --out %s", list.s, test_path("merged"));
+    expect_command(0, "saved",
+                   "./eval_steer export --format safetensors --model data/tiny/model --checkpoint %s --out %s", list.s,
+                   test_path("merged"));
     char path[256];
     snprintf(path, sizeof path, "%s/steering_vectors.safetensors", test_path("merged"));
     export_check_tensor(path, "steering", s, (size_t)L * C);
-    expect_command(1, "layer 0 has a vector", "./eval_steer export --format safetensors --model data/tiny/model --checkpoint %s,%s --out %s", list.s, TINY_VECTORS, test_path("merged2"));
+    expect_command(1, "layer 0 has a vector",
+                   "./eval_steer export --format safetensors --model data/tiny/model --checkpoint %s,%s --out %s",
+                   list.s, TINY_VECTORS, test_path("merged2"));
     str_free(&list);
     free(one);
 }
@@ -102,7 +126,8 @@ void test_export_stopped(void) {
     Str out = {0};
     const char *call = "./eval_steer export --format %s --model data/tiny/model --steering " TINY_VECTORS " --out %s",
                *formats[4] = {"hf", "peft", "gguf", "safetensors"};
-    const bool kill = run_command(&out, "cc -shared -fPIC -o %s dev/test/kill_at.c -ldl", test_path("kill_export.so")) == 0;
+    const bool kill =
+        run_command(&out, "cc -shared -fPIC -o %s dev/test/kill_at.c -ldl", test_path("kill_export.so")) == 0;
     if (!kill) SKIP("exports that are killed: %s", out.s);
     for (int i = 0; i < 4; i++) {
         char to[256], whole[256], command[700];
@@ -115,8 +140,10 @@ void test_export_stopped(void) {
         for (int at = 1; at <= 4 && kill; at++) { // KILL_AT wants a rank; each file takes two fsync
             const int code = run_command(&out, "OMPI_COMM_WORLD_RANK=0 KILL_AT=fsync:%d:0 LD_PRELOAD=%s %s", at,
                                          test_path("kill_export.so"), command);
-            CHECK(code == 137 || (code == 0 && at > 3), "%s killed at fsync %d: ended with %d:\n%s", formats[i], at, code, out.s);
-            if (code == 137) CHECK(!path_exists(to), "%s killed at fsync %d: there is a folder of that name", formats[i], at);
+            CHECK(code == 137 || (code == 0 && at > 3), "%s killed at fsync %d: ended with %d:\n%s", formats[i], at,
+                  code, out.s);
+            if (code == 137)
+                CHECK(!path_exists(to), "%s killed at fsync %d: there is a folder of that name", formats[i], at);
             else expect_command(0, "", "rm -r %s", to);
         }
         expect_command(1, "File too large", "trap '' XFSZ; ulimit -f 1; %s", command);
@@ -130,14 +157,20 @@ void test_export_stopped(void) {
     char to[256];
     snprintf(to, sizeof to, "%s", test_path("there"));
     expect_command(0, "", "mkdir %s && echo mine > %s/notes.txt", to, to);
-    expect_command(0, "saved", "./eval_steer export --format gguf --model data/tiny/model --steering " TINY_VECTORS " --out %s/", to);
-    expect_command(0, "saved", "./eval_steer export --format hf --model data/tiny/model --steering " TINY_VECTORS " --out %s", to);
     expect_command(0, "saved",
-                   "rm %s/config.json && ./eval_steer export --format hf --model data/tiny/model --steering " TINY_VECTORS " --out %s",
-                   to, to);
+                   "./eval_steer export --format gguf --model data/tiny/model --steering " TINY_VECTORS " --out %s/",
+                   to);
+    expect_command(0, "saved",
+                   "./eval_steer export --format hf --model data/tiny/model --steering " TINY_VECTORS " --out %s", to);
+    expect_command(
+        0, "saved",
+        "rm %s/config.json && ./eval_steer export --format hf --model data/tiny/model --steering " TINY_VECTORS
+        " --out %s",
+        to, to);
     expect_command(0, "mine", "cat %s/notes.txt; test ! -e %s/.tmp-export", to, to);
     expect_command(1, "tokenizer.json is there already",
-                   "rm %s/config.json && echo other > %s/tokenizer.json && ./eval_steer export --format hf --model data/tiny/model "
+                   "rm %s/config.json && echo other > %s/tokenizer.json && ./eval_steer export --format hf --model "
+                   "data/tiny/model "
                    "--steering " TINY_VECTORS " --out %s",
                    to, to, to);
     expect_command(0, "other", "cat %s/tokenizer.json", to);
@@ -154,7 +187,9 @@ void test_export(void) {
         test_export_gguf(s, c.L, c.C);
         test_export_merge(s, c.L, c.C);
         test_export_stopped();
-        expect_command(0, "saved", "./eval_steer export --format peft --model data/tiny/model --steering " TINY_VECTORS " --out %s", test_path("peft"));
+        expect_command(0, "saved",
+                       "./eval_steer export --format peft --model data/tiny/model --steering " TINY_VECTORS " --out %s",
+                       test_path("peft"));
         char path[256];
         snprintf(path, sizeof path, "%s/adapter_model.safetensors", test_path("peft"));
         for (int l = 0; l < c.L; l++) {
@@ -164,7 +199,8 @@ void test_export(void) {
         }
     }
     expect_command(2, "out is missing", "./eval_steer export --model data/tiny/model --steering " TINY_VECTORS);
-    expect_command(2, "checkpoint is missing", "./eval_steer export --model data/tiny/model --out %s", test_path("never"));
+    expect_command(2, "checkpoint is missing", "./eval_steer export --model data/tiny/model --out %s",
+                   test_path("never"));
     expect_command(2, "gguff", "./eval_steer export --format gguff --model data/tiny/model");
     free(s);
     model_config_free(&c);

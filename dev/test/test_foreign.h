@@ -67,14 +67,15 @@ void test_weights_used(void) {
         const char *name;
         int rows, columns;
         const char *words;
-    } more[] = {{"model.layers.1.mlp.down_proj.bias", 8, 0, NULL},
-                {"model.layers.1.mlp.down_proj.bias", 7, 0, "down_proj.bias: found shape [7]|expected [8]"},
-                {"model.layers.0.self_attn.rotary_emb.inv_freq", 1, 0, NULL},
-                {"model.layers.2.mlp.down_proj.weight", 8, 12, "layers.2.mlp.down_proj.weight|layers 0 to 1|num_hidden_layers"},
-                {"model.layers.0.self_attn.o_proj.bias", 8, 0, "found tensor model.layers.0.self_attn.o_proj.bias [8]"},
-                {"v_head.summary.weight", 1, 8, "found tensor v_head.summary.weight [1, 8]"},
-                {"model.layers.0.self_attn.q_norm.weight", 2, 0, "q_norm.weight"},
-                {"model.layers.0.self_attn.q_proj.lora_A.weight", 1, 8, "lora_A.weight|merge"}};
+    } more[] = {
+        {"model.layers.1.mlp.down_proj.bias", 8, 0, NULL},
+        {"model.layers.1.mlp.down_proj.bias", 7, 0, "down_proj.bias: found shape [7]|expected [8]"},
+        {"model.layers.0.self_attn.rotary_emb.inv_freq", 1, 0, NULL},
+        {"model.layers.2.mlp.down_proj.weight", 8, 12, "layers.2.mlp.down_proj.weight|layers 0 to 1|num_hidden_layers"},
+        {"model.layers.0.self_attn.o_proj.bias", 8, 0, "found tensor model.layers.0.self_attn.o_proj.bias [8]"},
+        {"v_head.summary.weight", 1, 8, "found tensor v_head.summary.weight [1, 8]"},
+        {"model.layers.0.self_attn.q_norm.weight", 2, 0, "q_norm.weight"},
+        {"model.layers.0.self_attn.q_proj.lora_A.weight", 1, 8, "lora_A.weight|merge"}};
     for (size_t i = 0; i < sizeof more / sizeof more[0]; i++) {
         ModelConfig c;
         FrozenWeights w;
@@ -92,8 +93,8 @@ void test_weights_used(void) {
         if (more[i].words) mf_expect(ok, &e, more[i].words, more[i].name);
         else if (CHECK(ok, "%s: %s", more[i].name, e.text)) {
             const float *b = w.layers[1].down_bias;
-            CHECK(!w.layers[0].down_bias && (i ? !b : b && b[0] == mf_value(n, 0) && b[7] == mf_value(n, 7)), "%s: the biases of down_proj",
-                  more[i].name);
+            CHECK(!w.layers[0].down_bias && (i ? !b : b && b[0] == mf_value(n, 0) && b[7] == mf_value(n, 7)),
+                  "%s: the biases of down_proj", more[i].name);
         }
         if (ok) weights_free(&w, mf_ops());
         model_config_free(&c);
@@ -107,7 +108,8 @@ void test_weights_used(void) {
     mf_write_tensors(shard[1], t, 13, n, DTYPE_F32, -1);
     Str map = {0};
     for (int i = 0; i < n; i++)
-        str_printf(&map, "%s\"%s\": \"%c.safetensors\"", i ? ", " : "{\"weight_map\": {", t[i].name, i < 14 ? 'a' : 'b');
+        str_printf(&map, "%s\"%s\": \"%c.safetensors\"", i ? ", " : "{\"weight_map\": {", t[i].name,
+                   i < 14 ? 'a' : 'b');
     str_printf(&map, "}}");
     test_write(index, map.s);
     char words[256];
@@ -122,17 +124,17 @@ void test_weights_used(void) {
 // would lose them is refused.
 void test_vectors_inside(void) {
     const char *model = test_path("inside"), *vectors = "data/tiny/vectors/steering.safetensors";
-    const char *line =
-        "echo '{\"prompt\": \"What is 1 + 2?\", \"completion\": \"1+2=3\"}' | ./eval_steer score --device ref --json --model";
+    const char *line = "echo '{\"prompt\": \"What is 1 + 2?\", \"completion\": \"1+2=3\"}' | ./eval_steer score "
+                       "--device ref --json --model";
     ModelConfig c;
     Error e = {0, ""};
     if (!CHECK(model_config_load(&c, "data/tiny/model", &e), "%s", e.text)) return;
-    expect_command(0, "", "cp -r data/tiny/model %s && chmod -R u+w %s && mv %s/model.safetensors %s/a.safetensors", model, model, model,
-                   model);
+    expect_command(0, "", "cp -r data/tiny/model %s && chmod -R u+w %s && mv %s/model.safetensors %s/a.safetensors",
+                   model, model, model, model);
     float *s = (float *)xmalloc((size_t)c.L * c.C * sizeof(float));
     OutTensor *t = (OutTensor *)xcalloc((size_t)c.L, sizeof(OutTensor));
-    char(*names)[64] = (char(*)[64])xcalloc((size_t)c.L, 64), *biases = model_path(model, "b.safetensors"),
-    *weights = model_path(model, "a.safetensors"), *index = model_path(model, "model.safetensors.index.json");
+    char (*names)[64] = (char (*)[64])xcalloc((size_t)c.L, 64), *biases = model_path(model, "b.safetensors"),
+         *weights = model_path(model, "a.safetensors"), *index = model_path(model, "model.safetensors.index.json");
     SafeTensors st;
     Str map = {0};
     if (!CHECK(steering_load(s, &c, vectors, &e) && safetensors_open(&st, weights, &e), "%s", e.text)) return;
@@ -162,13 +164,14 @@ void test_vectors_inside(void) {
         cJSON_Delete(o);
         str_free(&out[i]);
     }
-    CHECK(fabs(sum[0] - sum[1]) < 1e-4 && fabs(sum[2] - sum[1]) > 0.1, "log-probs' sum %.6f, steered %.6f, base %.6f", sum[0], sum[1],
-          sum[2]);
-    expect_command(1, "down_proj.bias already", "./eval_steer export --format hf --model %s --steering %s --out %s", model, vectors,
-                   test_path("twice"));
-    expect_command(1, "setup full: the model has biases of down_proj",
-                   "./train_steer --config scripts/train/rl/tiny/arithmetic/full.yml --model %s --max_steps 1 --output_dir %s", model,
-                   test_path("never"));
+    CHECK(fabs(sum[0] - sum[1]) < 1e-4 && fabs(sum[2] - sum[1]) > 0.1, "log-probs' sum %.6f, steered %.6f, base %.6f",
+          sum[0], sum[1], sum[2]);
+    expect_command(1, "down_proj.bias already", "./eval_steer export --format hf --model %s --steering %s --out %s",
+                   model, vectors, test_path("twice"));
+    expect_command(
+        1, "setup full: the model has biases of down_proj",
+        "./train_steer --config scripts/train/rl/tiny/arithmetic/full.yml --model %s --max_steps 1 --output_dir %s",
+        model, test_path("never"));
     str_free(&map);
     free(s);
     free(t);
@@ -197,12 +200,14 @@ void test_peft_targets(void) {
             snprintf(name, sizeof name, "model.layers.%d.%s.%s", i / N_PROJ, peft_block((Projection)(i % N_PROJ)),
                      projection_names[i % N_PROJ]);
             bool listed = false;
-            for (const cJSON *m = modules ? modules->child : NULL; m; m = m->next) listed |= strcmp(m->valuestring, name) == 0;
+            for (const cJSON *m = modules ? modules->child : NULL; m; m = m->next)
+                listed |= strcmp(m->valuestring, name) == 0;
             found += sites[i];
             wrong += sites[i] != listed;
         }
-        CHECK(ok && expected > 0 && found == expected && wrong == 0, "%s:%d: %d matrices found, %d expected, %d wrong: %s", records,
-              ++lines, found, expected, wrong, err.text);
+        CHECK(ok && expected > 0 && found == expected && wrong == 0,
+              "%s:%d: %d matrices found, %d expected, %d wrong: %s", records, ++lines, found, expected, wrong,
+              err.text);
         cJSON_Delete(o);
     }
     CHECK(lines >= 14, "%d lines", lines);
@@ -212,10 +217,11 @@ void test_peft_targets(void) {
 // A file that adapts other matrices in each layer is read as it is, and exported so that it means the same; what does
 // not fit its config is refused.
 void test_peft_uneven(void) {
-    static const char *const config = "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 3, \"target_modules\": "
-                                      "[\"layers.0.self_attn.q_proj\", \"model.layers.1.mlp.down_proj\"], "
-                                      "\"init_lora_weights\": \"eva\", \"eva_config\": {\"rho\": 2.0}, \"qalora_group_size\": 16, "
-                                      "\"megatron_core\": \"megatron.core\", \"use_new\": false}";
+    static const char *const config =
+        "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 3, \"target_modules\": "
+        "[\"layers.0.self_attn.q_proj\", \"model.layers.1.mlp.down_proj\"], "
+        "\"init_lora_weights\": \"eva\", \"eva_config\": {\"rho\": 2.0}, \"qalora_group_size\": 16, "
+        "\"megatron_core\": \"megatron.core\", \"use_new\": false}";
     ModelConfig c;
     PeftConfig p;
     Tuning made, t;
@@ -234,8 +240,9 @@ void test_peft_uneven(void) {
     for (int again = 0; again < 2; again++) { // as given, and exported
         memset(&e, 0, sizeof e);
         if (!CHECK(peft_load(&p, &t, &numbers, &c, again ? to : from, &e), "%s", e.text)) continue;
-        CHECK(tuning_lora_site(&t, 0, PROJ_Q) && tuning_lora_site(&t, 1, PROJ_DOWN) && !tuning_lora_site(&t, 1, PROJ_Q) && t.n == made.n &&
-                  t.scale == 1.5f && memcmp(numbers, x, t.n * sizeof(float)) == 0,
+        CHECK(tuning_lora_site(&t, 0, PROJ_Q) && tuning_lora_site(&t, 1, PROJ_DOWN) &&
+                  !tuning_lora_site(&t, 1, PROJ_Q) && t.n == made.n && t.scale == 1.5f &&
+                  memcmp(numbers, x, t.n * sizeof(float)) == 0,
               "what comes back is not what was written");
         if (!again) CHECK(make_dirs(to, &e) && export_adapter_peft(&p, &t, numbers, "base", to, &e), "%s", e.text);
         tuning_free(&t);
@@ -243,33 +250,37 @@ void test_peft_uneven(void) {
     }
     static const struct {
         const char *from, *to, *words;
-    } wrong[] = {{"\"use_new\": false", "\"use_new\": true", "use_new is set"},
-                 {"\"use_new\": false", "\"new_factor\": 0.5", "new_factor is set"},
-                 {"\"use_new\": false", "\"kasa_config\": {\"beta\": 1}", "kasa_config"},
-                 {"\"eva\"", "\"olora\"", "init_lora_weights|olora"},
-                 {"\"eva\"", "7", "init_lora_weights|number"},
-                 {"\"layers.0.self_attn.q_proj\", ", "", "q_proj.lora_A.weight|PEFT would leave it out"},
-                 {"[\"layers.0", "[\"lm_head\", \"layers.0", "target_modules|lm_head"},
-                 {"[\"layers.0", "[\"embed_tokens\", \"layers.0", "model.embed_tokens"},
-                 {"[\"layers.0.self_attn.q_proj\", \"model.layers.1.mlp.down_proj\"]", "\"(q_proj\"", "regular expression|(q_proj"},
-                 {"\"use_new\": false", "\"exclude_modules\": 7", "exclude_modules|a number"},
-                 {"[\"layers.0.self_attn.q_proj\", \"model.layers.1.mlp.down_proj\"]", "\".*q_proj\", \"layers_to_transform\": [0]",
-                  "layers_to_transform"},
-                 {"[\"layers.0.self_attn.q_proj\", \"model.layers.1.mlp.down_proj\"]", "[\"foo\"]", "target_modules: none"},
-                 {"\"use_new\": false", "\"layers_to_transform\": \"1\"", "layers_to_transform"},
-                 // a matrix that is meant and not there: zero where training begins at zero, else PEFT's random numbers
-                 {"\"eva\"", "\"orthogonal\"", NULL},
-                 {"\"model.layers.1.mlp.down_proj\"]", "\"down_proj\"]", NULL},
-                 {"\"model.layers.1.mlp.down_proj\"], \"init_lora_weights\": \"eva\"",
-                  "\"down_proj\"], \"init_lora_weights\": \"orthogonal\"", "layers.0.mlp.down_proj.lora_A.weight is missing|random"},
-                 {"\"model.layers.1.mlp.down_proj\"], \"init_lora_weights\": \"eva\"", "\"down_proj\"], \"init_lora_weights\": false",
-                  "layers.0.mlp.down_proj.lora_A.weight is missing|random"}};
+    } wrong[] = {
+        {"\"use_new\": false", "\"use_new\": true", "use_new is set"},
+        {"\"use_new\": false", "\"new_factor\": 0.5", "new_factor is set"},
+        {"\"use_new\": false", "\"kasa_config\": {\"beta\": 1}", "kasa_config"},
+        {"\"eva\"", "\"olora\"", "init_lora_weights|olora"},
+        {"\"eva\"", "7", "init_lora_weights|number"},
+        {"\"layers.0.self_attn.q_proj\", ", "", "q_proj.lora_A.weight|PEFT would leave it out"},
+        {"[\"layers.0", "[\"lm_head\", \"layers.0", "target_modules|lm_head"},
+        {"[\"layers.0", "[\"embed_tokens\", \"layers.0", "model.embed_tokens"},
+        {"[\"layers.0.self_attn.q_proj\", \"model.layers.1.mlp.down_proj\"]", "\"(q_proj\"",
+         "regular expression|(q_proj"},
+        {"\"use_new\": false", "\"exclude_modules\": 7", "exclude_modules|a number"},
+        {"[\"layers.0.self_attn.q_proj\", \"model.layers.1.mlp.down_proj\"]",
+         "\".*q_proj\", \"layers_to_transform\": [0]", "layers_to_transform"},
+        {"[\"layers.0.self_attn.q_proj\", \"model.layers.1.mlp.down_proj\"]", "[\"foo\"]", "target_modules: none"},
+        {"\"use_new\": false", "\"layers_to_transform\": \"1\"", "layers_to_transform"},
+        // a matrix that is meant and not there: zero where training begins at zero, else PEFT's random numbers
+        {"\"eva\"", "\"orthogonal\"", NULL},
+        {"\"model.layers.1.mlp.down_proj\"]", "\"down_proj\"]", NULL},
+        {"\"model.layers.1.mlp.down_proj\"], \"init_lora_weights\": \"eva\"",
+         "\"down_proj\"], \"init_lora_weights\": \"orthogonal\"",
+         "layers.0.mlp.down_proj.lora_A.weight is missing|random"},
+        {"\"model.layers.1.mlp.down_proj\"], \"init_lora_weights\": \"eva\"",
+         "\"down_proj\"], \"init_lora_weights\": false", "layers.0.mlp.down_proj.lora_A.weight is missing|random"}};
     warnings_off = true;
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         char *changed = mf_replace(config, wrong[i].from, wrong[i].to);
         memset(&e, 0, sizeof e);
         if (wrong[i].words) setups_refused(&c, changed, tensors, n, wrong[i].words, wrong[i].to);
-        else if (CHECK(peft_load(&p, &t, &numbers, &c, setups_adapter(changed, tensors, n), &e), "%s: %s", wrong[i].to, e.text)) {
+        else if (CHECK(peft_load(&p, &t, &numbers, &c, setups_adapter(changed, tensors, n), &e), "%s: %s", wrong[i].to,
+                       e.text)) {
             CHECK(t.n == made.n && memcmp(numbers, x, t.n * sizeof(float)) == 0, "%s: other numbers", wrong[i].to);
             tuning_free(&t);
             free(numbers);
@@ -286,8 +297,10 @@ void test_peft_uneven(void) {
 // What a chat template writes where the answer begins, in the ways it is written.
 void test_generation_opening(void) {
     static const char *const cases[][2] = {
-        {"{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n{%- endif %}\n", "<|im_start|>assistant"},
-        {"{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}{% if add_generation_prompt and "
+        {"{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n{%- endif %}\n",
+         "<|im_start|>assistant"},
+        {"{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}{% if "
+         "add_generation_prompt and "
          "not ns.is_tool %}{{'<\xEF\xBD\x9C"
          "A>\\n<think>\\n'}}{% endif %}",
          "<\xEF\xBD\x9C"
@@ -310,43 +323,52 @@ void test_generation_opening(void) {
 // What a model's folder says and is not done is said; an end of turn that is no end of text stops a completion where it
 // is asked to.
 void test_generation(void) {
-    const char *model = test_path("speaks"), *ask = "--max_completion_length 60 --seed 1 --raw --prompt 'What is 13 + 18 - 2 + 9?'";
+    const char *model = test_path("speaks"),
+               *ask = "--max_completion_length 60 --seed 1 --raw --prompt 'What is 13 + 18 - 2 + 9?'";
     Str out = {0};
     Error e = {0, ""};
     expect_command(0, "", "cp -r data/tiny/model %s && chmod -R u+w %s", model, model);
-    char *settings = model_path(model, "generation_config.json"), *tokenizer = model_path(model, "tokenizer_config.json"),
-         *config = model_path(model, "config.json");
-    char *text = read_file(config, NULL, &e), *ended = mf_replace(text ? text : "", "\"eos_token_id\": 258", "\"eos_token_id\": 256");
+    char *settings = model_path(model, "generation_config.json"),
+         *tokenizer = model_path(model, "tokenizer_config.json"), *config = model_path(model, "config.json");
+    char *text = read_file(config, NULL, &e),
+         *ended = mf_replace(text ? text : "", "\"eos_token_id\": 258", "\"eos_token_id\": 256");
     run_command(&out, "./eval_steer generate --model %s --max_completion_length 1 --prompt x", model);
     CHECK(!strstr(out.s, "warning"), "the tiny model says nothing: %s", out.s);
-    test_write(settings, "{\"eos_token_id\": [256], \"repetition_penalty\": 1.1, \"num_beams\": 1, \"no_repeat_ngram_size\": 0, "
-                         "\"suppress_tokens\": [3], \"bad_words_ids\": null}");
+    test_write(settings,
+               "{\"eos_token_id\": [256], \"repetition_penalty\": 1.1, \"num_beams\": 1, \"no_repeat_ngram_size\": 0, "
+               "\"suppress_tokens\": [3], \"bad_words_ids\": null}");
     test_write(config, ended);
-    test_write(tokenizer, "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"no\"}, {\"name\": \"default\", \"template\": \"{% "
+    test_write(tokenizer, "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"no\"}, {\"name\": "
+                          "\"default\", \"template\": \"{% "
                           "if add_generation_prompt %}{{ '<|im_start|>model\\\\n\\u001b' }}{% endif %}\"}]}");
     run_command(&out, "./eval_steer generate --model %s --max_completion_length 1 --prompt x", model);
     CHECK(strstr(out.s, "repetition_penalty 1.1, suppress_tokens: not applied") &&
-              strstr(out.s, "opens an answer by \"<|im_start|>model\\n\\u001b\"") && strstr(out.s, "--stop '<|im_end|>'"),
+              strstr(out.s, "opens an answer by \"<|im_start|>model\\n\\u001b\"") &&
+              strstr(out.s, "--stop '<|im_end|>'"),
           "%s", out.s);
-    run_command(&out, "./eval_steer generate --model %s %s", model, ask); // the user's own text: nothing about templates
+    run_command(&out, "./eval_steer generate --model %s %s", model,
+                ask); // the user's own text: nothing about templates
     CHECK(strstr(out.s, "repetition_penalty") && !strstr(out.s, "template") && strstr(out.s, "cut at"), "%s", out.s);
     run_command(&out, "./eval_steer generate --model %s %s --stop '<|im_end|>'", model, ask);
     CHECK(strstr(out.s, "boxed{") && !strstr(out.s, "cut at"), "%s", out.s);
-    expect_command(2, "stop: found \"<|im\", expected one token", "./eval_steer generate --model %s %s --stop '<|im'", model, ask);
+    expect_command(2, "stop: found \"<|im\", expected one token", "./eval_steer generate --model %s %s --stop '<|im'",
+                   model, ask);
     unlink(tokenizer);
     test_write(settings, "{}");
     char *jinja = model_path(model, "chat_template.jinja");
     test_write(jinja, "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}");
-    run_command(&out, "./eval_steer generate --model %s --max_completion_length 1 --prompt x --stop '<|im_end|>'", model);
+    run_command(&out, "./eval_steer generate --model %s --max_completion_length 1 --prompt x --stop '<|im_end|>'",
+                model);
     CHECK(!strstr(out.s, "warning"), "a template that fits, ends that stop, no settings: %s", out.s);
     test_write(jinja, "{{ messages }}");
-    expect_command(0, "has a chat template, which is not used", "./eval_steer generate --model %s --max_completion_length 1 --prompt x",
-                   model);
+    expect_command(0, "has a chat template, which is not used",
+                   "./eval_steer generate --model %s --max_completion_length 1 --prompt x", model);
 
-    const char *recipe = "scripts/train/rl/tiny/arithmetic/steering.yml --max_steps 1 --prompts_per_step 1 --num_generations 2 "
-                         "--max_completion_length 4 --validation_size 0";
-    expect_command(0, "top_p 0.9, top_k 0: completions", "./train_steer --config %s --top_p 0.9 --output_dir %s", recipe,
-                   test_path("top_p"));
+    const char *recipe =
+        "scripts/train/rl/tiny/arithmetic/steering.yml --max_steps 1 --prompts_per_step 1 --num_generations 2 "
+        "--max_completion_length 4 --validation_size 0";
+    expect_command(0, "top_p 0.9, top_k 0: completions", "./train_steer --config %s --top_p 0.9 --output_dir %s",
+                   recipe, test_path("top_p"));
     run_command(&out, "./train_steer --config %s --output_dir %s", recipe, test_path("whole"));
     CHECK(strstr(out.s, "saved") && !strstr(out.s, "samples, and a gap"), "%s", out.s);
     str_free(&out);

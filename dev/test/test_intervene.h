@@ -29,7 +29,8 @@ float *intervened(Records *r, const float *steering, const Intervention *v) {
 }
 
 // Same bits (or, with `same` false, not the same).
-void check_intervened(Records *r, bool same, const char *what, const float *steering, const Intervention *v, const float *steering2, const Intervention *v2) {
+void check_intervened(Records *r, bool same, const char *what, const float *steering, const Intervention *v,
+                      const float *steering2, const Intervention *v2) {
     float *a = intervened(r, steering, v), *b = intervened(r, steering2, v2);
     bool equal = memcmp(a, b, (size_t)r->tokens * sizeof(float)) == 0;
     CHECK(equal == same, "%s, %s: %s", r->model.ops->name, what, same ? "the bits differ" : "nothing changed");
@@ -43,7 +44,8 @@ void test_intervene_patches(Records *r, const float *vectors) {
     const Ops *ops = r->model.ops;
     const int NH = c->NH, NKV = c->NKV, C = c->C, L = c->L;
     const float *s = vectors + (size_t)(L - 2) * C;
-    float *below = (float *)xcalloc((size_t)L * C, sizeof(float)), *last = (float *)xcalloc((size_t)L * C, sizeof(float));
+    float *below = (float *)xcalloc((size_t)L * C, sizeof(float)),
+          *last = (float *)xcalloc((size_t)L * C, sizeof(float));
     memcpy(below + (size_t)(L - 2) * C, s, (size_t)C * sizeof(float));
     memcpy(last + (size_t)(L - 1) * C, s, (size_t)C * sizeof(float));
     Intervention a, b;
@@ -163,7 +165,8 @@ void test_intervene_decoding(Records *r, const float *vectors) {
             }
             Sampling how = {1, 1, 0, 40, false, 5, 0};
             rollout_alloc(&rollout_memory, &r->model, 4, 0, r->longest, 40);
-            bool ok = CHECK(rollout(&rollout_memory, &r->model, NULL, prompts, 2, 3, &how, NULL, NULL, &err), "%s", err.text);
+            bool ok =
+                CHECK(rollout(&rollout_memory, &r->model, NULL, prompts, 2, 3, &how, NULL, NULL, &err), "%s", err.text);
             PolicySample samples[6];
             PolicyPass pass;
             PolicyStats stats;
@@ -179,10 +182,14 @@ void test_intervene_decoding(Records *r, const float *vectors) {
                 samples[k].logprob = found[k];
             }
             policy_alloc(&pass, &r->model, 64 << 20, r->longest + 40, c->L, false);
-            ok = ok && CHECK(policy_pass(&pass, &r->model, NULL, samples, 6, &loss, NULL, NULL, &stats, &err), "%s", err.text);
+            ok = ok && CHECK(policy_pass(&pass, &r->model, NULL, samples, 6, &loss, NULL, NULL, &stats, &err), "%s",
+                             err.text);
             int different = 0;
-            for (int k = 0; k < 6 && ok; k++) different += memcmp(found[k], completions[k].logprob, (size_t)completions[k].n * sizeof(float)) != 0;
-            CHECK(different == 0, "%s, %s, path %d: %d of 6 completions have other log-probs when scored than when sampled", r->model.ops->name, names[i], path, different);
+            for (int k = 0; k < 6 && ok; k++)
+                different += memcmp(found[k], completions[k].logprob, (size_t)completions[k].n * sizeof(float)) != 0;
+            CHECK(different == 0,
+                  "%s, %s, path %d: %d of 6 completions have other log-probs when scored than when sampled",
+                  r->model.ops->name, names[i], path, different);
             for (int k = 0; k < 6 && ok; k++) completion_free(&completions[k]);
             policy_free(&pass, &r->model);
             rollout_free(&rollout_memory, &r->model);
@@ -195,7 +202,8 @@ void test_intervene_decoding(Records *r, const float *vectors) {
 void test_intervene_vectors(Records *r, const float *vectors) {
     const int L = r->L, C = r->C;
     const size_t LC = (size_t)L * C;
-    float *a = (float *)xcalloc(LC, sizeof(float)), *b = (float *)xcalloc(LC, sizeof(float)), *zero = (float *)xcalloc((size_t)C, sizeof(float));
+    float *a = (float *)xcalloc(LC, sizeof(float)), *b = (float *)xcalloc(LC, sizeof(float)),
+          *zero = (float *)xcalloc((size_t)C, sizeof(float));
     vectors_scale(a, vectors, 0, LC);
     check_intervened(r, true, "magnitude 0 is the base model", a, NULL, NULL, NULL);
     vectors_scale(a, vectors, 1, LC);
@@ -210,7 +218,8 @@ void test_intervene_vectors(Records *r, const float *vectors) {
         vectors_pair(a, vectors, i, (i + 1) % L, L, C);
         for (int l = 0; l < L; l++) {
             const float *expected = l == i || l == (i + 1) % L ? vectors + (size_t)l * C : zero;
-            CHECK(memcmp(a + (size_t)l * C, expected, (size_t)C * sizeof(float)) == 0, "row %d of the pair (%d, %d)", l, i, (i + 1) % L);
+            CHECK(memcmp(a + (size_t)l * C, expected, (size_t)C * sizeof(float)) == 0, "row %d of the pair (%d, %d)", l,
+                  i, (i + 1) % L);
         }
         check_intervened(r, false, "the pair (i, i + 1) is not", a, NULL, b, NULL);
     }
@@ -221,7 +230,8 @@ void test_intervene_vectors(Records *r, const float *vectors) {
 
 // The intervention that a record's name says (dev/reference/make_interventions.py); *steering = vectors to run with,
 // NULL for none.
-void record_intervention(Intervention *v, const float **steering, const char *name, const Records *r, const float *vectors, const float *soft) {
+void record_intervention(Intervention *v, const float **steering, const char *name, const Records *r,
+                         const float *vectors, const float *soft) {
     const ModelConfig *c = &r->model.config;
     char copy[96], *rest = copy, *part[4] = {copy, copy, copy, copy};
     snprintf(copy, sizeof copy, "%s", name);
@@ -232,8 +242,11 @@ void record_intervention(Intervention *v, const float **steering, const char *na
         v->place = place_by_name(part[1]);
         *steering = soft;
     } else if (strcmp(part[0], "patch") == 0) {
-        PatchPath path = strcmp(part[3], "residual") == 0 ? PATH_RESIDUAL : strcmp(part[3], "mlp") == 0 ? PATH_MLP : PATH_BOTH;
-        intervention_patch(v, r->model.ops, part[1], atoi(part[2]), vectors + (size_t)(c->L - 2) * c->C, c->L - 1, path, c->NH, c->NKV, c->C);
+        PatchPath path = strcmp(part[3], "residual") == 0 ? PATH_RESIDUAL
+                         : strcmp(part[3], "mlp") == 0    ? PATH_MLP
+                                                          : PATH_BOTH;
+        intervention_patch(v, r->model.ops, part[1], atoi(part[2]), vectors + (size_t)(c->L - 2) * c->C, c->L - 1, path,
+                           c->NH, c->NKV, c->C);
     } else {
         v->put = intervention_floats(r->model.ops, vectors, (size_t)c->C);
         v->put_layer = atoi(part[1]);
@@ -258,11 +271,13 @@ void test_intervene_records(Records *r, const float *vectors, double cpu_limit) 
         Intervention v;
         const float *steering;
         if (strcmp(st.tensors[i].name, "lora") == 0) continue; // test_tuning.h
-        if (!r->model.ops->host_memory && strncmp(st.tensors[i].name, "patch", 5) == 0 && i % 6) continue; // cuda may be emulated, which is slow
+        if (!r->model.ops->host_memory && strncmp(st.tensors[i].name, "patch", 5) == 0 && i % 6)
+            continue; // cuda may be emulated, which is slow
         record_intervention(&v, &steering, st.tensors[i].name, r, vectors, soft);
         float *found = intervened(r, steering, &v);
         double error = relative_error(found, (const float *)st.tensors[i].data, (size_t)r->tokens);
-        CHECK(error <= cpu_limit, "%s, %s: %.2e from PyTorch, at most %.2e expected", r->model.ops->name, st.tensors[i].name, error, cpu_limit);
+        CHECK(error <= cpu_limit, "%s, %s: %.2e from PyTorch, at most %.2e expected", r->model.ops->name,
+              st.tensors[i].name, error, cpu_limit);
         if (error > worst) worst = error;
         free(found);
         intervention_free(&v, r->model.ops);
@@ -277,12 +292,15 @@ void test_intervene(void) {
     const Ops *backends[2] = {ops_ref_init(), ops_cpu_init(&err)};
     const Ops *all[TEST_BACKENDS];
     const int last = test_backends(all) - 1;
-    CHECK(variant_heads("skip_head", 6, 2) == 6 && variant_heads("steer_kv", 6, 2) == 2 && variant_heads("skip_layer", 6, 2) == 0 && variant_heads("skip", 6, 2) == -1, "variant_heads");
+    CHECK(variant_heads("skip_head", 6, 2) == 6 && variant_heads("steer_kv", 6, 2) == 2 &&
+              variant_heads("skip_layer", 6, 2) == 0 && variant_heads("skip", 6, 2) == -1,
+          "variant_heads");
     for (int i = 0; i < 2 && backends[i]; i++) {
         Records r;
         if (!records_open(&r, backends[i])) continue;
         float *vectors = (float *)xmalloc((size_t)r.L * r.C * sizeof(float));
-        if (CHECK(steering_load(vectors, &r.model.config, "data/tiny/vectors/layers.safetensors", &err), "%s", err.text)) {
+        if (CHECK(steering_load(vectors, &r.model.config, "data/tiny/vectors/layers.safetensors", &err), "%s",
+                  err.text)) {
             float *plain = intervened(&r, NULL, NULL);
             const float *recorded = records_tensor(&r, "ref_logprobs", (size_t)r.tokens);
             double plain_error = recorded ? relative_error(plain, recorded, (size_t)r.tokens) : 0;
@@ -300,7 +318,8 @@ void test_intervene(void) {
     Records r;
     if (other->host_memory || !other->mix_blocks || !records_open(&r, other)) return;
     float *vectors = (float *)xcalloc((size_t)r.L * r.C, sizeof(float));
-    if (CHECK(steering_load(vectors, &r.model.config, "data/tiny/vectors/layers.safetensors", &err), "%s", err.text)) test_intervene_records(&r, vectors, 2e-2);
+    if (CHECK(steering_load(vectors, &r.model.config, "data/tiny/vectors/layers.safetensors", &err), "%s", err.text))
+        test_intervene_records(&r, vectors, 2e-2);
     free(vectors);
     records_close(&r);
 }

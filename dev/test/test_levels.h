@@ -3,7 +3,7 @@
 #ifndef DEV_TEST_TEST_LEVELS_H
 #define DEV_TEST_TEST_LEVELS_H
 
-#include "dev/test/backends.h" // cpu_levels; CHECK, SKIP
+#include "dev/test/backends.h"      // cpu_levels; CHECK, SKIP
 #include "dev/test/test_programs.h" // run_command, expect_command
 
 // Instructions that not every CPU has lie in the functions of a level, in every program; and a function that lies
@@ -16,7 +16,8 @@ void test_levels_strays(void) {
         return;
     }
 #if defined __AVX__ || defined __SSE3__ || defined __ARM_FEATURE_BF16_VECTOR_ARITHMETIC || defined __ARM_FEATURE_DOTPROD
-    SKIP("CFLAGS, or the compiler of itself, allow instructions everywhere that not every CPU has (-march=native?): where they lie is not tested");
+    SKIP("CFLAGS, or the compiler of itself, allow instructions everywhere that not every CPU has (-march=native?): "
+         "where they lie is not tested");
 #else
     expect_command(0, "3 passed, 0 failed", "dev/test/strays.sh ./train_steer ./eval_steer ./test_steer");
     int code = run_command(&out, "ls build/stray_*.o");
@@ -32,7 +33,8 @@ void test_levels_strays(void) {
 
 // A level that this CPU lacks is refused with the names of those it has.
 void test_levels_refused(void) {
-    const char *const all[] = {"amx", "avx512_bf16", "avx512", "avx2", "neon_bf16", "neon", "portable"}, *levels[CPU_LEVELS];
+    const char *const all[] = {"amx", "avx512_bf16", "avx512", "avx2", "neon_bf16", "neon", "portable"},
+                      *levels[CPU_LEVELS];
     const int n = cpu_levels(levels);
     for (int i = 0; i < 7; i++) {
         bool has = false;
@@ -41,7 +43,8 @@ void test_levels_refused(void) {
         const Ops *ops = cpu_ops_for(all[i], &err);
         CHECK(has ? ops && strcmp(ops->isa, all[i]) == 0 : !ops && err.code == EXIT_USAGE, "%s: %s", all[i], err.text);
         if (has) continue;
-        for (int k = 0; k < n; k++) CHECK(strstr(err.text, levels[k]), "%s refused without naming %s: %s", all[i], levels[k], err.text);
+        for (int k = 0; k < n; k++)
+            CHECK(strstr(err.text, levels[k]), "%s refused without naming %s: %s", all[i], levels[k], err.text);
     }
 }
 

@@ -20,7 +20,10 @@ double test_exp_error(const float *y, const float *x, size_t n, float *at) {
         int exponent;
         frexp(e, &exponent);
         double error = fabs((double)y[i] - e) / ldexp(1, exponent - 24);
-        if (!(error <= worst)) { worst = error; *at = x[i]; }
+        if (!(error <= worst)) {
+            worst = error;
+            *at = x[i];
+        }
     }
     return worst;
 }
@@ -49,14 +52,17 @@ void test_simd(const char *level) {
                 t.exp(y, x, full);
                 float w = 0;
                 double e = test_exp_error(y, x, n, &w);
-                if (!(e <= worst)) { worst = e; at = w; }
+                if (!(e <= worst)) {
+                    worst = e;
+                    at = w;
+                }
                 n = 0;
             }
             if (end) break;
         }
     CHECK(worst <= 1.5, "%s: e^x is off by %.2f ulp at %.9g", level, worst, (double)at);
-    const float edge[16] = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 88.73f, 1e30f, -87.3366f,
-                            -88.0f, -1e30f, 1e-40f, -1e-30f, 88.72283f, -87.33654f, 88.72284f, -100.0f};
+    const float edge[16] = {0.0f,   -0.0f,  INFINITY, -INFINITY, NAN,       88.73f,     1e30f,     -87.3366f,
+                            -88.0f, -1e30f, 1e-40f,   -1e-30f,   88.72283f, -87.33654f, 88.72284f, -100.0f};
     const float want[16] = {1, 1, INFINITY, 0, NAN, INFINITY, INFINITY, 0, 0, 0, 1, 1, 0, 0, INFINITY, 0};
     t.exp(y, edge, 16);
     for (int i = 0; i < 16; i++) {
@@ -80,7 +86,10 @@ void test_simd(const char *level) {
             t.from_bf16(back, h, N);
             for (uint32_t i = 0; i < N; i++) {
                 bool ok = x[i] != x[i] ? back[i] != back[i] : h[i] == f32_to_bf16(x[i]) && back[i] == bf16_to_f32(h[i]);
-                if (!ok) { wrong++; wrong_at = (high + i) << 16 | low[l]; }
+                if (!ok) {
+                    wrong++;
+                    wrong_at = (high + i) << 16 | low[l];
+                }
             }
         }
     CHECK(wrong == 0, "%s: %d floats to bf16 and back differ from f32_to_bf16, such as 0x%08x", level, wrong,
@@ -91,8 +100,14 @@ void test_simd(const char *level) {
     for (int len = 0; len <= 16; len++) {
         float *from = (float *)xmalloc((size_t)len * sizeof(float)), out[32];
         bf16_t *from_h = (bf16_t *)xmalloc((size_t)len * sizeof(bf16_t)), out_h[32];
-        for (int i = 0; i < len; i++) { from[i] = test_matmul_random(&state); from_h[i] = f32_to_bf16(from[i]); }
-        for (int i = 0; i < 32; i++) { out[i] = 7; out_h[i] = 7; }
+        for (int i = 0; i < len; i++) {
+            from[i] = test_matmul_random(&state);
+            from_h[i] = f32_to_bf16(from[i]);
+        }
+        for (int i = 0; i < 32; i++) {
+            out[i] = 7;
+            out_h[i] = 7;
+        }
         t.part(out, out_h, from, from_h, len);
         bool ok = true;
         for (int i = 0; i < 16; i++) {
@@ -130,15 +145,17 @@ void test_simd(const char *level) {
 
 typedef struct {
     int T, N, K;
-    float *file;     // [N,K] the weights, bf16 values
-    bf16_t *x, *dy;  // [T,K], [T,N]
-    float *bias;     // [N]
+    float *file;    // [N,K] the weights, bf16 values
+    bf16_t *x, *dy; // [T,K], [T,N]
+    float *bias;    // [N]
     Weight w;
 } TestMatmul;
 
 TestMatmul test_matmul_make(const Ops *ops, int T, int N, int K, uint64_t seed) {
     TestMatmul m;
-    m.T = T; m.N = N; m.K = K;
+    m.T = T;
+    m.N = N;
+    m.K = K;
     m.file = (float *)xmalloc((size_t)N * K * sizeof(float));
     m.x = (bf16_t *)xmalloc((size_t)T * K * sizeof(bf16_t));
     m.dy = (bf16_t *)xmalloc((size_t)T * N * sizeof(bf16_t));
@@ -182,7 +199,10 @@ double test_matmul_worst(const TestMatmul *m, const float *y, bool backward, boo
                 sum += p;
                 size += fabs(p);
             }
-            if (bias) { sum += m->bias[o]; size += fabs(sum); }
+            if (bias) {
+                sum += m->bias[o];
+                size += fabs(sum);
+            }
             double bound = 1.01 * n_sum * (0x1p-24 * size + 0x1p-126);
             double ratio = fabs(y[(size_t)t * n_out + o] - sum) / bound;
             if (!(ratio <= worst)) worst = ratio;
@@ -214,16 +234,18 @@ void test_matmul_shape(const Ops *ops, int T, int N, int K, bool values) {
             omp_set_num_threads(threads[i]);
             for (size_t j = 0; j < n; j++) z[j] = NAN;
             test_matmul_run(ops, &m, z, backward, bias, 0, T);
-            CHECK(!memcmp(y, z, n * sizeof *y), "%s T %d N %d K %d %s: other bits with %d threads", ops->isa, T, N, K, what,
-                  threads[i]);
+            CHECK(!memcmp(y, z, n * sizeof *y), "%s T %d N %d K %d %s: other bits with %d threads", ops->isa, T, N, K,
+                  what, threads[i]);
         }
         omp_set_num_threads(1); // quicker for many small ones; that threads change nothing was seen above
         if (test_same_in_any_batch(ops)) {
             for (int t = 0; t < T; t++) test_matmul_run(ops, &m, z + t * n_out, backward, bias, t, 1);
-            CHECK(!memcmp(y, z, n * sizeof *y), "%s T %d N %d K %d %s: a row alone has other bits", ops->isa, T, N, K, what);
+            CHECK(!memcmp(y, z, n * sizeof *y), "%s T %d N %d K %d %s: a row alone has other bits", ops->isa, T, N, K,
+                  what);
             for (int t = 0, rows = 1; t < T; t += rows, rows++)
                 test_matmul_run(ops, &m, z + t * n_out, backward, bias, t, T - t < rows ? T - t : rows);
-            CHECK(!memcmp(y, z, n * sizeof *y), "%s T %d N %d K %d %s: pieces have other bits", ops->isa, T, N, K, what);
+            CHECK(!memcmp(y, z, n * sizeof *y), "%s T %d N %d K %d %s: pieces have other bits", ops->isa, T, N, K,
+                  what);
         }
         omp_set_num_threads(usual);
         free(y);
@@ -334,17 +356,23 @@ void test_matmul_swiglu(const Ops *ops, int T, int I, int C) {
             omp_set_num_threads(threads);
             memset(a[1], 0xFF, n * sizeof **a);
             ops->matmul_swiglu_forward(a[1], with_saved ? saved[1] : NULL, gu, m.x, &m.w, T);
-            CHECK(!memcmp(a[0], a[1], n * sizeof **a), "%s T %d I %d C %d: product with SwiGLU: other bits", ops->isa, T, I, C);
+            CHECK(!memcmp(a[0], a[1], n * sizeof **a), "%s T %d I %d C %d: product with SwiGLU: other bits", ops->isa,
+                  T, I, C);
         }
-    CHECK(!memcmp(saved[0], saved[1], 2 * n * sizeof **saved), "%s T %d I %d C %d: what SwiGLU saves: other bits", ops->isa, T, I, C);
-    for (int i = 0; i < 2; i++) { free(a[i]); free(saved[i]); }
+    CHECK(!memcmp(saved[0], saved[1], 2 * n * sizeof **saved), "%s T %d I %d C %d: what SwiGLU saves: other bits",
+          ops->isa, T, I, C);
+    for (int i = 0; i < 2; i++) {
+        free(a[i]);
+        free(saved[i]);
+    }
     free(gu);
     test_matmul_free(ops, &m);
 }
 
 void test_matmul_fused(const Ops *ops) {
     const int usual = omp_get_max_threads();
-    const int shapes[7][3] = {{1, 64, 96}, {17, 128, 96}, {33, 64, 1056}, {64, 192, 30}, {5, 80, 96}, {40, 33, 31}, {600, 64, 96}};
+    const int shapes[7][3] = {{1, 64, 96}, {17, 128, 96}, {33, 64, 1056}, {64, 192, 30},
+                              {5, 80, 96}, {40, 33, 31},  {600, 64, 96}};
     for (int i = 0; i < (test_few() ? 3 : 7); i++) test_matmul_swiglu(ops, shapes[i][0], shapes[i][1], shapes[i][2]);
     omp_set_num_threads(usual);
 }
@@ -352,7 +380,7 @@ void test_matmul_fused(const Ops *ops) {
 #ifdef __cplusplus
 extern "C"
 #endif
-CpuFill cpu_level_amx_emulated; // amx_emulated.c
+    CpuFill cpu_level_amx_emulated; // amx_emulated.c
 
 // The tile code over emulated tile registers, so that it is proved on any machine; where AMX exists, the same bits as
 // AMX.
@@ -371,7 +399,8 @@ void test_matmul_amx(void) {
         const int T = shapes[i][0], N = shapes[i][1], K = shapes[i][2];
         test_matmul_shape(emulated, T, N, K, true);
         if (!amx) continue;
-        TestMatmul m = test_matmul_make(emulated, T, N, K, (uint64_t)i), a = test_matmul_make(amx, T, N, K, (uint64_t)i);
+        TestMatmul m = test_matmul_make(emulated, T, N, K, (uint64_t)i),
+                   a = test_matmul_make(amx, T, N, K, (uint64_t)i);
         m.x[0] = a.x[0] = 0x0001; // a subnormal: taken for zero
         for (int form = 0; form < 3; form++) {
             size_t n = (size_t)T * (form == 2 ? K : N);
@@ -394,7 +423,8 @@ void test_matmul_amx(void) {
 
 // Every product of one backend; what it takes is the host's memory.
 void test_matmul_on(const Ops *ops) {
-    if (!test_same_in_any_batch(ops)) SKIP("%s products: the bits of a row in another batch, which cuBLASLt does not promise", ops->isa);
+    if (!test_same_in_any_batch(ops))
+        SKIP("%s products: the bits of a row in another batch, which cuBLASLt does not promise", ops->isa);
     const int T[9] = {1, 2, 5, 6, 7, 12, 13, 64, 65}, N[6] = {1, 16, 63, 64, 65, 1152}, K[4] = {2, 30, 96, 896};
     for (int t = 0; t < 9; t++)
         for (int a = 0; a < 6; a++)
@@ -404,9 +434,9 @@ void test_matmul_on(const Ops *ops) {
                 if (test_few() && (t % 3 || large || (T[t] > 13 && N[a] > 64))) continue;
                 test_matmul_shape(ops, T[t], N[a], K[k], T[t] < 64 || N[a] < 1152);
             }
-    test_matmul_shape(ops, 3, 65, 31, true);     // sums of odd length, both ways
-    test_matmul_shape(ops, 9, 2500, 130, true);  // several blocks of the sum, backward
-    test_matmul_shape(ops, 9, 130, 2500, true);  // and forward
+    test_matmul_shape(ops, 3, 65, 31, true);    // sums of odd length, both ways
+    test_matmul_shape(ops, 9, 2500, 130, true); // several blocks of the sum, backward
+    test_matmul_shape(ops, 9, 130, 2500, true); // and forward
     test_matmul_shape(ops, 1000, test_few() ? 17 : 70, test_few() ? 4 : 64, false); // several chunks of rows
     test_matmul_caught(ops);
     test_matmul_load(ops);
@@ -418,12 +448,14 @@ void test_matmul(void) {
     const int n = test_cpu_backends(backends);
     for (int i = 0; i < n; i++) {
         const char *isa = backends[i]->isa;
-        if (strcmp(isa, "amx") != 0 && !strstr(isa, "_bf16")) test_simd(isa); // those take the vectors of the level below
+        if (strcmp(isa, "amx") != 0 && !strstr(isa, "_bf16"))
+            test_simd(isa); // those take the vectors of the level below
         test_matmul_on(backends[i]);
     }
     test_matmul_amx();
     Error err = {0, ""};
-    CHECK(!cpu_ops_for("axv2", &err) && err.code == EXIT_USAGE && strstr(err.text, "axv2") && strstr(err.text, "portable"),
+    CHECK(!cpu_ops_for("axv2", &err) && err.code == EXIT_USAGE && strstr(err.text, "axv2") &&
+              strstr(err.text, "portable"),
           "unknown level: %s", err.text);
 }
 

@@ -57,10 +57,12 @@ static bool memory_test_step(Trainer *t, Error *err) {
     }
     grad_tree_zero(&t->tree, 0);
     for (int i = 0; i < n * G; i++) samples[i].part = t->tree.part[i / G];
-    ok = ok && policy_pass(&t->policy, &t->model, t->trained.tuned, samples, n * G, &loss, t->tree.parts, t->trained.layers, &stats, err);
+    ok = ok && policy_pass(&t->policy, &t->model, t->trained.tuned, samples, n * G, &loss, t->tree.parts,
+                           t->trained.layers, &stats, err);
     if (ok) grad_tree_sum(&t->tree, t->trained.dtuned);
     ok = ok && t->ops->gradient_norm(t->trained.dtuned, t->trained.tuning.n) > 0;
-    for (int i = 0; i < n; i++) for (int g = 0; g < G; g++) completion_free(&asked[i].completions[g]);
+    for (int i = 0; i < n; i++)
+        for (int g = 0; g < G; g++) completion_free(&asked[i].completions[g]);
     for (int i = 0; i < n; i++) free(asked[i].completions);
     free(asked);
     free(samples);
@@ -69,26 +71,42 @@ static bool memory_test_step(Trainer *t, Error *err) {
 }
 
 void test_memory_plan(const char *device, const char *setup, const char *kept, const char *activations) {
-    const char *call[] = {"train_steer", "--config", TINY_RECIPE, "--device", device, "--setup", setup, "--prompts_per_step", "3", "--num_generations", "3",
-                          "--max_completion_length", "20", "--rollout_batch_size", "4", "--activation_memory", activations, "--kept_memory", kept,
-                          "--limit", "30", "--output_dir", test_tmpdir()};
+    const char *call[] = {"train_steer", "--config",
+                          TINY_RECIPE,   "--device",
+                          device,        "--setup",
+                          setup,         "--prompts_per_step",
+                          "3",           "--num_generations",
+                          "3",           "--max_completion_length",
+                          "20",          "--rollout_batch_size",
+                          "4",           "--activation_memory",
+                          activations,   "--kept_memory",
+                          kept,          "--limit",
+                          "30",          "--output_dir",
+                          test_tmpdir()};
     Trainer t;
     Error err = {0, ""};
     size_t left, before = 0;
     memset(&t, 0, sizeof t);
     const Ops *ops = ops_for_device(device, &err);
     if (ops->memory) before = ops->memory(&left);
-    if (!CHECK(options_parse(&t.options, CMD_TRAIN, (int)(sizeof call / sizeof call[0]), (char **)call, &err) && trainer_plan(&t, &err) && trainer_load(&t, &err), "%s: %s", device, err.text)) return;
+    if (!CHECK(options_parse(&t.options, CMD_TRAIN, (int)(sizeof call / sizeof call[0]), (char **)call, &err) &&
+                   trainer_plan(&t, &err) && trainer_load(&t, &err),
+               "%s: %s", device, err.text))
+        return;
     const size_t *part = t.memory.part, total = memory_total(&t.memory);
     if (ops->weight_bytes) { // what was planned before anything was loaded
         const size_t loaded = weights_bytes(&t.model.weights, &t.model.config, ops);
-        CHECK(weights_bytes_planned(&t.model.config, ops) == loaded, "%s: %zu bytes of weights were planned, %zu are there", device, weights_bytes_planned(&t.model.config, ops), loaded);
+        CHECK(weights_bytes_planned(&t.model.config, ops) == loaded,
+              "%s: %zu bytes of weights were planned, %zu are there", device,
+              weights_bytes_planned(&t.model.config, ops), loaded);
     }
     if (ops->memory) {
         const size_t taken = ops->memory(&left) - before;
-        const size_t early = strcmp(setup, "full") == 0 ? (size_t)4 << 20 : 0; // of the kernels' own: fp32 weights have become bf16
+        const size_t early =
+            strcmp(setup, "full") == 0 ? (size_t)4 << 20 : 0; // of the kernels' own: fp32 weights have become bf16
         const size_t planned = total - part[MEMORY_OWN] + early;
-        CHECK(taken == planned, "%s, %s, kept %s: %zu bytes were taken, %zu were planned", device, setup, kept, taken, planned);
+        CHECK(taken == planned, "%s, %s, kept %s: %zu bytes were taken, %zu were planned", device, setup, kept, taken,
+              planned);
     }
 
     // the same once more, each allocation counted
@@ -101,7 +119,8 @@ void test_memory_plan(const char *device, const char *setup, const char *kept, c
     memory_test_taken();
     trainer_alloc_trained(&t);
     size_t taken = memory_test_taken();
-    CHECK(taken == part[MEMORY_TRAINED], "%s, %s: what is trained takes %zu bytes, %zu were planned", device, setup, taken, part[MEMORY_TRAINED]);
+    CHECK(taken == part[MEMORY_TRAINED], "%s, %s: what is trained takes %zu bytes, %zu were planned", device, setup,
+          taken, part[MEMORY_TRAINED]);
     trainer_alloc_passes(&t);
     taken = memory_test_taken();
     const size_t planned = total - part[MEMORY_TRAINED] - part[MEMORY_WEIGHTS] - part[MEMORY_OWN];
@@ -110,25 +129,35 @@ void test_memory_plan(const char *device, const char *setup, const char *kept, c
 
     // its parts, from the shapes
     const ModelConfig *c = &t.model.config;
-    const size_t kv = (size_t)t.rollout.kv.n_pages * kv_page_bytes(&t.model), pass_kv = (size_t)t.policy.kv.n_pages * kv_page_bytes(&t.model);
-    const size_t acts = activation_bytes_per_row(&t.model) * (size_t)t.policy.rows * (size_t)(c->L - t.policy.first_layer);
-    const size_t kept_bytes = (activation_bytes_per_row(&t.model) * (size_t)(c->L - t.policy.first_layer) + (size_t)c->C * sizeof(float)) * (size_t)t.kept.cap;
+    const size_t kv = (size_t)t.rollout.kv.n_pages * kv_page_bytes(&t.model),
+                 pass_kv = (size_t)t.policy.kv.n_pages * kv_page_bytes(&t.model);
+    const size_t acts =
+        activation_bytes_per_row(&t.model) * (size_t)t.policy.rows * (size_t)(c->L - t.policy.first_layer);
+    const size_t kept_bytes =
+        (activation_bytes_per_row(&t.model) * (size_t)(c->L - t.policy.first_layer) + (size_t)c->C * sizeof(float)) *
+        (size_t)t.kept.cap;
     const size_t row = (size_t)c->V * sizeof(float) + (size_t)c->C * (sizeof(float) + ops->act_bytes) + sizeof(float);
-    const size_t head = (4 + HEAD_ROWS) * row + HEAD_ROWS * ((size_t)c->V * ops->act_bytes + 2 * (size_t)c->C * sizeof(float));
-    CHECK(part[MEMORY_CACHE] == kv && part[MEMORY_PASS_CACHE] == pass_kv, "%s: caches of %zu and %zu bytes, expected %zu and %zu", device,
-          part[MEMORY_CACHE], part[MEMORY_PASS_CACHE], kv, pass_kv);
-    CHECK(part[MEMORY_ACTIVATIONS] == acts && part[MEMORY_KEPT] == kept_bytes, "%s: activations of %zu bytes, %zu kept, expected %zu and %zu", device,
-          part[MEMORY_ACTIVATIONS], part[MEMORY_KEPT], acts, kept_bytes);
+    const size_t head =
+        (4 + HEAD_ROWS) * row + HEAD_ROWS * ((size_t)c->V * ops->act_bytes + 2 * (size_t)c->C * sizeof(float));
+    CHECK(part[MEMORY_CACHE] == kv && part[MEMORY_PASS_CACHE] == pass_kv,
+          "%s: caches of %zu and %zu bytes, expected %zu and %zu", device, part[MEMORY_CACHE], part[MEMORY_PASS_CACHE],
+          kv, pass_kv);
+    CHECK(part[MEMORY_ACTIVATIONS] == acts && part[MEMORY_KEPT] == kept_bytes,
+          "%s: activations of %zu bytes, %zu kept, expected %zu and %zu", device, part[MEMORY_ACTIVATIONS],
+          part[MEMORY_KEPT], acts, kept_bytes);
     CHECK(part[MEMORY_HEAD] == head, "%s: output layer of %zu bytes, expected %zu", device, part[MEMORY_HEAD], head);
-    CHECK(ops->host_memory ? part[MEMORY_OWN] == 0 : part[MEMORY_OWN] > (size_t)c->V, "%s: %zu bytes for the kernels", device, part[MEMORY_OWN]);
-    CHECK(strcmp(device, "ref") == 0 || part[MEMORY_WEIGHTS] > (size_t)c->V * c->C * 2, "%s: %zu bytes of weights", device, part[MEMORY_WEIGHTS]);
+    CHECK(ops->host_memory ? part[MEMORY_OWN] == 0 : part[MEMORY_OWN] > (size_t)c->V, "%s: %zu bytes for the kernels",
+          device, part[MEMORY_OWN]);
+    CHECK(strcmp(device, "ref") == 0 || part[MEMORY_WEIGHTS] > (size_t)c->V * c->C * 2, "%s: %zu bytes of weights",
+          device, part[MEMORY_WEIGHTS]);
 
     CHECK(memory_test_step(&t, &err), "%s, kept %s: %s", device, kept, err.text);
     taken = memory_test_taken();
     CHECK(taken == 0, "%s, kept %s: a step has allocated %zu bytes", device, kept, taken);
     if (ops->memory) {
         taken = ops->memory(&left) - before;
-        CHECK(taken <= total, "%s, kept %s: %zu bytes are taken after a step, %zu were planned", device, kept, taken, total);
+        CHECK(taken <= total, "%s, kept %s: %zu bytes are taken after a step, %zu were planned", device, kept, taken,
+              total);
     }
     trainer_free(&t);
 }
@@ -170,38 +199,47 @@ void test_memory_limits(void) {
     Str who = {0};
     snprintf(root, sizeof root, "%s", test_path("machine"));
     CHECK(memory_least(root, &who) == SIZE_MAX, "a machine that says nothing is limited");
-    memory_file(root, "/proc/meminfo", "MemTotal:       16000000 kB\nMemFree:          100000 kB\nMemAvailable:    4096000 kB\n");
+    memory_file(root, "/proc/meminfo",
+                "MemTotal:       16000000 kB\nMemFree:          100000 kB\nMemAvailable:    4096000 kB\n");
     CHECK(memory_least(root, &who) == 4000u * MIB && strstr(who.s, "MemAvailable"), "RAM: %s", who.s);
 
     // version 2: the limit is two levels above the process; what files hold and nobody uses is free
-    memory_file(root, "/proc/self/mountinfo", "22 1 0:20 / /proc rw - proc proc rw\n30 22 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
+    memory_file(root, "/proc/self/mountinfo",
+                "22 1 0:20 / /proc rw - proc proc rw\n30 22 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 "
+                "rw,nsdelegate\n");
     memory_file(root, "/proc/self/cgroup", "0::/user/job/step\n");
     memory_file(root, "/sys/fs/cgroup/user/job/step/memory.max", "max\n");
     memory_file(root, "/sys/fs/cgroup/user/job/memory.max", "3145728000\n");
-    CHECK(memory_least(root, &who) == 3000u * MIB && strstr(who.s, "/sys/fs/cgroup/user/job/memory.max"), "a cgroup's limit: %s", who.s);
+    CHECK(memory_least(root, &who) == 3000u * MIB && strstr(who.s, "/sys/fs/cgroup/user/job/memory.max"),
+          "a cgroup's limit: %s", who.s);
     memory_file(root, "/sys/fs/cgroup/user/memory.max", "2097152000\n");
     memory_file(root, "/sys/fs/cgroup/user/memory.current", "1048576000\n");
     memory_file(root, "/sys/fs/cgroup/user/memory.stat", "anon 5\nfile 7\ninactive_file 104857600\nactive_file 3\n");
-    CHECK(memory_least(root, &who) == 1100u * MIB && strstr(who.s, "/sys/fs/cgroup/user/memory.max"), "an ancestor's limit less what is taken: %s", who.s);
+    CHECK(memory_least(root, &who) == 1100u * MIB && strstr(who.s, "/sys/fs/cgroup/user/memory.max"),
+          "an ancestor's limit less what is taken: %s", who.s);
     memory_file(root, "/sys/fs/cgroup/user/job/step/memory.high", "52428800\n");
     CHECK(memory_least(root, &who) == 50u * MIB && strstr(who.s, "memory.high"), "memory.high: %s", who.s);
 
     // a container: the path is the host's, and what is mounted is the container's own
     memory_file(root, "/proc/self/cgroup", "0::/docker/0123abcd\n");
     memory_file(root, "/sys/fs/cgroup/memory.max", "629145600\n");
-    CHECK(memory_least(root, &who) == 600u * MIB && strstr(who.s, "/sys/fs/cgroup/memory.max"), "a container's limit: %s", who.s);
+    CHECK(memory_least(root, &who) == 600u * MIB && strstr(who.s, "/sys/fs/cgroup/memory.max"),
+          "a container's limit: %s", who.s);
     memory_file(root, "/proc/self/mountinfo", "30 22 0:26 /docker/0123abcd /sys/fs/cgroup ro - cgroup2 cgroup rw\n");
     CHECK(memory_least(root, &who) == 600u * MIB, "a container's limit, mounted from within: %s", who.s);
 
     // version 1, where the memory controller has a hierarchy of its own, and no limit is a large number
-    memory_file(root, "/proc/self/mountinfo", "31 22 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n32 22 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n");
+    memory_file(root, "/proc/self/mountinfo",
+                "31 22 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n32 22 0:28 / /sys/fs/cgroup/memory rw - "
+                "cgroup cgroup rw,memory\n");
     memory_file(root, "/proc/self/cgroup", "4:cpu:/a\n3:memory:/a/b\n0::/\n");
     memory_file(root, "/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "9223372036854771712\n");
     CHECK(memory_least(root, &who) == 4000u * MIB, "version 1 without a limit: %s", who.s);
     memory_file(root, "/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "838860800\n");
     memory_file(root, "/sys/fs/cgroup/memory/a/memory.usage_in_bytes", "209715200\n");
     memory_file(root, "/sys/fs/cgroup/memory/a/memory.stat", "cache 1\ntotal_inactive_file 104857600\n");
-    CHECK(memory_least(root, &who) == 700u * MIB && strstr(who.s, "memory/a/memory.limit_in_bytes"), "version 1: %s", who.s);
+    CHECK(memory_least(root, &who) == 700u * MIB && strstr(who.s, "memory/a/memory.limit_in_bytes"), "version 1: %s",
+          who.s);
 
     // what is held against it: every process of a machine takes its part of RAM, not of ulimit
     HostLimits h;
@@ -212,11 +250,14 @@ void test_memory_limits(void) {
     plan.part[MEMORY_ACTIVATIONS] = 300u * MIB;
     host_limits(&h, root);
     CHECK(host_memory_fits(&h, &plan, "cpu", 1, 0, &err), "400 MiB in 700: %s", err.text);
-    CHECK(!host_memory_fits(&h, &plan, "cpu", 2, 0, &err) && strstr(err.text, "2 processes") && strstr(err.text, "memory/a/memory.limit_in_bytes") && strstr(err.text, "--activation_memory"),
+    CHECK(!host_memory_fits(&h, &plan, "cpu", 2, 0, &err) && strstr(err.text, "2 processes") &&
+              strstr(err.text, "memory/a/memory.limit_in_bytes") && strstr(err.text, "--activation_memory"),
           "twice 400 MiB in 700: %s", err.text);
     err.code = 0;
     plan.part[MEMORY_WEIGHTS] = 800u * MIB;
-    CHECK(!host_memory_fits(&h, &plan, "cpu", 1, 0, &err) && strstr(err.text, "smaller model") && !strstr(err.text, "--activation_memory"), "no option lowers weights: %s", err.text);
+    CHECK(!host_memory_fits(&h, &plan, "cpu", 1, 0, &err) && strstr(err.text, "smaller model") &&
+              !strstr(err.text, "--activation_memory"),
+          "no option lowers weights: %s", err.text);
     str_free(&who);
 }
 
@@ -229,14 +270,25 @@ void test_memory_refused(void) {
 #ifdef __linux__
     const char *train = "./train_steer --config " TINY_RECIPE " --max_steps 1";
     if (test_few()) return; // the emulator of a CPU takes address space itself
-    expect_command(1, "--kept_memory", "ulimit -d 1000000; %s --kept_memory 4 --output_dir %s", train, test_path("large"));
+    expect_command(1, "--kept_memory", "ulimit -d 1000000; %s --kept_memory 4 --output_dir %s", train,
+                   test_path("large"));
     CHECK(!path_exists(test_path("large")), "a run that was refused has made its folder");
-    expect_command(1, "that `ulimit -v` allows", "export OMP_NUM_THREADS=1; ulimit -v 700000; %s --output_dir %s", train, test_path("large"));
-    expect_command(1, "that `ulimit -d` allows", "export OMP_NUM_THREADS=1; ulimit -d 400000; %s --output_dir %s", train, test_path("large"));
-    expect_command(0, "saved ", "export OMP_NUM_THREADS=1; ulimit -v 700000; %s --prompts_per_step 2 --activation_memory 0.05 --output_dir %s", train, test_path("small"));
-    expect_command(1, "--rollout_batch_size or --max_completion_length", "ulimit -d 400000; ./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint none --rollout_batch_size 16384 "
-                   "--limit 3 --results_dir %s", test_path("large"));
-    expect_command(1, "--activation_memory", "ulimit -d 120000; printf '{\"prompt_ids\": [1], \"completion_ids\": [2]}' | ./eval_steer score --model data/tiny/model");
+    expect_command(1, "that `ulimit -v` allows", "export OMP_NUM_THREADS=1; ulimit -v 700000; %s --output_dir %s",
+                   train, test_path("large"));
+    expect_command(1, "that `ulimit -d` allows", "export OMP_NUM_THREADS=1; ulimit -d 400000; %s --output_dir %s",
+                   train, test_path("large"));
+    expect_command(
+        0, "saved ",
+        "export OMP_NUM_THREADS=1; ulimit -v 700000; %s --prompts_per_step 2 --activation_memory 0.05 --output_dir %s",
+        train, test_path("small"));
+    expect_command(1, "--rollout_batch_size or --max_completion_length",
+                   "ulimit -d 400000; ./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint none "
+                   "--rollout_batch_size 16384 "
+                   "--limit 3 --results_dir %s",
+                   test_path("large"));
+    expect_command(1, "--activation_memory",
+                   "ulimit -d 120000; printf '{\"prompt_ids\": [1], \"completion_ids\": [2]}' | ./eval_steer score "
+                   "--model data/tiny/model");
 #endif
 }
 
@@ -247,10 +299,13 @@ void test_memory(void) {
     plan.part[MEMORY_WEIGHTS] = 100u << 20;
     plan.part[MEMORY_CACHE] = 50u << 20;
     plan.part[MEMORY_ACTIVATIONS] = 30u << 20;
-    CHECK(memory_fits(&plan, "cuda", 100u << 20, 80u << 20, &err) && memory_fits(&plan, "cuda", 200u << 20, 0, &err), "what fits: %s", err.text);
+    CHECK(memory_fits(&plan, "cuda", 100u << 20, 80u << 20, &err) && memory_fits(&plan, "cuda", 200u << 20, 0, &err),
+          "what fits: %s", err.text);
     CHECK(!memory_fits(&plan, "cuda", 100u << 20, (80u << 20) - 1, &err), "a byte too many fits");
-    CHECK(strstr(err.text, "180.0 MiB") && strstr(err.text, "80.0 MiB more are wanted") && strstr(err.text, "--activation_memory") &&
-          strstr(err.text, "--rollout_batch_size") && strstr(err.text, "--max_completion_length"), "the message: %s", err.text);
+    CHECK(strstr(err.text, "180.0 MiB") && strstr(err.text, "80.0 MiB more are wanted") &&
+              strstr(err.text, "--activation_memory") && strstr(err.text, "--rollout_batch_size") &&
+              strstr(err.text, "--max_completion_length"),
+          "the message: %s", err.text);
     test_memory_limits();
     test_memory_refused();
     test_memory_plan("cpu", "steering", "0", "0.01");
@@ -263,7 +318,10 @@ void test_memory(void) {
     test_memory_plan("cuda", "full", "0", "0.01");
     test_memory_plan("cuda", "steering", "0.01", "0.000001"); // a batch has room for one completion
     if (strstr(cuda->isa, "emulated"))
-        expect_command(1, "more are wanted", "CUDA_ON_CPU_MEMORY=128 ./train_steer --config " TINY_RECIPE " --device cuda --output_dir %s/small", test_tmpdir());
+        expect_command(1, "more are wanted",
+                       "CUDA_ON_CPU_MEMORY=128 ./train_steer --config " TINY_RECIPE
+                       " --device cuda --output_dir %s/small",
+                       test_tmpdir());
 }
 
 #endif

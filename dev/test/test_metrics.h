@@ -17,7 +17,9 @@ typedef struct {
     IntVec prompts[METRICS_RUN];
 } MetricsRun;
 
-double metrics_number(const cJSON *o, const char *key) { return cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(o, key)); }
+double metrics_number(const cJSON *o, const char *key) {
+    return cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(o, key));
+}
 
 // Floats of a JSON list. Free with free().
 float *metrics_floats(const cJSON *list) {
@@ -29,8 +31,8 @@ float *metrics_floats(const cJSON *list) {
 }
 
 void metrics_begin(MetricsRun *r, const cJSON *run) {
-    const cJSON *o = cJSON_GetObjectItem(run, "options"), *metrics = cJSON_GetObjectItem(run,
-            "metrics"), *all = cJSON_GetObjectItem(run, "completions");
+    const cJSON *o = cJSON_GetObjectItem(run, "options"), *metrics = cJSON_GetObjectItem(run, "metrics"),
+                *all = cJSON_GetObjectItem(run, "completions");
     memset(r, 0, sizeof *r);
     Trainer *t = &r->t;
     t->ops = ops_ref_init();
@@ -64,13 +66,14 @@ void metrics_begin(MetricsRun *r, const cJSON *run) {
         g->advantage = r->advantage + i;
     }
     for (int i = 0; i < t->n_groups; i++) {
-        group_advantages(r->groups[i].advantage, r->groups[i].reward, t->G, cJSON_HasObjectItem(o,
-                "scale_rewards") ? "grpo_no_std" : "grpo");
+        group_advantages(r->groups[i].advantage, r->groups[i].reward, t->G,
+                         cJSON_HasObjectItem(o, "scale_rewards") ? "grpo_no_std" : "grpo");
         r->groups[i].equal = group_is_equal(r->groups[i].reward, t->G);
     }
     for (int i = 0; i < METRICS_RUN; i++) {
         const double expected = metrics_number(cJSON_GetArrayItem(all, i), "advantage");
-        CHECK(fabs(r->advantage[i] - expected) < 1e-5, "advantage of completion %d: %g, TRL's %g", i, (double)r->advantage[i], expected);
+        CHECK(fabs(r->advantage[i] - expected) < 1e-5, "advantage of completion %d: %g, TRL's %g", i,
+              (double)r->advantage[i], expected);
     }
     const RolloutStats stats = rollout_stats(t); // as train_step adds them
     t->state.tokens_total = stats.tokens + (long long)metrics_number(metrics, "num_tokens before");
@@ -90,7 +93,10 @@ void metrics_updates(MetricsRun *r, const cJSON *run, bool skip, UpdateStats *u)
             const cJSON *c = cJSON_GetArrayItem(cJSON_GetObjectItem(run, "completions"), i);
             if (o->mask_truncated_completions && !r->completions[i].finished) continue;
             u->loss_tokens += r->completions[i].n;
-            if (skip && r->groups[i / r->t.G].equal) { u->skipped_samples++; continue; }
+            if (skip && r->groups[i / r->t.G].equal) {
+                u->skipped_samples++;
+                continue;
+            }
             PolicySample *s = &samples[n++];
             memset(s, 0, sizeof *s);
             s->completion = &r->completions[i];
@@ -100,8 +106,9 @@ void metrics_updates(MetricsRun *r, const cJSON *run, bool skip, UpdateStats *u)
             s->logprob = metrics_floats(cJSON_GetArrayItem(cJSON_GetObjectItem(c, "logprob"), update));
             s->entropy = metrics_floats(cJSON_GetArrayItem(cJSON_GetObjectItem(c, "entropy"), update));
         }
-        for (int i = 0; i < n; i++) samples[i].weight = token_weight(o->loss_type, u->loss_tokens, METRICS_RUN,
-                samples[i].completion->n, o->max_completion_length);
+        for (int i = 0; i < n; i++)
+            samples[i].weight = token_weight(o->loss_type, u->loss_tokens, METRICS_RUN, samples[i].completion->n,
+                                             o->max_completion_length);
         const PolicyLoss loss = policy_loss(samples, n, &how);
         update_add(u, &loss);
         for (int i = 0; i < n; i++) {
@@ -146,8 +153,8 @@ void metrics_compare(const cJSON *trl, const cJSON *line, int run, const char *b
         const char *key = x->string;
         if (strcmp(key, "step_time") == 0 || strcmp(key, "num_tokens before") == 0 || strcmp(key, but) == 0) continue;
         const double found = metrics_number(line, key);
-        CHECK(fabs(found - x->valuedouble) <= 2e-5 * (fabs(x->valuedouble) + 0.1),
-                "run %d: %s is %.9g, TRL's %.9g", run, key, found, x->valuedouble);
+        CHECK(fabs(found - x->valuedouble) <= 2e-5 * (fabs(x->valuedouble) + 0.1), "run %d: %s is %.9g, TRL's %.9g",
+              run, key, found, x->valuedouble);
     }
 }
 
@@ -185,8 +192,8 @@ void test_metrics_trl(void) {
             cJSON *line = metrics_line(&r.t, &u, &validation);
             metrics_compare(trl, line, runs, skips ? "entropy" : "");
             metrics_explained(line);
-            CHECK(skips == (skip && r.t.options.beta == 0) && skips == !cJSON_HasObjectItem(line,
-                    "entropy") && skips == cJSON_HasObjectItem(line, "trained/entropy"),
+            CHECK(skips == (skip && r.t.options.beta == 0) && skips == !cJSON_HasObjectItem(line, "entropy") &&
+                      skips == cJSON_HasObjectItem(line, "trained/entropy"),
                   "run %d: the entropy of some of the tokens goes by TRL's name", runs);
             cJSON_Delete(line);
         }
@@ -203,12 +210,14 @@ void test_metrics_kl(void) {
     for (int corrected = 0; corrected < 2; corrected++) {
         const LossConfig how = {0.2f, 0.2f, 0.5f, 1, corrected != 0};
         for (int i = 0; i < 5; i++) {
-            const float logprob = -1.0f - 0.3f * (float)i, old = -1.3f, ref = -2.1f, h = 0x1p-7f; // advantage 0: the KL alone
-            const double slope = ((double)token_loss(logprob + h, old, ref, 0, &how).loss - token_loss(logprob - h, old, ref, 0,
-                    &how).loss) / (2 * h);
+            const float logprob = -1.0f - 0.3f * (float)i, old = -1.3f, ref = -2.1f,
+                        h = 0x1p-7f; // advantage 0: the KL alone
+            const double slope = ((double)token_loss(logprob + h, old, ref, 0, &how).loss -
+                                  token_loss(logprob - h, old, ref, 0, &how).loss) /
+                                 (2 * h);
             const TokenLoss t = token_loss(logprob, old, ref, 0, &how);
-            CHECK(fabs(t.dlogprob - slope) < 2e-4, "use_bias_correction_kl %d at %g: gradient %g, by differences %g", corrected,
-                    (double)logprob, (double)t.dlogprob, slope);
+            CHECK(fabs(t.dlogprob - slope) < 2e-4, "use_bias_correction_kl %d at %g: gradient %g, by differences %g",
+                  corrected, (double)logprob, (double)t.dlogprob, slope);
         }
         const TokenLoss on = token_loss(-1, -1, -2, 0, &how);
         CHECK(fabs(on.dlogprob - 0.5 * (corrected ? 1 : 1 - exp(-1))) < 1e-6, "on-policy: %g", (double)on.dlogprob);
@@ -233,9 +242,12 @@ void test_metrics_saved_passes(void) {
     for (int skip = 0; skip < 2; skip++) {
         char name[32];
         snprintf(name, sizeof name, "metrics%d", skip);
-        const int code = run_command(&out, "OMP_NUM_THREADS=1 ./train_steer --config " TINY_RECIPE TINY_SMALL
-                " --max_steps 2 --num_iterations 2 --learning_rate 0.05 --epsilon 0.01 --epsilon_high 0.01 --seed 0"
-                                           " --skip_equal_groups %s --output_dir %s", skip ? "true" : "false", test_path(name));
+        const int code = run_command(
+            &out,
+            "OMP_NUM_THREADS=1 ./train_steer --config " TINY_RECIPE TINY_SMALL
+            " --max_steps 2 --num_iterations 2 --learning_rate 0.05 --epsilon 0.01 --epsilon_high 0.01 --seed 0"
+            " --skip_equal_groups %s --output_dir %s",
+            skip ? "true" : "false", test_path(name));
         CHECK(code == 0, "ended with %d:\n%s", code, out.s);
         lines[skip] = metrics_of(name);
     }
@@ -256,17 +268,19 @@ void test_metrics_saved_passes(void) {
             }
             const double there = metrics_number(b, k);
             CHECK(fabs(there - x->valuedouble) <= 1e-9 * (1 + fabs(x->valuedouble)),
-                    "step %d: %s is %.17g, with passes saved %.17g", i + 1, k, x->valuedouble, there);
+                  "step %d: %s is %.17g, with passes saved %.17g", i + 1, k, x->valuedouble, there);
             compared++;
         }
-        const double completions = metrics_number(a, "num_completions"), made = completions * metrics_number(a, "completions/mean_length");
+        const double completions = metrics_number(a, "num_completions"),
+                     made = completions * metrics_number(a, "completions/mean_length");
         const double before = i ? metrics_number(cJSON_GetArrayItem(lines[0], i - 1), "num_tokens") : 0;
         const double prompts = metrics_number(a, "num_tokens") - before - made;
         CHECK(prompts > 10 * completions && fmod(prompts, 4) == 0,
-                "step %d: %g prompt tokens in num_tokens, of prompts that have 4 completions each", i + 1, prompts);
+              "step %d: %g prompt tokens in num_tokens, of prompts that have 4 completions each", i + 1, prompts);
     }
     CHECK(compared > 40 && zero_std > 0 && clipped > 0,
-          "%d figures, of groups with equal rewards %g, of clipped tokens %g: nothing to compare", compared, zero_std, clipped);
+          "%d figures, of groups with equal rewards %g, of clipped tokens %g: nothing to compare", compared, zero_std,
+          clipped);
     cJSON_Delete(lines[0]);
     cJSON_Delete(lines[1]);
     str_free(&out);
@@ -279,14 +293,19 @@ void test_metrics_kl_alone(void) {
     for (int kl = 0; kl < 2; kl++) {
         char name[32];
         snprintf(name, sizeof name, "alone%d", kl);
-        const int code = run_command(&out, "OMP_NUM_THREADS=1 ./train_steer --config " TINY_RECIPE TINY_SMALL
-                " --max_steps 1 --max_completion_length 1 --beta %g --init_steering data/tiny/vectors/steering.safetensors"
-                                           " --output_dir %s", kl ? 0.5 : 0.0, test_path(name));
+        const int code = run_command(
+            &out,
+            "OMP_NUM_THREADS=1 ./train_steer --config " TINY_RECIPE TINY_SMALL
+            " --max_steps 1 --max_completion_length 1 --beta %g --init_steering data/tiny/vectors/steering.safetensors"
+            " --output_dir %s",
+            kl ? 0.5 : 0.0, test_path(name));
         cJSON *lines = metrics_of(name);
         const double norm = metrics_number(cJSON_GetArrayItem(lines, 0), "grad_norm");
-        CHECK(code == 0 && (kl ? norm > 0 : norm == 0), "beta %d: gradient %g, ended with %d:\n%s", kl, norm, code, out.s);
-        CHECK(strstr(out.s, kl ? "signal 4/4" : "signal 0/4") && strstr(out.s, kl ? "the KL term alone" : "there is no gradient"),
-                "beta %d:\n%s", kl, out.s);
+        CHECK(code == 0 && (kl ? norm > 0 : norm == 0), "beta %d: gradient %g, ended with %d:\n%s", kl, norm, code,
+              out.s);
+        CHECK(strstr(out.s, kl ? "signal 4/4" : "signal 0/4") &&
+                  strstr(out.s, kl ? "the KL term alone" : "there is no gradient"),
+              "beta %d:\n%s", kl, out.s);
         cJSON_Delete(lines);
     }
     str_free(&out);

@@ -51,8 +51,15 @@ double relative_error(const float *found, const float *expected, size_t n) {
 }
 
 // Everything that is compared, in one list: name, values.
-typedef struct { char name[80]; float *values; size_t n; } ModelOutput;
-typedef struct { ModelOutput of[128]; int n; } ModelOutputs;
+typedef struct {
+    char name[80];
+    float *values;
+    size_t n;
+} ModelOutput;
+typedef struct {
+    ModelOutput of[128];
+    int n;
+} ModelOutputs;
 
 void outputs_add(ModelOutputs *all, const char *name, const float *values, size_t n) {
     ModelOutput *o = &all->of[all->n++];
@@ -84,13 +91,15 @@ void model_outputs(ModelOutputs *all, const Ops *ops) {
     all->n = 0;
     if (!records_open(&r, ops)) return;
     size_t LC = (size_t)r.L * r.C, n = (size_t)r.tokens;
-    const float *steering0 = records_tensor(&r, "steering0", LC), *old = records_tensor(&r, "old_logprobs", n), *ref = records_tensor(&r, "ref_logprobs", n);
+    const float *steering0 = records_tensor(&r, "steering0", LC), *old = records_tensor(&r, "old_logprobs", n),
+                *ref = records_tensor(&r, "ref_logprobs", n);
     float *gradient = (float *)xcalloc(LC, sizeof(float)), *steering0_there = to_backend(ops, steering0, LC);
     PolicyPass pass;
     PolicyStats stats;
     Error err = {0, ""};
     policy_alloc(&pass, &r.model, 64 << 20, r.longest, 0, true);
-    LossConfig on_policy = {0.2f, 0.28f, 0, 1, false}, clip_kl = {0.2f, 0.28f, 0.1f, 1, false}, cool = {0.2f, 0.28f, 0, 0.7f, false};
+    LossConfig on_policy = {0.2f, 0.28f, 0, 1, false}, clip_kl = {0.2f, 0.28f, 0.1f, 1, false},
+               cool = {0.2f, 0.28f, 0, 0.7f, false};
 
     double loss = records_pass(&r, &pass, steering0, &on_policy, gradient, true, "dapo", NULL, NULL);
     outputs_add_number(all, "loss dapo", loss);
@@ -112,7 +121,8 @@ void model_outputs(ModelOutputs *all, const Ops *ops) {
     packed_add_group(&packed, r.samples[0].prompt, r.samples[0].P, &first, 1, 0, &next_page, &rows, &targets);
     qwen2_forward(&r.model, &pass.scratch, NULL, &kv, packed_finish(&packed, ops), steering0_there);
     Mirror rows_there = {NULL, 0};
-    qwen2_head_forward(&r.model, &pass.scratch, pass.scratch.h, (const int *)mirror(&rows_there, ops, rows.v, (size_t)rows.n * sizeof(int)), rows.n);
+    qwen2_head_forward(&r.model, &pass.scratch, pass.scratch.h,
+                       (const int *)mirror(&rows_there, ops, rows.v, (size_t)rows.n * sizeof(int)), rows.n);
     float *logits = (float *)xmalloc((size_t)rows.n * r.V * sizeof(float));
     ops->download(logits, pass.scratch.logits, (size_t)rows.n * r.V * sizeof(float));
     outputs_add(all, "logits", logits, (size_t)rows.n * r.V);
@@ -124,11 +134,14 @@ void model_outputs(ModelOutputs *all, const Ops *ops) {
     ints_free(&targets);
 
     // the other losses, and temperature 0.7
-    outputs_add_number(all, "loss grpo", records_pass(&r, &pass, steering0, &on_policy, gradient, true, "grpo", NULL, NULL));
+    outputs_add_number(all, "loss grpo",
+                       records_pass(&r, &pass, steering0, &on_policy, gradient, true, "grpo", NULL, NULL));
     outputs_add(all, "grad_grpo", gradient, LC);
-    outputs_add_number(all, "loss dr_grpo", records_pass(&r, &pass, steering0, &on_policy, gradient, true, "dr_grpo", NULL, NULL));
+    outputs_add_number(all, "loss dr_grpo",
+                       records_pass(&r, &pass, steering0, &on_policy, gradient, true, "dr_grpo", NULL, NULL));
     outputs_add(all, "grad_dr_grpo", gradient, LC);
-    outputs_add_number(all, "loss dapo_clip_kl", records_pass(&r, &pass, steering0, &clip_kl, gradient, false, "dapo", old, ref));
+    outputs_add_number(all, "loss dapo_clip_kl",
+                       records_pass(&r, &pass, steering0, &clip_kl, gradient, false, "dapo", old, ref));
     outputs_add(all, "grad_dapo_clip_kl", gradient, LC);
     records_pass(&r, &pass, steering0, &cool, gradient, true, "dapo", NULL, NULL);
     outputs_add_samples(all, "logprobs_t07", &r, false);
@@ -141,7 +154,8 @@ void model_outputs(ModelOutputs *all, const Ops *ops) {
     for (int i = 0; i < 4; i++) there[i] = (float *)ops->alloc(LC * sizeof(float));
     ops->upload(there[0], steering0, LC * sizeof(float));
     const cJSON *betas = cJSON_GetObjectItem(r.json, "betas");
-    AdamW adamw = {records_number(&r, "learning_rate"), cJSON_GetArrayItem(betas, 0)->valuedouble, cJSON_GetArrayItem(betas, 1)->valuedouble, records_number(&r, "eps"),
+    AdamW adamw = {records_number(&r, "learning_rate"), cJSON_GetArrayItem(betas, 0)->valuedouble,
+                   cJSON_GetArrayItem(betas, 1)->valuedouble, records_number(&r, "eps"),
                    records_number(&r, "weight_decay")};
     double max_norm = records_number(&r, "max_grad_norm");
     for (int step = 1; step <= 5; step++) {
@@ -150,7 +164,8 @@ void model_outputs(ModelOutputs *all, const Ops *ops) {
         ops->upload(there[1], gradient, LC * sizeof(float));
         double norm = ops->gradient_norm(there[1], LC);
         if (step == 1) first_norm = norm;
-        ops->adamw_update(there[0], there[2], there[3], there[1], norm > max_norm ? max_norm / (norm + 1e-6) : 1, LC, step, &adamw);
+        ops->adamw_update(there[0], there[2], there[3], there[1], norm > max_norm ? max_norm / (norm + 1e-6) : 1, LC,
+                          step, &adamw);
         ops->download(steering, there[0], LC * sizeof(float));
         snprintf(name, sizeof name, "steering_step%d", step);
         outputs_add(all, name, steering, LC);
@@ -169,10 +184,12 @@ void recorded_outputs(ModelOutputs *all, const ModelOutputs *like) {
     Records r;
     all->n = 0;
     if (!records_open(&r, ops_ref_init())) return;
-    const cJSON *losses = cJSON_GetObjectItem(r.json, "loss"), *at_one = cJSON_GetObjectItem(r.json, "loss_ratio_one"), *norms = cJSON_GetObjectItem(r.json, "grad_norms");
+    const cJSON *losses = cJSON_GetObjectItem(r.json, "loss"), *at_one = cJSON_GetObjectItem(r.json, "loss_ratio_one"),
+                *norms = cJSON_GetObjectItem(r.json, "grad_norms");
     for (int i = 0; i < like->n; i++) {
         const ModelOutput *o = &like->of[i];
-        if (strncmp(o->name, "loss ", 5) == 0) { // on-policy the surrogate's value at ratio 1; PyTorch's own is -A log-prob
+        if (strncmp(o->name, "loss ", 5) ==
+            0) { // on-policy the surrogate's value at ratio 1; PyTorch's own is -A log-prob
             const cJSON *number = cJSON_GetObjectItem(strstr(o->name, "clip") ? losses : at_one, o->name + 5);
             CHECK(cJSON_IsNumber(number), "record %s is missing", o->name);
             outputs_add_number(all, o->name, number ? number->valuedouble : NAN);
@@ -181,10 +198,11 @@ void recorded_outputs(ModelOutputs *all, const ModelOutputs *like) {
         } else { // logits are recorded for every sample; the first is compared
             const RawTensor *t = safetensors_find(&r.tensors, o->name);
             int64_t size = t ? tensor_elements(t) : 0;
-            if (CHECK(t && t->dtype == DTYPE_F32 && (strcmp(o->name, "logits") == 0 ? size >= (int64_t)o->n : size == (int64_t)o->n), "record %s: %zu values expected", o->name, o->n))
+            if (CHECK(t && t->dtype == DTYPE_F32 &&
+                          (strcmp(o->name, "logits") == 0 ? size >= (int64_t)o->n : size == (int64_t)o->n),
+                      "record %s: %zu values expected", o->name, o->n))
                 outputs_add(all, o->name, (const float *)t->data, o->n);
-            else
-                outputs_add(all, o->name, o->values, 0);
+            else outputs_add(all, o->name, o->values, 0);
         }
     }
     records_close(&r);
@@ -201,20 +219,25 @@ double output_error(const ModelOutput *found, const ModelOutput *expected) {
 
 // Every output within the tolerance; and the same comparison notices a planted error of 1 % (twice the tolerance where
 // that is more), and NaN.
-void compare_outputs(const char *what, const ModelOutputs *found, const ModelOutputs *expected, double everywhere, double of_kl) {
+void compare_outputs(const char *what, const ModelOutputs *found, const ModelOutputs *expected, double everywhere,
+                     double of_kl) {
     CHECK(found->n == expected->n && found->n > 0, "%s: %d outputs, expected %d", what, found->n, expected->n);
     for (int i = 0; i < found->n && i < expected->n; i++) {
         const ModelOutput *f = &found->of[i];
-        const double tolerance = strstr(f->name, "kl") ? of_kl : everywhere, planted_error = tolerance > 0.005 ? 2 * tolerance : 0.01;
+        const double tolerance = strstr(f->name, "kl") ? of_kl : everywhere,
+                     planted_error = tolerance > 0.005 ? 2 * tolerance : 0.01;
         double e = output_error(f, &expected->of[i]);
         CHECK(e <= tolerance, "%s: %s: relative error %.3g, allowed %.3g", what, f->name, e, tolerance);
         ModelOutputs planted;
         planted.n = 0;
         outputs_add(&planted, f->name, f->values, f->n);
-        for (size_t k = 0; k < f->n; k++) planted.of[0].values[k] += (float)planted_error * (f->values[k] + (strncmp(f->name, "loss ", 5) == 0));
-        CHECK(!(output_error(&planted.of[0], &expected->of[i]) <= tolerance), "%s: %s: a planted error of %g %% went unnoticed", what, f->name, 100 * planted_error);
+        for (size_t k = 0; k < f->n; k++)
+            planted.of[0].values[k] += (float)planted_error * (f->values[k] + (strncmp(f->name, "loss ", 5) == 0));
+        CHECK(!(output_error(&planted.of[0], &expected->of[i]) <= tolerance),
+              "%s: %s: a planted error of %g %% went unnoticed", what, f->name, 100 * planted_error);
         planted.of[0].values[f->n - 1] = NAN;
-        CHECK(!(output_error(&planted.of[0], &expected->of[i]) <= tolerance), "%s: %s: NaN went unnoticed", what, f->name);
+        CHECK(!(output_error(&planted.of[0], &expected->of[i]) <= tolerance), "%s: %s: NaN went unnoticed", what,
+              f->name);
         outputs_free(&planted);
     }
 }
@@ -236,11 +259,15 @@ void test_model_records(void) {
             model_outputs(&rounded, rounded_cuda_ops());
         }
         model_outputs(&found, backends[k]);
-        compare_outputs(what, &found, &rounded, TOLERANCE_CPU, backends[k]->host_memory ? TOLERANCE_CPU : TOLERANCE_CUDA_KL);
+        compare_outputs(what, &found, &rounded, TOLERANCE_CPU,
+                        backends[k]->host_memory ? TOLERANCE_CPU : TOLERANCE_CUDA_KL);
         for (int i = 0; i < found.n && i < recorded.n; i++) {
-            double e = output_error(&found.of[i], &recorded.of[i]), allowed = TOLERANCE_CPU_FACTOR * output_error(&rounded.of[i], &recorded.of[i]) + TOLERANCE_CPU;
-            CHECK(e <= allowed, "%s against PyTorch: %s: relative error %.3g, allowed %.3g", name.text, found.of[i].name, e, allowed);
-            if ((k == 0 || k == n - 1) && (strcmp(found.of[i].name, "logprobs") == 0 || strcmp(found.of[i].name, "grad_dapo") == 0))
+            double e = output_error(&found.of[i], &recorded.of[i]),
+                   allowed = TOLERANCE_CPU_FACTOR * output_error(&rounded.of[i], &recorded.of[i]) + TOLERANCE_CPU;
+            CHECK(e <= allowed, "%s against PyTorch: %s: relative error %.3g, allowed %.3g", name.text,
+                  found.of[i].name, e, allowed);
+            if ((k == 0 || k == n - 1) &&
+                (strcmp(found.of[i].name, "logprobs") == 0 || strcmp(found.of[i].name, "grad_dapo") == 0))
                 printf("%s: bf16 moves the tiny model's %s by %.2g of its size\n", name.text, found.of[i].name, e);
         }
         outputs_free(&found);
@@ -279,7 +306,8 @@ void test_model_finite_differences(void) {
     if (!records_open(&r, ops_ref_init())) return;
     size_t LC = (size_t)r.L * r.C;
     const float *steering0 = records_tensor(&r, "steering0", LC);
-    float *gradient = (float *)xcalloc(LC, sizeof(float)), *scrap = (float *)xcalloc(LC, sizeof(float)), *moved = (float *)xmalloc(LC * sizeof(float));
+    float *gradient = (float *)xcalloc(LC, sizeof(float)), *scrap = (float *)xcalloc(LC, sizeof(float)),
+          *moved = (float *)xmalloc(LC * sizeof(float));
     PolicyPass pass;
     policy_alloc(&pass, &r.model, 64 << 20, r.longest, 0, true);
     LossConfig how = {10, 10, 0, 1, false}; // clipping off: the ratio's derivative is that of the log-prob at ratio 1
@@ -292,14 +320,17 @@ void test_model_finite_differences(void) {
         for (int side = 0; side < 2; side++) {
             expected = 0;
             for (size_t i = 0; i < LC; i++) {
-                double direction = k == 0 ? gradient[i] / norm : k <= 4 ? ((int)(i / (size_t)r.C) == (k - 1) % r.L ? gradient[i] / norm : 0) : (i == (size_t)k * 31 % LC ? 1 : 0);
+                double direction = k == 0   ? gradient[i] / norm
+                                   : k <= 4 ? ((int)(i / (size_t)r.C) == (k - 1) % r.L ? gradient[i] / norm : 0)
+                                            : (i == (size_t)k * 31 % LC ? 1 : 0);
                 moved[i] = (float)(steering0[i] + (side ? -e : e) * direction);
                 expected += direction * gradient[i];
             }
             loss[side] = records_pass(&r, &pass, moved, &how, scrap, false, "dapo", old, NULL);
         }
         double measured = (loss[0] - loss[1]) / (2 * e);
-        CHECK(fabs(measured - expected) <= 2e-3 * norm, "finite difference %d: %.6g, gradient says %.6g (norm %.4g)", k, measured, expected, norm);
+        CHECK(fabs(measured - expected) <= 2e-3 * norm, "finite difference %d: %.6g, gradient says %.6g (norm %.4g)", k,
+              measured, expected, norm);
     }
     free(old);
     free(gradient);
@@ -325,9 +356,15 @@ void test_model_accumulation(const char *backend, const Ops *ops) {
     float *logprob = records_collect(&r, false);
     records_pass(&r, &small, steering0, &how, parts, true, "dapo", NULL, NULL);
     float *again = records_collect(&r, false);
-    if (test_same_in_any_batch(ops)) CHECK(memcmp(logprob, again, (size_t)r.tokens * sizeof(float)) == 0, "%s: log-probs depend on how samples are packed", backend);
-    else CHECK(relative_error(again, logprob, (size_t)r.tokens) <= TOLERANCE_CPU, "%s: log-probs depend on how samples are packed", backend); // cuBLASLt chooses by shape
-    double e = relative_error(parts, whole, LC), allowed = strcmp(backend, "ref") == 0 ? 1e-5 : 5e-3; // cpu: dh of a shared prompt is rounded to bf16 per batch
+    if (test_same_in_any_batch(ops))
+        CHECK(memcmp(logprob, again, (size_t)r.tokens * sizeof(float)) == 0,
+              "%s: log-probs depend on how samples are packed", backend);
+    else
+        CHECK(relative_error(again, logprob, (size_t)r.tokens) <= TOLERANCE_CPU,
+              "%s: log-probs depend on how samples are packed", backend); // cuBLASLt chooses by shape
+    double e = relative_error(parts, whole, LC),
+           allowed =
+               strcmp(backend, "ref") == 0 ? 1e-5 : 5e-3; // cpu: dh of a shared prompt is rounded to bf16 per batch
     CHECK(e <= allowed, "%s: accumulated gradient differs by %.3g, allowed %.3g", backend, e, allowed);
     free(logprob);
     free(again);
@@ -358,8 +395,11 @@ void test_model_golden(const char *backend, const Ops *ops, double margin) {
                 Completion c;
                 RolloutPrompt asked = {prompt.v, prompt.n, 0, &c};
                 Sampling how = {0, 1, 0, 64, false, 0, 0};
-                CHECK(rollout(&rollout_memory, &r.model, steered ? steering : NULL, &asked, 1, 1, &how, NULL, NULL, &err), "%s", err.text);
-                CHECK(c.n == expected.n && memcmp(c.ids, expected.v, (size_t)c.n * sizeof(int)) == 0, "%s: greedy tokens differ (%d found, %d expected)", backend, c.n, expected.n);
+                CHECK(
+                    rollout(&rollout_memory, &r.model, steered ? steering : NULL, &asked, 1, 1, &how, NULL, NULL, &err),
+                    "%s", err.text);
+                CHECK(c.n == expected.n && memcmp(c.ids, expected.v, (size_t)c.n * sizeof(int)) == 0,
+                      "%s: greedy tokens differ (%d found, %d expected)", backend, c.n, expected.n);
                 completion_free(&c);
                 compared++;
             }

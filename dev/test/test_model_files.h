@@ -12,27 +12,36 @@
 // ----------------------------------------------------------------------------
 // a small model
 
-#define MF_CONFIG                                                                                                                          \
-    "{\"architectures\": [\"Qwen2ForCausalLM\"], \"model_type\": \"qwen2\", \"hidden_act\": \"silu\", \"hidden_size\": 8, "                \
-    "\"intermediate_size\": 12, "                                                                                                          \
-    "\"max_position_embeddings\": 64, \"max_window_layers\": 2, \"num_attention_heads\": 4, \"num_hidden_layers\": 2, "                    \
-    "\"num_key_value_heads\": 2, "                                                                                                         \
-    "\"rms_norm_eps\": 1e-06, \"rope_theta\": 1000000.0, \"rope_scaling\": null, \"sliding_window\": 32, \"tie_word_embeddings\": true, "  \
-    "\"use_sliding_window\": false, "                                                                                                      \
+#define MF_CONFIG \
+    "{\"architectures\": [\"Qwen2ForCausalLM\"], \"model_type\": \"qwen2\", \"hidden_act\": \"silu\", " \
+    "\"hidden_size\": 8, " \
+    "\"intermediate_size\": 12, " \
+    "\"max_position_embeddings\": 64, \"max_window_layers\": 2, \"num_attention_heads\": 4, \"num_hidden_layers\": " \
+    "2, " \
+    "\"num_key_value_heads\": 2, " \
+    "\"rms_norm_eps\": 1e-06, \"rope_theta\": 1000000.0, \"rope_scaling\": null, \"sliding_window\": 32, " \
+    "\"tie_word_embeddings\": true, " \
+    "\"use_sliding_window\": false, " \
     "\"torch_dtype\": \"bfloat16\", \"vocab_size\": 11, \"eos_token_id\": 9, \"bos_token_id\": 8}"
 
-typedef struct { char name[96]; int ndim; int64_t shape[2]; int like; } MfTensor; // like: its values are those of tensor like - 1
+typedef struct {
+    char name[96];
+    int ndim;
+    int64_t shape[2];
+    int like;
+} MfTensor; // like: its values are those of tensor like - 1
 
 // The tensors of the small model in Hugging Face's order; lm_head last. Returns how many.
 int mf_tensors(MfTensor *t) {
     static const struct {
         const char *name;
         int ndim, rows, columns;
-    } layer[12] = {
-        {"self_attn.q_proj.weight", 2, 8, 8}, {"self_attn.k_proj.weight", 2, 4, 8}, {"self_attn.v_proj.weight", 2, 4, 8},
-        {"self_attn.q_proj.bias", 1, 8, 0},   {"self_attn.k_proj.bias", 1, 4, 0},   {"self_attn.v_proj.bias", 1, 4, 0},
-        {"self_attn.o_proj.weight", 2, 8, 8}, {"mlp.gate_proj.weight", 2, 12, 8},   {"mlp.up_proj.weight", 2, 12, 8},
-        {"mlp.down_proj.weight", 2, 8, 12},   {"input_layernorm.weight", 1, 8, 0},  {"post_attention_layernorm.weight", 1, 8, 0}};
+    } layer[12] = {{"self_attn.q_proj.weight", 2, 8, 8}, {"self_attn.k_proj.weight", 2, 4, 8},
+                   {"self_attn.v_proj.weight", 2, 4, 8}, {"self_attn.q_proj.bias", 1, 8, 0},
+                   {"self_attn.k_proj.bias", 1, 4, 0},   {"self_attn.v_proj.bias", 1, 4, 0},
+                   {"self_attn.o_proj.weight", 2, 8, 8}, {"mlp.gate_proj.weight", 2, 12, 8},
+                   {"mlp.up_proj.weight", 2, 12, 8},     {"mlp.down_proj.weight", 2, 8, 12},
+                   {"input_layernorm.weight", 1, 8, 0},  {"post_attention_layernorm.weight", 1, 8, 0}};
     static const struct {
         const char *name;
         int ndim, rows, columns;
@@ -72,8 +81,8 @@ void mf_write_tensors(const char *path, const MfTensor *t, int first, int last, 
             if (dtype == DTYPE_F32) str_add(&data, (const char *)&x, 4);
             else str_add(&data, (const char *)&half, 2);
         }
-        str_printf(&header, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%d", i > first ? "," : "{", t[i].name, dtype_name(dtype),
-                   (int)t[i].shape[0]);
+        str_printf(&header, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%d", i > first ? "," : "{", t[i].name,
+                   dtype_name(dtype), (int)t[i].shape[0]);
         if (t[i].ndim > 1) str_printf(&header, ",%d", (int)t[i].shape[1]);
         str_printf(&header, "],\"data_offsets\":[%zu,%zu]}", begin, data.n);
     }
@@ -91,14 +100,20 @@ int mf_alive;
 
 void mf_weight_load(Weight *w, const RawTensor *raw, int n_raw) {
     memset(w, 0, sizeof *w);
-    for (int i = 0; i < n_raw; i++) { w->raw[i] = raw[i]; w->N += (int)raw[i].shape[0]; }
+    for (int i = 0; i < n_raw; i++) {
+        w->raw[i] = raw[i];
+        w->N += (int)raw[i].shape[0];
+    }
     w->K = (int)raw[0].shape[1];
     w->n_raw = n_raw;
     w->data = xmalloc(1);
     mf_alive++;
 }
 
-void mf_weight_free(Weight *w) { free(w->data); mf_alive--; }
+void mf_weight_free(Weight *w) {
+    free(w->data);
+    mf_alive--;
+}
 
 const Ops *mf_ops(void) {
     static Ops ops;
@@ -113,7 +128,9 @@ const Ops *mf_ops(void) {
 // raw part `part` of w is tensor i of the list, value for value
 bool mf_same(const Weight *w, int part, const MfTensor *t, int i) {
     const RawTensor *r = &w->raw[part];
-    if (part >= w->n_raw || strcmp(r->name, t[i].name) != 0 || r->shape[0] != t[i].shape[0] || r->shape[1] != t[i].shape[1]) return false;
+    if (part >= w->n_raw || strcmp(r->name, t[i].name) != 0 || r->shape[0] != t[i].shape[0] ||
+        r->shape[1] != t[i].shape[1])
+        return false;
     for (int64_t j = 0; j < r->shape[0] * r->shape[1]; j++) {
         float x;
         raw_to_f32(&x, r, j, 1);
@@ -129,18 +146,21 @@ void mf_check_weights(const FrozenWeights *w, const MfTensor *t, bool tied, cons
         CHECK(y->qkv.N == 16 && y->qkv.K == 8 && mf_same(&y->qkv, 0, t, b) && mf_same(&y->qkv, 1, t, b + 1) &&
                   mf_same(&y->qkv, 2, t, b + 2),
               "%s: qkv of layer %d", label, l);
-        CHECK(mf_same(&y->o, 0, t, b + 6) && y->gu.N == 24 && mf_same(&y->gu, 0, t, b + 7) && mf_same(&y->gu, 1, t, b + 8) &&
-                  mf_same(&y->down, 0, t, b + 9),
+        CHECK(mf_same(&y->o, 0, t, b + 6) && y->gu.N == 24 && mf_same(&y->gu, 0, t, b + 7) &&
+                  mf_same(&y->gu, 1, t, b + 8) && mf_same(&y->down, 0, t, b + 9),
               "%s: matrices of layer %d", label, l);
         bool same = true;
         for (int j = 0; j < 16; j++)
-            same &= y->qkv_bias[j] == (j < 8 ? mf_value(b + 3, j) : j < 12 ? mf_value(b + 4, j - 8) : mf_value(b + 5, j - 12));
+            same &= y->qkv_bias[j] == (j < 8    ? mf_value(b + 3, j)
+                                       : j < 12 ? mf_value(b + 4, j - 8)
+                                                : mf_value(b + 5, j - 12));
         for (int j = 0; j < 8; j++)
-            same &=
-                y->input_norm[j] == mf_value(b + 10, j) && y->post_norm[j] == mf_value(b + 11, j) && w->final_norm[j] == mf_value(24, j);
+            same &= y->input_norm[j] == mf_value(b + 10, j) && y->post_norm[j] == mf_value(b + 11, j) &&
+                    w->final_norm[j] == mf_value(24, j);
         CHECK(same, "%s: biases or norms of layer %d", label, l);
     }
-    CHECK(mf_same(&w->head, 0, t, tied ? 25 : 26) && strcmp(w->wte.name, t[25].name) == 0, "%s: head or embedding", label);
+    CHECK(mf_same(&w->head, 0, t, tied ? 25 : 26) && strcmp(w->wte.name, t[25].name) == 0, "%s: head or embedding",
+          label);
 }
 
 // Tries to load; expects the words in the message, or success where words is NULL.
@@ -190,13 +210,14 @@ void test_weights(void) {
         changed[i].shape[0]++;
         mf_write_tensors(file, changed, 0, n, DTYPE_BF16, -1);
         snprintf(words, sizeof words,
-                 t[i].ndim > 1 ? "tensor %.95s: found shape [%d, %d]|expected [%d, %d]" : "tensor %.95s: found shape [%d]|expected [%d]",
-                 t[i].name, (int)t[i].shape[0] + 1, t[i].ndim > 1 ? (int)t[i].shape[1] : (int)t[i].shape[0], (int)t[i].shape[0],
-                 (int)t[i].shape[1]);
+                 t[i].ndim > 1 ? "tensor %.95s: found shape [%d, %d]|expected [%d, %d]"
+                               : "tensor %.95s: found shape [%d]|expected [%d]",
+                 t[i].name, (int)t[i].shape[0] + 1, t[i].ndim > 1 ? (int)t[i].shape[1] : (int)t[i].shape[0],
+                 (int)t[i].shape[0], (int)t[i].shape[1]);
         mf_try_weights(dir, false, t, words, "other shape");
         mf_write_tensors(file, t, 0, n, types[i % 3], i);
-        snprintf(words, sizeof words, "model.safetensors|tensor %.95s: found NaN or infinity at row %d, column %d", t[i].name,
-                 t[i].ndim > 1 ? (int)t[i].shape[0] - 1 : 0, (int)t[i].shape[t[i].ndim - 1] - 1);
+        snprintf(words, sizeof words, "model.safetensors|tensor %.95s: found NaN or infinity at row %d, column %d",
+                 t[i].name, t[i].ndim > 1 ? (int)t[i].shape[0] - 1 : 0, (int)t[i].shape[t[i].ndim - 1] - 1);
         mf_try_weights(dir, false, t, words, "NaN");
     }
 
@@ -207,10 +228,12 @@ void test_weights(void) {
     memcpy(second, t + 14, 13 * sizeof(MfTensor));
     mf_write_tensors(shard[1], t, 14, n, DTYPE_F16, -1);
     Str map = {0};
-    for (int i = 1; i < n; i++) str_printf(&map, ", \"%s\": \"model-0000%d-of-00002.safetensors\"", t[i].name, i < 14 ? 1 : 2);
+    for (int i = 1; i < n; i++)
+        str_printf(&map, ", \"%s\": \"model-0000%d-of-00002.safetensors\"", t[i].name, i < 14 ? 1 : 2);
     Str good = {0};
-    str_printf(&good, "{\"metadata\": {\"total_size\": 1}, \"weight_map\": {\"%s\": \"model-00001-of-00002.safetensors\"%s}}", t[0].name,
-               map.s);
+    str_printf(&good,
+               "{\"metadata\": {\"total_size\": 1}, \"weight_map\": {\"%s\": \"model-00001-of-00002.safetensors\"%s}}",
+               t[0].name, map.s);
     test_write(index, good.s);
     snprintf(words, sizeof words, "index.json: weight_map says that tensor %.95s is in model-00001", t[0].name);
     mf_try_weights(dir, false, t, words, "tensor not in the named shard");
@@ -224,7 +247,8 @@ void test_weights(void) {
         {"\"model-00001-of-00002.safetensors\"", "\"model-00002-of-00002.safetensors\"", "that file does not hold it"},
         {"\"model-00001-of-00002.safetensors\"", "7", "found a number, expected a file name"},
         {"model.norm.weight", "model.layers.1.mlp.up_proj.weight", "comes twice"},
-        {"\"model.norm.weight\": \"model-00002-of-00002.safetensors\", ", "", "weight_map: tensor model.norm.weight is missing"},
+        {"\"model.norm.weight\": \"model-00002-of-00002.safetensors\", ", "",
+         "weight_map: tensor model.norm.weight is missing"},
         {"\"weight_map\"", "\"weights\"", "weight_map|found nothing"},
         {"{\"model.", "[\"model.", "not valid JSON"},
         {"}}", "}", "not valid JSON"}};
@@ -235,7 +259,8 @@ void test_weights(void) {
         free(bad);
     }
     test_write(index, good.s);
-    if (truncate(shard[1], 900) == 0) mf_try_weights(dir, false, t, "model-00002-of-00002.safetensors|cut short", "cut shard");
+    if (truncate(shard[1], 900) == 0)
+        mf_try_weights(dir, false, t, "model-00002-of-00002.safetensors|cut short", "cut shard");
     str_free(&map);
     str_free(&good);
     free(config);
@@ -252,17 +277,18 @@ void test_model_config(void) {
     memset(&e, 0, sizeof e);
     test_write(path, MF_CONFIG);
     CHECK(model_config_load(&c, dir, &e), "%s", e.text);
-    CHECK(c.C == 8 && c.I == 12 && c.L == 2 && c.NH == 4 && c.NKV == 2 && c.HD == 2 && c.V == 11 && c.max_position == 64 && c.tied &&
-              c.pad == -1,
+    CHECK(c.C == 8 && c.I == 12 && c.L == 2 && c.NH == 4 && c.NKV == 2 && c.HD == 2 && c.V == 11 &&
+              c.max_position == 64 && c.tied && c.pad == -1,
           "sizes");
     CHECK(c.rms_norm_eps == 1e-6f && c.rope_theta == 1e6f && c.eos.n == 1 && c.eos.v[0] == 9, "numbers");
     model_config_free(&c);
     test_write(generation, "{\"eos_token_id\": [10, 8], \"pad_token_id\": 8}");
-    CHECK(model_config_load(&c, dir, &e) && c.eos.n == 2 && c.eos.v[0] == 10 && c.eos.v[1] == 8 && c.pad == 8, "generation_config: %s",
-          e.text);
+    CHECK(model_config_load(&c, dir, &e) && c.eos.n == 2 && c.eos.v[0] == 10 && c.eos.v[1] == 8 && c.pad == 8,
+          "generation_config: %s", e.text);
     model_config_free(&c);
     test_write(generation, "{\"eos_token_id\": null}");
-    CHECK(model_config_load(&c, dir, &e) && c.eos.n == 1 && c.eos.v[0] == 9, "EOS falls back to config.json: %s", e.text);
+    CHECK(model_config_load(&c, dir, &e) && c.eos.n == 1 && c.eos.v[0] == 9, "EOS falls back to config.json: %s",
+          e.text);
     model_config_free(&c);
     static const char *bad_generation[][2] = {{"[]", "expected an object"},
                                               {"{\"eos_token_id\": 11}", "eos_token_id|0 to vocab_size - 1 = 10"},
@@ -280,7 +306,8 @@ void test_model_config(void) {
         {"[\"Qwen2ForCausalLM\"]", "[\"LlamaForCausalLM\"]",
          "config.json|another architecture|found \"LlamaForCausalLM\"|expected \"Qwen2ForCausalLM\""},
         {"\"architectures\": [\"Qwen2ForCausalLM\"], ", "", NULL},
-        {"\"architectures\": [\"Qwen2ForCausalLM\"], \"model_type\": \"qwen2\"", "\"model_type\": \"qwen3\"", "found \"qwen3\""},
+        {"\"architectures\": [\"Qwen2ForCausalLM\"], \"model_type\": \"qwen2\"", "\"model_type\": \"qwen3\"",
+         "found \"qwen3\""},
         {"\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\"", "hidden_act|gelu|silu"},
         {"\"hidden_act\": \"silu\", ", "", NULL},
         {"\"hidden_size\": 8", "\"hidden_size\": 8.5", "hidden_size|8.5"},
@@ -299,8 +326,10 @@ void test_model_config(void) {
          "more than 2147483647 elements"},
         {"\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3", "not a multiple of num_key_value_heads 3"},
         {"\"num_hidden_layers\": 2", "\"num_hidden_layers\": 100000", "num_hidden_layers|100000"},
-        {"\"use_sliding_window\": false", "\"use_sliding_window\": true", NULL}, // layers 2 and up, of which there are none
-        {"\"max_window_layers\": 2", "\"max_window_layers\": 1, \"use_sliding_window\": true, \"use_sliding_window\": true", "twice"},
+        {"\"use_sliding_window\": false", "\"use_sliding_window\": true",
+         NULL}, // layers 2 and up, of which there are none
+        {"\"max_window_layers\": 2",
+         "\"max_window_layers\": 1, \"use_sliding_window\": true, \"use_sliding_window\": true", "twice"},
         {"\"use_sliding_window\": false", "\"layer_types\": [\"full_attention\", \"sliding_attention\"]",
          "layer_types[1]|sliding_attention"},
         {"\"use_sliding_window\": false", "\"layer_types\": [\"full_attention\", \"full_attention\"]", NULL},
@@ -308,7 +337,8 @@ void test_model_config(void) {
         {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0}", "rope_scaling|yarn"},
         {"\"rope_scaling\": null", "\"rope_scaling\": {\"factor\": 4.0}", "rope_scaling|null"},
         {"\"rope_scaling\": null", "\"rope_scaling\": 4", "rope_scaling|a number"},
-        {"\"rope_theta\": 1000000.0", "\"rope_parameters\": {\"rope_theta\": 1000000.0, \"rope_type\": \"default\"}", NULL},
+        {"\"rope_theta\": 1000000.0", "\"rope_parameters\": {\"rope_theta\": 1000000.0, \"rope_type\": \"default\"}",
+         NULL},
         {"\"rope_theta\": 1000000.0", "\"rope_parameters\": {\"rope_theta\": 1000000.0, \"rope_type\": \"linear\"}",
          "rope_parameters|linear"},
         {"\"rope_theta\": 1000000.0", "\"rope_theta\": \"big\"", "rope_theta|a string"},
@@ -330,19 +360,30 @@ void test_model_config(void) {
         free(text);
     }
     // absent keys, and the places where rope_theta may be, as transformers 5.24 reads them
-    static const struct { const char *from, *to; double theta, eps; int context; } defaults[] = {
-        {"\"rope_theta\": 1000000.0, ", "", 1e4, 1e-6, 64}, {"\"rms_norm_eps\": 1e-06, ", "", 1e6, 1e-6, 64}, {"1e-06", "0.001", 1e6, 1e-3, 64},
-        {"\"max_position_embeddings\": 64, ", "", 1e6, 1e-6, 32768}, {"\"rope_scaling\": null", "\"rope_scaling\": {}", 1e6, 1e-6, 64},
+    static const struct {
+        const char *from, *to;
+        double theta, eps;
+        int context;
+    } defaults[] = {
+        {"\"rope_theta\": 1000000.0, ", "", 1e4, 1e-6, 64},
+        {"\"rms_norm_eps\": 1e-06, ", "", 1e6, 1e-6, 64},
+        {"1e-06", "0.001", 1e6, 1e-3, 64},
+        {"\"max_position_embeddings\": 64, ", "", 1e6, 1e-6, 32768},
+        {"\"rope_scaling\": null", "\"rope_scaling\": {}", 1e6, 1e-6, 64},
         {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"default\", \"rope_theta\": 500}", 500, 1e-6, 64},
-        {"\"rope_scaling\": null", "\"rope_parameters\": {\"rope_theta\": 500}", 500, 1e-6, 64}, {"\"rope_scaling\": null", "\"rope_parameters\": {\"rope_type\": \"default\"}", 1e6, 1e-6, 64},
-        {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"default\"}, \"rope_parameters\": {\"rope_theta\": 500}", 1e6, 1e-6, 64}};
+        {"\"rope_scaling\": null", "\"rope_parameters\": {\"rope_theta\": 500}", 500, 1e-6, 64},
+        {"\"rope_scaling\": null", "\"rope_parameters\": {\"rope_type\": \"default\"}", 1e6, 1e-6, 64},
+        {"\"rope_scaling\": null",
+         "\"rope_scaling\": {\"type\": \"default\"}, \"rope_parameters\": {\"rope_theta\": 500}", 1e6, 1e-6, 64}};
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++) {
         char *text = mf_replace(MF_CONFIG, defaults[i].from, defaults[i].to);
         test_write(path, text);
         memset(&e, 0, sizeof e);
         if (CHECK(model_config_load(&c, dir, &e), "%s: %s", text, e.text))
-            CHECK(c.rope_theta == (float)defaults[i].theta && c.rms_norm_eps == (float)defaults[i].eps && c.max_position == defaults[i].context, "%s: found rope_theta %g, eps %g, context %d", text,
-                  (double)c.rope_theta, (double)c.rms_norm_eps, c.max_position);
+            CHECK(c.rope_theta == (float)defaults[i].theta && c.rms_norm_eps == (float)defaults[i].eps &&
+                      c.max_position == defaults[i].context,
+                  "%s: found rope_theta %g, eps %g, context %d", text, (double)c.rope_theta, (double)c.rms_norm_eps,
+                  c.max_position);
         model_config_free(&c);
         free(text);
     }
@@ -359,11 +400,12 @@ void test_model_config(void) {
     for (int round = 0; round < 2000; round++) {
         char bytes[] = MF_CONFIG;
         for (uint32_t k = mf_random(&state) % 3 + 1; k > 0; k--)
-            bytes[mf_random(&state) % (sizeof bytes - 1)] = (char)(round % 2 ? mf_random(&state) % 255 + 1 : '0' + mf_random(&state) % 10);
+            bytes[mf_random(&state) % (sizeof bytes - 1)] =
+                (char)(round % 2 ? mf_random(&state) % 255 + 1 : '0' + mf_random(&state) % 10);
         mf_write(path, bytes, sizeof bytes - 1);
         if (!model_config_load(&c, dir, NULL)) continue;
-        wrong += c.C < 1 || c.HD < 2 || c.HD % 2 || c.NH % c.NKV || c.L < 1 || c.L > 1024 || c.eos.n < 1 || c.eos.v[0] >= c.V ||
-                 !(c.rope_theta > 1) || (int64_t)c.V * c.C > MODEL_MAX_ELEMENTS;
+        wrong += c.C < 1 || c.HD < 2 || c.HD % 2 || c.NH % c.NKV || c.L < 1 || c.L > 1024 || c.eos.n < 1 ||
+                 c.eos.v[0] >= c.V || !(c.rope_theta > 1) || (int64_t)c.V * c.C > MODEL_MAX_ELEMENTS;
         model_config_free(&c);
     }
     CHECK(wrong == 0, "%d damaged configs were accepted with impossible values", wrong);
@@ -383,7 +425,10 @@ void test_model_config(void) {
 
 void test_real_model(void) {
     const char *dir = getenv("MODEL");
-    if (!dir || !*dir) { SKIP("no MODEL=<folder> in the environment: the reading of a real model is not tested"); return; }
+    if (!dir || !*dir) {
+        SKIP("no MODEL=<folder> in the environment: the reading of a real model is not tested");
+        return;
+    }
     ModelConfig c;
     FrozenWeights w;
     Error e = {0, ""};
@@ -413,19 +458,22 @@ void test_steering(void) {
     for (int i = 0; i < 2; i++) {
         Error e = {0, ""};
         memset(s, 0, sizeof s);
-        CHECK(safetensors_write(path, &t, 1, NULL, &e) && steering_load(s, &c, from[i], &e) && memcmp(s, x, sizeof x) == 0, "%s", e.text);
+        CHECK(safetensors_write(path, &t, 1, NULL, &e) && steering_load(s, &c, from[i], &e) &&
+                  memcmp(s, x, sizeof x) == 0,
+              "%s", e.text);
     }
     MfTensor m = {"steering", 2, {2, 8}, 0};
     mf_write_tensors(path, &m, 0, 1, DTYPE_F16, -1);
     CHECK(steering_load(s, &c, path, NULL) && s[5] == mf_value(0, 5), "fp16 vectors");
     Error e = {0, ""};
     mf_write_tensors(path, &m, 0, 1, DTYPE_BF16, 0);
-    mf_expect(steering_load(s, &c, path, &e), &e, "steering vectors|tensor steering|NaN or infinity at row 1, column 7", "NaN vectors");
+    mf_expect(steering_load(s, &c, path, &e), &e, "steering vectors|tensor steering|NaN or infinity at row 1, column 7",
+              "NaN vectors");
     m.shape[0] = 3;
     memset(&e, 0, sizeof e);
     mf_write_tensors(path, &m, 0, 1, DTYPE_F32, -1);
-    mf_expect(steering_load(s, &c, path, &e), &e, "steering_vectors.safetensors|found shape [3, 8]|expected [2, 8]|same number of layers",
-              "other shape");
+    mf_expect(steering_load(s, &c, path, &e), &e,
+              "steering_vectors.safetensors|found shape [3, 8]|expected [2, 8]|same number of layers", "other shape");
     m.name[0] = 'S';
     memset(&e, 0, sizeof e);
     mf_write_tensors(path, &m, 0, 1, DTYPE_F32, -1);

@@ -9,14 +9,18 @@
 
 #include "dev/test/backends.h" // test_backends
 #include "dev/test/test.h"
-#include "llmc/cpu/cpu.h"      // cpu_levels, cpu_ops_for, cpu_kv_page
-#include "llmc/ops_ref.h"      // ops_ref_init, ref_kv_at
-#include "llmc/utils/rng.h"    // rng_uniform
+#include "llmc/cpu/cpu.h"   // cpu_levels, cpu_ops_for, cpu_kv_page
+#include "llmc/ops_ref.h"   // ops_ref_init, ref_kv_at
+#include "llmc/utils/rng.h" // rng_uniform
 
 // ----------------------------------------------------------------------------
 // comparing: |got - want| <= relative |want| + of_rms rms(want) + absolute
 
-typedef struct { const char *output; float relative, of_rms, absolute; const char *why; } OpTolerance;
+typedef struct {
+    const char *output;
+    float relative, of_rms, absolute;
+    const char *why;
+} OpTolerance;
 
 #define BF16_ROUNDING 0x1.02p-8f // half a unit in the last of 8 bits, and 1 % of that for the fp32 value being rounded
 
@@ -62,9 +66,14 @@ bool op_close_to(const char *output, const float *got, const float *want, size_t
     float rms = (float)sqrt(squares / (n ? n : 1)), worst_excess = -INFINITY;
     bool ok = true;
     for (size_t i = 0; i < n; i++) {
-        float allowed = t->relative * fabsf(want[i]) + t->of_rms * rms + t->absolute, excess = fabsf(got[i] - want[i]) - allowed;
+        float allowed = t->relative * fabsf(want[i]) + t->of_rms * rms + t->absolute,
+              excess = fabsf(got[i] - want[i]) - allowed;
         if (!(excess <= 0)) ok = false;
-        if (!(excess <= worst_excess)) { worst_excess = excess; *worst = i; *limit = allowed; }
+        if (!(excess <= worst_excess)) {
+            worst_excess = excess;
+            *worst = i;
+            *limit = allowed;
+        }
     }
     return ok;
 }
@@ -74,10 +83,12 @@ void op_check(const char *isa, const char *output, const float *got, const float
     size_t at = 0, largest = 0;
     float limit = 0;
     bool ok = op_close_to(output, got, want, n, &at, &limit);
-    CHECK(ok, "%s %s, %s: element %zu of %zu is %.9g, expected %.9g +- %.2g", isa, output, shape, at, n, got[at], want[at], limit);
+    CHECK(ok, "%s %s, %s: element %zu of %zu is %.9g, expected %.9g +- %.2g", isa, output, shape, at, n, got[at],
+          want[at], limit);
     float *planted = (float *)xmalloc(n * sizeof *planted);
     memcpy(planted, got, n * sizeof *planted);
-    for (size_t i = 0; i < n; i++) if (fabsf(want[i]) > fabsf(want[largest])) largest = i;
+    for (size_t i = 0; i < n; i++)
+        if (fabsf(want[i]) > fabsf(want[largest])) largest = i;
     planted[largest] = want[largest] * 1.01f;
     CHECK(want[largest] == 0 || !op_close_to(output, planted, want, n, &at, &limit),
           "%s %s, %s: 1 %% off was not noticed", isa, output, shape);
@@ -93,7 +104,8 @@ uint32_t op_draws;
 
 float *op_random(size_t n, float scale) {
     float *x = (float *)xmalloc((n + 1) * sizeof *x);
-    for (size_t i = 0; i < n; i++) x[i] = bf16_to_f32(f32_to_bf16(scale * (2 * rng_uniform(7, RNG_TOKEN, op_draws++, 0, 0, 0) - 1)));
+    for (size_t i = 0; i < n; i++)
+        x[i] = bf16_to_f32(f32_to_bf16(scale * (2 * rng_uniform(7, RNG_TOKEN, op_draws++, 0, 0, 0) - 1)));
     return x;
 }
 
@@ -107,12 +119,14 @@ act *op_act(const Ops *ops, const float *x, size_t n) { // n acts, from x unless
 
 float *op_floats(const Ops *ops, const act *a, size_t n) {
     float *x = (float *)xmalloc((n + 1) * sizeof *x);
-    for (size_t i = 0; i < n; i++) x[i] = ops->act_bytes == 2 ? bf16_to_f32(((const bf16_t *)a)[i]) : ((const float *)a)[i];
+    for (size_t i = 0; i < n; i++)
+        x[i] = ops->act_bytes == 2 ? bf16_to_f32(((const bf16_t *)a)[i]) : ((const float *)a)[i];
     return x;
 }
 
 // compares two acts, then frees them
-void op_check_act(const Ops *ops, const Ops *ref, const char *output, act *got, act *want, size_t n, const char *shape) {
+void op_check_act(const Ops *ops, const Ops *ref, const char *output, act *got, act *want, size_t n,
+                  const char *shape) {
     float *x = op_floats(ops, got, n), *y = op_floats(ref, want, n);
     op_check(ops->isa, output, x, y, n, shape);
     free(x);
@@ -174,7 +188,8 @@ void test_ops_rows(const Ops *ops, const Ops *ref, int T, int C) {
     op_check(ops->isa, "column_sum", ds, ds2, (size_t)C, shape);
     ops->column_sum(ds3, a, T / 2, C);
     ops->column_sum(ds3, a + (size_t)(T / 2) * C, T - T / 2, C);
-    CHECK(memcmp(ds, ds3, (size_t)C * 4) == 0, "%s column_sum, %s: two halves have other bits than the whole", ops->isa, shape);
+    CHECK(memcmp(ds, ds3, (size_t)C * 4) == 0, "%s column_sum, %s: two halves have other bits than the whole", ops->isa,
+          shape);
 
     int rows[40], n_rows = T + 2;
     for (int i = 0; i < n_rows; i++) rows[i] = op_integer(T); // with repeats
@@ -189,7 +204,8 @@ void test_ops_rows(const Ops *ops, const Ops *ref, int T, int C) {
     ref->gather_rows(g2, h, rows, n_rows, C);
     op_check(ops->isa, "gather_rows", g, g2, (size_t)n_rows * C, shape);
 
-    act *f = op_act(ops, NULL, n), *f2 = op_act(ref, NULL, n), *saved = op_act(ops, NULL, n2), *saved2 = op_act(ref, NULL, n2);
+    act *f = op_act(ops, NULL, n), *f2 = op_act(ref, NULL, n), *saved = op_act(ops, NULL, n2),
+        *saved2 = op_act(ref, NULL, n2);
     gu[0] = -200; // exp(200) is infinite
     ops->swiglu_forward(f, saved, gu, T, C);
     ref->swiglu_forward(f2, saved2, gu, T, C);
@@ -200,7 +216,8 @@ void test_ops_rows(const Ops *ops, const Ops *ref, int T, int C) {
     ops->swiglu_backward(d, f, y, saved, T, C);
     ref->swiglu_backward(d2, f2, y, saved2, T, C);
     ops->swiglu_backward(alone, NULL, y, saved, T, C);
-    CHECK(memcmp(alone, d, n2 * ops->act_bytes) == 0, "%s swiglu_backward, %s: other bits without its second output", ops->isa, shape);
+    CHECK(memcmp(alone, d, n2 * ops->act_bytes) == 0, "%s swiglu_backward, %s: other bits without its second output",
+          ops->isa, shape);
     ops->release(alone);
     op_check_act(ops, ref, "swiglu", f, f2, n, shape);
     op_check_act(ops, ref, "swiglu", saved, saved2, n2, shape);
@@ -210,7 +227,8 @@ void test_ops_rows(const Ops *ops, const Ops *ref, int T, int C) {
     for (int t = 0; t < T; t++) ids[t] = op_integer(T);
     uint16_t *half = (uint16_t *)xmalloc((n + 1) * 2);
     for (int dtype = 0; dtype < 3; dtype++) {
-        RawTensor wte = {"wte", (DType)dtype, 2, {T, C, 0, 0}, dtype == DTYPE_F32 ? (const void *)h : (const void *)half};
+        RawTensor wte = {
+            "wte", (DType)dtype, 2, {T, C, 0, 0}, dtype == DTYPE_F32 ? (const void *)h : (const void *)half};
         for (size_t i = 0; i < n; i++) half[i] = dtype == DTYPE_BF16 ? f32_to_bf16(h[i]) : (uint16_t)op_integer(0x7C00);
         ops->embed(a, ids, &wte, T, C);
         ref->embed(b, ids, &wte, T, C);
@@ -243,7 +261,9 @@ void scene_make(Scene *c, int NH, int NKV, int HD, int prompt, uint32_t shuffle)
     static const int completions[3] = {1, 17, 5};
     int QKV = (NH + 2 * NKV) * HD;
     memset(c, 0, sizeof *c);
-    c->NH = NH; c->NKV = NKV; c->HD = HD;
+    c->NH = NH;
+    c->NKV = NKV;
+    c->HD = HD;
     c->pages = (int *)xmalloc(16 * 64 * sizeof(int));
     memset(c->pages, 0xFF, 16 * 64 * sizeof(int)); // -1: none
     rng_permutation(c->order, SCENE_PAGES, shuffle, RNG_SHUFFLE, 0);
@@ -267,10 +287,11 @@ void scene_make(Scene *c, int NH, int NKV, int HD, int prompt, uint32_t shuffle)
     c->qkv = op_random((size_t)c->T * QKV, 2);
     c->dout = op_random((size_t)c->T * NH * HD, 1);
     c->rope = (float *)xmalloc((size_t)SCENE_POSITIONS * HD * sizeof(float));
-    for (int p = 0; p < SCENE_POSITIONS; p++) for (int i = 0; i < HD / 2; i++) {
-        c->rope[p * HD + 2 * i] = cosf((float)p * powf(10000, -2.0f * (float)i / (float)HD));
-        c->rope[p * HD + 2 * i + 1] = sinf((float)p * powf(10000, -2.0f * (float)i / (float)HD));
-    }
+    for (int p = 0; p < SCENE_POSITIONS; p++)
+        for (int i = 0; i < HD / 2; i++) {
+            c->rope[p * HD + 2 * i] = cosf((float)p * powf(10000, -2.0f * (float)i / (float)HD));
+            c->rope[p * HD + 2 * i + 1] = sinf((float)p * powf(10000, -2.0f * (float)i / (float)HD));
+        }
 }
 
 void scene_free(Scene *c) {
@@ -289,7 +310,8 @@ typedef struct {
 
 // every byte of the cache is NaN before the keys and values are written
 void scene_run_make(SceneRun *r, const Ops *ops, const Scene *c, const float *qkv, const float *rope) {
-    size_t cache = (size_t)2 * SCENE_PAGES * c->NKV * KV_PAGE * c->HD * ops->act_bytes, n = (size_t)c->T * c->NH * c->HD;
+    size_t cache = (size_t)2 * SCENE_PAGES * c->NKV * KV_PAGE * c->HD * ops->act_bytes,
+           n = (size_t)c->T * c->NH * c->HD;
     KVCache kv = {2, c->NKV, c->HD, SCENE_PAGES, ops->alloc(cache), ops->alloc(cache)};
     memset(kv.k, 0xFF, cache);
     memset(kv.v, 0xFF, cache);
@@ -306,7 +328,8 @@ void scene_run_make(SceneRun *r, const Ops *ops, const Scene *c, const float *qk
 }
 
 void scene_run_backward(SceneRun *r, const Ops *ops, const Scene *c, const act *out, const float *lse) {
-    ops->attention_backward(r->dq, r->dk, r->dv, c->dout, out, lse, r->q, &r->kv, 1, c->segments, c->n_segments, c->T, c->NH);
+    ops->attention_backward(r->dq, r->dk, r->dv, c->dout, out, lse, r->q, &r->kv, 1, c->segments, c->n_segments, c->T,
+                            c->NH);
     ops->rope_backward(r->dqkv, r->dq, r->dk, r->dv, c->rope, c->pos, c->T, c->NH, c->NKV, c->HD);
 }
 
@@ -321,7 +344,8 @@ void scene_run_free(SceneRun *r, const Ops *ops) {
 
 // The key and the value at a slot as cpu (see cpu_kv_page), cuda (see rope.cuh) and ref keep them: element d.
 float scene_key(const Ops *ops, SceneRun *r, int page, int h, int offset, int d) {
-    if (strcmp(ops->name, "cuda") == 0) return bf16_to_f32(cpu_kv_page(r->kv.k, &r->kv, 1, page, h)[offset * r->kv.HD + d]);
+    if (strcmp(ops->name, "cuda") == 0)
+        return bf16_to_f32(cpu_kv_page(r->kv.k, &r->kv, 1, page, h)[offset * r->kv.HD + d]);
     return bf16_to_f32(cpu_kv_page(r->kv.k, &r->kv, 1, page, h)[d * KV_PAGE + offset]);
 }
 
@@ -329,13 +353,15 @@ void scene_check_cache(const Ops *ops, SceneRun *got, SceneRun *want, const Scen
     size_t n = (size_t)c->n_writes * c->NKV * c->HD, i = 0;
     float *x[4];
     for (int j = 0; j < 4; j++) x[j] = (float *)xmalloc((n + 1) * sizeof(float));
-    for (int write = 0; write < c->n_writes; write++) for (int h = 0; h < c->NKV; h++) for (int d = 0; d < c->HD; d++, i++) {
-        int slot = c->write_slot[write], page = slot / KV_PAGE, offset = slot % KV_PAGE;
-        x[0][i] = scene_key(ops, got, page, h, offset, d);
-        x[1][i] = ref_kv_at(want->kv.k, &want->kv, 1, slot, h)[d];
-        x[2][i] = bf16_to_f32(cpu_kv_page(got->kv.v, &got->kv, 1, page, h)[offset * c->HD + d]);
-        x[3][i] = ref_kv_at(want->kv.v, &want->kv, 1, slot, h)[d];
-    }
+    for (int write = 0; write < c->n_writes; write++)
+        for (int h = 0; h < c->NKV; h++)
+            for (int d = 0; d < c->HD; d++, i++) {
+                int slot = c->write_slot[write], page = slot / KV_PAGE, offset = slot % KV_PAGE;
+                x[0][i] = scene_key(ops, got, page, h, offset, d);
+                x[1][i] = ref_kv_at(want->kv.k, &want->kv, 1, slot, h)[d];
+                x[2][i] = bf16_to_f32(cpu_kv_page(got->kv.v, &got->kv, 1, page, h)[offset * c->HD + d]);
+                x[3][i] = ref_kv_at(want->kv.v, &want->kv, 1, slot, h)[d];
+            }
     op_check(ops->isa, "rope", x[0], x[1], n, shape);
     op_check(ops->isa, "rope", x[2], x[3], n, shape);
     for (int j = 0; j < 4; j++) free(x[j]);
@@ -350,7 +376,8 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
     Scene c;
     scene_make(&c, NH, NKV, HD, prompt, 1);
     size_t n = (size_t)c.T * NH * HD, n_kv = (size_t)c.T * NKV * HD, n_qkv = n + 2 * n_kv;
-    float *still = (float *)xcalloc((size_t)SCENE_POSITIONS * HD, sizeof(float)); // turns nothing, so that keys stay exact
+    float *still =
+        (float *)xcalloc((size_t)SCENE_POSITIONS * HD, sizeof(float)); // turns nothing, so that keys stay exact
     for (int i = 0; i < SCENE_POSITIONS * HD; i += 2) still[i] = 1;
     SceneRun got, want;
 
@@ -387,11 +414,14 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
         scene_make(&c2, NH, NKV, HD, prompt, 1 + (uint32_t)threads);
         scene_run_make(&again, ops, &c2, c2.qkv, still);
         scene_run_backward(&again, ops, &c2, again.out, again.lse);
-        bool forward = memcmp(again.out, got.out, n * ops->act_bytes) == 0 && memcmp(again.lse, got.lse, (size_t)c.T * NH * 4) == 0;
-        CHECK(forward, "%s attention_forward, %s: other bits with %d threads and other pages", ops->isa, shape, threads);
+        bool forward = memcmp(again.out, got.out, n * ops->act_bytes) == 0 &&
+                       memcmp(again.lse, got.lse, (size_t)c.T * NH * 4) == 0;
+        CHECK(forward, "%s attention_forward, %s: other bits with %d threads and other pages", ops->isa, shape,
+              threads);
         bool backward = memcmp(again.dq, got.dq, n * 4) == 0 && memcmp(again.dk, got.dk, n_kv * 4) == 0 &&
                         memcmp(again.dv, got.dv, n_kv * 4) == 0;
-        CHECK(backward, "%s attention_backward, %s: other bits with %d threads and other pages", ops->isa, shape, threads);
+        CHECK(backward, "%s attention_backward, %s: other bits with %d threads and other pages", ops->isa, shape,
+              threads);
         scene_run_free(&again, ops);
         scene_free(&c2);
         omp_set_num_threads(before);
@@ -420,7 +450,8 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
             g.T = half ? g.T - first : g.T / 2;
             ops->attention_forward(alone, NULL, got.q, &got.kv, 1, &g, 1, NH);
         }
-    CHECK(memcmp(alone, got.out, n * ops->act_bytes) == 0, "%s attention_forward, %s: two halves have other bits", ops->isa, shape);
+    CHECK(memcmp(alone, got.out, n * ops->act_bytes) == 0, "%s attention_forward, %s: two halves have other bits",
+          ops->isa, shape);
 
     for (int i = 0; i < 16 * 64; i++) { // every page moved to another
         int k = 0;
@@ -428,7 +459,8 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
         if (k < c.n_pages) ops->kv_copy_page(&got.kv, c.pages[i] = c.order[c.n_pages + k], c.order[k]);
     }
     ops->attention_forward(alone, NULL, got.q, &got.kv, 1, c.segments, c.n_segments, NH);
-    CHECK(memcmp(alone, got.out, n * ops->act_bytes) == 0, "%s kv_copy_page, %s: other bits on copied pages", ops->isa, shape);
+    CHECK(memcmp(alone, got.out, n * ops->act_bytes) == 0, "%s kv_copy_page, %s: other bits on copied pages", ops->isa,
+          shape);
 
     int bad = op_integer(c.T * NH); // a NaN in one query spoils that query's output and no other
     float nan[CPU_MAX_HD];
@@ -438,8 +470,8 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
     float *spoilt = op_floats(ops, alone, n);
     int right = 0;
     for (size_t i = 0; i < n; i++) right += (int)i / HD == bad ? isnan(spoilt[i]) : spoilt[i] == out[i];
-    CHECK(right == (int)n && isnan(lse[bad]),
-          "%s attention_forward, %s: NaN in query %d: %d of %zu outputs are right", ops->isa, shape, bad, right, n);
+    CHECK(right == (int)n && isnan(lse[bad]), "%s attention_forward, %s: NaN in query %d: %d of %zu outputs are right",
+          ops->isa, shape, bad, right, n);
     free(spoilt);
     free(out);
     free(dqkv);
@@ -453,10 +485,10 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
 
 // ----------------------------------------------------------------------------
 
-#include "dev/test/test_ops_gradient.h" // test_ops_gradient
+#include "dev/test/test_ops_gradient.h"  // test_ops_gradient
 #include "dev/test/test_ops_intervene.h" // test_ops_intervene
-#include "dev/test/test_ops_output.h"   // test_ops_output
-#include "dev/test/test_ops_rank.h"     // test_ops_rank, test_ops_full
+#include "dev/test/test_ops_output.h"    // test_ops_output
+#include "dev/test/test_ops_rank.h"      // test_ops_rank, test_ops_full
 
 // Every operation of one backend but its products; what it takes is the host's memory.
 void test_ops_on(const Ops *ops) {
@@ -464,13 +496,16 @@ void test_ops_on(const Ops *ops) {
     static const int rows[] = {1, 3, 17}, columns[] = {96, 896, 30};
     static const int heads[][3] = {{14, 2, 64}, {3, 1, 16}, {2, 2, 128}, {1, 1, 2}, {5, 1, 24}, {2, 1, 256}};
     static const int prompts[] = {0, 1, 15, 16, 17, 130};
-    for (int t = 0; t < 3; t++) for (int c = 0; c < 3; c++) test_ops_rows(ops, ref, rows[t], columns[c]);
-    for (int h = 0; h < 6; h++) for (int p = 0; p < 6; p++) {
-        const bool kept = h == 1 || prompts[p] == 17 || (h == 2 && prompts[p] == 130); // of all shapes, those that the emulator has time for
-        if (strstr(ops->isa, "emulated") && !kept) continue;
-        if (test_few() && h != 1 && (h != 0 || prompts[p] != 17)) continue;
-        test_ops_attention(ops, ref, heads[h][0], heads[h][1], heads[h][2], prompts[p]);
-    }
+    for (int t = 0; t < 3; t++)
+        for (int c = 0; c < 3; c++) test_ops_rows(ops, ref, rows[t], columns[c]);
+    for (int h = 0; h < 6; h++)
+        for (int p = 0; p < 6; p++) {
+            const bool kept = h == 1 || prompts[p] == 17 ||
+                              (h == 2 && prompts[p] == 130); // of all shapes, those that the emulator has time for
+            if (strstr(ops->isa, "emulated") && !kept) continue;
+            if (test_few() && h != 1 && (h != 0 || prompts[p] != 17)) continue;
+            test_ops_attention(ops, ref, heads[h][0], heads[h][1], heads[h][2], prompts[p]);
+        }
     test_ops_gradient(ops, 3e-2);
     test_ops_output_exact(ops);
     test_ops_output(ops, ref);

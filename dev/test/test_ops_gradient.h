@@ -17,7 +17,8 @@ double gradient_loss(const Ops *ops, act *out, const float *weight, size_t n) {
 typedef act *(*GradientForward)(const Ops *ops, const float *x, const void *context);
 
 void gradient_check(const Ops *ops, const char *what, GradientForward forward, const void *context, const float *x,
-                    const float *gradient, size_t n_in, const float *weight, size_t n_out, double step, double tolerance) {
+                    const float *gradient, size_t n_in, const float *weight, size_t n_out, double step,
+                    double tolerance) {
     float *moved = (float *)xmalloc(n_in * sizeof(float));
     double squares = 0, loss[2];
     for (size_t i = 0; i < n_in; i++) squares += (double)gradient[i] * gradient[i];
@@ -31,11 +32,16 @@ void gradient_check(const Ops *ops, const char *what, GradientForward forward, c
     CHECK(fabs(along - expected) <= tolerance * expected, "%s %s: the gradient promises %.6g, differences give %.6g",
           ops->isa, what, expected, along);
     if (tolerance < 0.005)
-        CHECK(!(fabs(along - 1.01 * expected) <= tolerance * expected), "%s %s: 1 %% off was not noticed", ops->isa, what);
+        CHECK(!(fabs(along - 1.01 * expected) <= tolerance * expected), "%s %s: 1 %% off was not noticed", ops->isa,
+              what);
     free(moved);
 }
 
-typedef struct { int T, C; const float *w; const Scene *scene; } GradientContext;
+typedef struct {
+    int T, C;
+    const float *w;
+    const Scene *scene;
+} GradientContext;
 
 act *gradient_rmsnorm(const Ops *ops, const float *x, const void *context) {
     const GradientContext *g = (const GradientContext *)context;
@@ -68,7 +74,8 @@ void test_ops_gradient(const Ops *ops, double tolerance) {
     const int T = 17, C = 96;
     size_t n = (size_t)T * C;
     op_draws = 5000;
-    float *x = op_random(2 * n, 2), *weight = op_random(n, 1), *w = op_random((size_t)C, 1), *dh = (float *)xcalloc(n, sizeof(float));
+    float *x = op_random(2 * n, 2), *weight = op_random(n, 1), *w = op_random((size_t)C, 1),
+          *dh = (float *)xcalloc(n, sizeof(float));
     float *rstd = op_random((size_t)T, 1);
     GradientContext g = {T, C, w, NULL};
 

@@ -17,10 +17,13 @@ act *intervene_acts(const Ops *ops, const float *x, size_t n) {
     return a;
 }
 
-typedef struct { float *mixed, *put, *added; } IntervenedOps; // on the host
+typedef struct {
+    float *mixed, *put, *added;
+} IntervenedOps; // on the host
 
 // All three operations of one backend on the same numbers.
-void intervene_run(IntervenedOps *out, const Ops *ops, const float *x, const float *other, const float *s, const unsigned char *take, const int *pos, int T, int C, int blocks) {
+void intervene_run(IntervenedOps *out, const Ops *ops, const float *x, const float *other, const float *s,
+                   const unsigned char *take, const int *pos, int T, int C, int blocks) {
     const size_t n = (size_t)T * C * blocks, tc = (size_t)T * C;
     float *to = to_backend(ops, x, n), *from = to_backend(ops, other, n), *s_there = to_backend(ops, s, (size_t)C);
     unsigned char *take_there = (unsigned char *)ops->alloc((size_t)blocks);
@@ -63,10 +66,11 @@ void test_ops_intervene(const Ops *ops, const Ops *ref, int T, int C, int blocks
     op_check(ops->isa, "put_rows", got.put, want.put, tc, shape);
     op_check(ops->isa, "act_add_row", got.added, want.added, tc, shape);
     int wrong = 0;
-    for (int t = 0; t < T; t++) for (int j = 0; j < blocks; j++) { // what it means
-        const size_t at = ((size_t)t * blocks + j) * C;
-        wrong += memcmp(got.mixed + at, (take[j] ? other : x) + at, (size_t)C * sizeof(float)) != 0;
-    }
+    for (int t = 0; t < T; t++)
+        for (int j = 0; j < blocks; j++) { // what it means
+            const size_t at = ((size_t)t * blocks + j) * C;
+            wrong += memcmp(got.mixed + at, (take[j] ? other : x) + at, (size_t)C * sizeof(float)) != 0;
+        }
     CHECK(wrong == 0, "%s mix_blocks, %s: %d blocks come from the wrong place", ops->isa, shape, wrong);
 
     void *all[] = {x, other, s, take, pos, got.mixed, got.put, got.added, want.mixed, want.put, want.added};
@@ -76,7 +80,8 @@ void test_ops_intervene(const Ops *ops, const Ops *ref, int T, int C, int blocks
 // Odd shapes on one backend, over its own memory.
 void test_ops_interventions(const Ops *ops) {
     static const int rows[] = {1, 3, 17}, columns[] = {96, 896, 30};
-    for (int t = 0; t < 3; t++) for (int c = 0; c < 3; c++) test_ops_intervene(ops, ops_ref_init(), rows[t], columns[c], 1 + 3 * t);
+    for (int t = 0; t < 3; t++)
+        for (int c = 0; c < 3; c++) test_ops_intervene(ops, ops_ref_init(), rows[t], columns[c], 1 + 3 * t);
 }
 
 #endif

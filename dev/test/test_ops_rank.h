@@ -8,7 +8,8 @@
 float *rank_rows(const float *x, int T, int n, int pad, float other) {
     float *wide = (float *)xmalloc((size_t)T * (size_t)(n + pad) * sizeof(float));
     for (size_t i = 0; i < (size_t)T * (size_t)(n + pad); i++) wide[i] = other;
-    for (int t = 0; t < T; t++) memcpy(wide + (size_t)t * (size_t)(n + pad), x + (size_t)t * n, (size_t)n * sizeof(float));
+    for (int t = 0; t < T; t++)
+        memcpy(wide + (size_t)t * (size_t)(n + pad), x + (size_t)t * n, (size_t)n * sizeof(float));
     return wide;
 }
 
@@ -17,7 +18,8 @@ void test_ops_rank_shape(const Ops *ops, const Ops *ref, int T, int K, int r, in
     snprintf(shape, sizeof shape, "T %d K %d r %d pad %d", T, K, r, pad);
     const int ld = K + pad;
     const size_t n = (size_t)T * ld, n_u = (size_t)T * r, n_a = (size_t)r * K;
-    float *narrow = op_random((size_t)T * K, 2), *a = op_random(n_a, 1), *u = op_random(n_u, 1), *wide = rank_rows(narrow, T, K, pad, NAN);
+    float *narrow = op_random((size_t)T * K, 2), *a = op_random(n_a, 1), *u = op_random(n_u, 1),
+          *wide = rank_rows(narrow, T, K, pad, NAN);
     for (size_t i = 0; i < n_u; i++) u[i] /= 3; // so that every addition rounds
     act *x = op_act(ops, wide, n), *x2 = op_act(ref, wide, n);
 
@@ -27,7 +29,8 @@ void test_ops_rank_shape(const Ops *ops, const Ops *ref, int T, int K, int r, in
     op_check(ops->isa, "rank_down", down, down2, n_u, shape);
     float *alone = (float *)xmalloc((size_t)(ld + r) * sizeof(float));
     ops->rank_down(alone, (char *)x + (size_t)(T - 1) * ld * ops->act_bytes, ld, a, 0.75f, 1, K, r);
-    CHECK(memcmp(alone, down + n_u - r, (size_t)r * 4) == 0, "%s rank_down, %s: the last row has other bits alone", ops->isa, shape);
+    CHECK(memcmp(alone, down + n_u - r, (size_t)r * 4) == 0, "%s rank_down, %s: the last row has other bits alone",
+          ops->isa, shape);
 
     float *y = rank_rows(narrow, T, K, pad, 7), *y2 = rank_rows(narrow, T, K, pad, 7);
     memcpy(alone, y + (size_t)(T - 1) * ld, (size_t)ld * sizeof(float));
@@ -38,9 +41,11 @@ void test_ops_rank_shape(const Ops *ops, const Ops *ref, int T, int K, int r, in
     for (size_t i = 0; i < n; i++) written += (int)(i % (size_t)ld) >= K && y[i] != 7;
     CHECK(written == 0, "%s rank_up, %s: %d numbers between the rows are written", ops->isa, shape, written);
     ops->rank_up(alone, ld, u + n_u - r, a, 1, K, r);
-    CHECK(memcmp(alone, y + (size_t)(T - 1) * ld, (size_t)K * 4) == 0, "%s rank_up, %s: the last row has other bits alone", ops->isa, shape);
+    CHECK(memcmp(alone, y + (size_t)(T - 1) * ld, (size_t)K * 4) == 0,
+          "%s rank_up, %s: the last row has other bits alone", ops->isa, shape);
 
-    float *g = op_random(n_a, 1), *g2 = (float *)xmalloc(n_a * sizeof(float)), *g3 = (float *)xmalloc(n_a * sizeof(float));
+    float *g = op_random(n_a, 1), *g2 = (float *)xmalloc(n_a * sizeof(float)),
+          *g3 = (float *)xmalloc(n_a * sizeof(float));
     memcpy(g2, g, n_a * sizeof(float));
     memcpy(g3, g, n_a * sizeof(float));
     ops->rank_outer(g, u, x, ld, T, K, r);
@@ -60,16 +65,20 @@ void test_ops_rank_shape(const Ops *ops, const Ops *ref, int T, int K, int r, in
 }
 
 void test_ops_rank(const Ops *ops, const Ops *ref) {
-    static const int shapes[][4] = {{1, 96, 1, 0}, {1, 896, 16, 0}, {3, 30, 2, 5}, {17, 96, 3, 32}, {17, 897, 7, 0}, {300, 70, 17, 3}, {300, 33, 4, 0}, {2, 1, 1, 1}};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) test_ops_rank_shape(ops, ref, shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3]);
+    static const int shapes[][4] = {{1, 96, 1, 0},   {1, 896, 16, 0},  {3, 30, 2, 5},   {17, 96, 3, 32},
+                                    {17, 897, 7, 0}, {300, 70, 17, 3}, {300, 33, 4, 0}, {2, 1, 1, 1}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        test_ops_rank_shape(ops, ref, shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3]);
 }
 
 void test_ops_full_shape(const Ops *ops, const Ops *ref, int T, int N, int K) {
     char shape[64];
     snprintf(shape, sizeof shape, "T %d N %d K %d", T, N, K);
     const size_t n_x = (size_t)T * K, n_y = (size_t)T * N, n_w = (size_t)N * K;
-    float *x = op_random(n_x, 2), *y = op_random(n_y, 1), *h = op_random(n_x, 2), *rstd = op_random((size_t)T, 1), *dw = op_random(n_w, 1);
-    float *dw2 = (float *)xmalloc(n_w * sizeof(float)), *norm = op_random((size_t)K, 1), *norm2 = (float *)xmalloc((size_t)K * sizeof(float)), *norm3 = (float *)xmalloc((size_t)K * sizeof(float));
+    float *x = op_random(n_x, 2), *y = op_random(n_y, 1), *h = op_random(n_x, 2), *rstd = op_random((size_t)T, 1),
+          *dw = op_random(n_w, 1);
+    float *dw2 = (float *)xmalloc(n_w * sizeof(float)), *norm = op_random((size_t)K, 1),
+          *norm2 = (float *)xmalloc((size_t)K * sizeof(float)), *norm3 = (float *)xmalloc((size_t)K * sizeof(float));
     act *dy = op_act(ops, y, n_y), *dy2 = op_act(ref, y, n_y), *in = op_act(ops, x, n_x), *in2 = op_act(ref, x, n_x);
     memcpy(dw2, dw, n_w * sizeof(float));
     ops->matmul_weight_backward(dw, dy, in, T, N, K);
@@ -83,7 +92,8 @@ void test_ops_full_shape(const Ops *ops, const Ops *ref, int T, int N, int K) {
     op_check(ops->isa, "rmsnorm_weight_backward", norm, norm2, (size_t)K, shape);
     if (T > 1) ops->rmsnorm_weight_backward(norm3, x, h, rstd, 1, K);
     ops->rmsnorm_weight_backward(norm3, x + (T > 1 ? K : 0), h + (T > 1 ? K : 0), rstd + (T > 1), T > 1 ? T - 1 : 1, K);
-    CHECK(memcmp(norm, norm3, (size_t)K * 4) == 0, "%s rmsnorm_weight_backward, %s: two pieces have other bits than the whole", ops->isa, shape);
+    CHECK(memcmp(norm, norm3, (size_t)K * 4) == 0,
+          "%s rmsnorm_weight_backward, %s: two pieces have other bits than the whole", ops->isa, shape);
 
     ops->release(dy);
     ref->release(dy2);
@@ -95,7 +105,8 @@ void test_ops_full_shape(const Ops *ops, const Ops *ref, int T, int N, int K) {
 
 void test_ops_full(const Ops *ops, const Ops *ref) {
     static const int shapes[][3] = {{1, 3, 5}, {2, 64, 64}, {17, 96, 30}, {300, 70, 33}, {9, 2100, 8}, {64, 1, 130}};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) test_ops_full_shape(ops, ref, shapes[i][0], shapes[i][1], shapes[i][2]);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        test_ops_full_shape(ops, ref, shapes[i][0], shapes[i][1], shapes[i][2]);
 }
 
 #endif

@@ -11,7 +11,8 @@ bool test_options_call(Options *o, Command cmd, const char *line, bool check, Er
     int argc = 1;
     argv[0] = copy;
     for (char *word = strtok_r(copy, " ", &rest); word && argc < 64; word = strtok_r(NULL, " ", &rest)) {
-        for (char *c = word; *c; c++) if (*c == 1) *c = ' ';
+        for (char *c = word; *c; c++)
+            if (*c == 1) *c = ' ';
         argv[argc++] = word;
     }
     memset(err, 0, sizeof *err);
@@ -25,7 +26,10 @@ char *test_options_printed(int which, const Options *o, Command cmd) {
     char *text = NULL;
     size_t n = 0;
     FILE *f = open_memstream(&text, &n);
-    if (!f) { perror("open_memstream"); exit(1); }
+    if (!f) {
+        perror("open_memstream");
+        exit(1);
+    }
     if (which == 0) options_help(f, cmd, "usage: x");
     else if (which == 1) options_print(f, o, cmd);
     else options_markdown(f);
@@ -43,22 +47,28 @@ void test_options_table(void) {
         const OptionRow *row = &options_table[i];
         if (row->type == OPTION_GROUP) continue;
         CHECK(row->commands > 0 && row->commands <= CMD_ALL && *row->meaning, "%s", row->key);
-        CHECK(!strpbrk(row->meaning, "|\n") && !strpbrk(row->preset, "|\n"), "%s would break the README's table", row->key);
+        CHECK(!strpbrk(row->meaning, "|\n") && !strpbrk(row->preset, "|\n"), "%s would break the README's table",
+              row->key);
         OptionRange r = options_range(row);
         CHECK(row->type == OPTION_REAL || (r.low >= INT_MIN && r.high <= INT_MAX), "%s does not fit an int", row->key);
-        for (int j = 0; j < i; j++) CHECK(strcmp(row->key, options_table[j].key) != 0, "%s is in the table twice", row->key);
+        for (int j = 0; j < i; j++)
+            CHECK(strcmp(row->key, options_table[j].key) != 0, "%s is in the table twice", row->key);
     }
     for (int i = 0; i < OPTIONS_PRESETS; i++) {
         int commands = 0;
         for (int j = 0; j < OPTIONS_ROWS; j++)
             if (strcmp(options_presets[i].key, options_table[j].key) == 0) commands = options_table[j].commands;
-        CHECK((options_presets[i].commands & ~commands) == 0, "another default of %s where it is not known", options_presets[i].key);
+        CHECK((options_presets[i].commands & ~commands) == 0, "another default of %s where it is not known",
+              options_presets[i].key);
     }
     for (int cmd = 1; cmd <= CMD_GRADE; cmd *= 2) // the defaults pass their own checks
-        if (CHECK(test_options_call(&o, (Command)cmd, "", false, &err), "command %d: %s", cmd, err.text)) options_free(&o);
+        if (CHECK(test_options_call(&o, (Command)cmd, "", false, &err), "command %d: %s", cmd, err.text))
+            options_free(&o);
     if (CHECK(test_options_call(&o, CMD_TRAIN, "--model m --data d", true, &err), "%s", err.text)) {
-        CHECK(o.num_generations == 8 && o.learning_rate == 1e-3 && o.adam_epsilon == 1e-8 && o.skip_equal_groups && !o.dynamic_sampling &&
-              strcmp(o.advantage, "rloo") == 0 && o.layers.n == 0 && strcmp(o.resume, "none") == 0 && o.max_grad_norm == 2, "defaults of train");
+        CHECK(o.num_generations == 8 && o.learning_rate == 1e-3 && o.adam_epsilon == 1e-8 && o.skip_equal_groups &&
+                  !o.dynamic_sampling && strcmp(o.advantage, "rloo") == 0 && o.layers.n == 0 &&
+                  strcmp(o.resume, "none") == 0 && o.max_grad_norm == 2,
+              "defaults of train");
         options_free(&o);
     }
     if (CHECK(test_options_call(&o, CMD_EVAL, "--model m --data d", true, &err), "%s", err.text)) {
@@ -75,42 +85,63 @@ void test_options_sources(void) {
     char line[512];
     Options o;
     Error err;
-    test_write(path, "# a recipe\nmodel: ../models/qwen  # folder\ndata: [a.jsonl, 'b c.jsonl']\nseed: 7\nlearning_rate: 5e-3\n"
-                     "setup: steering_layer\nlayers:\n  - 3\n  - 12\nsystem: \"two\\nlines \xC3\xA9\"\nvalidation_data: null\ndynamic_sampling: true\nmodel_name: ''\n");
-    snprintf(line, sizeof line, "--seed 8 --config=%s --max_steps 3 --max_steps=4 --layers 1,2,5 --log_completions --dynamic_sampling false", path);
+    test_write(
+        path,
+        "# a recipe\nmodel: ../models/qwen  # folder\ndata: [a.jsonl, 'b c.jsonl']\nseed: 7\nlearning_rate: 5e-3\n"
+        "setup: steering_layer\nlayers:\n  - 3\n  - 12\nsystem: \"two\\nlines \xC3\xA9\"\nvalidation_data: "
+        "null\ndynamic_sampling: true\nmodel_name: ''\n");
+    snprintf(
+        line, sizeof line,
+        "--seed 8 --config=%s --max_steps 3 --max_steps=4 --layers 1,2,5 --log_completions --dynamic_sampling false",
+        path);
     if (CHECK(test_options_call(&o, CMD_TRAIN, line, true, &err), "%s", err.text)) {
-        CHECK(strcmp(o.model, "../models/qwen") == 0 && strcmp(o.data, "a.jsonl,b c.jsonl") == 0 && o.learning_rate == 5e-3, "from the file");
-        CHECK(strcmp(o.system, "two\nlines \xC3\xA9") == 0 && *o.validation_data == 0 && *o.model_name == 0, "texts of the file");
+        CHECK(strcmp(o.model, "../models/qwen") == 0 && strcmp(o.data, "a.jsonl,b c.jsonl") == 0 &&
+                  o.learning_rate == 5e-3,
+              "from the file");
+        CHECK(strcmp(o.system, "two\nlines \xC3\xA9") == 0 && *o.validation_data == 0 && *o.model_name == 0,
+              "texts of the file");
         CHECK(o.seed == 8 && !o.dynamic_sampling, "the command line wins, wherever --config stands");
         CHECK(o.layers.n == 3 && o.layers.v[0] == 1 && o.layers.v[2] == 5, "a list is replaced, not extended");
         CHECK(o.max_steps == 4, "the last of two wins");
         CHECK(o.log_completions && o.beta == 0 && o.epsilon == 0.2, "a bare flag is true; untouched defaults");
         options_free(&o);
     }
-    if (CHECK(test_options_call(&o, CMD_GENERATE, "--model m --prompt=--help\1me=x --json --raw --temperature 0", true, &err), "%s", err.text)) {
-        CHECK(strcmp(o.prompt, "--help me=x") == 0 && o.json && o.raw && o.temperature == 0, "key=value holds anything");
+    if (CHECK(test_options_call(&o, CMD_GENERATE, "--model m --prompt=--help\1me=x --json --raw --temperature 0", true,
+                                &err),
+              "%s", err.text)) {
+        CHECK(strcmp(o.prompt, "--help me=x") == 0 && o.json && o.raw && o.temperature == 0,
+              "key=value holds anything");
         options_free(&o);
     }
     if (CHECK(test_options_call(&o, CMD_EVAL, "--model m --data d --checkpoint none", true, &err), "%s", err.text)) {
         CHECK(*o.checkpoint == 0, "none is the base model");
         options_free(&o);
     }
-    if (CHECK(test_options_call(&o, CMD_TRAIN, "--model m --data d --resume= --seed 2147483647 --top_p 1e-300 --num_generations +2", true, &err), "%s", err.text)) {
-        CHECK(strcmp(o.resume, "none") == 0 && o.seed == INT_MAX && o.top_p == 1e-300 && o.num_generations == 2, "edges of ranges");
+    if (CHECK(test_options_call(&o, CMD_TRAIN,
+                                "--model m --data d --resume= --seed 2147483647 --top_p 1e-300 --num_generations +2",
+                                true, &err),
+              "%s", err.text)) {
+        CHECK(strcmp(o.resume, "none") == 0 && o.seed == INT_MAX && o.top_p == 1e-300 && o.num_generations == 2,
+              "edges of ranges");
         options_free(&o);
     }
     test_write(path, "# nothing but a comment\n");
     snprintf(line, sizeof line, "--config %s --model m", path);
     if (CHECK(test_options_call(&o, CMD_SCORE, line, true, &err), "%s", err.text)) options_free(&o);
     if (CHECK(test_options_call(&o, CMD_GRADE, "--json", true, &err), "%s", err.text)) options_free(&o);
-    char *yes[] = {(char *)"x", (char *)"--seed", (char *)"1", (char *)"--help"}, *no[] = {(char *)"--help", (char *)"--seed=1"};
-    CHECK(options_wants_help(4, yes) && !options_wants_help(2, no) && !options_wants_help(0, NULL), "--help is found behind argv[0]");
+    char *yes[] = {(char *)"x", (char *)"--seed", (char *)"1", (char *)"--help"},
+         *no[] = {(char *)"--help", (char *)"--seed=1"};
+    CHECK(options_wants_help(4, yes) && !options_wants_help(2, no) && !options_wants_help(0, NULL),
+          "--help is found behind argv[0]");
 }
 
 // ----------------------------------------------------------------------------
 // wrong calls: exit code 2, and the words a reader needs
 
-typedef struct { Command cmd; const char *line, *word1, *word2; } TestWrongCall;
+typedef struct {
+    Command cmd;
+    const char *line, *word1, *word2;
+} TestWrongCall;
 
 void test_options_wrong_calls(void) {
     const TestWrongCall wrong[] = {
@@ -175,7 +206,8 @@ void test_options_wrong_calls(void) {
         {CMD_TRAIN, "--model m --data d --layers 3", "layers", "--setup steering_layer"},
         {CMD_TRAIN, "--model m --data d --setup steering_layer --layers 3,4,3", "layers", "layer 3 twice"},
         {CMD_TRAIN, "--model m --data d --validation_steps 5", "validation_steps 5", "validation_size"},
-        {CMD_TRAIN, "--model m --data d --validation_size 5 --validation_data x", "validation_size 5", "validation_data x"},
+        {CMD_TRAIN, "--model m --data d --validation_size 5 --validation_data x", "validation_size 5",
+         "validation_data x"},
         {CMD_GENERATE, "--model m --prompt a --prompts b", "prompt and prompts", "leave one"},
         {CMD_GENERATE, "--model m --temperature 0 --num_generations 2", "num_generations 2", "temperature 0"},
         {CMD_SCORE, "--model m --temperature 0", "temperature 0", "score"},
@@ -187,7 +219,8 @@ void test_options_wrong_calls(void) {
         Error err;
         bool ok = test_options_call(&o, wrong[i].cmd, wrong[i].line, true, &err);
         CHECK(!ok && err.code == EXIT_USAGE, "'%s' gave %d", wrong[i].line, err.code);
-        CHECK(strstr(err.text, wrong[i].word1) && strstr(err.text, wrong[i].word2) && strstr(err.text, "\n  -> "), "'%s' says: %s", wrong[i].line, err.text);
+        CHECK(strstr(err.text, wrong[i].word1) && strstr(err.text, wrong[i].word2) && strstr(err.text, "\n  -> "),
+              "'%s' says: %s", wrong[i].line, err.text);
         if (ok) options_free(&o);
     }
     // a very long value neither overflows nor hides the advice
@@ -196,14 +229,18 @@ void test_options_wrong_calls(void) {
     Error err;
     str_printf(&line, "--seed ");
     for (int i = 0; i < 5000; i++) str_add(&line, "\x1B", 1);
-    CHECK(!test_options_call(&o, CMD_TRAIN, line.s, true, &err) && strstr(err.text, "nearest valid") && !strchr(err.text, 27), "long value: %s", err.text);
+    CHECK(!test_options_call(&o, CMD_TRAIN, line.s, true, &err) && strstr(err.text, "nearest valid") &&
+              !strchr(err.text, 27),
+          "long value: %s", err.text);
     str_free(&line);
 }
 
 // ----------------------------------------------------------------------------
 // wrong files
 
-typedef struct { const char *text, *word1, *word2; } TestWrongYaml;
+typedef struct {
+    const char *text, *word1, *word2;
+} TestWrongYaml;
 
 void test_options_wrong_yaml(void) {
     const TestWrongYaml wrong[] = {
@@ -258,11 +295,13 @@ void test_options_wrong_yaml(void) {
         test_write(test_path("bad.yml"), wrong[i].text);
         bool ok = test_options_call(&o, CMD_TRAIN, line, true, &err);
         CHECK(!ok && err.code == EXIT_USAGE, "%s gave %d", wrong[i].text, err.code);
-        CHECK(strstr(err.text, wrong[i].word1) && strstr(err.text, wrong[i].word2), "%s says: %s", wrong[i].text, err.text);
+        CHECK(strstr(err.text, wrong[i].word1) && strstr(err.text, wrong[i].word2), "%s says: %s", wrong[i].text,
+              err.text);
         if (ok) options_free(&o);
     }
     // a good file with 1 to 4 bytes changed at random: right, or wrong with a code and the file's name
-    const char *good = "model: m\ndata: [a, \"b\\u00E9\"]\nlayers: [1, 2]\nsetup: steering_layer\nseed: 3\n# c\nsystem: 'x ''y'''\nbeta: 0.1\n";
+    const char *good = "model: m\ndata: [a, \"b\\u00E9\"]\nlayers: [1, 2]\nsetup: steering_layer\nseed: 3\n# "
+                       "c\nsystem: 'x ''y'''\nbeta: 0.1\n";
     const char *bytes = "[]{},:#&*!|>'\"%@`-?~ \n\t0a\\\xC3\xFF\x01";
     uint32_t random = 1;
     int strange = 0;
@@ -277,7 +316,8 @@ void test_options_wrong_yaml(void) {
             text[(random >> 8) % n] = bytes[(random >> 24) % strlen(bytes)];
         }
         Error err = {0, ""};
-        if (!options_yaml_text(&o, CMD_TRAIN, "bad.yml", text, n, &err) && !(err.code == EXIT_USAGE && strstr(err.text, "bad.yml:")) && strange++ == 0)
+        if (!options_yaml_text(&o, CMD_TRAIN, "bad.yml", text, n, &err) &&
+            !(err.code == EXIT_USAGE && strstr(err.text, "bad.yml:")) && strange++ == 0)
             printf("%s\nsays: %s\n", text, err.text);
         free(text);
     }
@@ -295,12 +335,17 @@ void test_options_other(Str *out, const OptionRow *row, Command cmd) {
     OptionRange r = options_range(row);
     char number[32];
     switch (row->type) {
-    case OPTION_INT: x += 1; str_printf(out, "%.0f", options_in_range(&r, x) ? x : x - 2); break;
+    case OPTION_INT:
+        x += 1;
+        str_printf(out, "%.0f", options_in_range(&r, x) ? x : x - 2);
+        break;
     case OPTION_REAL: str_printf(out, "%s", number_text(number, x * 0.7 + 1e-5 / 3)); break; // 17 digits
     case OPTION_FLAG: str_printf(out, "%s", *preset == 't' ? "false" : "true"); break;
     case OPTION_WORD: str_printf(out, "%s", strrchr(row->valid, '|') + 1); break;
     case OPTION_INTS: str_printf(out, "7,5,11"); break;
-    default: str_printf(out, "%s: \"q\" \\ 'a'#-\xC3\xA9\xF0\x9F\x99\x82\xC2\x85\xE2\x80\xA8 ~ [x] & %%\n\ttail \x7F", row->key);
+    default:
+        str_printf(out, "%s: \"q\" \\ 'a'#-\xC3\xA9\xF0\x9F\x99\x82\xC2\x85\xE2\x80\xA8 ~ [x] & %%\n\ttail \x7F",
+                   row->key);
     }
 }
 
@@ -328,26 +373,38 @@ void test_options_round_trip(void) {
         test_write(test_path("resolved.yml"), yaml.s ? yaml.s : "");
         char line[256];
         snprintf(line, sizeof line, "--config %s", test_path("resolved.yml"));
-        ok = CHECK(test_options_call(&b, (Command)cmd, line, false, &err), "command %d: %s in:\n%s", cmd, err.text, yaml.s);
+        ok = CHECK(test_options_call(&b, (Command)cmd, line, false, &err), "command %d: %s in:\n%s", cmd, err.text,
+                   yaml.s);
         if (ok && CHECK(test_options_call(&plain, (Command)cmd, "", false, &err), "%s", err.text)) {
             for (int i = 0; i < OPTIONS_ROWS; i++) {
                 const OptionRow *row = &options_table[i];
                 if (!(row->commands & cmd) || strcmp(row->key, "config") == 0) continue;
-                const void *fa = (char *)&a + row->offset, *fb = (char *)&b + row->offset, *fp = (char *)&plain + row->offset;
+                const void *fa = (char *)&a + row->offset, *fb = (char *)&b + row->offset,
+                           *fp = (char *)&plain + row->offset;
                 bool same, moved = true;
-                if (row->type == OPTION_INT) { same = *(int *)fa == *(int *)fb; moved = *(int *)fa != *(int *)fp; }
-                else if (row->type == OPTION_REAL) { same = *(double *)fa == *(double *)fb; moved = *(double *)fa != *(double *)fp; }
-                else if (row->type == OPTION_FLAG) { same = *(bool *)fa == *(bool *)fb; moved = *(bool *)fa != *(bool *)fp; }
-                else if (row->type == OPTION_INTS) {
+                if (row->type == OPTION_INT) {
+                    same = *(int *)fa == *(int *)fb;
+                    moved = *(int *)fa != *(int *)fp;
+                } else if (row->type == OPTION_REAL) {
+                    same = *(double *)fa == *(double *)fb;
+                    moved = *(double *)fa != *(double *)fp;
+                } else if (row->type == OPTION_FLAG) {
+                    same = *(bool *)fa == *(bool *)fb;
+                    moved = *(bool *)fa != *(bool *)fp;
+                } else if (row->type == OPTION_INTS) {
                     const IntList *la = (const IntList *)fa, *lb = (const IntList *)fb;
                     same = la->n == 3 && lb->n == 3 && memcmp(la->v, lb->v, 3 * sizeof(int)) == 0;
-                } else { same = strcmp(*(char **)fa, *(char **)fb) == 0; moved = strcmp(*(char **)fa, *(char **)fp) != 0; }
+                } else {
+                    same = strcmp(*(char **)fa, *(char **)fb) == 0;
+                    moved = strcmp(*(char **)fa, *(char **)fp) != 0;
+                }
                 CHECK(same && moved, "command %d: %s does not come back from config.yml", cmd, row->key);
             }
             options_free(&plain);
         }
         if (ok) {
-            CHECK(options_write_yaml(&b, (Command)cmd, &again) && (!yaml.s || strcmp(yaml.s, again.s) == 0), "written twice, command %d", cmd);
+            CHECK(options_write_yaml(&b, (Command)cmd, &again) && (!yaml.s || strcmp(yaml.s, again.s) == 0),
+                  "written twice, command %d", cmd);
             options_free(&b);
         }
         options_free(&a);
@@ -377,10 +434,12 @@ void test_options_printed_forms(void) {
             snprintf(in_readme, sizeof in_readme, "\n| `%s` | ", row->key);
             CHECK((strstr(help, in_help) != NULL) == known, "%s in --help of command %d", row->key, cmd);
             CHECK((strstr(header, in_header) != NULL) == known, "%s in the run header of command %d", row->key, cmd);
-            CHECK((yaml.s && strstr(yaml.s, in_yaml) != NULL) == (known && !config), "%s in config.yml of command %d", row->key, cmd);
+            CHECK((yaml.s && strstr(yaml.s, in_yaml) != NULL) == (known && !config), "%s in config.yml of command %d",
+                  row->key, cmd);
             CHECK(strstr(markdown, in_readme) && strstr(markdown, row->meaning), "%s in the README's table", row->key);
         }
-        for (char *l = help; l && *l; l += strcspn(l, "\n") + 1) CHECK(strcspn(l, "\n") <= OPTIONS_HELP_WIDTH, "help is too wide: %.40s", l);
+        for (char *l = help; l && *l; l += strcspn(l, "\n") + 1)
+            CHECK(strcspn(l, "\n") <= OPTIONS_HELP_WIDTH, "help is too wide: %.40s", l);
         free(help);
         free(header);
         str_free(&yaml);
@@ -404,12 +463,15 @@ void test_options_printed_forms(void) {
 
 void test_options_numbers(void) {
     char text[32];
-    CHECK(strcmp(number_text(text, 0.1), "0.1") == 0 && strcmp(number_text(text, 1e-3), "0.001") == 0 && strcmp(number_text(text, 64), "64") == 0 && strcmp(number_text(text, -400), "-400") == 0,
+    CHECK(strcmp(number_text(text, 0.1), "0.1") == 0 && strcmp(number_text(text, 1e-3), "0.001") == 0 &&
+              strcmp(number_text(text, 64), "64") == 0 && strcmp(number_text(text, -400), "-400") == 0,
           "the shortest text, not %s", text);
     uint64_t random = 88172645463325252u;
     int wrong = 0;
     for (int i = 0; i < 20000; i++) {
-        random ^= random << 13; random ^= random >> 7; random ^= random << 17;
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
         double x;
         memcpy(&x, &random, 8);
         if (isfinite(x) && !(strtod(number_text(text, x), NULL) == x)) wrong++;

@@ -6,12 +6,12 @@ the same log-probs: the sampler-trainer gap is 0. Also the groups' arithmetic: a
 #ifndef DEV_TEST_TEST_ROLLOUT_H
 #define DEV_TEST_TEST_ROLLOUT_H
 
-#include "dev/test/backends.h"        // test_backends, to_backend
+#include "dev/test/backends.h" // test_backends, to_backend
 #include "dev/test/test.h"
 #include "dev/test/test_cuda_graph.h" // graph_counting, graph_never
 #include "llmc/grpo.h"
 #include "llmc/rollout.h"
-#include "llmc/utils/threads.h"       // omp_set_num_threads
+#include "llmc/utils/threads.h" // omp_set_num_threads
 
 #ifndef TINY_MODEL
 #define TINY_MODEL "data/tiny/model"
@@ -30,11 +30,13 @@ void rollout_case_init(RolloutCase *c, int V) {
     c->G = 6;
     for (int i = 0; i < c->n; i++) {
         c->length[i] = lengths[i];
-        for (int k = 0; k < lengths[i]; k++) c->prompt[i][k] = (int)(rng_bits(7, RNG_TOKEN, (uint32_t)i, (uint32_t)k, 0, 0) % (uint32_t)V);
+        for (int k = 0; k < lengths[i]; k++)
+            c->prompt[i][k] = (int)(rng_bits(7, RNG_TOKEN, (uint32_t)i, (uint32_t)k, 0, 0) % (uint32_t)V);
     }
 }
 
-bool rollout_case_run(RolloutCase *c, const Qwen2 *m, const float *steering, int slots, bool reversed, const Sampling *how) {
+bool rollout_case_run(RolloutCase *c, const Qwen2 *m, const float *steering, int slots, bool reversed,
+                      const Sampling *how) {
     Error err = {0, ""};
     Rollout r;
     RolloutPrompt asked[8];
@@ -59,14 +61,16 @@ bool rollout_case_equal(const RolloutCase *a, const RolloutCase *b) {
         for (int g = 0; g < a->G; g++) {
             const Completion *x = &a->completions[i][g], *y = &b->completions[i][g];
             if (x->n != y->n || x->finished != y->finished || memcmp(x->ids, y->ids, (size_t)x->n * sizeof(int)) != 0 ||
-                memcmp(x->logprob, y->logprob, (size_t)x->n * sizeof(float)) != 0) return false;
+                memcmp(x->logprob, y->logprob, (size_t)x->n * sizeof(float)) != 0)
+                return false;
         }
     }
     return true;
 }
 
 void rollout_case_free(RolloutCase *c) {
-    for (int i = 0; i < c->n; i++) for (int g = 0; g < c->G; g++) completion_free(&c->completions[i][g]);
+    for (int i = 0; i < c->n; i++)
+        for (int g = 0; g < c->G; g++) completion_free(&c->completions[i][g]);
 }
 
 void test_rollout_invariance(const char *backend, const Ops *ops) {
@@ -88,7 +92,8 @@ void test_rollout_invariance(const char *backend, const Ops *ops) {
             rollout_case_init(&other, m.config.V);
             omp_set_num_threads(threads[k]);
             rollout_case_run(&other, &m, steering, slots[k], k % 2 == 0, &hows[h]);
-            CHECK(rollout_case_equal(&first, &other), "%s: %d slots, %d threads, %s order: tokens or log-probs differ", backend, slots[k], threads[k], k % 2 ? "same" : "reversed");
+            CHECK(rollout_case_equal(&first, &other), "%s: %d slots, %d threads, %s order: tokens or log-probs differ",
+                  backend, slots[k], threads[k], k % 2 ? "same" : "reversed");
             rollout_case_free(&other);
         }
         // another step draws other numbers
@@ -122,8 +127,11 @@ void test_rollout_invariance(const char *backend, const Ops *ops) {
             policy_alloc(&pass, &m, budget ? 1 : 64 << 20, 70, m.config.L, false);
             omp_set_num_threads(budget ? 5 : 1);
             CHECK(policy_pass(&pass, &m, steering, samples, n, &loss, NULL, NULL, &stats, &err), "%s", err.text);
-            for (int i = 0; i < n; i++) wrong += memcmp(logprob[i], samples[i].completion->logprob, (size_t)samples[i].completion->n * sizeof(float)) != 0;
-            CHECK(wrong == 0, "%s: %d of %d completions have another log-prob in the packed pass than when sampled", backend, wrong, n);
+            for (int i = 0; i < n; i++)
+                wrong += memcmp(logprob[i], samples[i].completion->logprob,
+                                (size_t)samples[i].completion->n * sizeof(float)) != 0;
+            CHECK(wrong == 0, "%s: %d of %d completions have another log-prob in the packed pass than when sampled",
+                  backend, wrong, n);
             policy_free(&pass, &m);
         }
         rollout_case_free(&first);
@@ -158,16 +166,29 @@ void test_shared_prompts(const char *backend, const Ops *ops) {
         memset(&stats, 0, sizeof stats);
         for (int i = 0; i < c.n; i++)
             for (int g = 0; g < c.G; g++, n++) {
-                PolicySample s = {c.prompt[i], c.length[i], separate ? n : i, 0, &c.completions[i][g], g % 2 ? -1.0f : 0.7f, 0.01f,
-                                  c.completions[i][g].logprob, NULL, logprob[separate][n], NULL};
+                PolicySample s = {c.prompt[i],
+                                  c.length[i],
+                                  separate ? n : i,
+                                  0,
+                                  &c.completions[i][g],
+                                  g % 2 ? -1.0f : 0.7f,
+                                  0.01f,
+                                  c.completions[i][g].logprob,
+                                  NULL,
+                                  logprob[separate][n],
+                                  NULL};
                 samples[n] = s;
             }
         policy_alloc(&pass, &m, 64 << 20, 70, 0, true);
-        CHECK(policy_pass(&pass, &m, NULL, samples, n, &loss, gradient[separate], trained, &stats, &err), "%s", err.text);
+        CHECK(policy_pass(&pass, &m, NULL, samples, n, &loss, gradient[separate], trained, &stats, &err), "%s",
+              err.text);
         policy_free(&pass, &m);
         int wrong = 0;
-        for (int i = 0; i < n; i++) wrong += memcmp(logprob[separate][i], samples[i].completion->logprob, (size_t)samples[i].completion->n * sizeof(float)) != 0;
-        CHECK(wrong == 0, "%s, prompts %s: %d of %d completions have other log-probs than when sampled", backend, separate ? "run for each sample" : "shared", wrong, n);
+        for (int i = 0; i < n; i++)
+            wrong += memcmp(logprob[separate][i], samples[i].completion->logprob,
+                            (size_t)samples[i].completion->n * sizeof(float)) != 0;
+        CHECK(wrong == 0, "%s, prompts %s: %d of %d completions have other log-probs than when sampled", backend,
+              separate ? "run for each sample" : "shared", wrong, n);
     }
     double off = 0, size = 0;
     for (size_t i = 0; i < LC; i++) {
@@ -176,7 +197,8 @@ void test_shared_prompts(const char *backend, const Ops *ops) {
     }
     off = sqrt(off / size);
     const double allowed = strcmp(backend, "ref") == 0 ? 1e-5 : 1e-2;
-    CHECK(size > 0 && off > 0 && off < allowed, "%s: sharing prompts moves the gradient by %.2g of its length, allowed %.2g", backend, off, allowed);
+    CHECK(size > 0 && off > 0 && off < allowed,
+          "%s: sharing prompts moves the gradient by %.2g of its length, allowed %.2g", backend, off, allowed);
     rollout_case_free(&c);
     free(gradient[0]);
     free(gradient[1]);
@@ -217,8 +239,10 @@ void test_rollout_like(const Ops *judge, const Ops *backend) {
         qwen2_free(&m);
     }
     const int alike = rollout_case_alike(&found[0], &found[1]), by_chance = rollout_case_alike(&found[0], &found[2]);
-    CHECK(alike >= 28, "%s: %d of 48 completions have the tokens of %s, expected at least 28", backend_name(backend).text, alike, backend_name(judge).text);
-    CHECK(by_chance < 5, "other random numbers give %d of 48 completions the same tokens: the comparison sees nothing", by_chance);
+    CHECK(alike >= 28, "%s: %d of 48 completions have the tokens of %s, expected at least 28",
+          backend_name(backend).text, alike, backend_name(judge).text);
+    CHECK(by_chance < 5, "other random numbers give %d of 48 completions the same tokens: the comparison sees nothing",
+          by_chance);
     for (int k = 0; k < 3; k++) rollout_case_free(&found[k]);
 }
 
@@ -250,8 +274,10 @@ void test_rollout_replayed(const Ops *ops) {
         rollout_free(&r, &m);
     }
     for (int again = 0; again < 2; again++)
-        CHECK(rollout_case_equal(&found[0][again], &found[1][again]), "%s: recorded decode steps change what is sampled", backend_name(ops).text);
-    CHECK(graph_replays > graph_runs, "%s: of %d decode steps %d were replayed", backend_name(ops).text, graph_runs + graph_replays, graph_replays);
+        CHECK(rollout_case_equal(&found[0][again], &found[1][again]),
+              "%s: recorded decode steps change what is sampled", backend_name(ops).text);
+    CHECK(graph_replays > graph_runs, "%s: of %d decode steps %d were replayed", backend_name(ops).text,
+          graph_runs + graph_replays, graph_replays);
     for (int i = 0; i < 4; i++) rollout_case_free(&found[i / 2][i % 2]);
     m.ops = ops;
     qwen2_free(&m);
@@ -260,30 +286,39 @@ void test_rollout_replayed(const Ops *ops) {
 void test_group_arithmetic(void) {
     float reward[4] = {1, -1, -1, -1}, a[4];
     group_advantages(a, reward, 4, "rloo");
-    CHECK(a[0] == 2.0f && fabsf(a[1] + 2.0f / 3) < 1e-6f, "rloo: %g %g", (double)a[0], (double)a[1]); // 1 - (-1); -1 - (1-1-1)/3
+    CHECK(a[0] == 2.0f && fabsf(a[1] + 2.0f / 3) < 1e-6f, "rloo: %g %g", (double)a[0],
+          (double)a[1]); // 1 - (-1); -1 - (1-1-1)/3
     group_advantages(a, reward, 4, "grpo_no_std");
     CHECK(a[0] == 1.5f && a[1] == -0.5f, "grpo_no_std: %g %g", (double)a[0], (double)a[1]);
     group_advantages(a, reward, 4, "grpo"); // sample std of (1,-1,-1,-1) is 1
     CHECK(fabsf(a[0] - 1.5f / 1.0001f) < 1e-6f, "grpo: %g", (double)a[0]);
     float equal[4] = {-1, -1, -1, -1};
     group_advantages(a, equal, 4, "grpo");
-    CHECK(a[0] == 0 && group_is_equal(equal, 4) && !group_is_equal(reward, 4), "a group of equal rewards has no advantage");
+    CHECK(a[0] == 0 && group_is_equal(equal, 4) && !group_is_equal(reward, 4),
+          "a group of equal rewards has no advantage");
 
     LossConfig how = {0.2f, 0.3f, 0, 1, false};
     TokenLoss t = token_loss(-1, -1, 0, 2, &how); // on-policy: ratio 1
-    CHECK(t.loss == -2 && t.dlogprob == -2 && t.clipped == 0, "on-policy loss %g, gradient %g", (double)t.loss, (double)t.dlogprob);
+    CHECK(t.loss == -2 && t.dlogprob == -2 && t.clipped == 0, "on-policy loss %g, gradient %g", (double)t.loss,
+          (double)t.dlogprob);
     t = token_loss(logf(1.5f), 0, 0, 1, &how); // ratio 1.5 above 1.3, advantage positive: held back
-    CHECK(fabsf(t.loss + 1.3f) < 1e-6f && t.dlogprob == 0 && t.clipped == 1, "clipped above: %g %g", (double)t.loss, (double)t.dlogprob);
+    CHECK(fabsf(t.loss + 1.3f) < 1e-6f && t.dlogprob == 0 && t.clipped == 1, "clipped above: %g %g", (double)t.loss,
+          (double)t.dlogprob);
     t = token_loss(logf(1.5f), 0, 0, -1, &how); // advantage negative: free to come down
-    CHECK(fabsf(t.loss - 1.5f) < 1e-6f && fabsf(t.dlogprob - 1.5f) < 1e-6f && t.clipped == 0, "not clipped: %g %g", (double)t.loss, (double)t.dlogprob);
+    CHECK(fabsf(t.loss - 1.5f) < 1e-6f && fabsf(t.dlogprob - 1.5f) < 1e-6f && t.clipped == 0, "not clipped: %g %g",
+          (double)t.loss, (double)t.dlogprob);
     t = token_loss(logf(0.5f), 0, 0, -1, &how); // ratio 0.5 below 0.8, advantage negative: held back
-    CHECK(fabsf(t.loss - 0.8f) < 1e-6f && t.dlogprob == 0 && t.clipped == -1, "clipped below: %g %g", (double)t.loss, (double)t.dlogprob);
+    CHECK(fabsf(t.loss - 0.8f) < 1e-6f && t.dlogprob == 0 && t.clipped == -1, "clipped below: %g %g", (double)t.loss,
+          (double)t.dlogprob);
     how.beta = 0.5f; // k3 at ref - logprob = ln 2: 2 - ln 2 - 1; its derivative 1 - 2
     t = token_loss(0, 0, logf(2), 0, &how);
-    CHECK(fabsf(t.kl - (1 - logf(2))) < 1e-6f && fabsf(t.dlogprob + 0.5f) < 1e-6f, "k3: %g, gradient %g", (double)t.kl, (double)t.dlogprob);
+    CHECK(fabsf(t.kl - (1 - logf(2))) < 1e-6f && fabsf(t.dlogprob + 0.5f) < 1e-6f, "k3: %g, gradient %g", (double)t.kl,
+          (double)t.dlogprob);
 
     // the weight of a token: a completion of 3 tokens among 4 of 20 in all, at most 10 each
-    CHECK(token_weight("dapo", 20, 4, 3, 10) == 1.0f / 20 && token_weight("grpo", 20, 4, 3, 10) == 1.0f / 12 && token_weight("dr_grpo", 20, 4, 3, 10) == 1.0f / 40, "weights");
+    CHECK(token_weight("dapo", 20, 4, 3, 10) == 1.0f / 20 && token_weight("grpo", 20, 4, 3, 10) == 1.0f / 12 &&
+              token_weight("dr_grpo", 20, 4, 3, 10) == 1.0f / 40,
+          "weights");
     // a given solution: cross-entropy, whose gradient is that of the policy's loss at ratio 1 and advantage 1
     const float logprob[2] = {-0.5f, -2}, advantage_one = 1;
     int ids[2] = {0, 0};
@@ -291,8 +326,10 @@ void test_group_arithmetic(void) {
     PolicySample s = {ids, 1, 0, 0, &given, 7, 0.5f, NULL, NULL, (float *)(uintptr_t)logprob, NULL};
     how.beta = 0;
     t = sample_loss(&s, 1, -2, &how);
-    CHECK(t.loss == 2 && t.dlogprob == -1 && t.kl == 0 && t.clipped == 0, "cross-entropy %g, gradient %g", (double)t.loss, (double)t.dlogprob);
-    CHECK(t.dlogprob == token_loss(-2, -2, 0, advantage_one, &how).dlogprob, "another gradient than the policy's at ratio 1");
+    CHECK(t.loss == 2 && t.dlogprob == -1 && t.kl == 0 && t.clipped == 0, "cross-entropy %g, gradient %g",
+          (double)t.loss, (double)t.dlogprob);
+    CHECK(t.dlogprob == token_loss(-2, -2, 0, advantage_one, &how).dlogprob,
+          "another gradient than the policy's at ratio 1");
     PolicyLoss sum = policy_loss(&s, 1, &how);
     CHECK(sum.loss == 0.5 * 2.5 && sum.tokens == 2, "cross-entropy of two tokens %g", sum.loss);
 
@@ -300,7 +337,8 @@ void test_group_arithmetic(void) {
     float x[2] = {1, -1}, m[2] = {0, 0}, v[2] = {0, 0}, g[2] = {0.5f, -4};
     AdamW adamw = {0.1, 0.9, 0.999, 1e-8, 0.01};
     host_adamw_update(x, m, v, g, 0.5, 2, 1, &adamw);
-    CHECK(fabsf(x[0] - (1 - 0.001f - 0.1f)) < 1e-6f && fabsf(x[1] - (-1 + 0.001f + 0.1f)) < 1e-6f, "AdamW: %g %g", (double)x[0], (double)x[1]);
+    CHECK(fabsf(x[0] - (1 - 0.001f - 0.1f)) < 1e-6f && fabsf(x[1] - (-1 + 0.001f + 0.1f)) < 1e-6f, "AdamW: %g %g",
+          (double)x[0], (double)x[1]);
     CHECK(fabs(host_gradient_norm(g, 2) - sqrt(16.25)) < 1e-12, "norm %g", host_gradient_norm(g, 2));
 }
 
@@ -308,15 +346,21 @@ void test_rng(void) {
     // known answers of the authors' library for philox4x32-10
     Philox zero = {{0, 0, 0, 0}}, ones = {{~0u, ~0u, ~0u, ~0u}};
     Philox a = philox(zero, 0, 0), b = philox(ones, ~0u, ~0u);
-    CHECK(a.v[0] == 0x6627e8d5u && a.v[1] == 0xe169c58du && a.v[2] == 0xbc57ac4cu && a.v[3] == 0x9b00dbd8u, "philox of zeros: %08x %08x %08x %08x", a.v[0], a.v[1], a.v[2], a.v[3]);
-    CHECK(b.v[0] == 0x408f276du && b.v[1] == 0x41c83b0eu && b.v[2] == 0xa20bc7c6u && b.v[3] == 0x6d5451fdu, "philox of ones: %08x %08x %08x %08x", b.v[0], b.v[1], b.v[2], b.v[3]);
+    CHECK(a.v[0] == 0x6627e8d5u && a.v[1] == 0xe169c58du && a.v[2] == 0xbc57ac4cu && a.v[3] == 0x9b00dbd8u,
+          "philox of zeros: %08x %08x %08x %08x", a.v[0], a.v[1], a.v[2], a.v[3]);
+    CHECK(b.v[0] == 0x408f276du && b.v[1] == 0x41c83b0eu && b.v[2] == 0xa20bc7c6u && b.v[3] == 0x6d5451fdu,
+          "philox of ones: %08x %08x %08x %08x", b.v[0], b.v[1], b.v[2], b.v[3]);
     double sum = 0;
     int order[100], seen[100] = {0};
     for (uint32_t i = 0; i < 100000; i++) sum += rng_uniform(1, RNG_TOKEN, 0, i, 0, 0);
     CHECK(fabs(sum / 100000 - 0.5) < 0.005, "mean %g", sum / 100000);
     rng_permutation(order, 100, 1, RNG_SHUFFLE, 0);
     for (int i = 0; i < 100; i++) seen[order[i]]++;
-    for (int i = 0; i < 100; i++) if (seen[i] != 1) { CHECK(false, "%d comes %d times", i, seen[i]); return; }
+    for (int i = 0; i < 100; i++)
+        if (seen[i] != 1) {
+            CHECK(false, "%d comes %d times", i, seen[i]);
+            return;
+        }
     CHECK(order[0] != 0 || order[1] != 1, "not shuffled");
 }
 

@@ -31,22 +31,34 @@ uint32_t mf_random(uint32_t *state) { // xorshift32 (Marsaglia 2003)
 void mf_write(const char *path, const char *bytes, size_t n) {
     unlink(path);
     FILE *f = fopen(path, "wb");
-    if (!f || fwrite(bytes, 1, n, f) != n || fclose(f) != 0) { perror(path); exit(1); }
+    if (!f || fwrite(bytes, 1, n, f) != n || fclose(f) != 0) {
+        perror(path);
+        exit(1);
+    }
 }
 
 // A safetensors file of this header and n_data bytes of data 1, 2, 3, ...
 void mf_file(Str *out, const char *header, int n_data) {
     uint64_t n = strlen(header);
     str_free(out);
-    for (int i = 0; i < 8; i++) { char byte = (char)(n >> (8 * i)); str_add(out, &byte, 1); }
+    for (int i = 0; i < 8; i++) {
+        char byte = (char)(n >> (8 * i));
+        str_add(out, &byte, 1);
+    }
     str_add(out, header, n);
-    for (int i = 1; i <= n_data; i++) { char byte = (char)i; str_add(out, &byte, 1); }
+    for (int i = 1; i <= n_data; i++) {
+        char byte = (char)i;
+        str_add(out, &byte, 1);
+    }
 }
 
 // `text` with the first `from` replaced by `to`; from must be there. Free with free().
 char *mf_replace(const char *text, const char *from, const char *to) {
     const char *at = strstr(text, from);
-    if (!at) { printf("test is wrong: no \"%s\" in \"%s\"\n", from, text); exit(1); }
+    if (!at) {
+        printf("test is wrong: no \"%s\" in \"%s\"\n", from, text);
+        exit(1);
+    }
     Str s = {0};
     str_printf(&s, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
     return s.s;
@@ -57,8 +69,10 @@ char *mf_replace(const char *text, const char *from, const char *to) {
 
 const char *mf_good_header =
     "{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]},"
-    "\"b\":{\"dtype\":\"BF16\",\"shape\":[3],\"data_offsets\":[16,22]},\"c\":{\"dtype\":\"F16\",\"shape\":[1,1],\"data_offsets\":[22,24]},"
-    "\"i\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[24,32]},\"z\":{\"dtype\":\"F32\",\"shape\":[0,5],\"data_offsets\":[32,32]}}";
+    "\"b\":{\"dtype\":\"BF16\",\"shape\":[3],\"data_offsets\":[16,22]},\"c\":{\"dtype\":\"F16\",\"shape\":[1,1],\"data_"
+    "offsets\":[22,24]},"
+    "\"i\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[24,32]},\"z\":{\"dtype\":\"F32\",\"shape\":[0,5],\"data_"
+    "offsets\":[32,32]}}";
 
 void test_safetensors_good(void) {
     const char *path = test_path("good.safetensors");
@@ -72,16 +86,19 @@ void test_safetensors_good(void) {
         SafeTensors st;
         Error e = {0, ""};
         if (!CHECK(safetensors_open(&st, path, &e), "pad %d: %s", pad, e.text)) continue;
-        const RawTensor *a = safetensors_find(&st, "a"), *b = safetensors_find(&st, "b"), *c = safetensors_find(&st, "c"),
-                        *z = safetensors_find(&st, "z");
+        const RawTensor *a = safetensors_find(&st, "a"), *b = safetensors_find(&st, "b"),
+                        *c = safetensors_find(&st, "c"), *z = safetensors_find(&st, "z");
         CHECK(st.n == 4 && st.n_entries == 5 && a && b && c && z, "found %d tensors of %d", st.n, st.n_entries);
         if (a && b && c && z) {
             CHECK(a->dtype == DTYPE_F32 && a->ndim == 2 && a->shape[0] == 2 && a->shape[1] == 2 &&
                       memcmp(a->data, file.s + file.n - 32, 16) == 0,
                   "a");
-            CHECK(b->dtype == DTYPE_BF16 && b->ndim == 1 && b->shape[0] == 3 && memcmp(b->data, file.s + file.n - 16, 6) == 0, "b");
+            CHECK(b->dtype == DTYPE_BF16 && b->ndim == 1 && b->shape[0] == 3 &&
+                      memcmp(b->data, file.s + file.n - 16, 6) == 0,
+                  "b");
             CHECK(c->dtype == DTYPE_F16 && memcmp(c->data, file.s + file.n - 10, 2) == 0, "c");
-            CHECK((uintptr_t)a->data % 4 == 0 && (uintptr_t)b->data % 2 == 0 && (uintptr_t)c->data % 2 == 0, "pad %d: unaligned", pad);
+            CHECK((uintptr_t)a->data % 4 == 0 && (uintptr_t)b->data % 2 == 0 && (uintptr_t)c->data % 2 == 0,
+                  "pad %d: unaligned", pad);
             CHECK(strcmp(b->name, "b") == 0, "name %s", b->name);
         }
         CHECK(!safetensors_find(&st, "i") && !safetensors_find(&st, "nothing"), "found what is not there");
@@ -89,9 +106,11 @@ void test_safetensors_good(void) {
                   !safetensors_metadata(&st, "x"),
               "metadata");
         const int64_t shape[2] = {2, 3}, one[1] = {1};
-        mf_expect(safetensors_get(&st, "a", 2, shape, &e) != NULL, &e, "good.safetensors|tensor a|[2, 2]|[2, 3]", "other shape");
+        mf_expect(safetensors_get(&st, "a", 2, shape, &e) != NULL, &e, "good.safetensors|tensor a|[2, 2]|[2, 3]",
+                  "other shape");
         memset(&e, 0, sizeof e);
-        mf_expect(safetensors_get(&st, "i", 1, one, &e) != NULL, &e, "tensor i|I64|expected F32, BF16 or F16", "other dtype");
+        mf_expect(safetensors_get(&st, "i", 1, one, &e) != NULL, &e, "tensor i|I64|expected F32, BF16 or F16",
+                  "other dtype");
         memset(&e, 0, sizeof e);
         mf_expect(safetensors_get(&st, "q", 1, one, &e) != NULL, &e, "tensor q is missing|[1]", "missing");
         safetensors_close(&st);
@@ -122,7 +141,11 @@ void test_safetensors_writer(void) {
     }
 }
 
-typedef struct { const char *from, *to; int n_data; const char *words; } MfDamage;
+typedef struct {
+    const char *from, *to;
+    int n_data;
+    const char *words;
+} MfDamage;
 
 void test_safetensors_bad(void) {
     static const MfDamage damage[] = {
@@ -158,7 +181,8 @@ void test_safetensors_bad(void) {
         {"\"pt\"", "1", 32, "__metadata__|format|expected a string"},
         {"\"pt\"", "\"pt\",\"format\":\"x\"", 32, "__metadata__|format|twice"},
         {"\"a\":{", "\"__metadata__\":{},\"a\":{", 32, "__metadata__ comes twice"},
-        {"{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[24,32]}", "3", 32, "tensor i|found a number, expected an object"},
+        {"{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[24,32]}", "3", 32,
+         "tensor i|found a number, expected an object"},
         {"}}", "}", 32, "not valid JSON"},
         {"}}", "}}x", 32, "not valid JSON|text after"},
         {"\"b\":", "\"\xFF\":", 32, "not valid JSON|UTF-8"},
@@ -194,7 +218,10 @@ void test_safetensors_bad(void) {
         accepted += safetensors_open(&st, path, &e) || !strstr(e.text, "found");
     }
     CHECK(accepted == 0, "%d cut files were accepted or not explained", accepted);
-    static const struct { const char *bytes; size_t n; const char *words;
+    static const struct {
+        const char *bytes;
+        size_t n;
+        const char *words;
     } other[] = {{"", 0, "found 0 bytes"},
                  {"GGUF\3\0\0\0\1\1\1\1\1\1", 14, "not a safetensors file|header length"},
                  {"\0\0\0\0\0\0\0\0", 8, "does not begin"},
@@ -210,14 +237,16 @@ void test_safetensors_bad(void) {
     Error e = {0, ""};
     mf_expect(safetensors_open(&st, test_tmpdir(), &e), &e, "found a folder", "folder");
     memset(&e, 0, sizeof e);
-    mf_expect(safetensors_open(&st, test_path("absent.safetensors"), &e), &e, "absent.safetensors|No such file", "missing file");
+    mf_expect(safetensors_open(&st, test_path("absent.safetensors"), &e), &e, "absent.safetensors|No such file",
+              "missing file");
     str_free(&file);
 }
 
 // Random damage to the header: refused, or every tensor lies inside the file. Deterministic.
 void test_safetensors_fuzz(void) {
     const char *path = test_path("fuzz.safetensors");
-    const char *tokens = "0123456789,:{}[]\"-e.\\ \xC3\x01" "abFI";
+    const char *tokens = "0123456789,:{}[]\"-e.\\ \xC3\x01"
+                         "abFI";
     Str good = {0}, file = {0};
     mf_file(&good, mf_good_header, 32);
     size_t header_end = good.n - 32;
@@ -241,7 +270,10 @@ void test_safetensors_fuzz(void) {
             const char *data = (const char *)t->data, *map = (const char *)st.map;
             bool copied = false;
             for (int c = 0; c < st.n_copies; c++) copied |= st.copies[c] == t->data;
-            if (bytes > 32 || (!copied && (data < map + 8 || data + bytes > map + st.map_bytes))) { outside++; continue; }
+            if (bytes > 32 || (!copied && (data < map + 8 || data + bytes > map + st.map_bytes))) {
+                outside++;
+                continue;
+            }
             for (size_t b = 0; b < bytes; b++) sum = sum + (unsigned char)data[b];
         }
         safetensors_close(&st);

@@ -20,9 +20,11 @@ void test_shard_layout(void) {
             for (dist.rank = 0; dist.rank < dist.size; dist.rank++) {
                 Shard s;
                 shard_init(&s, ops_ref_init(), sizes[k], true);
-                CHECK((s.mine == 0 || s.first == next) && s.mine <= s.each && (size_t)dist.size * s.each == shard_room(&s) && s.first % SHARD_ALIGN == 0 &&
-                          shard_room(&s) < sizes[k] + (size_t)dist.size * SHARD_ALIGN, "%zu numbers, rank %d of %d: %zu from %zu on, expected from %zu", sizes[k], dist.rank, dist.size, s.mine,
-                      s.first, next);
+                CHECK((s.mine == 0 || s.first == next) && s.mine <= s.each &&
+                          (size_t)dist.size * s.each == shard_room(&s) && s.first % SHARD_ALIGN == 0 &&
+                          shard_room(&s) < sizes[k] + (size_t)dist.size * SHARD_ALIGN,
+                      "%zu numbers, rank %d of %d: %zu from %zu on, expected from %zu", sizes[k], dist.rank, dist.size,
+                      s.mine, s.first, next);
                 next += s.mine;
             }
             CHECK(next == sizes[k], "%zu of %zu numbers are somebody's of %d", next, sizes[k], dist.size);
@@ -56,7 +58,8 @@ void shard_same(const char *a, const char *b, const char *setup, const char *wha
 
 // How far apart the weights of two checkpoints are, as a share of how far the first has come from the base model.
 double shard_distance(const char *a, const char *b, const char *setup, int n) {
-    char *files[3] = {shard_file(a, setup, n, "model.safetensors"), shard_file(b, setup, n, "model.safetensors"), xstrdup("data/tiny/model/model.safetensors")};
+    char *files[3] = {shard_file(a, setup, n, "model.safetensors"), shard_file(b, setup, n, "model.safetensors"),
+                      xstrdup("data/tiny/model/model.safetensors")};
     SafeTensors st[3];
     Error err = {0, ""};
     ModelConfig c;
@@ -103,30 +106,40 @@ void test_shard_runs(const char *setup) {
         shard_same(name[0], name[1], setup, "the same twice");
         snprintf(run[1], sizeof run[1], "%s/tiny/arithmetic/%s/seed-0", test_path(name[0]), setup);
         const char *key = strncmp(setup, "sft", 3) == 0 ? "entropy" : "reward";
-        CHECK(setups_metric(run[0], 1, "loss") == setups_metric(run[1], 1, "loss") && setups_metric(run[0], 1, key) == setups_metric(run[1], 1, key),
-              "%s on %d ranks: loss %.17g and %s %.17g in the first step, alone %.17g and %.17g", setup, n, setups_metric(run[1], 1, "loss"), key, setups_metric(run[1], 1, key),
-              setups_metric(run[0], 1, "loss"), setups_metric(run[0], 1, key));
-        const double norms = setups_metric(run[1], 1, "grad_norm") / setups_metric(run[0], 1, "grad_norm"), off = shard_distance("shard1", name[0], setup, 4);
-        CHECK(fabs(norms - 1) < 1e-4, "%s on %d ranks: the first gradient's norm is %.8g times that of one process", setup, n, norms);
-        CHECK(off < 0.02, "%s on %d ranks: after four steps weights are %.3g of their way from those of one process", setup, n, off);
+        CHECK(setups_metric(run[0], 1, "loss") == setups_metric(run[1], 1, "loss") &&
+                  setups_metric(run[0], 1, key) == setups_metric(run[1], 1, key),
+              "%s on %d ranks: loss %.17g and %s %.17g in the first step, alone %.17g and %.17g", setup, n,
+              setups_metric(run[1], 1, "loss"), key, setups_metric(run[1], 1, key), setups_metric(run[0], 1, "loss"),
+              setups_metric(run[0], 1, key));
+        const double norms = setups_metric(run[1], 1, "grad_norm") / setups_metric(run[0], 1, "grad_norm"),
+                     off = shard_distance("shard1", name[0], setup, 4);
+        CHECK(fabs(norms - 1) < 1e-4, "%s on %d ranks: the first gradient's norm is %.8g times that of one process",
+              setup, n, norms);
+        CHECK(off < 0.02, "%s on %d ranks: after four steps weights are %.3g of their way from those of one process",
+              setup, n, off);
     }
 }
 
 // From folder `from`, whose run is not to be changed, a run that has come as far as step 2.
 void shard_cut(const char *from, const char *to) {
-    expect_command(0, "", "rm -rf %s && cp -r %s %s && rm -r %s/tiny/arithmetic/full/seed-0/checkpoint-4", test_path(to), test_path(from), test_path(to), test_path(to));
+    expect_command(0, "", "rm -rf %s && cp -r %s %s && rm -r %s/tiny/arithmetic/full/seed-0/checkpoint-4",
+                   test_path(to), test_path(from), test_path(to), test_path(to));
 }
 
 void test_shard_resume(void) {
     shard_cut("shard2a", "shard_go");
     dist_expect(0, "resumed from", 60, 2, "shard_go", SHARD_FULL " --resume auto");
     shard_same("shard2a", "shard_go", "full", "resumed on 2 ranks");
-    static const struct { const char *from; int ranks; } others[] = {{"shard2a", 0}, {"shard1", 2}, {"shard2a", 3}};
+    static const struct {
+        const char *from;
+        int ranks;
+    } others[] = {{"shard2a", 0}, {"shard1", 2}, {"shard2a", 3}};
     for (int i = 0; i < 3; i++) {
         shard_cut(others[i].from, "shard_go");
         dist_expect(0, "resumed from", 60, others[i].ranks, "shard_go", SHARD_FULL " --resume auto");
         const double off = shard_distance(others[i].from, "shard_go", "full", 4);
-        CHECK(off < 0.02, "%s resumed on %d ranks: weights are %.3g of their way from those of the unbroken run", others[i].from, others[i].ranks, off);
+        CHECK(off < 0.02, "%s resumed on %d ranks: weights are %.3g of their way from those of the unbroken run",
+              others[i].from, others[i].ranks, off);
     }
 }
 
@@ -134,18 +147,30 @@ void test_shard_failures(void) {
     Str out = {0};
     expect_command(0, "", "mkdir -p %s/tiny/arithmetic/full/seed-0/.tmp-checkpoint-2/mine", test_path("shard_refused"));
     dist_expect(1, "rank 0 of 2", 20, 2, "shard_refused", SHARD_FULL);
-    if (run_command(&out, "cc -shared -fPIC -o %s dev/test/kill_at.c -ldl", test_path("kill_at.so")) != 0) { SKIP("ranks killed in the reduce-scatter: %s", out.s); return; }
+    if (run_command(&out, "cc -shared -fPIC -o %s dev/test/kill_at.c -ldl", test_path("kill_at.so")) != 0) {
+        SKIP("ranks killed in the reduce-scatter: %s", out.s);
+        return;
+    }
     // What rank 1 of 2 sends, in two pieces: 2 of x at the start; 2 of the gradient and 2 of x a step; 4 of moments a
     // checkpoint. So the second piece of the third step's gradient, and of the second checkpoint's first moments
     const char *places[2] = {"MPI_Isend:16:1", "MPI_Isend:24:1"};
     for (int i = 0; i < 2; i++) {
         const double t0 = now_s();
-        const int code = run_command(&out, "export OMP_NUM_THREADS=1; rm -rf %s; KILL_AT=%s mpirun -np 2 env LD_PRELOAD=%s " DIST_TRAIN " --output_dir %s " SHARD_FULL " < /dev/null",
-                                     test_path("shard_broken"), places[i], test_path("kill_at.so"), test_path("shard_broken"));
-        CHECK(code == 137 && strstr(out.s, "rank 1") && now_s() - t0 < 20, "killed at %s: ended with %d after %.1f s:\n%s", places[i], code, now_s() - t0, out.s);
-        char *two = shard_file("shard_broken", "full", 2, "model.safetensors"), *four = shard_file("shard_broken", "full", 4, "model.safetensors");
-        const int steps = run_command(&out, "wc -l < %s/tiny/arithmetic/full/seed-0/metrics.jsonl", test_path("shard_broken")) == 0 ? atoi(out.s) : -1;
-        CHECK(path_exists(two) && !path_exists(four) && steps == (i ? 4 : 2), "killed at %s: in another place, after %d steps", places[i], steps);
+        const int code =
+            run_command(&out,
+                        "export OMP_NUM_THREADS=1; rm -rf %s; KILL_AT=%s mpirun -np 2 env LD_PRELOAD=%s " DIST_TRAIN
+                        " --output_dir %s " SHARD_FULL " < /dev/null",
+                        test_path("shard_broken"), places[i], test_path("kill_at.so"), test_path("shard_broken"));
+        CHECK(code == 137 && strstr(out.s, "rank 1") && now_s() - t0 < 20,
+              "killed at %s: ended with %d after %.1f s:\n%s", places[i], code, now_s() - t0, out.s);
+        char *two = shard_file("shard_broken", "full", 2, "model.safetensors"),
+             *four = shard_file("shard_broken", "full", 4, "model.safetensors");
+        const int steps =
+            run_command(&out, "wc -l < %s/tiny/arithmetic/full/seed-0/metrics.jsonl", test_path("shard_broken")) == 0
+                ? atoi(out.s)
+                : -1;
+        CHECK(path_exists(two) && !path_exists(four) && steps == (i ? 4 : 2),
+              "killed at %s: in another place, after %d steps", places[i], steps);
         free(two);
         free(four);
         dist_expect(0, "resumed from", 60, 2, "shard_broken", SHARD_FULL " --resume auto");
@@ -158,8 +183,12 @@ void test_shard(void) {
     test_shard_layout();
     if (!dist_can_run()) return;
     for (int n = 1; n <= 4; n++) {
-        if (!path_exists("build/test_ranks")) { SKIP("sums of shards: build/test_ranks is not built"); break; }
-        expect_command(0, " passed, 0 failed", "export OMP_NUM_THREADS=1; mpirun -np %d build/test_ranks cpu < /dev/null", n);
+        if (!path_exists("build/test_ranks")) {
+            SKIP("sums of shards: build/test_ranks is not built");
+            break;
+        }
+        expect_command(0, " passed, 0 failed",
+                       "export OMP_NUM_THREADS=1; mpirun -np %d build/test_ranks cpu < /dev/null", n);
     }
     test_shard_runs("sft_full");
     test_shard_runs("full"); // its folders are used below

@@ -8,15 +8,20 @@
 #include "llmc/tokenizer/tokenizer.h"
 
 #define TEST_QWEN_DIR "../shared/model/qwen2.5-coder-0.5b-instruct"
-#define TEST_QWEN_PATTERN "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define TEST_SPLIT "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" TEST_QWEN_PATTERN "\"},\"behavior\":\"Isolated\",\"invert\":false}," \
+#define TEST_QWEN_PATTERN \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| " \
+    "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define TEST_SPLIT \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" TEST_QWEN_PATTERN \
+    "\"},\"behavior\":\"Isolated\",\"invert\":false}," \
     "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]}"
-#define TEST_WHOLE "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}" // no splitting: the text is one piece
+#define TEST_WHOLE \
+    "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}" // no splitting: the text is one piece
 
 // In order of rank; the result of merge k has id 256 + k.
 static const char *const test_merges[][2] = {
-    {"a", "a"}, {"aa", "aa"}, {"a", "b"}, {"b", "a"}, {"ab", "c"}, {"c", "c"}, {"aa", "b"}, {"ba", "ab"}, {"b", "b"}, {"abc", "cc"},
-    {"aa", "a"}, {"aaaa", "aaaa"}, {"Ġ", "a"}, {"Ã", "©"},
+    {"a", "a"},   {"aa", "aa"}, {"a", "b"},    {"b", "a"},  {"ab", "c"},      {"c", "c"}, {"aa", "b"},
+    {"ba", "ab"}, {"b", "b"},   {"abc", "cc"}, {"aa", "a"}, {"aaaa", "aaaa"}, {"Ġ", "a"}, {"Ã", "©"},
 };
 #define TEST_MERGES ((int)(sizeof test_merges / sizeof test_merges[0]))
 enum { TEST_STOP = 256 + TEST_MERGES, TEST_STOP_LONG, TEST_TAG };
@@ -24,9 +29,13 @@ enum { TEST_STOP = 256 + TEST_MERGES, TEST_STOP_LONG, TEST_TAG };
 // tokenizer.json with id = byte for the bytes. Free with str_free.
 Str test_tokenizer_json(const char *normalizer, const char *pre_tokenizer, const char *model_extra) {
     Str s = {NULL, 0, 0};
-    str_printf(&s, "{\"version\":\"1.0\",\"added_tokens\":[{\"id\":%d,\"content\":\"<|s|>\",\"special\":true,\"normalized\":false},{\"id\":%d,\"content\":\"<|s|>>\",\"special\":true},"
-                   "{\"id\":%d,\"content\":\"<tag é>\",\"special\":false,\"lstrip\":false}],\n", TEST_STOP, TEST_STOP_LONG, TEST_TAG);
-    str_printf(&s, "\"normalizer\":%s,\"pre_tokenizer\":%s,\n\"model\":{\"type\":\"BPE\",%s\"vocab\":{", normalizer, pre_tokenizer, model_extra);
+    str_printf(&s,
+               "{\"version\":\"1.0\",\"added_tokens\":[{\"id\":%d,\"content\":\"<|s|>\",\"special\":true,"
+               "\"normalized\":false},{\"id\":%d,\"content\":\"<|s|>>\",\"special\":true},"
+               "{\"id\":%d,\"content\":\"<tag é>\",\"special\":false,\"lstrip\":false}],\n",
+               TEST_STOP, TEST_STOP_LONG, TEST_TAG);
+    str_printf(&s, "\"normalizer\":%s,\"pre_tokenizer\":%s,\n\"model\":{\"type\":\"BPE\",%s\"vocab\":{", normalizer,
+               pre_tokenizer, model_extra);
     int byte_of[0x144];
     byte_level_alphabet(byte_of);
     for (int c = 0; c < 0x144; c++) {
@@ -39,7 +48,12 @@ Str test_tokenizer_json(const char *normalizer, const char *pre_tokenizer, const
     }
     for (int k = 0; k < TEST_MERGES; k++) str_printf(&s, ",\"%s%s\":%d", test_merges[k][0], test_merges[k][1], 256 + k);
     str_printf(&s, "},\n\"merges\":[");
-    for (int k = 0; k < TEST_MERGES; k++) str_printf(&s, k % 2 ? ",[\"%s\",\"%s\"]" : k ? ",\"%s %s\"" : "\"%s %s\"", test_merges[k][0], test_merges[k][1]);
+    for (int k = 0; k < TEST_MERGES; k++)
+        str_printf(&s,
+                   k % 2 ? ",[\"%s\",\"%s\"]"
+                   : k   ? ",\"%s %s\""
+                         : "\"%s %s\"",
+                   test_merges[k][0], test_merges[k][1]);
     str_printf(&s, "]}}\n");
     return s;
 }
@@ -50,7 +64,10 @@ Tokenizer *test_tokenizer_from(const char *json, size_t n, Error *err) {
     if (!make_dirs(dir, err)) return NULL;
     unlink(path); // a new file each time: writing over the old one makes some file systems wait for the disk
     FILE *f = fopen(path, "wb");
-    if (!f || fwrite(json, 1, n, f) != n || fclose(f) != 0) { perror(path); exit(1); }
+    if (!f || fwrite(json, 1, n, f) != n || fclose(f) != 0) {
+        perror(path);
+        exit(1);
+    }
     return tokenizer_load(dir, err);
 }
 
@@ -87,9 +104,17 @@ void test_tokenizer_rules(void) {
     Error err = {0, ""};
     Str json = test_tokenizer_json("{\"type\":\"NFC\"}", TEST_SPLIT, "");
     Tokenizer *t = test_tokenizer_from(json.s, json.n, &err);
-    if (!CHECK(t != NULL, "%s", err.text)) { str_free(&json); return; }
-    CHECK(tokenizer_size(t) == TEST_TAG + 1 && tokenizer_id(t, "<|s|>") == TEST_STOP && tokenizer_id(t, " a") == 268 && tokenizer_id(t, "zz") == -1, "size %d", tokenizer_size(t));
-    static const struct { const char *what, *text; int n, ids[12], count; } cases[] = {
+    if (!CHECK(t != NULL, "%s", err.text)) {
+        str_free(&json);
+        return;
+    }
+    CHECK(tokenizer_size(t) == TEST_TAG + 1 && tokenizer_id(t, "<|s|>") == TEST_STOP && tokenizer_id(t, " a") == 268 &&
+              tokenizer_id(t, "zz") == -1,
+          "size %d", tokenizer_size(t));
+    static const struct {
+        const char *what, *text;
+        int n, ids[12], count;
+    } cases[] = {
         {"nothing", "", 0, {0}, 0},
         {"merges by rank, not from the left", "abaab", 5, {258, 262}, 2},
         {"a word with its space", "b a", 3, {'b', 268}, 2},
@@ -101,7 +126,12 @@ void test_tokenizer_rules(void) {
         {"added tokens are found before NFC", "<tag \xC3\xA9>", 8, {TEST_TAG}, 1},
         {"and not after it", "<tag e\xCC\x81>", 9, {'<', 't', 'a', 'g', ' ', 269, '>'}, 7},
         {"NFC composes", "e\xCC\x81", 3, {269}, 1},
-        {"invalid bytes are single", "a\xFF\xC3" "a", 4, {'a', 0xFF, 0xC3, 'a'}, 4},
+        {"invalid bytes are single",
+         "a\xFF\xC3"
+         "a",
+         4,
+         {'a', 0xFF, 0xC3, 'a'},
+         4},
         {"a character cut short", "\xC3\xA9\xC3", 3, {269, 0xC3}, 2},
         {"an overlong slash and a surrogate", "\xC0\xAF\xED\xA0\x80", 5, {0xC0, 0xAF, 0xED, 0xA0, 0x80}, 5},
     };
@@ -135,8 +165,11 @@ void test_tokenizer_rules(void) {
     str_free(&json);
 
     // what lies between matches is a piece too, and a second pattern divides the pieces of the first
-    json = test_tokenizer_json("null", "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"b+\"},\"behavior\":\"Isolated\"},"
-                                       "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}]}", "");
+    json = test_tokenizer_json("null",
+                               "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":"
+                               "\"b+\"},\"behavior\":\"Isolated\"},"
+                               "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}]}",
+                               "");
     t = test_tokenizer_from(json.s, json.n, &err);
     static const int pieces[] = {256, 264, 256, ' ', 'b', 'a', '1', 'a'};
     if (CHECK(t != NULL, "%s", err.text)) CHECK(test_ids_are(t, "aabbaa ba1a", 11, pieces, 8), "gaps");
@@ -164,7 +197,10 @@ int test_naive_merge(int *ids, int n) {
         }
         int at = 0;
         while (at + 1 < n && (ids[at] != left[rank] || ids[at + 1] != right[rank])) at++;
-        if (at + 1 >= n) { rank++; continue; }
+        if (at + 1 >= n) {
+            rank++;
+            continue;
+        }
         ids[at] = 256 + rank;
         for (int i = at + 1; i + 1 < n; i++) ids[i] = ids[i + 1];
         n--;
@@ -203,7 +239,8 @@ void test_tokenizer_merging(void) {
     memset(many, 'a', n);
     IntVec ids = {NULL, 0, 0};
     double start = now_s();
-    CHECK(tokenizer_encode(t, &ids, many, n, NULL) && ids.n == (int)n / 8, "%d tokens", ids.n); // a quadratic loop would take hours
+    CHECK(tokenizer_encode(t, &ids, many, n, NULL) && ids.n == (int)n / 8, "%d tokens",
+          ids.n); // a quadratic loop would take hours
     CHECK(now_s() - start < 30, "1 MB of one letter took %.1f s", now_s() - start);
     ints_free(&ids);
     free(many);
@@ -212,12 +249,14 @@ void test_tokenizer_merging(void) {
 
 void test_nfc(void) {
     static const char *const cases[][2] = {
-        {"a\xCC\x81\xCC\xA3", "\xE1\xBA\xA1\xCC\x81"},                         // marks out of order: ạ + acute
-        {"\xE1\x84\x92\xE1\x85\xA1\xE1\x86\xAB", "\xED\x95\x9C"},             // jamo to 한
-        {"\xEA\xB0\x80\xE1\x86\xA7", "\xEA\xB0\x80\xE1\x86\xA7"},             // U+11A7 does not compose
-        {"\xE2\x84\xAB", "\xC3\x85"}, {"\xE0\xA5\x98", "\xE0\xA4\x95\xE0\xA4\xBC"}, // Å; a composition exclusion
-        {"\xCC\x81x\xCC\x81", "\xCC\x81x\xCC\x81"}, {"plain \xE4\xB8\xAD", "plain \xE4\xB8\xAD"},
-        {"\xCD\x85\xE1\xAB\x80", "\xCD\x85\xE1\xAB\x80"},                     // U+1AC0 is newer than Unicode 9.0
+        {"a\xCC\x81\xCC\xA3", "\xE1\xBA\xA1\xCC\x81"},            // marks out of order: ạ + acute
+        {"\xE1\x84\x92\xE1\x85\xA1\xE1\x86\xAB", "\xED\x95\x9C"}, // jamo to 한
+        {"\xEA\xB0\x80\xE1\x86\xA7", "\xEA\xB0\x80\xE1\x86\xA7"}, // U+11A7 does not compose
+        {"\xE2\x84\xAB", "\xC3\x85"},
+        {"\xE0\xA5\x98", "\xE0\xA4\x95\xE0\xA4\xBC"}, // Å; a composition exclusion
+        {"\xCC\x81x\xCC\x81", "\xCC\x81x\xCC\x81"},
+        {"plain \xE4\xB8\xAD", "plain \xE4\xB8\xAD"},
+        {"\xCD\x85\xE1\xAB\x80", "\xCD\x85\xE1\xAB\x80"}, // U+1AC0 is newer than Unicode 9.0
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         Str out = {NULL, 0, 0};
@@ -240,7 +279,8 @@ void test_nfc(void) {
     Str marks = {NULL, 0, 0}, out = {NULL, 0, 0};
     for (int i = 0; i < 200000; i++) str_add(&marks, i % 2 ? "\xCC\xA3" : "\xCC\x81", 2);
     double start = now_s();
-    CHECK(nfc_append(&out, marks.s, marks.n) && out.n == marks.n && memcmp(out.s, "\xCC\xA3\xCC\xA3", 4) == 0, "%zu bytes", out.n);
+    CHECK(nfc_append(&out, marks.s, marks.n) && out.n == marks.n && memcmp(out.s, "\xCC\xA3\xCC\xA3", 4) == 0,
+          "%zu bytes", out.n);
     CHECK(now_s() - start < 20, "200,000 marks out of order took %.1f s", now_s() - start);
     str_free(&marks);
     str_free(&out);
@@ -250,20 +290,58 @@ void test_nfc(void) {
 // bad files
 
 void test_tokenizer_refusals(void) {
-    static const struct { const char *find, *replace, *expect; } cases[] = {
-        {"\"BPE\"", "\"WordPiece\"", "WordPiece"}, {"\"NFC\"", "\"Lowercase\"", "Lowercase"}, {"\"Isolated\"", "\"Removed\"", "Removed"},
-        {"\"Sequence\"", "\"Whitespace\"", "Whitespace"}, {"\"Split\"", "\"Digits\"", "Digits"}, {"\"invert\":false", "\"invert\":true", "invert true"},
-        {"\"add_prefix_space\":false", "\"add_prefix_space\":true", "add_prefix_space"}, {"\"normalized\":false", "\"normalized\":7", "normalized"},
-        {"\"lstrip\":false", "\"lstrip\":\"\"", "lstrip"}, {"{\"type\":\"NFC\"}", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Strip\"}]}", "Strip"}, {"{\"type\":\"NFC\"}", "{\"type\":\"Sequence\"}", "normalizers"},
-        {"\"<|s|>>\"", "\"<|s|>\"", "given twice"}, {"(?i:", "(?x:", "not supported"}, {"(?i:'s", "(?i:([)", "split pattern"}, {"\\\\p{L}+|", "\\\\p{L}+|[[:alpha:]]|", "split pattern"},
-        {"\"aa\":256", "\"aa\":-1", "model.vocab"}, {"\"aa\":256", "\"aa\":1.5", "model.vocab"}, {"\"aa\":256", "\"aa\":257", "given twice"}, {"\"aa\":256", "\"aa\":\"x\"", "model.vocab"},
-        {"\"aa\":256", "\"aa\":99999999", "99999999"}, {"\"aa\":256", "\"a\":256", "given twice"}, {"\"aa\":256", "\"\":256", "empty"}, {"\"aa\":256", "\"\xE2\x96\x81" "a\":256", "model.merges"},
-        {"\"aaaaaaaa\":267", "\"\xE2\x96\x81" "a\":267", "its result is not in the vocabulary"}, {"[\"aa\",\"aa\"]", "[\"aa\",\"a\"]", "repeats"}, {"[\"aa\",\"aa\"]", "[\"aa\"]", "entry 1"},
-        {"[\"aa\",\"aa\"]", "[\"zz\",\"aa\"]", "left half"}, {"[\"aa\",\"aa\"]", "7", "entry 1"}, {"[\"aa\",\"aa\"]", "\"aaaa\"", "entry 1"}, {"\"a b\"", "\"a \\u0000\"", "entry 2"},
-        {"\"content\":\"<|s|>\"", "\"content\":\"\"", "empty"}, {"\"content\":\"<|s|>\"", "\"content\":\"aa\"", "contradicts"}, {"\"content\":\"<|s|>\"", "\"content\":7", "content"},
-        {"{\"id\":270", "{\"id\":97", "contradicts"}, {"{\"id\":270", "{\"id\":-3", "\"id\""}, {"\"added_tokens\":[", "\"added_tokens\":7,\"x\":[", "added_tokens"},
-        {"\"vocab\":", "\"vocabulary\":", "vocab"}, {"\"merges\":[", "\"merges\":7,\"x\":[", "merges"}, {"\"model\":", "\"modell\":", "model"}, {"}}\n", "}", "not valid JSON"},
-        {"\"pre_tokenizer\":", "\"pre_tokeniser\":", "pre_tokenizer"}, {"\"vocab\":{", "\"unk_token\":\"a\",\"vocab\":{", "unk_token"}, {"\"1.0\"", "\"1.\xFF\"", "UTF-8"},
+    static const struct {
+        const char *find, *replace, *expect;
+    } cases[] = {
+        {"\"BPE\"", "\"WordPiece\"", "WordPiece"},
+        {"\"NFC\"", "\"Lowercase\"", "Lowercase"},
+        {"\"Isolated\"", "\"Removed\"", "Removed"},
+        {"\"Sequence\"", "\"Whitespace\"", "Whitespace"},
+        {"\"Split\"", "\"Digits\"", "Digits"},
+        {"\"invert\":false", "\"invert\":true", "invert true"},
+        {"\"add_prefix_space\":false", "\"add_prefix_space\":true", "add_prefix_space"},
+        {"\"normalized\":false", "\"normalized\":7", "normalized"},
+        {"\"lstrip\":false", "\"lstrip\":\"\"", "lstrip"},
+        {"{\"type\":\"NFC\"}", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Strip\"}]}", "Strip"},
+        {"{\"type\":\"NFC\"}", "{\"type\":\"Sequence\"}", "normalizers"},
+        {"\"<|s|>>\"", "\"<|s|>\"", "given twice"},
+        {"(?i:", "(?x:", "not supported"},
+        {"(?i:'s", "(?i:([)", "split pattern"},
+        {"\\\\p{L}+|", "\\\\p{L}+|[[:alpha:]]|", "split pattern"},
+        {"\"aa\":256", "\"aa\":-1", "model.vocab"},
+        {"\"aa\":256", "\"aa\":1.5", "model.vocab"},
+        {"\"aa\":256", "\"aa\":257", "given twice"},
+        {"\"aa\":256", "\"aa\":\"x\"", "model.vocab"},
+        {"\"aa\":256", "\"aa\":99999999", "99999999"},
+        {"\"aa\":256", "\"a\":256", "given twice"},
+        {"\"aa\":256", "\"\":256", "empty"},
+        {"\"aa\":256",
+         "\"\xE2\x96\x81"
+         "a\":256",
+         "model.merges"},
+        {"\"aaaaaaaa\":267",
+         "\"\xE2\x96\x81"
+         "a\":267",
+         "its result is not in the vocabulary"},
+        {"[\"aa\",\"aa\"]", "[\"aa\",\"a\"]", "repeats"},
+        {"[\"aa\",\"aa\"]", "[\"aa\"]", "entry 1"},
+        {"[\"aa\",\"aa\"]", "[\"zz\",\"aa\"]", "left half"},
+        {"[\"aa\",\"aa\"]", "7", "entry 1"},
+        {"[\"aa\",\"aa\"]", "\"aaaa\"", "entry 1"},
+        {"\"a b\"", "\"a \\u0000\"", "entry 2"},
+        {"\"content\":\"<|s|>\"", "\"content\":\"\"", "empty"},
+        {"\"content\":\"<|s|>\"", "\"content\":\"aa\"", "contradicts"},
+        {"\"content\":\"<|s|>\"", "\"content\":7", "content"},
+        {"{\"id\":270", "{\"id\":97", "contradicts"},
+        {"{\"id\":270", "{\"id\":-3", "\"id\""},
+        {"\"added_tokens\":[", "\"added_tokens\":7,\"x\":[", "added_tokens"},
+        {"\"vocab\":", "\"vocabulary\":", "vocab"},
+        {"\"merges\":[", "\"merges\":7,\"x\":[", "merges"},
+        {"\"model\":", "\"modell\":", "model"},
+        {"}}\n", "}", "not valid JSON"},
+        {"\"pre_tokenizer\":", "\"pre_tokeniser\":", "pre_tokenizer"},
+        {"\"vocab\":{", "\"unk_token\":\"a\",\"vocab\":{", "unk_token"},
+        {"\"1.0\"", "\"1.\xFF\"", "UTF-8"},
         {",{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]", "]", "ByteLevel"},
     };
     Str json = test_tokenizer_json("{\"type\":\"NFC\"}", TEST_SPLIT, "");
@@ -274,15 +352,19 @@ void test_tokenizer_refusals(void) {
         str_printf(&bad, "%.*s%s%s", (int)(at - json.s), json.s, cases[i].replace, at + strlen(cases[i].find));
         Error err = {0, ""};
         Tokenizer *t = test_tokenizer_from(bad.s, bad.n, &err);
-        CHECK(t == NULL && err.code == EXIT_RUN && strstr(err.text, cases[i].expect) && strstr(err.text, "tokenizer.json"), "%s -> %s: %s", cases[i].find, cases[i].replace, err.text);
+        CHECK(t == NULL && err.code == EXIT_RUN && strstr(err.text, cases[i].expect) &&
+                  strstr(err.text, "tokenizer.json"),
+              "%s -> %s: %s", cases[i].find, cases[i].replace, err.text);
         tokenizer_free(t);
         str_free(&bad);
     }
     Error err = {0, ""};
-    CHECK(tokenizer_load("/nonexistent", &err) == NULL && strstr(err.text, "/nonexistent/tokenizer.json"), "%s", err.text);
+    CHECK(tokenizer_load("/nonexistent", &err) == NULL && strstr(err.text, "/nonexistent/tokenizer.json"), "%s",
+          err.text);
     str_free(&json);
     // a vocabulary without some byte refuses only the texts that have it
-    const char *small = "{\"model\":{\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}}";
+    const char *small = "{\"model\":{\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[]},\"pre_tokenizer\":{\"type\":"
+                        "\"ByteLevel\",\"add_prefix_space\":false}}";
     memset(&err, 0, sizeof err);
     Tokenizer *t = test_tokenizer_from(small, strlen(small), &err);
     if (!CHECK(t != NULL, "%s", err.text)) return;
@@ -292,7 +374,8 @@ void test_tokenizer_refusals(void) {
     CHECK(!tokenizer_encode(t, &none, "abz", 3, &err) && none.n == 0 && strstr(err.text, "0x7A"), "%s", err.text);
     ints_free(&none);
     tokenizer_free(t);
-    const char *whole = "{\"model\":{\"ignore_merges\":true,\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}}";
+    const char *whole = "{\"model\":{\"ignore_merges\":true,\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[]},\"pre_"
+                        "tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}}";
     static const int one[] = {2};
     t = test_tokenizer_from(whole, strlen(whole), NULL);
     CHECK(t && test_ids_are(t, "ab", 2, one, 1), "ignore_merges");
@@ -301,7 +384,8 @@ void test_tokenizer_refusals(void) {
 
 // Bytes of s changed, dropped, doubled or replaced by something that hurts, `edits` times. Deterministic in *random.
 void test_mutate(Str *out, const char *s, size_t n, int edits, uint64_t *random) {
-    static const char *const nasty[] = {"\"", "{", "]", "\\", "\\u0000", "\\ud800", "\xFF", "-1", "1e999", "null", "99999999999", "\xC3", "", "[[[[[[", ","};
+    static const char *const nasty[] = {"\"",    "{",    "]",           "\\",   "\\u0000", "\\ud800", "\xFF", "-1",
+                                        "1e999", "null", "99999999999", "\xC3", "",        "[[[[[[",  ","};
     out->n = 0;
     str_add(out, s, n);
     for (int k = 0; k < edits && out->n > 0; k++) {
@@ -312,7 +396,10 @@ void test_mutate(Str *out, const char *s, size_t n, int edits, uint64_t *random)
         if (at + length > out->n) length = out->n - at;
         switch ((r >> 40) % 4) {
         case 0: out->s[at] = (char)(r >> 16); break;
-        case 1: out->n -= length; memmove(out->s + at, out->s + at + length, out->n - at); break;
+        case 1:
+            out->n -= length;
+            memmove(out->s + at, out->s + at + length, out->n - at);
+            break;
         case 2:
             str_reserve(out, length); // so that str_add does not move what it copies
             str_add(out, out->s + at, length);
@@ -342,7 +429,8 @@ void test_tokenizer_fuzz(void) {
         ints_free(&ids);
         tokenizer_free(t);
     }
-    CHECK(silent == 0 && loaded < 2000, "%d of 2000 broken files loaded, %d failed without naming the file", loaded, silent);
+    CHECK(silent == 0 && loaded < 2000, "%d of 2000 broken files loaded, %d failed without naming the file", loaded,
+          silent);
     str_free(&json);
     str_free(&bad);
 }
@@ -361,49 +449,70 @@ void test_tokenizer_added(void) {
         cJSON *o = json_parse(line, strlen(line), records, &err);
         const cJSON *list = json_find(o, "texts"), *given = json_find(o, "given");
         number++;
-        cJSON_ReplaceItemInObjectCaseSensitive(base, "added_tokens", cJSON_DetachItemFromObjectCaseSensitive(o, "added_tokens"));
-        cJSON_ReplaceItemInObjectCaseSensitive(base, "normalizer", cJSON_DetachItemFromObjectCaseSensitive(o, "normalizer"));
+        cJSON_ReplaceItemInObjectCaseSensitive(base, "added_tokens",
+                                               cJSON_DetachItemFromObjectCaseSensitive(o, "added_tokens"));
+        cJSON_ReplaceItemInObjectCaseSensitive(base, "normalizer",
+                                               cJSON_DetachItemFromObjectCaseSensitive(o, "normalizer"));
         char *json = cJSON_PrintUnformatted(base), words[32];
         memset(&err, 0, sizeof err);
         Tokenizer *t = test_tokenizer_from(json, strlen(json), &err);
         if (given) {
             snprintf(words, sizeof words, "gives it id %d\n", given->valueint);
-            refused += CHECK(!t && strstr(err.text, "contradicts") && strstr(err.text, words), "%s:%d: %s", records, number, err.text);
+            refused += CHECK(!t && strstr(err.text, "contradicts") && strstr(err.text, words), "%s:%d: %s", records,
+                             number, err.text);
         } else CHECK(t != NULL, "%s:%d: %s", records, number, err.text);
         for (const cJSON *item = t && list ? list->child : NULL; item; item = item->next, texts++) {
             IntVec ids = {NULL, 0, 0};
             const char *s = item->child->valuestring;
             for (const cJSON *id = item->child->next->child; id; id = id->next) ints_push(&ids, id->valueint);
-            if (!test_ids_are(t, s, strlen(s), ids.v, ids.n)) { wrong++; printf("  %s:%d \"%s\"\n", records, number, s); }
+            if (!test_ids_are(t, s, strlen(s), ids.v, ids.n)) {
+                wrong++;
+                printf("  %s:%d \"%s\"\n", records, number, s);
+            }
             ints_free(&ids);
         }
         tokenizer_free(t);
         cJSON_free(json);
         cJSON_Delete(o);
     }
-    CHECK(texts >= 250 && refused >= 7 && wrong == 0, "%d of %d texts have other ids, %d files refused", wrong, texts, refused);
+    CHECK(texts >= 250 && refused >= 7 && wrong == 0, "%d of %d texts have other ids, %d files refused", wrong, texts,
+          refused);
     free(text);
     cJSON_Delete(base);
 }
 
 // What a token that is added means to the vocabulary that has its bytes already: nothing.
 void test_tokenizer_added_bytes(void) {
-    static const char *const json = "{\"added_tokens\":[{\"id\":3,\"content\":\" a\",\"special\":false,\"single_word\":true,\"normalized\":true}],\"model\":{\"ignore_merges\":true,\"vocab\":{\"a\":0,\"\u0120\":1,\"\u0120a\":2},"
-                                    "\"merges\":[]},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true}}";
-    static const struct { const char *text; int ids[3], n; } cases[] = {{" a  a", {3, 1, 3}, 3}, {"a a a", {0, 2, 2}, 3}, {" a a", {3, 2}, 2}, {" aa", {1, 0, 0}, 3}}; // tokenizers'
+    static const char *const json =
+        "{\"added_tokens\":[{\"id\":3,\"content\":\" "
+        "a\",\"special\":false,\"single_word\":true,\"normalized\":true}],\"model\":{\"ignore_merges\":true,\"vocab\":{"
+        "\"a\":0,\"\u0120\":1,\"\u0120a\":2},"
+        "\"merges\":[]},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true}}";
+    static const struct {
+        const char *text;
+        int ids[3], n;
+    } cases[] = {
+        {" a  a", {3, 1, 3}, 3}, {"a a a", {0, 2, 2}, 3}, {" a a", {3, 2}, 2}, {" aa", {1, 0, 0}, 3}}; // tokenizers'
     Error err = {0, ""};
     Tokenizer *t = test_tokenizer_from(json, strlen(json), &err);
     if (!CHECK(t != NULL, "%s", err.text)) return;
-    for (int i = 0; i < 4; i++) CHECK(test_ids_are(t, cases[i].text, strlen(cases[i].text), cases[i].ids, cases[i].n), "\"%s\"", cases[i].text);
+    for (int i = 0; i < 4; i++)
+        CHECK(test_ids_are(t, cases[i].text, strlen(cases[i].text), cases[i].ids, cases[i].n), "\"%s\"", cases[i].text);
     CHECK(tokenizer_id(t, " a") == 3 && tokenizer_id(t, "a") == 0, "ids");
     tokenizer_free(t);
-    static const char *const alike = "{\"added_tokens\":[{\"id\":1,\"content\":\"\u212B\",\"special\":false,\"normalized\":true},{\"id\":2,\"content\":\"A\u030A\",\"special\":false,\"normalized\":true}],"
-                                     "\"normalizer\":{\"type\":\"NFC\"},\"model\":{\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}}";
-    static const char *const gap = "{\"added_tokens\":[{\"id\":1,\"content\":\"x\",\"special\":false}],\"model\":{\"vocab\":{\"a\":1},\"merges\":[]},"
+    static const char *const alike =
+        "{\"added_tokens\":[{\"id\":1,\"content\":\"\u212B\",\"special\":false,\"normalized\":true},{\"id\":2,"
+        "\"content\":\"A\u030A\",\"special\":false,\"normalized\":true}],"
+        "\"normalizer\":{\"type\":\"NFC\"},\"model\":{\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":{\"type\":"
+        "\"ByteLevel\",\"add_prefix_space\":false}}";
+    static const char *const gap = "{\"added_tokens\":[{\"id\":1,\"content\":\"x\",\"special\":false}],\"model\":{"
+                                   "\"vocab\":{\"a\":1},\"merges\":[]},"
                                    "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}}";
     CHECK(!test_tokenizer_from(gap, strlen(gap), &err) && strstr(err.text, "another token of that id"), "%s", err.text);
     memset(&err, 0, sizeof err);
-    CHECK(!test_tokenizer_from(alike, strlen(alike), &err) && strstr(err.text, "ids 1 and 2 are normalised to the same text"), "%s", err.text);
+    CHECK(!test_tokenizer_from(alike, strlen(alike), &err) &&
+              strstr(err.text, "ids 1 and 2 are normalised to the same text"),
+          "%s", err.text);
 }
 
 // ----------------------------------------------------------------------------
@@ -411,14 +520,20 @@ void test_tokenizer_added_bytes(void) {
 
 void test_tokenizer_qwen(void) {
     const char *records = "dev/reference/tokenizer_records.jsonl";
-    if (!path_exists(TEST_QWEN_DIR "/tokenizer.json")) { SKIP("no %s/tokenizer.json: tokenizer not compared with Hugging Face", TEST_QWEN_DIR); return; }
+    if (!path_exists(TEST_QWEN_DIR "/tokenizer.json")) {
+        SKIP("no %s/tokenizer.json: tokenizer not compared with Hugging Face", TEST_QWEN_DIR);
+        return;
+    }
     Error err = {0, ""};
     double start = now_s();
     Tokenizer *t = tokenizer_load(TEST_QWEN_DIR, &err);
     double seconds = now_s() - start;
     size_t n = 0;
     char *text = t ? read_file(records, &n, &err) : NULL, *rest = NULL;
-    if (!CHECK(text != NULL, "%s", err.text)) { tokenizer_free(t); return; }
+    if (!CHECK(text != NULL, "%s", err.text)) {
+        tokenizer_free(t);
+        return;
+    }
     CHECK(seconds < 5, "loading took %.1f s", seconds); // 0.2 s on an idle machine
     int lines = 0, wrong = 0;
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), lines++) {
@@ -430,15 +545,22 @@ void test_tokenizer_qwen(void) {
         for (const cJSON *id = ok ? list->child : NULL; id; id = id->next) ints_push(&ids, id->valueint);
         ok = ok && test_ids_are(t, s.s, s.n, ids.v, ids.n);
         tokenizer_decode(t, &decoded, ids.v, ids.n, false);
-        if (ok && json_has(o, "decoded")) { s.n = 0; ok = json_get_text(o, "decoded", &s, records, &err); }
+        if (ok && json_has(o, "decoded")) {
+            s.n = 0;
+            ok = json_get_text(o, "decoded", &s, records, &err);
+        }
         ok = ok && s.n == decoded.n && (s.n == 0 || memcmp(s.s, decoded.s, s.n) == 0);
-        if (!ok) { wrong++; printf("  %s:%d %s\n", records, lines + 1, err.text); }
+        if (!ok) {
+            wrong++;
+            printf("  %s:%d %s\n", records, lines + 1, err.text);
+        }
         str_free(&s);
         str_free(&decoded);
         ints_free(&ids);
         cJSON_Delete(o);
     }
-    CHECK(lines > 500 && wrong == 0, "%d of %d texts have other ids or come back otherwise than with Hugging Face", wrong, lines);
+    CHECK(lines > 500 && wrong == 0, "%d of %d texts have other ids or come back otherwise than with Hugging Face",
+          wrong, lines);
     CHECK(tokenizer_id(t, "<|im_end|>") == 151645 && tokenizer_size(t) == 151665, "size %d", tokenizer_size(t));
     free(text);
     tokenizer_free(t);

@@ -8,10 +8,10 @@ the cache change a bit.
 
 #include "dev/test/backends.h"
 #include "dev/test/test.h"
-#include "dev/test/test_dist.h"    // check_parts
-#include "dev/test/test_intervene.h" // intervened
-#include "dev/test/test_model.h"   // Records, ModelOutputs
-#include "dev/test/test_rollout.h" // RolloutCase
+#include "dev/test/test_dist.h"           // check_parts
+#include "dev/test/test_intervene.h"      // intervened
+#include "dev/test/test_model.h"          // Records, ModelOutputs
+#include "dev/test/test_rollout.h"        // RolloutCase
 #include "llmc/experiments/experiments.h" // place_by_name, vectors_scale, lora1_load
 
 /*
@@ -23,7 +23,9 @@ has 1e-5.
 */
 #define TOLERANCE_PIECE 3e-2
 
-const char *const tuning_cases[] = {"lora_all", "lora_down", "lora_kup", "place_self_attn", "place_post_attention_layernorm", "place_input_layernorm", "full"};
+const char *const tuning_cases[] = {
+    "lora_all", "lora_down", "lora_kup", "place_self_attn", "place_post_attention_layernorm", "place_input_layernorm",
+    "full"};
 #define TUNING_CASES ((int)(sizeof tuning_cases / sizeof tuning_cases[0]))
 
 typedef struct {
@@ -32,9 +34,9 @@ typedef struct {
     SafeTensors recorded;
     Tuning tuning;
     Intervention intervention;
-    float *tuned;              // on the host
-    float *there;              // full: in the backend's memory, what the model computes with
-    int lowest;                // layer with something trained
+    float *tuned; // on the host
+    float *there; // full: in the backend's memory, what the model computes with
+    int lowest;   // layer with something trained
 } TuningCase;
 
 // The record "<case>/<rest>", of n numbers unless n is 0.
@@ -42,12 +44,15 @@ const RawTensor *tuning_record(const SafeTensors *st, const char *name, const ch
     char key[128];
     snprintf(key, sizeof key, "%s/%s", name, rest);
     const RawTensor *t = safetensors_find(st, key);
-    CHECK(t && t->dtype == DTYPE_F32 && (n == 0 || (size_t)tensor_elements(t) == n), "record %s: %zu values expected", key, n);
+    CHECK(t && t->dtype == DTYPE_F32 && (n == 0 || (size_t)tensor_elements(t) == n), "record %s: %zu values expected",
+          key, n);
     return t;
 }
 
 // "3.down_proj.A", with `before` in front
-typedef struct { char text[64]; } FactorName;
+typedef struct {
+    char text[64];
+} FactorName;
 FactorName factor_name(const char *before, int l, int p, char factor) {
     FactorName name;
     snprintf(name.text, sizeof name.text, "%s%d.%s.%c", before, l, projection_names[p], factor);
@@ -56,18 +61,22 @@ FactorName factor_name(const char *before, int l, int p, char factor) {
 
 // to[cols,rows] = from[rows,cols]: PEFT has B as [N,r], `tuned` as [r,N].
 void transposed(float *to, const float *from, int rows, int cols) {
-    for (int i = 0; i < rows; i++) for (int j = 0; j < cols; j++) to[(size_t)j * rows + i] = from[(size_t)i * cols + j];
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < cols; j++) to[(size_t)j * rows + i] = from[(size_t)i * cols + j];
 }
 
 bool tuning_case_open(TuningCase *k, const Ops *ops, const char *name) {
     Error err = {0, ""};
     memset(k, 0, sizeof *k);
     k->name = name;
-    if (!CHECK(safetensors_open(&k->recorded, "dev/reference/tiny_tuning.safetensors", &err), "%s", err.text) || !records_open(&k->r, ops)) return false;
+    if (!CHECK(safetensors_open(&k->recorded, "dev/reference/tiny_tuning.safetensors", &err), "%s", err.text) ||
+        !records_open(&k->r, ops))
+        return false;
     const ModelConfig *c = &k->r.model.config;
     if (strncmp(name, "place_", 6) == 0) {
         k->tuned = (float *)xmalloc((size_t)c->L * c->C * sizeof(float));
-        if (!CHECK(steering_load(k->tuned, c, "data/tiny/vectors/layers.safetensors", &err), "%s", err.text)) return false;
+        if (!CHECK(steering_load(k->tuned, c, "data/tiny/vectors/layers.safetensors", &err), "%s", err.text))
+            return false;
         vectors_scale(k->tuned, k->tuned, 0.3, (size_t)c->L * c->C);
         k->intervention.place = place_by_name(name + 6);
         k->r.model.intervention = &k->intervention;
@@ -90,14 +99,17 @@ bool tuning_case_open(TuningCase *k, const Ops *ops, const char *name) {
         if (safetensors_find(&k->recorded, key)) targets[i % N_PROJ] = layers[i / N_PROJ] = sites[i] = true;
     }
     while (!layers[k->lowest]) k->lowest++;
-    tuning_lora(&k->tuning, c, (int)((const float *)settings->data)[0], ((const float *)settings->data)[1], targets, sites);
+    tuning_lora(&k->tuning, c, (int)((const float *)settings->data)[0], ((const float *)settings->data)[1], targets,
+                sites);
     const int r = k->tuning.rank;
     k->tuned = (float *)xcalloc(k->tuning.n, sizeof(float));
     for (int i = 0; i < c->L * N_PROJ; i++) {
         const LoraSite *site = tuning_lora_site(&k->tuning, i / N_PROJ, (Projection)(i % N_PROJ));
         if (!site) continue;
-        const RawTensor *a = tuning_record(&k->recorded, name, factor_name("", i / N_PROJ, i % N_PROJ, 'A').text, (size_t)r * site->K);
-        const RawTensor *b = tuning_record(&k->recorded, name, factor_name("", i / N_PROJ, i % N_PROJ, 'B').text, (size_t)r * site->N);
+        const RawTensor *a =
+            tuning_record(&k->recorded, name, factor_name("", i / N_PROJ, i % N_PROJ, 'A').text, (size_t)r * site->K);
+        const RawTensor *b =
+            tuning_record(&k->recorded, name, factor_name("", i / N_PROJ, i % N_PROJ, 'B').text, (size_t)r * site->N);
         if (!a || !b) return false;
         memcpy(k->tuned + site->a, a->data, (size_t)r * site->K * sizeof(float));
         transposed(k->tuned + site->b, (const float *)b->data, site->N, r);
@@ -149,7 +161,8 @@ void tuning_outputs(ModelOutputs *all, const Ops *ops, const char *name) {
         const int r = k.tuning.rank;
         float *b = (float *)xmalloc((size_t)r * site->N * sizeof(float));
         transposed(b, gradient + site->b, r, site->N);
-        outputs_add(all, factor_name("grad/", i / N_PROJ, i % N_PROJ, 'A').text, gradient + site->a, (size_t)r * site->K);
+        outputs_add(all, factor_name("grad/", i / N_PROJ, i % N_PROJ, 'A').text, gradient + site->a,
+                    (size_t)r * site->K);
         outputs_add(all, factor_name("grad/", i / N_PROJ, i % N_PROJ, 'B').text, b, (size_t)r * site->N);
         free(b);
     }
@@ -182,7 +195,7 @@ void test_tuning_records(const char *name) {
     const int n = test_backends(backends);
     double worst = 0;
     for (int k = 0; k < n; k += n > 1 ? n - 1 : 1) { // the fastest of cpu, and cuda or the slowest
-        if (!backends[k]->host_memory) { // the last
+        if (!backends[k]->host_memory) {             // the last
             outputs_free(&rounded);
             tuning_outputs(&rounded, rounded_cuda_ops(), name);
         }
@@ -190,8 +203,11 @@ void test_tuning_records(const char *name) {
         snprintf(what, sizeof what, "%s, %s against rounded ref", name, backend_name(backends[k]).text);
         compare_outputs(what, &found, &rounded, TOLERANCE_PIECE, TOLERANCE_PIECE);
         for (int i = 0; i < found.n && i < recorded.n; i++) {
-            const double e = output_error(&found.of[i], &recorded.of[i]), allowed = TOLERANCE_CPU_FACTOR * output_error(&rounded.of[i], &recorded.of[i]) + TOLERANCE_PIECE;
-            CHECK(e <= allowed, "%s, %s against PyTorch: %s: relative error %.3g, allowed %.3g", name, backend_name(backends[k]).text, found.of[i].name, e, allowed);
+            const double e = output_error(&found.of[i], &recorded.of[i]),
+                         allowed =
+                             TOLERANCE_CPU_FACTOR * output_error(&rounded.of[i], &recorded.of[i]) + TOLERANCE_PIECE;
+            CHECK(e <= allowed, "%s, %s against PyTorch: %s: relative error %.3g, allowed %.3g", name,
+                  backend_name(backends[k]).text, found.of[i].name, e, allowed);
             if (e > worst) worst = e;
         }
         outputs_free(&found);
@@ -208,17 +224,23 @@ void test_tuning_lora1(const Ops *ops, double tolerance) {
     SafeTensors st;
     Tuning tuning;
     Error err = {0, ""};
-    if (!records_open(&r, ops) || !CHECK(safetensors_open(&st, "dev/reference/tiny_interventions.safetensors", &err), "%s", err.text)) return;
+    if (!records_open(&r, ops) ||
+        !CHECK(safetensors_open(&st, "dev/reference/tiny_interventions.safetensors", &err), "%s", err.text))
+        return;
     const ModelConfig *c = &r.model.config;
-    float *a = (float *)xcalloc((size_t)c->L * c->I, sizeof(float)), *b = (float *)xcalloc((size_t)c->L * c->C, sizeof(float));
+    float *a = (float *)xcalloc((size_t)c->L * c->I, sizeof(float)),
+          *b = (float *)xcalloc((size_t)c->L * c->C, sizeof(float));
     CHECK(lora1_load(a, b, c, "data/tiny/lora1", &err), "%s", err.text);
     float *tuned = lora1_tuned(&tuning, a, b, c);
     r.model.tuning = &tuning;
     const RawTensor *t = safetensors_find(&st, "lora");
     float *found = intervened(&r, tuned, NULL), *base = intervened(&r, NULL, NULL);
     if (CHECK(t && tensor_elements(t) == r.tokens, "record lora")) {
-        const double error = relative_error(found, (const float *)t->data, (size_t)r.tokens), off = relative_error(base, (const float *)t->data, (size_t)r.tokens);
-        CHECK(error <= tolerance && off > 0.01, "%s, the adapter of rank one: %.2e from PyTorch, at most %.2e expected (without it %.2e)", ops->name, error, tolerance, off);
+        const double error = relative_error(found, (const float *)t->data, (size_t)r.tokens),
+                     off = relative_error(base, (const float *)t->data, (size_t)r.tokens);
+        CHECK(error <= tolerance && off > 0.01,
+              "%s, the adapter of rank one: %.2e from PyTorch, at most %.2e expected (without it %.2e)", ops->name,
+              error, tolerance, off);
     }
     free(found);
     free(base);
@@ -238,7 +260,8 @@ void test_tuning_finite_differences(const char *name) {
     TuningCase k;
     if (!tuning_case_open(&k, ops_ref_init(), name)) return;
     const size_t n = records_trained(&k.r);
-    float *gradient = (float *)xcalloc(n, sizeof(float)), *scrap = (float *)xcalloc(n, sizeof(float)), *moved = (float *)xmalloc(n * sizeof(float));
+    float *gradient = (float *)xcalloc(n, sizeof(float)), *scrap = (float *)xcalloc(n, sizeof(float)),
+          *moved = (float *)xmalloc(n * sizeof(float));
     const LossConfig how = {10, 10, 0, 1, false};
     PolicyPass pass;
     policy_alloc(&pass, &k.r.model, 64 << 20, k.r.longest, k.lowest, true);
@@ -252,7 +275,8 @@ void test_tuning_finite_differences(const char *name) {
         loss[side] = records_pass(&k.r, &pass, moved, &how, scrap, false, "dapo", old, NULL);
     }
     const double measured = (loss[0] - loss[1]) / (2 * e);
-    CHECK(fabs(measured - norm) <= 2e-3 * norm, "%s: finite difference %.6g, the gradient's length is %.6g", name, measured, norm);
+    CHECK(fabs(measured - norm) <= 2e-3 * norm, "%s: finite difference %.6g, the gradient's length is %.6g", name,
+          measured, norm);
     free(old);
     free(gradient);
     free(scrap);
@@ -279,7 +303,8 @@ void test_tuning_weights(const Ops *ops) {
         tuning_write_weights(&r.model.weights, &t, there, ops);
         float *after = intervened(&r, NULL, NULL);
         const bool same = memcmp(before, after, (size_t)r.tokens * sizeof(float)) == 0;
-        CHECK(same == (i == 0), "%s: weights %s: %s", backend_name(ops).text, i ? t.tensors[i - 1].name : "unchanged", i ? "nothing changed" : "the bits differ");
+        CHECK(same == (i == 0), "%s: weights %s: %s", backend_name(ops).text, i ? t.tensors[i - 1].name : "unchanged",
+              i ? "nothing changed" : "the bits differ");
         free(after);
         from_backend(ops, NULL, there, t.n);
         tuned[at] = was;
@@ -303,14 +328,17 @@ void test_tuning_down_bias(const Ops *ops, double tolerance) {
     policy_alloc(&pass, &r.model, 64 << 20, r.longest, 0, true);
     for (int way = 0; way < 3; way++) { // added; neither; biases
         gradient[way] = (float *)xcalloc(LC, sizeof(float));
-        for (int l = 0; l < r.L && way == 2; l++) r.model.weights.layers[l].down_bias = to_backend(ops, vectors + l * C, C);
+        for (int l = 0; l < r.L && way == 2; l++)
+            r.model.weights.layers[l].down_bias = to_backend(ops, vectors + l * C, C);
         records_pass(&r, &pass, way ? zeros : vectors, &how, gradient[way], true, "dapo", NULL, NULL);
         logprobs[way] = records_collect(&r, false);
     }
     const size_t n = (size_t)r.tokens;
-    const double e = relative_error(logprobs[2], logprobs[0], n), eg = relative_error(gradient[2], gradient[0], LC), off = relative_error(logprobs[1], logprobs[0], n);
-    CHECK(e <= tolerance && eg <= tolerance && off > 10 * tolerance, "%s: biases of down_proj: log-probs %.3g, gradient %.3g off (at most %.3g); without them %.3g", backend_name(ops).text, e, eg,
-          tolerance, off);
+    const double e = relative_error(logprobs[2], logprobs[0], n), eg = relative_error(gradient[2], gradient[0], LC),
+                 off = relative_error(logprobs[1], logprobs[0], n);
+    CHECK(e <= tolerance && eg <= tolerance && off > 10 * tolerance,
+          "%s: biases of down_proj: log-probs %.3g, gradient %.3g off (at most %.3g); without them %.3g",
+          backend_name(ops).text, e, eg, tolerance, off);
     for (int way = 0; way < 3; way++) {
         free(gradient[way]);
         free(logprobs[way]);
@@ -330,19 +358,23 @@ void test_tuning_untied(const Ops *ops) {
     apart.tied = false;
     tuning_full(&untied, &apart);
     const size_t n = k.tuning.n, head = untied.tensors[untied.head].at, of_head = untied.n - head;
-    CHECK(k.r.model.config.tied && k.tuning.head == k.tuning.wte && head == n && of_head == (size_t)k.r.V * k.r.C, "the output layer is not the last tensor");
-    float *tied = (float *)xcalloc(n, sizeof(float)), *two = (float *)xcalloc(untied.n, sizeof(float)), *unread = (float *)xcalloc(untied.n, sizeof(float));
+    CHECK(k.r.model.config.tied && k.tuning.head == k.tuning.wte && head == n && of_head == (size_t)k.r.V * k.r.C,
+          "the output layer is not the last tensor");
+    float *tied = (float *)xcalloc(n, sizeof(float)), *two = (float *)xcalloc(untied.n, sizeof(float)),
+          *unread = (float *)xcalloc(untied.n, sizeof(float));
     const LossConfig how = {0.2f, 0.28f, 0, 1, false};
     PolicyPass pass;
     policy_alloc(&pass, &k.r.model, 64 << 20, k.r.longest, 0, true);
     records_pass(&k.r, &pass, unread, &how, tied, true, "dapo", NULL, NULL);
     k.r.model.tuning = &untied;
     records_pass(&k.r, &pass, unread, &how, two, true, "dapo", NULL, NULL);
-    CHECK(host_gradient_norm(two, of_head) > 0 && host_gradient_norm(two + head, of_head) > 0, "%s: a matrix has no gradient", ops->name);
+    CHECK(host_gradient_norm(two, of_head) > 0 && host_gradient_norm(two + head, of_head) > 0,
+          "%s: a matrix has no gradient", ops->name);
     for (size_t i = 0; i < of_head; i++) two[i] += two[head + i];
     const double e = relative_error(two, tied, of_head);
     CHECK(e <= 1e-6, "%s: embedding and output layer apart: their gradients' sum is %.3g off", ops->name, e);
-    CHECK(memcmp(two + of_head, tied + of_head, (n - of_head) * sizeof(float)) == 0, "%s: embedding and output layer apart: other gradients differ", ops->name);
+    CHECK(memcmp(two + of_head, tied + of_head, (n - of_head) * sizeof(float)) == 0,
+          "%s: embedding and output layer apart: other gradients differ", ops->name);
     free(tied);
     free(two);
     free(unread);
@@ -369,7 +401,9 @@ void test_tuning_invariance(const Ops *ops, const char *name) {
         rollout_case_init(c, m->config.V);
         omp_set_num_threads(threads[i]);
         rollout_case_run(c, m, k.tuned, slots[i], i == 2, &how);
-        if (i) CHECK(rollout_case_equal(&first, c), "%s, %s: %d slots, %d threads: tokens or log-probs differ", backend, name, slots[i], threads[i]);
+        if (i)
+            CHECK(rollout_case_equal(&first, c), "%s, %s: %d slots, %d threads: tokens or log-probs differ", backend,
+                  name, slots[i], threads[i]);
         if (i) rollout_case_free(c);
     }
 
@@ -387,7 +421,8 @@ void test_tuning_invariance(const Ops *ops, const char *name) {
     r.kept = &kept;
     kept.kv = &r.kv;
     CHECK(rollout(&r, m, k.tuned, asked, other.n, other.G, &how, NULL, NULL, &err), "%s", err.text);
-    CHECK(!kept.full && rollout_case_equal(&first, &other), "%s, %s: keeping activations changes what is sampled", backend, name);
+    CHECK(!kept.full && rollout_case_equal(&first, &other), "%s, %s: keeping activations changes what is sampled",
+          backend, name);
     float *gradient[3];
     const LossConfig loss = {0.2f, 0.2f, 0, 1, false};
     bool trained[64];
@@ -402,21 +437,37 @@ void test_tuning_invariance(const Ops *ops, const char *name) {
         memset(&stats, 0, sizeof stats);
         for (int i = 0; i < other.n; i++)
             for (int g = 0; g < other.G; g++, count++) {
-                PolicySample s = {other.prompt[i], other.length[i], i, 0, &other.completions[i][g], g % 2 ? -1.0f : 0.7f, 0.01f,
-                                  other.completions[i][g].logprob, NULL, logprob[count], NULL};
+                PolicySample s = {other.prompt[i],
+                                  other.length[i],
+                                  i,
+                                  0,
+                                  &other.completions[i][g],
+                                  g % 2 ? -1.0f : 0.7f,
+                                  0.01f,
+                                  other.completions[i][g].logprob,
+                                  NULL,
+                                  logprob[count],
+                                  NULL};
                 samples[count] = s;
             }
         gradient[way] = (float *)xcalloc(n, sizeof(float));
         omp_set_num_threads(threads[way]);
         policy_alloc(&pass, m, way == 1 ? 1 : 64 << 20, 70, k.lowest, true);
         pass.kept = way == 2 ? &kept : NULL;
-        CHECK(policy_pass(&pass, m, k.tuned, samples, count, &loss, gradient[way], trained, &stats, &err), "%s", err.text);
-        for (int i = 0; i < count; i++) wrong += memcmp(logprob[i], samples[i].completion->logprob, (size_t)samples[i].completion->n * sizeof(float)) != 0;
-        CHECK(wrong == 0, "%s, %s, way %d: %d of %d completions have another log-prob in the packed pass than when sampled", backend, name, way, wrong, count);
+        CHECK(policy_pass(&pass, m, k.tuned, samples, count, &loss, gradient[way], trained, &stats, &err), "%s",
+              err.text);
+        for (int i = 0; i < count; i++)
+            wrong += memcmp(logprob[i], samples[i].completion->logprob,
+                            (size_t)samples[i].completion->n * sizeof(float)) != 0;
+        CHECK(wrong == 0,
+              "%s, %s, way %d: %d of %d completions have another log-prob in the packed pass than when sampled",
+              backend, name, way, wrong, count);
         policy_free(&pass, m);
     }
-    CHECK(memcmp(gradient[0], gradient[2], n * sizeof(float)) == 0, "%s, %s: activations kept from the rollout give another gradient", backend, name);
-    const double off = relative_error(gradient[1], gradient[0], n), allowed = strcmp(ops->name, "ref") == 0 ? 1e-5 : 5e-3; // as in test_model_accumulation
+    CHECK(memcmp(gradient[0], gradient[2], n * sizeof(float)) == 0,
+          "%s, %s: activations kept from the rollout give another gradient", backend, name);
+    const double off = relative_error(gradient[1], gradient[0], n),
+                 allowed = strcmp(ops->name, "ref") == 0 ? 1e-5 : 5e-3; // as in test_model_accumulation
     CHECK(off <= allowed, "%s, %s: accumulated gradient differs by %.3g, allowed %.3g", backend, name, off, allowed);
     for (int way = 0; way < 3; way++) free(gradient[way]);
     omp_set_num_threads(restore);
@@ -444,7 +495,9 @@ void test_tuning(void) {
         test_tuning_lora1(backends[i], 2e-2);
         test_tuning_down_bias(backends[i], backends[i]->host_memory ? TOLERANCE_CPU : 2 * TOLERANCE_CPU);
         if (i == 0 || i == n - 1) test_tuning_weights(backends[i]);
-        if (backends[i]->host_memory) test_tuning_invariance(backends[i], "lora_all"); // cuBLASLt chooses its kernel by shape: no promise about bits
+        if (backends[i]->host_memory)
+            test_tuning_invariance(backends[i],
+                                   "lora_all"); // cuBLASLt chooses its kernel by shape: no promise about bits
     }
 }
 

@@ -38,7 +38,10 @@ byte for byte.
 // ----------------------------------------------------------------------------
 // the verdict
 
-typedef struct { AnswerTokens tokens; AnswerTree tree; } AnswerParsed;
+typedef struct {
+    AnswerTokens tokens;
+    AnswerTree tree;
+} AnswerParsed;
 
 bool answer_parse_text(AnswerParsed *p, const char *s) {
     p->tree.n_numbers = 0;
@@ -50,14 +53,16 @@ bool answer_read(AnswerParsed *p, const char *s) {
     if (answer_parse_text(p, s)) return true;
     const char *side = answer_last_equal(s);
     answer_tree_free(&p->tree);
-    return side && answer_parse_text(p, side) && p->tree.v[p->tree.root].kind != AN_REL && p->tree.v[p->tree.root].kind != AN_TEXT;
+    return side && answer_parse_text(p, side) && p->tree.v[p->tree.root].kind != AN_REL &&
+           p->tree.v[p->tree.root].kind != AN_TEXT;
 }
 
 // Does the gold answer name the base of its digits, and are those given without it? 52 for 52_8.
 bool answer_base_left_out(const AnswerTree *gold, const AnswerTree *given) {
     const AnswerNode *base = &gold->v[gold->root], *number = &given->v[given->root];
-    if (base->kind != AN_BASE || number->kind != AN_NUM || !number->literal
-        || mpz_cmp_ui(mpq_denref(given->numbers[number->number]), 1) != 0) return false;
+    if (base->kind != AN_BASE || number->kind != AN_NUM || !number->literal ||
+        mpz_cmp_ui(mpq_denref(given->numbers[number->number]), 1) != 0)
+        return false;
     char *digits = mpz_get_str(NULL, 10, mpq_numref(given->numbers[number->number]));
     bool same = base->name == answer_hash(ANSWER_HASH, digits, strlen(digits));
     free(digits);
@@ -86,7 +91,8 @@ int answer_meaning_equal(const char *gold, const char *given, double error) {
         if (constant >= 0 && other >= 0) b->tree.v[other].name = a->tree.v[constant].name; // x^2 + c is x^2 + C
         verdict = answer_nodes_equal(&w, &a->tree, a->tree.root, &b->tree, b->tree.root);
         if (!verdict) verdict = answer_base_left_out(&a->tree, &b->tree);
-        if (!verdict && a->tree.v[a->tree.root].kind == AN_TEXT && b->tree.v[b->tree.root].kind == AN_TEXT) verdict = -1;
+        if (!verdict && a->tree.v[a->tree.root].kind == AN_TEXT && b->tree.v[b->tree.root].kind == AN_TEXT)
+            verdict = -1;
     }
     answer_tree_free(&a->tree);
     answer_tree_free(&b->tree);
@@ -99,7 +105,8 @@ int answer_meaning_equal(const char *gold, const char *given, double error) {
 const char *answer_unwrap(Str *inner, const char *s) {
     if (strstr(s, "box") && answer_extract(inner, s, strlen(s))) return inner->s;
     size_t n = strlen(s);
-    bool bold = n > 4 && answer_starts(s, "**") && strcmp(s + n - 2, "**") == 0, quoted = n > 2 && (*s == '`' || *s == '"') && s[n - 1] == *s;
+    bool bold = n > 4 && answer_starts(s, "**") && strcmp(s + n - 2, "**") == 0,
+         quoted = n > 2 && (*s == '`' || *s == '"') && s[n - 1] == *s;
     if (!bold && !quoted && !strchr(s, '<')) return s;
     size_t around = bold ? 2 : quoted ? 1 : 0;
     s += around;
@@ -112,7 +119,10 @@ const char *answer_unwrap(Str *inner, const char *s) {
 // What s says in words as LaTeX ("seven" is 7, "no solution" the empty set); else s. *words: its words, empty if there
 // is more in it.
 const char *answer_in_words(Str *words, Str *meaning, const char *s) {
-    if (!answer_words(words, s)) { words->n = 0; return s; }
+    if (!answer_words(words, s)) {
+        words->n = 0;
+        return s;
+    }
     const char *latex = answer_words_meaning(words->s);
     if (latex) return latex;
     return answer_number_in_words(meaning, words->s) ? meaning->s : s;
@@ -142,10 +152,13 @@ bool answer_equal_within(const char *gold, const char *given, double error) {
         given = answer_in_words(&s[WORDS], &s[MEANING], given);
         const char *written = gold;
         const char *gold_value = answer_without_words(&s[GOLD_VALUE], gold, &s[GOLD_SUBJECT]),
-            *value = answer_without_words(&s[VALUE], given, &s[SUBJECT]);
+                   *value = answer_without_words(&s[VALUE], given, &s[SUBJECT]);
         Str *x = &s[GOLD_SUBJECT], *y = &s[SUBJECT];
         // "Ann is 5", "Tom is 5"
-        if (x->n > 0 && y->n > 0 && (x->n != y->n || memcmp(x->s, y->s, x->n) != 0)) { gold_value = gold; value = given; }
+        if (x->n > 0 && y->n > 0 && (x->n != y->n || memcmp(x->s, y->s, x->n) != 0)) {
+            gold_value = gold;
+            value = given;
+        }
         if (gold_value != gold) gold = answer_in_words(&s[VALUE_WORDS], &s[GOLD_MEANING], gold_value);
         s[VALUE_WORDS].n = 0;
         if (value != given) given = answer_in_words(&s[VALUE_WORDS], &s[MEANING], value);
@@ -153,9 +166,11 @@ bool answer_equal_within(const char *gold, const char *given, double error) {
         if (answer_decimal_comma(&s[POINT], given, written)) given = s[POINT].s;
         int meaning = answer_meaning_equal(gold, given, error);
         if (meaning >= 0) equal = meaning;
-        bool words = answer_is_words(a->s) && answer_is_words(b->s) && (meaning < 0 || (text && !strpbrk(a->s, "0123456789")));
+        bool words =
+            answer_is_words(a->s) && answer_is_words(b->s) && (meaning < 0 || (text && !strpbrk(a->s, "0123456789")));
         if (!equal && words) equal = answer_texts_equal(a->s, b->s, a->n > 1 && b->n > 1);
-        if (!equal && words && s[WORDS].n > 2) equal = s[WORDS].n == s[GOLD_WORDS].n && memcmp(s[WORDS].s, s[GOLD_WORDS].s, s[WORDS].n) == 0;
+        if (!equal && words && s[WORDS].n > 2)
+            equal = s[WORDS].n == s[GOLD_WORDS].n && memcmp(s[WORDS].s, s[GOLD_WORDS].s, s[WORDS].n) == 0;
         if (!equal) equal = answer_choices_equal(a->s, b->s); // (A) is A
     }
     for (int i = 0; i < STRINGS; i++) str_free(&s[i]);
@@ -170,7 +185,8 @@ bool answer_is_read(const char *s) {
     Str words = {NULL, 0, 0}, meaning = {NULL, 0, 0}, inside = {NULL, 0, 0};
     AnswerParsed *p = (AnswerParsed *)xmalloc(sizeof *p);
     p->tokens.unit_letters = false;
-    bool read = answer_read(p, answer_in_words(&words, &meaning, answer_unwrap(&inside, s))) && p->tree.v[p->tree.root].kind != AN_TEXT;
+    bool read = answer_read(p, answer_in_words(&words, &meaning, answer_unwrap(&inside, s))) &&
+                p->tree.v[p->tree.root].kind != AN_TEXT;
     answer_tree_free(&p->tree);
     free(p);
     str_free(&words);
@@ -188,10 +204,11 @@ const char *answer_unmatchable(const char *gold) {
     str_printf(&box, "\\boxed{%s}", gold);
     bool equal = answer_extract(&inside, box.s, box.n) && answer_equal(gold, inside.s);
     int words = 0;
-    for (const char *s = equal ? inside.s : ""; *s; s++) words += answer_is_letter(*s) && answer_is_letter(s[1])
-        && (s == inside.s || answer_is_space(s[-1]));
-    const char *why = !equal ? "it is not equal to itself in a box" : words > ANSWER_MAX_WORDS && !answer_is_read(gold)
-        ? "it is a whole text" : NULL;
+    for (const char *s = equal ? inside.s : ""; *s; s++)
+        words += answer_is_letter(*s) && answer_is_letter(s[1]) && (s == inside.s || answer_is_space(s[-1]));
+    const char *why = !equal                                              ? "it is not equal to itself in a box"
+                      : words > ANSWER_MAX_WORDS && !answer_is_read(gold) ? "it is a whole text"
+                                                                          : NULL;
     str_free(&box);
     str_free(&inside);
     return why;
@@ -211,9 +228,11 @@ void answer_warn_unmatchable(const Dataset *d, const char *what) {
     const Problem *p = &d->items[first];
     Str line = {NULL, 0, 0};
     str_printf(&line, "%.60s", p->answer);
-    for (size_t i = 0; i < line.n; i++) if ((unsigned char)line.s[i] < ' ') line.s[i] = ' ';
-    warn("%d of %d gold answers of %s can never be matched, e.g. that of problem %s: %s, \"%s%s\"\n  -> \"answer\" holds the final answer alone, as it would stand in \\boxed{}", n, d->n, what, p->id,
-         answer_unmatchable(p->answer), line.s, strlen(p->answer) > line.n ? "..." : "");
+    for (size_t i = 0; i < line.n; i++)
+        if ((unsigned char)line.s[i] < ' ') line.s[i] = ' ';
+    warn("%d of %d gold answers of %s can never be matched, e.g. that of problem %s: %s, \"%s%s\"\n  -> \"answer\" "
+         "holds the final answer alone, as it would stand in \\boxed{}",
+         n, d->n, what, p->id, answer_unmatchable(p->answer), line.s, strlen(p->answer) > line.n ? "..." : "");
     str_free(&line);
 }
 
@@ -247,8 +266,9 @@ bool answer_in_prose(Str *answer, const char *text, size_t n) {
 bool answer_in_sentence(Str *answer, const char *text, size_t n) {
     while (n > 0 && (answer_is_space(text[n - 1]) || text[n - 1] == '.')) n--;
     size_t from = n;
-    while (from > 0 && n - from < ANSWER_MAX_PROSE && text[from - 1] != '\n'
-        && !(from < n && text[from - 1] == '.' && answer_is_space(text[from]))) from--;
+    while (from > 0 && n - from < ANSWER_MAX_PROSE && text[from - 1] != '\n' &&
+           !(from < n && text[from - 1] == '.' && answer_is_space(text[from])))
+        from--;
     char *sentence = xstrndup(text + from, n - from);
     Str value = {NULL, 0, 0}, subject = {NULL, 0, 0};
     bool found = answer_without_words(&value, sentence, &subject) != sentence && answer_is_formula(value.s, value.n);
@@ -268,11 +288,15 @@ bool answer_find(Str *answer, const char *text, size_t n) {
     Str stated = {NULL, 0, 0};
     bool formula;
     if (answer_stated(&stated, text, n, &formula)) { // "the answer is: the volume is 120"
-        if (formula || answer_is_formula(stated.s, stated.n) || !answer_in_prose(answer, stated.s, stated.n)) str_add(answer, stated.s, stated.n);
+        if (formula || answer_is_formula(stated.s, stated.n) || !answer_in_prose(answer, stated.s, stated.n))
+            str_add(answer, stated.s, stated.n);
         str_free(&stated);
         return true;
     }
-    if (answer_is_formula(text, n)) { answer_add_trimmed(answer, text, n); return true; }
+    if (answer_is_formula(text, n)) {
+        answer_add_trimmed(answer, text, n);
+        return true;
+    }
     return answer_in_sentence(answer, text, n) || answer_in_prose(answer, text, n);
 }
 

@@ -29,7 +29,8 @@ bool answer_rows(AnswerTree *p, int v) {
     int columns = 0, last = -1;
     for (int c = p->v[v].child; c >= 0; c = p->v[c].next) {
         const AnswerNode *row = &p->v[c];
-        if (row->kind != AN_BRACKET || row->sub != '[' || row->close != ']' || (columns && row->count != columns)) return false;
+        if (row->kind != AN_BRACKET || row->sub != '[' || row->close != ']' || (columns && row->count != columns))
+            return false;
         columns = row->count;
     }
     if (columns == 0) return false;
@@ -66,9 +67,13 @@ int answer_bracket(AnswerTree *p) {
     int open = answer_peek(p, 0)->sub, saved = p->bars;
     p->at++;
     p->bars = open == 'S'; // in a set | may stand for "such that"
-    if (open == 'S' && answer_take(p, TK_CLOSE, 'S')) { p->bars = saved; return answer_node(p, AN_SET, -1); }
+    if (open == 'S' && answer_take(p, TK_CLOSE, 'S')) {
+        p->bars = saved;
+        return answer_node(p, AN_SET, -1);
+    }
     int v = answer_list(p, open == 'S' || open == '{' ? AN_SET : AN_BRACKET);
-    if (!p->failed && p->v[v].count == 1 && open == '{' && (answer_at(p, TK_OP, 'o') || answer_at(p, TK_OP, 'c'))) { // {a \over b}
+    if (!p->failed && p->v[v].count == 1 && open == '{' &&
+        (answer_at(p, TK_OP, 'o') || answer_at(p, TK_OP, 'c'))) { // {a \over b}
         AnswerKind kind = answer_at(p, TK_OP, 'o') ? AN_DIV : AN_BINOM;
         p->at++;
         v = answer_node2(p, kind, p->v[v].child, p->sum(p));
@@ -82,8 +87,12 @@ int answer_bracket(AnswerTree *p) {
     }
     p->bars = saved;
     int close = answer_peek(p, 0)->sub;
-    bool turned = answer_at(p, TK_OPEN, '[') && open != 'S' && open != '{' && !p->failed && p->v[v].count == 2; // [2, 5[
-    if (turned) { p->at++; close = ')'; }
+    bool turned =
+        answer_at(p, TK_OPEN, '[') && open != 'S' && open != '{' && !p->failed && p->v[v].count == 2; // [2, 5[
+    if (turned) {
+        p->at++;
+        close = ')';
+    }
     if (p->failed || (!turned && !answer_take(p, TK_CLOSE, -1))) return answer_fail(p);
     if (open == ']') open = '('; // ]2, 5[
     int only = p->v[v].count == 1 ? p->v[v].child : -1;

@@ -37,7 +37,8 @@ int answer_factor_sign(AnswerWork *w, const AnswerTree *p, int a, const AnswerTr
         AnswerValue f = answer_difference(w, p, a), g = answer_difference(w, q, b);
         if (w->point > ANSWER_FAR && (w->branched || (w->point == ANSWER_POINTS - 1 && w->absolute))) continue;
         variables |= w->variables;
-        if ((!f.ok && !g.ok) || ((w->point == ANSWER_FAR || w->point == ANSWER_POINTS - 1) && (!f.ok || !g.ok))) continue;
+        if ((!f.ok && !g.ok) || ((w->point == ANSWER_FAR || w->point == ANSWER_POINTS - 1) && (!f.ok || !g.ok)))
+            continue;
         if (!f.ok || !g.ok || answer_size(f) <= 100 * f.err) return 0;
         AnswerValue r = answer_div(f, g);
         if (!r.ok || (agreed > 0 && !answer_values_equal(r, ratio))) return 0;
@@ -54,7 +55,8 @@ int answer_factor_sign(AnswerWork *w, const AnswerTree *p, int a, const AnswerTr
 bool answer_case_matters(const AnswerTree *p, int v, const AnswerNode *seen[16], int *n) {
     const AnswerNode *k = &p->v[v];
     if (k->kind == AN_VAR) {
-        for (int i = 0; i < *n; i++) if (seen[i]->folded == k->folded && seen[i]->name != k->name) return true;
+        for (int i = 0; i < *n; i++)
+            if (seen[i]->folded == k->folded && seen[i]->name != k->name) return true;
         if (*n == 16) return true;
         seen[(*n)++] = k;
     }
@@ -88,14 +90,18 @@ bool answer_relations_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, 
             bool equal = true;
             for (int c = x->child; c >= 0 && equal; c = p->v[c].next, i++) {
                 int rel = i == 0 ? 0 : way == 0 ? q->v[sides[i]].rel : answer_flip(q->v[sides[n - i]].rel);
-                equal = (i == 0 || rel == p->v[c].rel) && answer_nodes_equal(w, p, c, q, sides[way == 0 ? i : n - 1 - i]);
+                equal =
+                    (i == 0 || rel == p->v[c].rel) && answer_nodes_equal(w, p, c, q, sides[way == 0 ? i : n - 1 - i]);
             }
             if (equal) return true;
         }
     }
     if (answer_intervals_equal(w, p, a, q, b)) return true;
-    if (answer_all_rel(p, a, "i") && answer_all_rel(q, b, "i")) return answer_same(w, p, x->child, q, y->child) && answer_nodes_equal(w, p, answer_last_side(p, a), q, answer_last_side(q, b));
-    bool named = answer_is_label(p, x->child) && answer_is_label(q, y->child) && answer_all_rel(p, a, "=~") && answer_all_rel(q, b, "=~");
+    if (answer_all_rel(p, a, "i") && answer_all_rel(q, b, "i"))
+        return answer_same(w, p, x->child, q, y->child) &&
+               answer_nodes_equal(w, p, answer_last_side(p, a), q, answer_last_side(q, b));
+    bool named = answer_is_label(p, x->child) && answer_is_label(q, y->child) && answer_all_rel(p, a, "=~") &&
+                 answer_all_rel(q, b, "=~");
     if (named && answer_same(w, p, x->child, q, y->child)) {
         int u = answer_stated_value(w, p, a), v = answer_stated_value(w, q, b);
         if (u >= 0 && v >= 0 && answer_nodes_equal(w, p, u, q, v)) return true;
@@ -114,21 +120,25 @@ bool answer_relations_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, 
 int answer_stated_side(AnswerWork *w, AnswerTree *p, int v) {
     int value = answer_stated_value(w, p, v), last = answer_last_side(p, v);
     if (value >= 0 || !answer_all_rel(p, v, "=") || answer_is_value(p, last)) return value;
-    for (int c = p->v[v].child; c != last; c = p->v[c].next) if (!answer_nodes_equal(w, p, c, p, last)) return -1;
+    for (int c = p->v[v].child; c != last; c = p->v[c].next)
+        if (!answer_nodes_equal(w, p, c, p, last)) return -1;
     return last;
 }
 
 // ----------------------------------------------------------------------------
 // lists
 
-typedef struct { int node, sign; } AnswerElement; // sign: what \pm is in it
+typedef struct {
+    int node, sign;
+} AnswerElement; // sign: what \pm is in it
 
 // Appends v or, where \pm is in it, both its values; -1 if there are too many.
 int answer_element(const AnswerTree *p, int v, AnswerElement *out, int n) {
     if (n < 0 || n + 2 > ANSWER_MAX_LIST) return -1;
     AnswerElement plus = {v, 1}, minus = {v, -1};
     out[n++] = plus;
-    if (p->pm && (answer_is_value(p, v) || p->v[v].kind == AN_BRACKET) && answer_contains(p, v, AN_PM)) out[n++] = minus;
+    if (p->pm && (answer_is_value(p, v) || p->v[v].kind == AN_BRACKET) && answer_contains(p, v, AN_PM))
+        out[n++] = minus;
     return n;
 }
 
@@ -147,7 +157,8 @@ int answer_elements(AnswerWork *w, AnswerTree *p, int v, AnswerElement *out, boo
     for (int c = p->v[v].child; c >= 0; c = p->v[c].next) {
         int u = c;
         if (p->v[c].kind == AN_REL && (named || (others == 1 && c == p->v[v].child))) u = answer_stated_value(w, p, c);
-        if (u >= 0 && p->v[u].kind == AN_SET && kind == AN_LIST && p->v[v].count == 1) return answer_elements(w, p, u, out, named);
+        if (u >= 0 && p->v[u].kind == AN_SET && kind == AN_LIST && p->v[v].count == 1)
+            return answer_elements(w, p, u, out, named);
         if (u >= 0 && p->v[u].kind == AN_SET && kind == AN_UNION) { // \{1\} \cup \{2, 3\}
             for (int e = p->v[u].child; e >= 0; e = p->v[e].next) n = answer_element(p, e, out, n);
             continue;
@@ -164,7 +175,9 @@ int answer_list_label(const AnswerTree *p, int v) {
     if (k->kind == AN_LIST && k->count > 0) {
         k = &p->v[k->child];
         for (int c = k->next; c >= 0; c = p->v[c].next) { // "x = 1 or x = 2"
-            if (p->v[c].kind == AN_REL && (k->kind != AN_REL || p->v[p->v[c].child].kind != AN_VAR || p->v[p->v[c].child].name != p->v[k->child].name)) return -1;
+            if (p->v[c].kind == AN_REL && (k->kind != AN_REL || p->v[p->v[c].child].kind != AN_VAR ||
+                                           p->v[p->v[c].child].name != p->v[k->child].name))
+                return -1;
         }
     }
     if (k->kind != AN_REL) return -1;
@@ -172,19 +185,24 @@ int answer_list_label(const AnswerTree *p, int v) {
 }
 
 bool answer_has_relation(const AnswerTree *p, int v) {
-    for (int c = p->v[v].child; c >= 0; c = p->v[c].next) if (p->v[c].kind == AN_REL) return true;
+    for (int c = p->v[v].child; c >= 0; c = p->v[c].next)
+        if (p->v[c].kind == AN_REL) return true;
     return p->v[v].kind == AN_REL;
 }
 
 // One element of each; tuples with \pm in them part by part.
 bool answer_elements_equal(AnswerWork *w, AnswerTree *p, AnswerElement x, AnswerTree *q, AnswerElement y) {
     const AnswerNode *k = &p->v[x.node], *l = &q->v[y.node];
-    if (answer_is_value(p, x.node) && answer_is_value(q, y.node)) return answer_values(w, p, x.node, x.sign, q, y.node, y.sign);
+    if (answer_is_value(p, x.node) && answer_is_value(q, y.node))
+        return answer_values(w, p, x.node, x.sign, q, y.node, y.sign);
     bool pm = (p->pm && answer_contains(p, x.node, AN_PM)) || (q->pm && answer_contains(q, y.node, AN_PM));
     if (!pm || k->kind != AN_BRACKET) return answer_nodes_equal(w, p, x.node, q, y.node);
-    if (l->kind != AN_BRACKET || k->sub != l->sub || k->close != l->close || k->count != l->count || ++w->steps > ANSWER_MAX_STEPS) return false;
+    if (l->kind != AN_BRACKET || k->sub != l->sub || k->close != l->close || k->count != l->count ||
+        ++w->steps > ANSWER_MAX_STEPS)
+        return false;
     for (int c = k->child, d = l->child; c >= 0 && d >= 0; c = p->v[c].next, d = q->v[d].next) {
-        if (!answer_is_value(p, c) || !answer_is_value(q, d) || !answer_values(w, p, c, x.sign, q, d, y.sign)) return false;
+        if (!answer_is_value(p, c) || !answer_is_value(q, d) || !answer_values(w, p, c, x.sign, q, d, y.sign))
+            return false;
     }
     return true;
 }
@@ -211,7 +229,8 @@ bool answer_lists_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int 
         m = answer_once(w, q, b, y, m);
     }
     if (n < 0 || n != m || (label_a >= 0 && label_b >= 0 && !answer_same(w, p, label_a, q, label_b))) return false;
-    if (named && !(label_a >= 0 && label_b >= 0) && answer_has_relation(p, a) && answer_has_relation(q, b)) return false; // both name their elements: names count
+    if (named && !(label_a >= 0 && label_b >= 0) && answer_has_relation(p, a) && answer_has_relation(q, b))
+        return false; // both name their elements: names count
     for (int i = 0; i < n; i++) {
         int j = 0;
         for (; j < m; j++) {
@@ -261,7 +280,8 @@ bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, in
 // The tuple of a named point, P(1, 2); -1 if v is none.
 int answer_point(const AnswerTree *p, int v) {
     const AnswerNode *k = &p->v[v], *name = &p->v[k->child >= 0 ? k->child : 0];
-    bool point = k->kind == AN_MUL && k->count == 2 && name->kind == AN_VAR && name->sub >= 'A' && name->sub <= 'Z' && p->v[name->next].kind == AN_BRACKET;
+    bool point = k->kind == AN_MUL && k->count == 2 && name->kind == AN_VAR && name->sub >= 'A' && name->sub <= 'Z' &&
+                 p->v[name->next].kind == AN_BRACKET;
     return point ? name->next : -1;
 }
 
@@ -270,7 +290,8 @@ bool answer_said_twice(AnswerWork *w, const AnswerTree *p, int v) {
     const AnswerNode *k = &p->v[v];
     if (k->kind != AN_LIST || k->close != 'o' || p->pm || !answer_is_value(p, k->child)) return false;
     for (int c = p->v[k->child].next; c >= 0; c = p->v[c].next) {
-        if (!answer_is_value(p, c) || answer_same(w, p, k->child, p, c) || !answer_values(w, p, k->child, 1, p, c, 1)) return false;
+        if (!answer_is_value(p, c) || answer_same(w, p, k->child, p, c) || !answer_values(w, p, k->child, 1, p, c, 1))
+            return false;
     }
     return true;
 }
@@ -279,12 +300,16 @@ bool answer_said_twice(AnswerWork *w, const AnswerTree *p, int v) {
 bool answer_named_tuple(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b) {
     if (p->v[a].count != 2 || !answer_all_rel(p, a, "=")) return false;
     const AnswerNode *names = &p->v[p->v[a].child], *values = &p->v[names->next], *list = &q->v[b];
-    if (names->kind != AN_BRACKET || values->kind != AN_BRACKET || names->count != values->count || names->count != list->count || names->count > 20) return false;
+    if (names->kind != AN_BRACKET || values->kind != AN_BRACKET || names->count != values->count ||
+        names->count != list->count || names->count > 20)
+        return false;
     for (int c = names->child, d = values->child; c >= 0; c = p->v[c].next, d = p->v[d].next) {
         int e = list->child;
         for (; e >= 0; e = q->v[e].next) {
             const AnswerNode *r = &q->v[e];
-            if (r->kind == AN_REL && r->count == 2 && answer_all_rel(q, e, "=") && answer_same(w, p, c, q, r->child) && answer_nodes_equal(w, p, d, q, q->v[r->child].next)) break;
+            if (r->kind == AN_REL && r->count == 2 && answer_all_rel(q, e, "=") && answer_same(w, p, c, q, r->child) &&
+                answer_nodes_equal(w, p, d, q, q->v[r->child].next))
+                break;
         }
         if (e < 0) return false;
     }
@@ -296,15 +321,18 @@ int answer_residue(const AnswerTree *p, int v) {
     const AnswerNode *k = &p->v[v];
     if (k->kind != AN_REL || p->v[answer_last_side(p, v)].rel != 'M') return -1;
     int second = p->v[k->child].next;
-    return k->count == 3 && p->v[second].rel == 'e' && answer_is_label(p, k->child) ? second : k->count == 2 ? k->child : -1;
+    return k->count == 3 && p->v[second].rel == 'e' && answer_is_label(p, k->child) ? second
+           : k->count == 2                                                          ? k->child
+                                                                                    : -1;
 }
 
 // The C of x^2 + C, in a sum of terms of one more variable at most; -1 if there is none.
 int answer_integration_constant(const AnswerTree *p) {
-    int v = p->v[p->root].kind == AN_REL && answer_all_rel(p, p->root, "=") ? answer_last_side(p, p->root) : p->root, constant = -1;
+    int v = p->v[p->root].kind == AN_REL && answer_all_rel(p, p->root, "=") ? answer_last_side(p, p->root) : p->root,
+        constant = -1;
     uint64_t c = answer_hash_folded(ANSWER_HASH, "c", 1), other = 0;
-    for (int i = p->v[v].kind == AN_ADD ? p->v[v].child : -1; i >= 0; i = p->v[i].next) if (p->v[i].kind == AN_VAR && p->v[i].folded == c)
-        constant = i;
+    for (int i = p->v[v].kind == AN_ADD ? p->v[v].child : -1; i >= 0; i = p->v[i].next)
+        if (p->v[i].kind == AN_VAR && p->v[i].folded == c) constant = i;
     for (int i = 0; i < p->n && constant >= 0; i++) {
         const AnswerNode *k = &p->v[i];
         if (k->kind != AN_VAR || i == constant) continue;
@@ -325,34 +353,44 @@ bool answer_nodes_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int 
 
 // x > 2 and x < 5: an interval, not a tuple of its parts.
 bool answer_has_inequality(const AnswerTree *p, int v) {
-    for (int c = p->v[v].child; c >= 0; c = p->v[c].next) if (p->v[c].kind == AN_REL && !answer_all_rel(p, c, "=~ieM")) return true;
+    for (int c = p->v[v].child; c >= 0; c = p->v[c].next)
+        if (p->v[c].kind == AN_REL && !answer_all_rel(p, c, "=~ieM")) return true;
     return false;
 }
 
 bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, int b) {
-    if ((p->power && q->power && p->power != q->power) || (p->unit && q->unit && p->unit != q->unit)) return false; // cm^2 is not cm^3, a.m. not p.m.
+    if ((p->power && q->power && p->power != q->power) || (p->unit && q->unit && p->unit != q->unit))
+        return false; // cm^2 is not cm^3, a.m. not p.m.
     AnswerNode *x = &p->v[a], *y = &q->v[b];
     bool list_a = x->kind == AN_LIST || x->kind == AN_SET, list_b = y->kind == AN_LIST || y->kind == AN_SET;
     bool pm = (p->pm && answer_contains(p, a, AN_PM)) || (q->pm && answer_contains(q, b, AN_PM));
     int u = answer_residue(p, a), v = answer_residue(q, b);
-    if (u >= 0 && v >= 0 && x->count != y->count) return answer_nodes_equal(w, p, u, q, v) && answer_nodes_equal(w, p, p->v[u].next, q, q->v[v].next);
+    if (u >= 0 && v >= 0 && x->count != y->count)
+        return answer_nodes_equal(w, p, u, q, v) && answer_nodes_equal(w, p, p->v[u].next, q, q->v[v].next);
     if (x->kind == AN_REL && y->kind == AN_REL && !pm) return answer_relations_equal(w, p, a, q, b);
-    if (list_a && !pm && y->kind == AN_BRACKET && x->kind == AN_LIST && !answer_has_inequality(p, a) && y->sub == '(' && y->close == ')')
+    if (list_a && !pm && y->kind == AN_BRACKET && x->kind == AN_LIST && !answer_has_inequality(p, a) && y->sub == '(' &&
+        y->close == ')')
         return answer_parts_equal(w, p, a, q, b);
-    if (list_b && !pm && x->kind == AN_BRACKET && y->kind == AN_LIST && !answer_has_inequality(q, b) && x->sub == '(' && x->close == ')')
+    if (list_b && !pm && x->kind == AN_BRACKET && y->kind == AN_LIST && !answer_has_inequality(q, b) && x->sub == '(' &&
+        x->close == ')')
         return answer_parts_equal(w, p, a, q, b);
     if (answer_intervals_equal(w, p, a, q, b)) return true;
     u = answer_point(p, a);
     v = answer_point(q, b);
-    if ((u >= 0 && y->kind == AN_BRACKET) || (v >= 0 && x->kind == AN_BRACKET)) return answer_nodes_equal(w, p, u >= 0 && y->kind == AN_BRACKET ? u : a, q, v >= 0 && x->kind == AN_BRACKET ? v : b);
+    if ((u >= 0 && y->kind == AN_BRACKET) || (v >= 0 && x->kind == AN_BRACKET))
+        return answer_nodes_equal(w, p, u >= 0 && y->kind == AN_BRACKET ? u : a, q,
+                                  v >= 0 && x->kind == AN_BRACKET ? v : b);
     if (answer_said_twice(w, p, a)) return answer_nodes_equal(w, p, x->child, q, b);
     if (answer_said_twice(w, q, b)) return answer_nodes_equal(w, p, a, q, y->child);
     if (x->kind == AN_REL && y->kind == AN_LIST && answer_named_tuple(w, p, a, q, b)) return true;
     if (y->kind == AN_REL && x->kind == AN_LIST && answer_named_tuple(w, q, b, p, a)) return true;
     // 2, 3, 5 as [2, 3, 5]; [2, 3] would be an interval
-    if (list_a && x->kind == AN_LIST && x->count > 2 && y->kind == AN_BRACKET && y->sub == '[' && y->close == ']') return answer_parts_equal(w, p, a, q, b);
-    if (list_b && y->kind == AN_LIST && y->count > 2 && x->kind == AN_BRACKET && x->sub == '[' && x->close == ']') return answer_parts_equal(w, p, a, q, b);
-    if (list_a || list_b || pm) return answer_lists_equal(w, p, a, q, b, false) || answer_lists_equal(w, p, a, q, b, true);
+    if (list_a && x->kind == AN_LIST && x->count > 2 && y->kind == AN_BRACKET && y->sub == '[' && y->close == ']')
+        return answer_parts_equal(w, p, a, q, b);
+    if (list_b && y->kind == AN_LIST && y->count > 2 && x->kind == AN_BRACKET && x->sub == '[' && x->close == ']')
+        return answer_parts_equal(w, p, a, q, b);
+    if (list_a || list_b || pm)
+        return answer_lists_equal(w, p, a, q, b, false) || answer_lists_equal(w, p, a, q, b, true);
     if (x->kind == AN_REL || y->kind == AN_REL) {
         u = x->kind == AN_REL ? answer_stated_side(w, p, a) : a;
         v = y->kind == AN_REL ? answer_stated_side(w, q, b) : b;
@@ -378,13 +416,18 @@ bool answer_nodes_by_kind(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, in
     }
     if (answer_is_value(p, a) && answer_is_value(q, b)) return answer_values(w, p, a, 1, q, b, 1);
     // a column vector is the tuple of its entries
-    if (x->kind == AN_MATRIX && x->count == 1 && !x->sub && y->kind == AN_BRACKET && (y->sub == '(') == (y->close == ')')) return answer_parts_equal(w, p, a, q, b);
-    if (y->kind == AN_MATRIX && y->count == 1 && !y->sub && x->kind == AN_BRACKET && (x->sub == '(') == (x->close == ')')) return answer_parts_equal(w, p, a, q, b);
+    if (x->kind == AN_MATRIX && x->count == 1 && !x->sub && y->kind == AN_BRACKET &&
+        (y->sub == '(') == (y->close == ')'))
+        return answer_parts_equal(w, p, a, q, b);
+    if (y->kind == AN_MATRIX && y->count == 1 && !y->sub && x->kind == AN_BRACKET &&
+        (x->sub == '(') == (x->close == ')'))
+        return answer_parts_equal(w, p, a, q, b);
     if (x->kind != y->kind) return false;
     switch (x->kind) {
     case AN_BASE: return x->number == y->number && x->name == y->name;
     case AN_TEXT: return x->name == y->name;
-    case AN_BRACKET: return x->sub == y->sub && x->close == y->close && x->count == y->count && answer_parts_equal(w, p, a, q, b);
+    case AN_BRACKET:
+        return x->sub == y->sub && x->close == y->close && x->count == y->count && answer_parts_equal(w, p, a, q, b);
     case AN_SETOP: return x->sub == y->sub && answer_parts_equal(w, p, a, q, b);
     case AN_UNION: return answer_lists_equal(w, p, a, q, b, false); // sets among intervals
     default: return answer_same(w, p, a, q, b);

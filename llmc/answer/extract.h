@@ -30,8 +30,10 @@ bool answer_part(const char **s, size_t *n) {
     for (size_t i = 0; i + 1 < *n; i++) {
         const char *c = (*s) + i;
         if (*c != '<' || (c[1] != '/' && c[1] != 't')) continue;
-        if (answer_at_text(c, *n - i, "</think>")) { from = i + 8; thinking = false; }
-        else if (answer_at_text(c, *n - i, "<think>")) thinking = true;
+        if (answer_at_text(c, *n - i, "</think>")) {
+            from = i + 8;
+            thinking = false;
+        } else if (answer_at_text(c, *n - i, "<think>")) thinking = true;
     }
     for (size_t i = from; i + 1 < to; i++) {
         const char *c = (*s) + i;
@@ -48,7 +50,10 @@ bool answer_part(const char **s, size_t *n) {
 
 // Appends n bytes at s without spaces around; a NUL would cut strings short, so it becomes a space.
 void answer_add_trimmed(Str *out, const char *s, size_t n) {
-    while (n > 0 && answer_is_space(*s)) { s++; n--; }
+    while (n > 0 && answer_is_space(*s)) {
+        s++;
+        n--;
+    }
     while (n > 0 && answer_is_space(s[n - 1]) && !(n > 1 && s[n - 2] == '\\')) n--; // "\ " is one thing
     str_add(out, s, n);
 }
@@ -71,7 +76,8 @@ size_t answer_bare_box_at(const char *s, size_t n, size_t *length) {
     while (i > 0 && i < 14 && i < n && answer_is_space(s[i])) i++;
     size_t end = i;
     bool word = false;
-    while (i > 0 && end < n && end - i < 200 && (isalnum((unsigned char)s[end]) || strchr("+-./^_", s[end])) && s[end]) {
+    while (i > 0 && end < n && end - i < 200 && (isalnum((unsigned char)s[end]) || strchr("+-./^_", s[end])) &&
+           s[end]) {
         word |= end > i && answer_is_letter(s[end]) && answer_is_letter(s[end - 1]);
         end++;
     }
@@ -82,12 +88,12 @@ size_t answer_bare_box_at(const char *s, size_t n, size_t *length) {
 
 // Is there nothing in these n bytes but space and dress? Such boxes are those of a sentence: "put it in \boxed{}".
 bool answer_box_is_empty(const char *s, size_t n) {
-    static const char *const dress[] = {"\\ldots", "\\dots", "\\cdots", "\\text", "\\quad", "\\qquad", "\\ ", "\\,", "\\;", "\\:", "\\!",
-        "..."};
+    static const char *const dress[] = {"\\ldots", "\\dots", "\\cdots", "\\text", "\\quad", "\\qquad",
+                                        "\\ ",     "\\,",    "\\;",     "\\:",    "\\!",    "..."};
     for (size_t i = 0; i < n;) {
         size_t step = s[i] && strchr(" \t\n\r${}~_", s[i]) ? 1 : 0;
-        for (size_t k = 0; k < sizeof dress / sizeof dress[0] && !step; k++) if (answer_at_text(s + i, n - i, dress[k]))
-            step = strlen(dress[k]);
+        for (size_t k = 0; k < sizeof dress / sizeof dress[0] && !step; k++)
+            if (answer_at_text(s + i, n - i, dress[k])) step = strlen(dress[k]);
         if (!step) return false;
         i += step;
     }
@@ -115,8 +121,9 @@ enum { BOXES_APART, BOXES_BESIDE, BOXES_LISTED };
 // before it: x_1 =.
 int answer_between_boxes(const char *s, size_t n) {
     // the last four: Chinese "or", "and", two commas
-    static const char *const words[] = {"\\text", "\\mbox", "\\quad", "\\qquad", "\\ ", "\\,", "\\;", "\\)", "\\(", "\\]", "\\[", "and",
-        "or", "\xE6\x88\x96", "\xE5\x92\x8C", "\xEF\xBC\x8C", "\xE3\x80\x81"};
+    static const char *const words[] = {"\\text", "\\mbox",       "\\quad",       "\\qquad",      "\\ ",         "\\,",
+                                        "\\;",    "\\)",          "\\(",          "\\]",          "\\[",         "and",
+                                        "or",     "\xE6\x88\x96", "\xE5\x92\x8C", "\xEF\xBC\x8C", "\xE3\x80\x81"};
     bool listed = false;
     int formulas = 0, style = 0; // style: 0 where as many \( as \) were met, and as many \[ as \]
     if (n > 60) return BOXES_APART;
@@ -156,7 +163,8 @@ bool answer_extract(Str *answer, const char *completion, size_t n) {
     size_t length = n < INT_MAX / 2 ? n : INT_MAX / 2, best = 0, best_end = 0, bare = 0;
     int found = 0, rank = 0; // rank: 1 an empty box, 2 without braces, 3 with
     for (size_t i = 0; i < length;) {
-        size_t box = s[i] == '\\' ? answer_box_at(s + i, length - i) : 0, at = s[i] == '\\' && !box ? answer_bare_box_at(s + i, length - i, &bare) : 0;
+        size_t box = s[i] == '\\' ? answer_box_at(s + i, length - i) : 0,
+               at = s[i] == '\\' && !box ? answer_bare_box_at(s + i, length - i, &bare) : 0;
         int start = -1;
         size_t end = i;
         if (box) {
@@ -178,9 +186,11 @@ bool answer_extract(Str *answer, const char *completion, size_t n) {
         size_t before = (size_t)start; // where \boxed stands
         while (before > 0 && s[before] != '\\') before--;
         while (before > 0 && s[before - 1] == '\\') before--;
-        int between = found != rank || list.n >= 128 ? BOXES_APART
-            : answer_between_boxes(s + best_end + 1, before > best_end ? before - best_end - 1 : 0);
-        if (between == BOXES_APART || (between == BOXES_BESIDE && answer_box_repeats(&list, s, (size_t)start, end))) list.n = 0;
+        int between = found != rank || list.n >= 128
+                          ? BOXES_APART
+                          : answer_between_boxes(s + best_end + 1, before > best_end ? before - best_end - 1 : 0);
+        if (between == BOXES_APART || (between == BOXES_BESIDE && answer_box_repeats(&list, s, (size_t)start, end)))
+            list.n = 0;
         ints_push(&list, start);
         ints_push(&list, (int)end);
         found = rank;
@@ -215,7 +225,11 @@ bool answer_after_hashes(Str *answer, const char *s, size_t n) {
 
 // If a formula starts at s (within n bytes): where its inside starts and ends. Else false.
 bool answer_formula_at(const char *s, size_t n, size_t *from, size_t *to, size_t *after) {
-    const char *close = answer_at_text(s, n, "$$") ? "$$" : answer_at_text(s, n, "$") ? "$" : answer_at_text(s, n, "\\(") ? "\\)" : answer_at_text(s, n, "\\[") ? "\\]" : NULL;
+    const char *close = answer_at_text(s, n, "$$")    ? "$$"
+                        : answer_at_text(s, n, "$")   ? "$"
+                        : answer_at_text(s, n, "\\(") ? "\\)"
+                        : answer_at_text(s, n, "\\[") ? "\\]"
+                                                      : NULL;
     if (!close) return false;
     size_t w = strlen(close);
     *from = w;
@@ -237,14 +251,17 @@ bool answer_last_formula(Str *answer, const char *s, size_t n, size_t *end) {
     size_t best = 0, best_end = 0, behind = 0;
     for (size_t i = 0; i < n;) {
         size_t from, to, after = 0;
-        if (s[i] != '$' && s[i] != '\\') { i++; continue; }
+        if (s[i] != '$' && s[i] != '\\') {
+            i++;
+            continue;
+        }
         if (answer_formula_at(s + i, n - i, &from, &to, &after)) {
-            if (behind == 0 || answer_between_boxes(s + behind, i - behind) != BOXES_LISTED) best = i + from; // "$x = 1$ or $x = 2$" is one
+            if (behind == 0 || answer_between_boxes(s + behind, i - behind) != BOXES_LISTED)
+                best = i + from; // "$x = 1$ or $x = 2$" is one
             best_end = i + to;
             behind = i + after;
-        }
-        else after = after == n - i ? 1 : after; // a lone $
-        if (after == 1 && n - i > 500) break; // or many of them would each be read to the end
+        } else after = after == n - i ? 1 : after; // a lone $
+        if (after == 1 && n - i > 500) break;      // or many of them would each be read to the end
         i += after ? after : s[i] == '\\' ? 2 : 1;
     }
     *end = best_end;
@@ -263,7 +280,10 @@ bool answer_stated(Str *answer, const char *s, size_t n, bool *formula) {
         size_t k = i + 6;
         while (k < n && answer_is_space(s[k])) k++;
         bool stated = false;
-        if (n - k > 3 && strncasecmp(s + k, "is", 2) == 0 && !answer_is_letter(s[k + 2])) { stated = true; k += 2; }
+        if (n - k > 3 && strncasecmp(s + k, "is", 2) == 0 && !answer_is_letter(s[k + 2])) {
+            stated = true;
+            k += 2;
+        }
         if (k < n && s[k] == ':') stated = true;
         while (k < n && (answer_is_space(s[k]) || s[k] == '*' || s[k] == ':')) k++;
         size_t from, to, after = 0;
@@ -289,21 +309,33 @@ bool answer_last_number(Str *answer, const char *s, size_t n) {
     for (size_t end = n; end > 0; end--) {
         if (!answer_is_digit(s[end - 1])) continue;
         size_t from = end;
-        while (from > 0 && (answer_is_digit(s[from - 1]) || (strchr(".,:/", s[from - 1]) && s[from - 1] && from < end && answer_is_digit(s[from])))) from--;
+        while (from > 0 && (answer_is_digit(s[from - 1]) ||
+                            (strchr(".,:/", s[from - 1]) && s[from - 1] && from < end && answer_is_digit(s[from]))))
+            from--;
         if (from > 1 && (s[from - 1] | 32) == 'e' && answer_is_digit(s[from - 2])) { // 1.5e6
             from--;
             while (from > 0 && (answer_is_digit(s[from - 1]) || s[from - 1] == '.')) from--;
         }
         while (from < end && strchr(",:/", s[from])) from++;
         bool word = (from > 0 && answer_is_letter(s[from - 1])) || (end < n && answer_is_letter(s[end]));
-        if (word) { end = from + 1; continue; }
+        if (word) {
+            end = from + 1;
+            continue;
+        }
         if (from > 0 && s[from - 1] == '-' && (from < 2 || !isalnum((unsigned char)s[from - 2]))) from--;
         size_t groups = 0, run = 0;
         bool thousands = true;
         for (size_t i = from; i < end; i++) {
-            if (s[i] == ',') { thousands &= groups == 0 ? run >= 1 && run <= 3 : run == 3; groups++; run = 0; }
-            else if (answer_is_digit(s[i])) run++;
-            else if (s[i] == '.') { thousands &= groups == 0 || run == 3; run = 3; while (i + 1 < end && answer_is_digit(s[i + 1])) i++; }
+            if (s[i] == ',') {
+                thousands &= groups == 0 ? run >= 1 && run <= 3 : run == 3;
+                groups++;
+                run = 0;
+            } else if (answer_is_digit(s[i])) run++;
+            else if (s[i] == '.') {
+                thousands &= groups == 0 || run == 3;
+                run = 3;
+                while (i + 1 < end && answer_is_digit(s[i + 1])) i++;
+            }
         }
         thousands &= groups > 0 && run == 3;
         for (size_t i = from; i < end; i++) {
@@ -322,7 +354,8 @@ bool answer_choice(Str *answer, const char *s, size_t n) {
         if ((s[i] | 32) == 'a' && strncasecmp(s + i, "answer", 6) == 0) start = i + 6;
     }
     for (size_t i = start; i < n; i++) {
-        bool alone = s[i] >= 'A' && s[i] <= 'J' && s[i] != 'I' && (i == 0 || !isalnum((unsigned char)s[i - 1])) && (i + 1 == n || (!isalnum((unsigned char)s[i + 1]) && s[i + 1] != '\''));
+        bool alone = s[i] >= 'A' && s[i] <= 'J' && s[i] != 'I' && (i == 0 || !isalnum((unsigned char)s[i - 1])) &&
+                     (i + 1 == n || (!isalnum((unsigned char)s[i + 1]) && s[i + 1] != '\''));
         if (!alone || (i >= 4 && strncasecmp(s + i - 4, "not ", 4) == 0)) continue;
         str_add(answer, s + i, 1);
         return true;

@@ -10,10 +10,17 @@ describe, and whether two of them are the same.
 #define ANSWER_MAX_LIST 200
 
 // One interval. A node of -1 is unbounded; the signs say what \pm is in a bound.
-typedef struct { int low, high, low_sign, high_sign; bool low_in, high_in; } AnswerInterval;
+typedef struct {
+    int low, high, low_sign, high_sign;
+    bool low_in, high_in;
+} AnswerInterval;
 
 // A set of intervals that is being built; failed: the tree describes none.
-typedef struct { AnswerInterval v[ANSWER_MAX_LIST]; int n, name; bool failed; } AnswerIntervals; // name: the variable, -1 outside inequalities
+typedef struct {
+    AnswerInterval v[ANSWER_MAX_LIST];
+    int n, name;
+    bool failed;
+} AnswerIntervals; // name: the variable, -1 outside inequalities
 
 bool answer_is_open_end(const AnswerTree *p, int v) { return v < 0 || answer_infinity(p, v) != 0; }
 
@@ -21,7 +28,8 @@ bool answer_is_open_end(const AnswerTree *p, int v) { return v < 0 || answer_inf
 int answer_reals(const AnswerTree *p, int v) {
     static const char *const names[] = {"mathbb{R}", "mathbf{R}", "mathrm{R}"};
     int sign = 'R';
-    for (const char *c = "+-*"; *c && p->v[v].kind == AN_CALL && sign == 'R'; c++) if (p->v[v].name == answer_sign_name(*c)) sign = *c;
+    for (const char *c = "+-*"; *c && p->v[v].kind == AN_CALL && sign == 'R'; c++)
+        if (p->v[v].name == answer_sign_name(*c)) sign = *c;
     if (p->v[v].kind == AN_CALL && sign != 'R') v = p->v[v].child;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (p->v[v].kind == AN_VAR && p->v[v].name == answer_hash(ANSWER_HASH, names[i], strlen(names[i]))) return sign;
@@ -31,8 +39,14 @@ int answer_reals(const AnswerTree *p, int v) {
 
 void answer_add_interval(const AnswerTree *p, AnswerIntervals *s, int low, bool low_in, int high, bool high_in) {
     AnswerInterval x = {low, high, 1, 1, low_in, high_in};
-    if (answer_is_open_end(p, low)) { x.low = -1; x.low_in = false; }
-    if (answer_is_open_end(p, high)) { x.high = -1; x.high_in = false; }
+    if (answer_is_open_end(p, low)) {
+        x.low = -1;
+        x.low_in = false;
+    }
+    if (answer_is_open_end(p, high)) {
+        x.high = -1;
+        x.high_in = false;
+    }
     if (s->n == ANSWER_MAX_LIST) s->failed = true;
     else s->v[s->n++] = x;
 }
@@ -79,12 +93,24 @@ void answer_cut(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s, int from
     for (int i = from, n = s->n; i < n && !s->failed; i++) {
         AnswerInterval *x = &s->v[i], right = *x;
         bool line = x->low < 0 && x->high < 0;
-        if (!known && (!line || n > from + 1)) { s->failed = true; return; } // which of the two would have to be known
+        if (!known && (!line || n > from + 1)) {
+            s->failed = true;
+            return;
+        } // which of the two would have to be known
         if (x->low >= 0 && !answer_real_number(w, p, x->low, x->low_sign, &low)) s->failed = true;
         if (x->high >= 0 && !answer_real_number(w, p, x->high, x->high_sign, &high)) s->failed = true;
-        if (x->low >= 0 && answer_apart(at, low) <= 0) { x->low_in &= answer_apart(at, low) != 0; continue; }
-        if (x->high >= 0 && answer_apart(high, at) <= 0) { x->high_in &= answer_apart(high, at) != 0; continue; }
-        if (s->n == ANSWER_MAX_LIST) { s->failed = true; return; }
+        if (x->low >= 0 && answer_apart(at, low) <= 0) {
+            x->low_in &= answer_apart(at, low) != 0;
+            continue;
+        }
+        if (x->high >= 0 && answer_apart(high, at) <= 0) {
+            x->high_in &= answer_apart(high, at) != 0;
+            continue;
+        }
+        if (s->n == ANSWER_MAX_LIST) {
+            s->failed = true;
+            return;
+        }
         x->high = right.low = v;
         x->high_sign = right.low_sign = sign;
         x->high_in = right.low_in = false;
@@ -98,7 +124,10 @@ void answer_cut_all(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s, int 
         for (int c = p->v[v].child; c >= 0 && !s->failed; c = p->v[c].next) answer_cut_all(w, p, s, from, c);
         return;
     }
-    if (!answer_is_value(p, v)) { s->failed = true; return; }
+    if (!answer_is_value(p, v)) {
+        s->failed = true;
+        return;
+    }
     answer_cut(w, p, s, from, v, 1);
     if (p->pm && answer_contains(p, v, AN_PM)) answer_cut(w, p, s, from, v, -1);
 }
@@ -109,13 +138,17 @@ void answer_name_variable(const AnswerTree *p, AnswerIntervals *s, int v) {
 }
 
 // |x| or |x - a| between bounds (-1: none), by new nodes.
-void answer_absolute_intervals(AnswerTree *p, AnswerIntervals *s, int inside, int low, bool low_in, int high, bool high_in) {
+void answer_absolute_intervals(AnswerTree *p, AnswerIntervals *s, int inside, int low, bool low_in, int high,
+                               bool high_in) {
     int shift = -1;
     if (p->v[inside].kind == AN_ADD && p->v[inside].count == 2) { // a of x - a, negated
         shift = p->v[p->v[inside].child].next;
         inside = p->v[inside].child;
     }
-    if (!answer_is_label(p, inside) || (low < 0 && high < 0)) { s->failed = true; return; }
+    if (!answer_is_label(p, inside) || (low < 0 && high < 0)) {
+        s->failed = true;
+        return;
+    }
     answer_name_variable(p, s, inside);
     int ends[4] = {-1, -1, -1, -1}, bounds[2] = {low, high}; // -low, low, -high, high, each moved by the shift
     for (int i = 0; i < 4; i++) {
@@ -123,10 +156,16 @@ void answer_absolute_intervals(AnswerTree *p, AnswerIntervals *s, int inside, in
         int end = answer_node(p, AN_NEG, bounds[i / 2]); // twice negated it is itself, in no list
         if (i % 2) end = answer_node(p, AN_NEG, end);
         if (shift >= 0) end = answer_node2(p, AN_ADD, end, answer_node(p, AN_NEG, shift));
-        if (p->failed) { s->failed = true; return; }
+        if (p->failed) {
+            s->failed = true;
+            return;
+        }
         ends[i] = end;
     }
-    if (low < 0) { answer_add_interval(p, s, ends[2], high_in, ends[3], high_in); return; }
+    if (low < 0) {
+        answer_add_interval(p, s, ends[2], high_in, ends[3], high_in);
+        return;
+    }
     answer_add_interval(p, s, ends[2], high_in, ends[0], low_in);
     answer_add_interval(p, s, ends[1], low_in, ends[3], high_in);
 }
@@ -142,16 +181,30 @@ void answer_relation_intervals(AnswerWork *w, AnswerTree *p, int v, AnswerInterv
     if (s->failed) return;
     if (c >= 0) {
         bool up = strchr("<l", r) && strchr("<l", second), down = strchr(">g", r) && strchr(">g", second);
-        if (up) { low = a; high = c; low_in = r == 'l'; high_in = second == 'l'; }
-        else if (down) { low = c; high = a; low_in = second == 'g'; high_in = r == 'g'; }
-        else { s->failed = true; return; }
+        if (up) {
+            low = a;
+            high = c;
+            low_in = r == 'l';
+            high_in = second == 'l';
+        } else if (down) {
+            low = c;
+            high = a;
+            low_in = second == 'g';
+            high_in = r == 'g';
+        } else {
+            s->failed = true;
+            return;
+        }
     } else {
         if (r == 'i') {
             answer_name_variable(p, s, a);
             answer_intervals(w, p, b, s);
             return;
         }
-        if (!strchr("<>lg!", r)) { s->failed = true; return; }
+        if (!strchr("<>lg!", r)) {
+            s->failed = true;
+            return;
+        }
         bool flipped = !answer_is_label(p, a) && answer_is_label(p, b);
         middle = flipped ? b : a;
         int bound = flipped ? a : b;
@@ -163,7 +216,13 @@ void answer_relation_intervals(AnswerWork *w, AnswerTree *p, int v, AnswerInterv
             return;
         }
         bool less = (r == '<' || r == 'l') != flipped, in = r == 'l' || r == 'g';
-        if (less) { high = bound; high_in = in; } else { low = bound; low_in = in; }
+        if (less) {
+            high = bound;
+            high_in = in;
+        } else {
+            low = bound;
+            low_in = in;
+        }
     }
     if (p->v[middle].kind == AN_FUNC && p->v[middle].sub == FN_ABS) {
         if (answer_is_open_end(p, low)) low = -1;
@@ -181,10 +240,12 @@ void answer_between(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s, int 
     if (s->failed || s->n != from + 2) return;
     AnswerInterval *x = &s->v[from], *y = x + 1, *up = x->high < 0 ? x : y, *down = up == x ? y : x;
     real_t low, high;
-    if (x->low < 0 ? x->high < 0 || y->low < 0 : x->high >= 0 || y->low >= 0) return; // one has the lower end, the other the upper
+    if (x->low < 0 ? x->high < 0 || y->low < 0 : x->high >= 0 || y->low >= 0)
+        return; // one has the lower end, the other the upper
     if (up->low < 0 || down->high < 0 || up->high >= 0 || down->low >= 0) return;
-    if (!answer_real_number(w, p, up->low, up->low_sign, &low) || !answer_real_number(w, p, down->high, down->high_sign, &high)
-        || low >= high) return;
+    if (!answer_real_number(w, p, up->low, up->low_sign, &low) ||
+        !answer_real_number(w, p, down->high, down->high_sign, &high) || low >= high)
+        return;
     AnswerInterval both = {up->low, down->high, up->low_sign, down->high_sign, up->low_in, down->high_in};
     *x = both;
     s->n--;
@@ -197,9 +258,14 @@ void answer_list_intervals(AnswerWork *w, AnswerTree *p, int v, AnswerIntervals 
     bool cuts = false;
     for (int way = 0; way < 2; way++) { // the cuts come last
         for (int c = first; c >= 0 && !s->failed; c = p->v[c].next) {
-            bool relation = p->v[c].kind == AN_REL, cut = relation && p->v[c].count == 2 && p->v[p->v[p->v[c].child].next].rel == '!';
-            bool more = !relation && p->v[first].kind == AN_REL && p->v[p->v[p->v[first].child].next].rel == '!'; // -1 of x \ne 1, -1
-            if (!relation && !more) { s->failed = true; return; }
+            bool relation = p->v[c].kind == AN_REL,
+                 cut = relation && p->v[c].count == 2 && p->v[p->v[p->v[c].child].next].rel == '!';
+            bool more = !relation && p->v[first].kind == AN_REL &&
+                        p->v[p->v[p->v[first].child].next].rel == '!'; // -1 of x \ne 1, -1
+            if (!relation && !more) {
+                s->failed = true;
+                return;
+            }
             cuts |= cut || more;
             if (way == 0 && !cut && !more) answer_intervals(w, p, c, s);
             if (way == 0 || !(cut || more)) continue;
@@ -215,8 +281,8 @@ void answer_list_intervals(AnswerWork *w, AnswerTree *p, int v, AnswerIntervals 
 bool answer_ends(AnswerWork *w, const AnswerTree *p, const AnswerInterval *x, real_t ends[2]) {
     ends[0] = -INFINITY;
     ends[1] = INFINITY;
-    return (x->low < 0 || answer_real_number(w, p, x->low, x->low_sign, &ends[0]))
-        && (x->high < 0 || answer_real_number(w, p, x->high, x->high_sign, &ends[1]));
+    return (x->low < 0 || answer_real_number(w, p, x->low, x->low_sign, &ends[0])) &&
+           (x->high < 0 || answer_real_number(w, p, x->high, x->high_sign, &ends[1]));
 }
 
 // Is end a of one interval left (-1) or right (1) of end b of another, or the same (0)? Floating point alone must not
@@ -237,7 +303,9 @@ bool answer_join_intervals(AnswerWork *w, const AnswerTree *p, AnswerIntervals *
     for (int i = from; i < s->n; i++) {
         AnswerInterval x = s->v[i];
         if (!answer_ends(w, p, &x, e) || e[0] > e[1]) return false;
-        if (answer_order(w, p, x.low, x.low_sign, e[0], x.high, x.high_sign, e[1], &failed) == 0 && !(x.low_in && x.high_in)) continue;
+        if (answer_order(w, p, x.low, x.low_sign, e[0], x.high, x.high_sign, e[1], &failed) == 0 &&
+            !(x.low_in && x.high_in))
+            continue;
         int j = n++;
         for (; j > 0 && (e[0] < ends[j - 1][0] || (e[0] == ends[j - 1][0] && x.low_in && !sorted[j - 1].low_in)); j--) {
             sorted[j] = sorted[j - 1];
@@ -288,7 +356,10 @@ void answer_complement(AnswerIntervals *s, int from) {
     gap.high = -1;
     gap.high_in = false;
     if (!open) return;
-    if (n == ANSWER_MAX_LIST) { s->failed = true; return; }
+    if (n == ANSWER_MAX_LIST) {
+        s->failed = true;
+        return;
+    }
     s->v[s->n++] = gap;
 }
 
@@ -297,22 +368,38 @@ void answer_meet(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s, int fro
     real_t ends[ANSWER_MAX_LIST][2];
     AnswerInterval common[ANSWER_MAX_LIST];
     int n = 0;
-    for (int i = from; i < s->n; i++) if (!answer_ends(w, p, &s->v[i], ends[i])) { s->failed = true; return; }
+    for (int i = from; i < s->n; i++)
+        if (!answer_ends(w, p, &s->v[i], ends[i])) {
+            s->failed = true;
+            return;
+        }
     for (int i = from; i < middle; i++) {
         for (int j = middle; j < s->n; j++) {
             AnswerInterval x = s->v[i], *y = &s->v[j];
             if (++w->steps > ANSWER_MAX_STEPS) s->failed = true;
             int low = answer_order(w, p, x.low, x.low_sign, ends[i][0], y->low, y->low_sign, ends[j][0], &s->failed);
-            int high = answer_order(w, p, x.high, x.high_sign, ends[i][1], y->high, y->high_sign, ends[j][1], &s->failed);
+            int high =
+                answer_order(w, p, x.high, x.high_sign, ends[i][1], y->high, y->high_sign, ends[j][1], &s->failed);
             if (low == 0) x.low_in &= y->low_in;
             if (high == 0) x.high_in &= y->high_in;
-            if (low < 0) { x.low = y->low; x.low_sign = y->low_sign; x.low_in = y->low_in; }
-            if (high > 0) { x.high = y->high; x.high_sign = y->high_sign; x.high_in = y->high_in; }
-            int order = answer_order(w, p, x.low, x.low_sign, ends[low < 0 ? j : i][0], x.high, x.high_sign, ends[high > 0 ? j : i][1],
-                &s->failed);
+            if (low < 0) {
+                x.low = y->low;
+                x.low_sign = y->low_sign;
+                x.low_in = y->low_in;
+            }
+            if (high > 0) {
+                x.high = y->high;
+                x.high_sign = y->high_sign;
+                x.high_in = y->high_in;
+            }
+            int order = answer_order(w, p, x.low, x.low_sign, ends[low < 0 ? j : i][0], x.high, x.high_sign,
+                                     ends[high > 0 ? j : i][1], &s->failed);
             if (s->failed) return;
             if (order > 0 || (order == 0 && !(x.low_in && x.high_in))) continue;
-            if (n == ANSWER_MAX_LIST) { s->failed = true; return; }
+            if (n == ANSWER_MAX_LIST) {
+                s->failed = true;
+                return;
+            }
             common[n++] = x;
         }
     }
@@ -323,8 +410,9 @@ void answer_meet(AnswerWork *w, const AnswerTree *p, AnswerIntervals *s, int fro
 // A \cap B, A \setminus B. Points may be taken out of intervals whose ends are not known numbers.
 void answer_setop_intervals(AnswerWork *w, AnswerTree *p, int v, AnswerIntervals *s) {
     int from = s->n, left = p->v[v].child, right = p->v[left].next;
-    bool minus = p->v[v].sub == '-', unclear = !p->v[left].paren
-        && (p->v[left].kind == AN_UNION || (p->v[left].kind == AN_SETOP && p->v[left].sub == '-'));
+    bool minus = p->v[v].sub == '-',
+         unclear = !p->v[left].paren &&
+                   (p->v[left].kind == AN_UNION || (p->v[left].kind == AN_SETOP && p->v[left].sub == '-'));
     answer_intervals(w, p, left, s);
     int middle = s->n;
     if (!minus && unclear) s->failed = true; // A \cup B \cap C may be meant in two ways
@@ -342,7 +430,10 @@ void answer_setop_intervals(AnswerWork *w, AnswerTree *p, int v, AnswerIntervals
 // Adds the intervals that node v describes.
 void answer_intervals(AnswerWork *w, AnswerTree *p, int v, AnswerIntervals *s) {
     const AnswerNode *k = &p->v[v];
-    if (s->failed || ++w->steps > ANSWER_MAX_STEPS) { s->failed = true; return; }
+    if (s->failed || ++w->steps > ANSWER_MAX_STEPS) {
+        s->failed = true;
+        return;
+    }
     int reals = answer_reals(p, v);
     if (reals) answer_add_reals(p, s, reals);
     else if (k->kind == AN_SET) answer_add_points(p, s, v);
@@ -378,8 +469,10 @@ bool answer_intervals_equal(AnswerWork *w, AnswerTree *p, int a, AnswerTree *q, 
         int j = 0;
         for (; j < t.n; j++) {
             const AnswerInterval *x = &s.v[i], *y = &t.v[j];
-            if (!used[j] && x->low_in == y->low_in && x->high_in == y->high_in && answer_bounds_equal(w, p, x->low, x->low_sign, q, y->low, y->low_sign)
-                && answer_bounds_equal(w, p, x->high, x->high_sign, q, y->high, y->high_sign)) break;
+            if (!used[j] && x->low_in == y->low_in && x->high_in == y->high_in &&
+                answer_bounds_equal(w, p, x->low, x->low_sign, q, y->low, y->low_sign) &&
+                answer_bounds_equal(w, p, x->high, x->high_sign, q, y->high, y->high_sign))
+                break;
         }
         if (j == t.n) return false;
         used[j] = true;

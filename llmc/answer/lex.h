@@ -13,13 +13,24 @@ stops at fixed limits and reads every byte a bounded number of times.
 
 // Names with a meaning, with or without a backslash. Of those that start alike the longer comes first.
 static const AnswerWord answer_functions[] = {
-    {"arcsinh", TK_FUNC, FN_ASINH}, {"arccosh", TK_FUNC, FN_ACOSH}, {"arctanh", TK_FUNC, FN_ATANH}, {"arccoth", TK_FUNC, FN_ACOTH}, {"arsinh", TK_FUNC, FN_ASINH}, {"arcosh", TK_FUNC, FN_ACOSH}, {"artanh", TK_FUNC, FN_ATANH}, {"arcoth", TK_FUNC, FN_ACOTH},
-    {"arsech", TK_FUNC, FN_ASECH}, {"arcsch", TK_FUNC, FN_ACSCH}, {"asinh", TK_FUNC, FN_ASINH}, {"acosh", TK_FUNC, FN_ACOSH}, {"atanh", TK_FUNC, FN_ATANH}, {"arcsec", TK_FUNC, FN_ASEC}, {"arccsc", TK_FUNC, FN_ACSC}, {"coth", TK_FUNC, FN_COTH}, {"sech", TK_FUNC, FN_SECH}, {"csch", TK_FUNC, FN_CSCH},
-    {"arcsin", TK_FUNC, FN_ASIN}, {"arccos", TK_FUNC, FN_ACOS}, {"arctan", TK_FUNC, FN_ATAN}, {"arccot", TK_FUNC, FN_ACOT}, {"arctg", TK_FUNC, FN_ATAN}, {"asin", TK_FUNC, FN_ASIN}, {"acos", TK_FUNC, FN_ACOS},
-    {"atan", TK_FUNC, FN_ATAN}, {"sinh", TK_FUNC, FN_SINH}, {"cosh", TK_FUNC, FN_COSH}, {"tanh", TK_FUNC, FN_TANH}, {"sin", TK_FUNC, FN_SIN}, {"cos", TK_FUNC, FN_COS}, {"tan", TK_FUNC, FN_TAN},
-    {"cot", TK_FUNC, FN_COT}, {"sec", TK_FUNC, FN_SEC}, {"csc", TK_FUNC, FN_CSC}, {"log", TK_FUNC, FN_LOG}, {"ln", TK_FUNC, FN_LN}, {"exp", TK_FUNC, FN_EXP}, {"sqrt", TK_SQRT, 2}, {"cbrt", TK_SQRT, 3},
-    {"gcd", TK_FUNC, FN_GCD}, {"lcm", TK_FUNC, FN_LCM}, {"max", TK_FUNC, FN_MAX}, {"min", TK_FUNC, FN_MIN}, {"abs", TK_FUNC, FN_ABS}, {"floor", TK_FUNC, FN_FLOOR}, {"ceil", TK_FUNC, FN_CEIL}, {"cis", TK_FUNC, FN_CIS},
-    {"pi", TK_CONST, 'p'}, {"infinity", TK_CONST, 'o'}, {"infty", TK_CONST, 'o'}, {"inf", TK_CONST, 'o'}, {"binom", TK_BINOM, 0},
+    {"arcsinh", TK_FUNC, FN_ASINH}, {"arccosh", TK_FUNC, FN_ACOSH}, {"arctanh", TK_FUNC, FN_ATANH},
+    {"arccoth", TK_FUNC, FN_ACOTH}, {"arsinh", TK_FUNC, FN_ASINH},  {"arcosh", TK_FUNC, FN_ACOSH},
+    {"artanh", TK_FUNC, FN_ATANH},  {"arcoth", TK_FUNC, FN_ACOTH},  {"arsech", TK_FUNC, FN_ASECH},
+    {"arcsch", TK_FUNC, FN_ACSCH},  {"asinh", TK_FUNC, FN_ASINH},   {"acosh", TK_FUNC, FN_ACOSH},
+    {"atanh", TK_FUNC, FN_ATANH},   {"arcsec", TK_FUNC, FN_ASEC},   {"arccsc", TK_FUNC, FN_ACSC},
+    {"coth", TK_FUNC, FN_COTH},     {"sech", TK_FUNC, FN_SECH},     {"csch", TK_FUNC, FN_CSCH},
+    {"arcsin", TK_FUNC, FN_ASIN},   {"arccos", TK_FUNC, FN_ACOS},   {"arctan", TK_FUNC, FN_ATAN},
+    {"arccot", TK_FUNC, FN_ACOT},   {"arctg", TK_FUNC, FN_ATAN},    {"asin", TK_FUNC, FN_ASIN},
+    {"acos", TK_FUNC, FN_ACOS},     {"atan", TK_FUNC, FN_ATAN},     {"sinh", TK_FUNC, FN_SINH},
+    {"cosh", TK_FUNC, FN_COSH},     {"tanh", TK_FUNC, FN_TANH},     {"sin", TK_FUNC, FN_SIN},
+    {"cos", TK_FUNC, FN_COS},       {"tan", TK_FUNC, FN_TAN},       {"cot", TK_FUNC, FN_COT},
+    {"sec", TK_FUNC, FN_SEC},       {"csc", TK_FUNC, FN_CSC},       {"log", TK_FUNC, FN_LOG},
+    {"ln", TK_FUNC, FN_LN},         {"exp", TK_FUNC, FN_EXP},       {"sqrt", TK_SQRT, 2},
+    {"cbrt", TK_SQRT, 3},           {"gcd", TK_FUNC, FN_GCD},       {"lcm", TK_FUNC, FN_LCM},
+    {"max", TK_FUNC, FN_MAX},       {"min", TK_FUNC, FN_MIN},       {"abs", TK_FUNC, FN_ABS},
+    {"floor", TK_FUNC, FN_FLOOR},   {"ceil", TK_FUNC, FN_CEIL},     {"cis", TK_FUNC, FN_CIS},
+    {"pi", TK_CONST, 'p'},          {"infinity", TK_CONST, 'o'},    {"infty", TK_CONST, 'o'},
+    {"inf", TK_CONST, 'o'},         {"binom", TK_BINOM, 0},
 };
 // Commands (after a backslash) that are no names.
 // clang-format off
@@ -46,12 +57,23 @@ static const AnswerWord answer_commands[] = {
 };
 // clang-format on
 // Commands that leave nothing, and those that only dress what is in their braces.
-static const char *const answer_silent[] = {"left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "displaystyle", "textstyle", "quad", "qquad", "limits", "phantom", "hspace", "rm", "bf", "it", "mathstrut",
-    "mathbf", "mathbb", "mathcal", "mathit", "mathsf", "vec", "hat", "tilde", "overrightarrow", "boldsymbol", "bm", "ensuremath", "mathop", "limits", "nolimits", "underline", "widehat", "boxed", "fbox", "hline", "enspace", "thinspace", "space", "small", "large", "euro", "pounds", "cancel"};
-static const char *const answer_texts[] = {"text", "mbox", "textbf", "textit", "textrm", "textnormal", "mathrm", "operatorname", "hbox", "texttt", "textsf", "mathtt", "emph"};
+static const char *const answer_silent[] = {
+    "left",      "right",          "big",        "Big",          "bigg",       "Bigg",   "bigl",
+    "bigr",      "Bigl",           "Bigr",       "displaystyle", "textstyle",  "quad",   "qquad",
+    "limits",    "phantom",        "hspace",     "rm",           "bf",         "it",     "mathstrut",
+    "mathbf",    "mathbb",         "mathcal",    "mathit",       "mathsf",     "vec",    "hat",
+    "tilde",     "overrightarrow", "boldsymbol", "bm",           "ensuremath", "mathop", "limits",
+    "nolimits",  "underline",      "widehat",    "boxed",        "fbox",       "hline",  "enspace",
+    "thinspace", "space",          "small",      "large",        "euro",       "pounds", "cancel"};
+static const char *const answer_texts[] = {"text",         "mbox", "textbf", "textit", "textrm", "textnormal", "mathrm",
+                                           "operatorname", "hbox", "texttt", "textsf", "mathtt", "emph"};
 // Short words that are units and not products of letters, when they follow a number.
-static const char *const answer_short_units[] = {"cm", "mm", "km", "nm", "kg", "mg", "lb", "lbs", "ft", "in", "yd", "yds", "mi", "oz", "sec", "min", "hr", "hrs", "mph", "kph", "ml", "mL", "deg", "sq", "cc", "gal", "day", "men", "hz", "Hz", "kHz",
-    "J", "kJ", "eV", "rad", "pts", "cents", "am", "pm", "AM", "PM", "USD", "Pa", "kPa", "mol", "cup", "pie", "boy", "cat", "dog", "way", "odd", "per", "kW", "amp", "atm", "cal", "box", "pin", "pen", "car", "bus", "egg", "set", "lot", "bag", "can", "hat", "hens", "pi/s"};
+static const char *const answer_short_units[] = {
+    "cm",  "mm",  "km",  "nm",  "kg",  "mg",  "lb",  "lbs", "ft",    "in",  "yd",  "yds", "mi",   "oz",
+    "sec", "min", "hr",  "hrs", "mph", "kph", "ml",  "mL",  "deg",   "sq",  "cc",  "gal", "day",  "men",
+    "hz",  "Hz",  "kHz", "J",   "kJ",  "eV",  "rad", "pts", "cents", "am",  "pm",  "AM",  "PM",   "USD",
+    "Pa",  "kPa", "mol", "cup", "pie", "boy", "cat", "dog", "way",   "odd", "per", "kW",  "amp",  "atm",
+    "cal", "box", "pin", "pen", "car", "bus", "egg", "set", "lot",   "bag", "can", "hat", "hens", "pi/s"};
 
 bool answer_listed(const char *const *list, size_t n, const char *s, size_t length) {
     for (size_t i = 0; i < n; i++) {
@@ -69,10 +91,17 @@ const AnswerWord *answer_word(const AnswerWord *list, size_t n, const char *s, s
 }
 #define ANSWER_LIST(list) list, sizeof(list) / sizeof(list)[0]
 
-typedef struct { const char *s; bool space, failed; int depth; } AnswerLexer; // depth: open ( [ \{, where a comma separates
+typedef struct {
+    const char *s;
+    bool space, failed;
+    int depth;
+} AnswerLexer; // depth: open ( [ \{, where a comma separates
 
 void answer_token(AnswerTokens *t, AnswerLexer *x, AnswerTokenKind kind, int sub, const char *at, size_t n) {
-    if (t->n >= ANSWER_MAX_TOKENS) { x->failed = true; return; }
+    if (t->n >= ANSWER_MAX_TOKENS) {
+        x->failed = true;
+        return;
+    }
     AnswerToken *k = &t->v[t->n++];
     k->kind = (uint8_t)kind;
     k->sub = (uint8_t)sub;
@@ -131,8 +160,8 @@ size_t answer_period_at(const AnswerTokens *t, const char *s, bool behind_point)
     if (n == 0 || s[n + 1] != ')' || answer_is_digit(s[n + 2])) return 0;
     const AnswerToken *last = t->n > 0 ? &t->v[t->n - 1] : NULL;
     const char *end = answer_skip_space(s + n + 2);
-    bool alone = (!last || last->kind == TK_REL || (t->n == 1 && last->kind == TK_OP && strchr("+-", last->sub)))
-        && (*end == 0 || *end == '$' || (*end == '.' && end[1] == 0));
+    bool alone = (!last || last->kind == TK_REL || (t->n == 1 && last->kind == TK_OP && strchr("+-", last->sub))) &&
+                 (*end == 0 || *end == '$' || (*end == '.' && end[1] == 0));
     return behind_point || alone ? n : 0;
 }
 
@@ -190,14 +219,19 @@ size_t answer_ordinal_at(const AnswerTokens *t, const char *s) {
 void answer_lex_number(AnswerTokens *t, AnswerLexer *x) {
     const char *s = x->s;
     int start = t->n_digits, leading = 0;
-    while (answer_is_digit(*s) && t->n_digits < ANSWER_MAX_BYTES) { t->digits[t->n_digits++] = *s++; leading++; }
+    while (answer_is_digit(*s) && t->n_digits < ANSWER_MAX_BYTES) {
+        t->digits[t->n_digits++] = *s++;
+        leading++;
+    }
     // a group starts with 1 to 3 digits, not with a 0 (0,111 is no thousands)
     bool script = t->n > 0 && t->v[t->n - 1].kind == TK_OP && strchr("_^", t->v[t->n - 1].sub); // \log_2 128
     size_t points = answer_point_groups(s);
     if (leading >= 1 && leading <= 3 && points && t->n_digits + 3 * points < ANSWER_MAX_BYTES) {
         for (; points > 0; points--, s += 4, t->n_digits += 3) memcpy(t->digits + t->n_digits, s + 1, 3);
     } else if (leading >= 1 && leading <= 3 && t->digits[start] != '0') {
-        for (const char *group; !(script && (answer_is_space(*s) || *s == ',')) && (group = answer_thousands(s, x->depth == 0)) != NULL && t->n_digits < ANSWER_MAX_BYTES; s = group + 3) {
+        for (const char *group; !(script && (answer_is_space(*s) || *s == ',')) &&
+                                (group = answer_thousands(s, x->depth == 0)) != NULL && t->n_digits < ANSWER_MAX_BYTES;
+             s = group + 3) {
             memcpy(t->digits + t->n_digits, group, 3);
             t->n_digits += 3;
         }
@@ -205,14 +239,19 @@ void answer_lex_number(AnswerTokens *t, AnswerLexer *x) {
     if (*s == '.' && answer_is_digit(s[1])) {
         t->digits[t->n_digits++] = *s++;
         while (answer_is_digit(*s) && t->n_digits < ANSWER_MAX_BYTES) t->digits[t->n_digits++] = *s++;
-    } else if (*s == '.' && leading > 0 && (s[1] == 0 || answer_is_space(s[1]) || s[1] == '\\' || s[1] == '$' || s[1] == '}' || s[1] == ',' || s[1] == '/')) s++;
+    } else if (*s == '.' && leading > 0 &&
+               (s[1] == 0 || answer_is_space(s[1]) || s[1] == '\\' || s[1] == '$' || s[1] == '}' || s[1] == ',' ||
+                s[1] == '/'))
+        s++;
     bool point = *s == '.';
     size_t period = leading > 0 && (point || memchr(t->digits + start, '.', (size_t)(t->n_digits - start)))
-        ? answer_period_at(t, s + point, point) : 0;
+                        ? answer_period_at(t, s + point, point)
+                        : 0;
     if (period) s += point;
     // 1.5e-3; "2e" alone is twice Euler's number
     const char *e = s;
-    if ((*e == 'e' || *e == 'E') && (answer_is_digit(e[1]) || ((e[1] == '-' || e[1] == '+') && answer_is_digit(e[2])))) {
+    if ((*e == 'e' || *e == 'E') &&
+        (answer_is_digit(e[1]) || ((e[1] == '-' || e[1] == '+') && answer_is_digit(e[2])))) {
         t->digits[t->n_digits++] = 'e';
         e++;
         if (*e == '-' || *e == '+') t->digits[t->n_digits++] = *e++;
@@ -232,17 +271,20 @@ void answer_lex_number(AnswerTokens *t, AnswerLexer *x) {
 bool answer_after_number(const AnswerTokens *t) {
     if (t->n == 0) return false;
     const AnswerToken *k = &t->v[t->n - 1];
-    return k->kind == TK_NUM || (k->kind == TK_CLOSE && k->sub != ']') || k->kind == TK_CONST || k->kind == TK_WORD || k->kind == TK_TEXT || k->kind == TK_PERCENT || k->kind == TK_DEGREE;
+    return k->kind == TK_NUM || (k->kind == TK_CLOSE && k->sub != ']') || k->kind == TK_CONST || k->kind == TK_WORD ||
+           k->kind == TK_TEXT || k->kind == TK_PERCENT || k->kind == TK_DEGREE;
 }
 
 // 5 \text{m} / \text{s}, 5 \text{N} \cdot \text{m}: was the token before the operator a unit?
 bool answer_after_unit(const AnswerTokens *t) {
-    return t->n > 1 && t->v[t->n - 1].kind == TK_OP && strchr("/*", t->v[t->n - 1].sub) && t->v[t->n - 2].kind == TK_TEXT;
+    return t->n > 1 && t->v[t->n - 1].kind == TK_OP && strchr("/*", t->v[t->n - 1].sub) &&
+           t->v[t->n - 2].kind == TK_TEXT;
 }
 
 // A letter or two that name a unit where the other answer shows that units are meant.
 bool answer_is_unit_letters(const char *s, size_t n) {
-    static const char *const letters[] = {"m", "s", "g", "h", "N", "J", "W", "V", "A", "K", "C", "L", "l", "T", "F", "Hz"};
+    static const char *const letters[] = {"m", "s", "g", "h", "N", "J", "W", "V",
+                                          "A", "K", "C", "L", "l", "T", "F", "Hz"};
     return answer_listed(ANSWER_LIST(letters), s, n);
 }
 
@@ -250,7 +292,8 @@ bool answer_is_unit_letters(const char *s, size_t n) {
 bool answer_in_unit(const AnswerTokens *t) {
     if (t->n < 3 || t->v[t->n - 1].kind != TK_OPEN || t->v[t->n - 1].sub != '{') return false;
     const AnswerToken *a = &t->v[t->n - 3], *b = &t->v[t->n - 2];
-    return (b->kind == TK_FRAC && (a->kind == TK_NUM || a->kind == TK_CLOSE)) || (b->kind == TK_CLOSE && a->kind == TK_TEXT);
+    return (b->kind == TK_FRAC && (a->kind == TK_NUM || a->kind == TK_CLOSE)) ||
+           (b->kind == TK_CLOSE && a->kind == TK_TEXT);
 }
 
 // A run of letters: a function and what follows it, a word, or a product of one-letter names.
@@ -270,12 +313,14 @@ void answer_lex_letters(AnswerTokens *t, AnswerLexer *x) {
     }
     const AnswerToken *last = t->n > 0 ? &t->v[t->n - 1] : NULL;
     const char *behind = answer_skip_space(s + n);
-    if (n == 1 && *s == 'U' && last && last->kind == TK_CLOSE && strchr(")]", last->sub) && *behind && strchr("([\\", *behind)) { // (1,2) U (3,4)
+    if (n == 1 && *s == 'U' && last && last->kind == TK_CLOSE && strchr(")]", last->sub) && *behind &&
+        strchr("([\\", *behind)) { // (1,2) U (3,4)
         answer_token(t, x, TK_SETOP, 'u', s, 1);
         x->s = s + 1;
         return;
     }
-    if (n == 1 && (*s | 32) == 'x' && last && last->kind == TK_NUM && behind[0] == '1' && behind[1] == '0' && *(behind = answer_skip_space(behind + 2)) && strchr("^*", *behind)) { // 6.02 x 10^23
+    if (n == 1 && (*s | 32) == 'x' && last && last->kind == TK_NUM && behind[0] == '1' && behind[1] == '0' &&
+        *(behind = answer_skip_space(behind + 2)) && strchr("^*", *behind)) { // 6.02 x 10^23
         answer_token(t, x, TK_OP, '*', s, 1);
         x->s = s + 1;
         return;
@@ -291,8 +336,8 @@ void answer_lex_letters(AnswerTokens *t, AnswerLexer *x) {
         return;
     }
     // 5th
-    if (n == 2 && last && last->kind == TK_NUM && s > t->text && answer_is_digit(s[-1])
-        && answer_is_ordinal(t->digits + last->at, (size_t)last->n, s)) {
+    if (n == 2 && last && last->kind == TK_NUM && s > t->text && answer_is_digit(s[-1]) &&
+        answer_is_ordinal(t->digits + last->at, (size_t)last->n, s)) {
         x->s = s + 2;
         return;
     }
@@ -302,7 +347,8 @@ void answer_lex_letters(AnswerTokens *t, AnswerLexer *x) {
         return;
     }
     static const char *const prefixes[] = {"USD", "US", "EUR", "GBP", "Rs", "CAD", "AUD"};
-    if ((t->n == 0 && n < 4 && answer_listed(ANSWER_LIST(prefixes), s, n)) || (n == 2 && memcmp(s, "np", 2) == 0 && s[2] == '.')) { // Rs 5, np.pi
+    if ((t->n == 0 && n < 4 && answer_listed(ANSWER_LIST(prefixes), s, n)) ||
+        (n == 2 && memcmp(s, "np", 2) == 0 && s[2] == '.')) { // Rs 5, np.pi
         x->s = s + n + (s[n] == '.');
         return;
     }
@@ -315,8 +361,8 @@ void answer_lex_letters(AnswerTokens *t, AnswerLexer *x) {
     size_t known = f ? strlen(f->name) : 0;
     bool unit = n <= 3 && answer_after_number(t) && answer_listed(ANSWER_LIST(answer_short_units), s, n);
     unit |= last && last->kind == TK_DEGREE && n == 1 && (*s == 'C' || *s == 'F');
-    if (t->unit_letters && n <= 3 && (answer_after_number(t) || answer_after_unit(t) || answer_in_unit(t))
-        && (answer_is_unit_letters(s, n) || answer_listed(ANSWER_LIST(answer_short_units), s, n))) {
+    if (t->unit_letters && n <= 3 && (answer_after_number(t) || answer_after_unit(t) || answer_in_unit(t)) &&
+        (answer_is_unit_letters(s, n) || answer_listed(ANSWER_LIST(answer_short_units), s, n))) {
         answer_token(t, x, TK_TEXT, 0, s, n);
         x->s = s + n;
         return;
@@ -348,7 +394,10 @@ void answer_dots(AnswerTokens *t, AnswerLexer *x, const char *s) {
 // \text{...}: a separator, a number, a name or words.
 void answer_lex_text(AnswerTokens *t, AnswerLexer *x, const char *s) {
     s = answer_skip_space(s);
-    if (*s != '{') { x->s = s; return; }
+    if (*s != '{') {
+        x->s = s;
+        return;
+    }
     int depth = 1;
     const char *p = s + 1;
     for (; *p && depth > 0; p++) {
@@ -356,16 +405,23 @@ void answer_lex_text(AnswerTokens *t, AnswerLexer *x, const char *s) {
         else if (*p == '{') depth++;
         else if (*p == '}') depth--;
     }
-    if (depth > 0) { x->failed = true; return; }
+    if (depth > 0) {
+        x->failed = true;
+        return;
+    }
     const char *from = s + 1, *to = p - 1;
     while (from < to && (answer_is_space(*from) || *from == '~')) from++;
     while (from < to && (answer_is_space(to[-1]) || to[-1] == '~')) to--;
     size_t n = (size_t)(to - from);
     x->s = p;
-    if (n == 0) { x->space = true; return; }
+    if (n == 0) {
+        x->space = true;
+        return;
+    }
     char word[24];
     size_t w = 0;
-    for (size_t i = 0; i < n && w < sizeof word - 1; i++) if (from[i] != ',' && !answer_is_space(from[i])) word[w++] = from[i];
+    for (size_t i = 0; i < n && w < sizeof word - 1; i++)
+        if (from[i] != ',' && !answer_is_space(from[i])) word[w++] = from[i];
     word[w] = 0;
     bool letters = true, number = false;
     for (size_t i = 0; i < n; i++) {
@@ -373,20 +429,29 @@ void answer_lex_text(AnswerTokens *t, AnswerLexer *x, const char *s) {
         number |= answer_is_digit(from[i]);
     }
     for (size_t i = 0; i < n && number; i++) { // numbers, also "3 and 5"
-        size_t word = i > 0 && answer_is_space(from[i - 1]) ? (answer_starts(from + i, "and ") ? 3 : answer_starts(from + i, "or ") ? 2
-            : 0) : 0;
+        size_t word = i > 0 && answer_is_space(from[i - 1]) ? (answer_starts(from + i, "and ")  ? 3
+                                                               : answer_starts(from + i, "or ") ? 2
+                                                                                                : 0)
+                                                            : 0;
         number = word || answer_is_digit(from[i]) || strchr(".,$%/+- ", from[i]);
         i += word;
     }
     const AnswerWord *f = letters ? answer_word(ANSWER_LIST(answer_functions), from, n, false) : NULL;
-    if (f && answer_after_number(t) && answer_listed(ANSWER_LIST(answer_short_units), from, n)) f = NULL; // 40\text{ min}
-    if (w == 0 || strcasecmp(word, "and") == 0 || strcasecmp(word, "or") == 0) answer_token(t, x, TK_SEP, (word[0] | 32) == 'o' ? 'o' : 0, from, n);
-    else if (n == 1 && *from == 'U' && t->n > 0 && t->v[t->n - 1].kind == TK_CLOSE) answer_token(t, x, TK_SETOP, 'u', from, n);
-    else if ((strcmp(word, "to") == 0 || strcmp(word, ":") == 0) && t->n > 0 && t->v[t->n - 1].kind == TK_NUM) answer_token(t, x, TK_OP, ':', from, n);
-    else if (strcmp(word, "percent") == 0 || strcmp(word, "pct") == 0 || strcmp(word, "%") == 0 || strcmp(word, "\\%") == 0) answer_token(t, x, TK_PERCENT, 0, from, n);
+    if (f && answer_after_number(t) && answer_listed(ANSWER_LIST(answer_short_units), from, n))
+        f = NULL; // 40\text{ min}
+    if (w == 0 || strcasecmp(word, "and") == 0 || strcasecmp(word, "or") == 0)
+        answer_token(t, x, TK_SEP, (word[0] | 32) == 'o' ? 'o' : 0, from, n);
+    else if (n == 1 && *from == 'U' && t->n > 0 && t->v[t->n - 1].kind == TK_CLOSE)
+        answer_token(t, x, TK_SETOP, 'u', from, n);
+    else if ((strcmp(word, "to") == 0 || strcmp(word, ":") == 0) && t->n > 0 && t->v[t->n - 1].kind == TK_NUM)
+        answer_token(t, x, TK_OP, ':', from, n);
+    else if (strcmp(word, "percent") == 0 || strcmp(word, "pct") == 0 || strcmp(word, "%") == 0 ||
+             strcmp(word, "\\%") == 0)
+        answer_token(t, x, TK_PERCENT, 0, from, n);
     else if (number) x->s = s; // the braces and what they hold are read as mathematics
     else if (f) answer_token(t, x, (AnswerTokenKind)f->kind, f->sub, from, n);
-    else if (n == 1 && letters && !answer_after_number(t) && !answer_in_unit(t) && !answer_after_unit(t)) answer_token(t, x, *from == 'i' || *from == 'e' ? TK_CONST : TK_NAME, *from, from, 1);
+    else if (n == 1 && letters && !answer_after_number(t) && !answer_in_unit(t) && !answer_after_unit(t))
+        answer_token(t, x, *from == 'i' || *from == 'e' ? TK_CONST : TK_NAME, *from, from, 1);
     else answer_token(t, x, TK_TEXT, 0, from, n);
 }
 
@@ -396,9 +461,13 @@ void answer_lex_command(AnswerTokens *t, AnswerLexer *x) {
     while (answer_is_letter(s[n])) n++;
     if (n == 0) { // an escaped character
         x->s = *s ? s + 1 : s;
-        if (*s == '{') { answer_token(t, x, TK_OPEN, 'S', s, 1); x->depth++; }
-        else if (*s == '}') { answer_token(t, x, TK_CLOSE, 'S', s, 1); x->depth--; }
-        else if (*s == '%') answer_token(t, x, TK_PERCENT, 0, s, 1);
+        if (*s == '{') {
+            answer_token(t, x, TK_OPEN, 'S', s, 1);
+            x->depth++;
+        } else if (*s == '}') {
+            answer_token(t, x, TK_CLOSE, 'S', s, 1);
+            x->depth--;
+        } else if (*s == '%') answer_token(t, x, TK_PERCENT, 0, s, 1);
         else if (*s == '|') answer_token(t, x, TK_BAR, 0, s, 1);
         else if (*s == '\\') {
             answer_token(t, x, TK_ROW, 0, s, 1);
@@ -407,8 +476,7 @@ void answer_lex_command(AnswerTokens *t, AnswerLexer *x) {
                 for (p++; answer_is_digit(*p) || *p == '.'; p++) {}
                 if (answer_is_letter(p[0]) && answer_is_letter(p[1]) && p[2] == ']') x->s = p + 3;
             }
-        }
-        else if (*s == '_' || *s == '&' || *s == '#' || answer_is_digit(*s)) x->failed = true;
+        } else if (*s == '_' || *s == '&' || *s == '#' || answer_is_digit(*s)) x->failed = true;
         else if (*s) x->space = true; // spaces, \$, \( \[ and their ends
         return;
     }
@@ -417,34 +485,44 @@ void answer_lex_command(AnswerTokens *t, AnswerLexer *x) {
     if (n == 5 && (memcmp(s, "begin", 5) == 0)) {
         const char *p = answer_skip_space(x->s);
         const char *end = *p == '{' ? strchr(p, '}') : NULL;
-        if (!end || end - p > 20) { x->failed = true; return; }
+        if (!end || end - p > 20) {
+            x->failed = true;
+            return;
+        }
         answer_token(t, x, TK_BEGIN, p[1] == 'c' ? 'c' : 'm', p + 1, (size_t)(end - p - 1)); // c: cases
         bool array = answer_starts(p, "{array");
         x->s = end + 1;
         if (array && *answer_skip_space(x->s) == '{' && (end = strchr(x->s, '}')) != NULL) x->s = end + 1; // {cc|c}
     } else if (n == 3 && memcmp(s, "end", 3) == 0) {
         const char *p = answer_skip_space(x->s), *end = *p == '{' ? strchr(p, '}') : NULL;
-        if (!end) { x->failed = true; return; }
+        if (!end) {
+            x->failed = true;
+            return;
+        }
         answer_token(t, x, TK_FINISH, 0, p, 1);
         x->s = end + 1;
     } else if ((n == 5 && memcmp(s, "color", 5) == 0) || (n == 9 && memcmp(s, "textcolor", 9) == 0)) {
         const char *p = answer_skip_space(x->s), *end = *p == '{' ? strchr(p, '}') : NULL;
         if (end) x->s = end + 1;
-    } else if (n >= 4 && n <= 5 && memcmp(s + n - 4, "dots", 4) == 0) { // between separators or operators; elsewhere it is no mathematics
+    } else if (n >= 4 && n <= 5 &&
+               memcmp(s + n - 4, "dots", 4) == 0) { // between separators or operators; elsewhere it is no mathematics
         answer_dots(t, x, s);
-    } else if (n == 6 && (memcmp(s, "mathbf", 6) == 0 || memcmp(s, "mathrm", 6) == 0) && answer_starts(s + 6, "{R}")) { // all real numbers
+    } else if (n == 6 && (memcmp(s, "mathbf", 6) == 0 || memcmp(s, "mathrm", 6) == 0) &&
+               answer_starts(s + 6, "{R}")) { // all real numbers
         answer_token(t, x, TK_NAME, 2, s, 9);
         x->s = s + 9;
     } else if (answer_listed(ANSWER_LIST(answer_texts), s, n)) {
         answer_lex_text(t, x, x->s);
-    } else if (n == 6 && memcmp(s, "mathbb", 6) == 0 && s[6] == '{' && s[7] && s[8] == '}') { // the set of all real numbers, of all integers
+    } else if (n == 6 && memcmp(s, "mathbb", 6) == 0 && s[6] == '{' && s[7] &&
+               s[8] == '}') { // the set of all real numbers, of all integers
         answer_token(t, x, TK_NAME, 2, s, 9);
         x->s = s + 9;
     } else if (answer_listed(ANSWER_LIST(answer_silent), s, n)) {
         bool spaced = n == 4 && memcmp(s, "quad", 4) == 0;
         x->space |= spaced;
         const char *p = answer_skip_space(x->s);
-        if (((n == 4 && memcmp(s, "left", 4) == 0) || (n == 5 && memcmp(s, "right", 5) == 0)) && *p == '.') x->s = p + 1;
+        if (((n == 4 && memcmp(s, "left", 4) == 0) || (n == 5 && memcmp(s, "right", 5) == 0)) && *p == '.')
+            x->s = p + 1;
     } else {
         const AnswerWord *w = answer_word(ANSWER_LIST(answer_commands), s, n, false);
         if (!w) w = answer_word(ANSWER_LIST(answer_functions), s, n, false);
@@ -462,9 +540,10 @@ bool answer_is_paragraph(const AnswerTokens *t, const AnswerLexer *x, bool matri
     const AnswerToken *last = &t->v[t->n - 1];
     size_t n = 0, lines = 0;
     for (; answer_is_space(x->s[n]); n++) lines += x->s[n] == '\n';
-    bool value = last->kind != TK_SEP && last->kind != TK_REL && last->kind != TK_OPEN && last->kind != TK_SETOP
-        && !(last->kind == TK_OP && !strchr("!'", last->sub));
-    return lines > 1 && value && !(last->kind == TK_CLOSE && x->s[n] == '{') && x->s[n] && !strchr("+-*/^_=<>,;)]}&|", x->s[n]);
+    bool value = last->kind != TK_SEP && last->kind != TK_REL && last->kind != TK_OPEN && last->kind != TK_SETOP &&
+                 !(last->kind == TK_OP && !strchr("!'", last->sub));
+    return lines > 1 && value && !(last->kind == TK_CLOSE && x->s[n] == '{') && x->s[n] &&
+           !strchr("+-*/^_=<>,;)]}&|", x->s[n]);
 }
 
 // Makes tokens of s; false if there are too many or it is not mathematics.
@@ -477,33 +556,56 @@ bool answer_lex(AnswerTokens *t, const char *source) {
     while (*x.s && !x.failed) {
         char c = *x.s;
         if (answer_is_paragraph(t, &x, matrix)) answer_token(t, &x, TK_SEP, ',', x.s++, 1);
-        else if (answer_is_space(c) || c == '~' || c == '$') { x.space |= c != '$'; x.s++; }
-        else if (c == '^' && (ordinal = answer_ordinal_at(t, x.s)) > 0) x.s += ordinal;
+        else if (answer_is_space(c) || c == '~' || c == '$') {
+            x.space |= c != '$';
+            x.s++;
+        } else if (c == '^' && (ordinal = answer_ordinal_at(t, x.s)) > 0) x.s += ordinal;
         else if (answer_is_digit(c) || (c == '.' && answer_is_digit(x.s[1]))) answer_lex_number(t, &x);
         else if (answer_is_letter(c)) answer_lex_letters(t, &x);
         else if (c == '\\') answer_lex_command(t, &x);
         else {
             const char *s = x.s++;
             bool eq = s[1] == '=';
-            if (c == '+' && s[1] == '/' && s[2] == '-') { answer_token(t, &x, TK_OP, 'p', s, 3); x.s += 2; }
-            else if (c == '-' && t->n > 0 && (t->v[t->n - 1].kind == TK_CLOSE || (t->v[t->n - 1].kind == TK_NAME && t->v[t->n - 1].sub == 2)) && answer_starts(answer_skip_space(x.s), "\\{")) answer_token(t, &x, TK_SETOP, '-', s, 1);
-            else if (strchr("([", c)) { answer_token(t, &x, TK_OPEN, c, s, 1); x.depth++; }
-            else if (strchr(")]", c)) { answer_token(t, &x, TK_CLOSE, c, s, 1); x.depth--; }
-            else if (c == '{') answer_token(t, &x, TK_OPEN, '{', s, 1);
+            if (c == '+' && s[1] == '/' && s[2] == '-') {
+                answer_token(t, &x, TK_OP, 'p', s, 3);
+                x.s += 2;
+            } else if (c == '-' && t->n > 0 &&
+                       (t->v[t->n - 1].kind == TK_CLOSE ||
+                        (t->v[t->n - 1].kind == TK_NAME && t->v[t->n - 1].sub == 2)) &&
+                       answer_starts(answer_skip_space(x.s), "\\{"))
+                answer_token(t, &x, TK_SETOP, '-', s, 1);
+            else if (strchr("([", c)) {
+                answer_token(t, &x, TK_OPEN, c, s, 1);
+                x.depth++;
+            } else if (strchr(")]", c)) {
+                answer_token(t, &x, TK_CLOSE, c, s, 1);
+                x.depth--;
+            } else if (c == '{') answer_token(t, &x, TK_OPEN, '{', s, 1);
             else if (c == '}') answer_token(t, &x, TK_CLOSE, '}', s, 1);
             else if (c == '|') answer_token(t, &x, TK_BAR, 0, s, 1);
             else if (c == '%') answer_token(t, &x, TK_PERCENT, 0, s, 1);
             else if (c == ',' || c == ';') answer_token(t, &x, TK_SEP, c, s, 1);
-            else if (c == '*' && s[1] == '*') { answer_token(t, &x, TK_OP, '^', s, 2); x.s++; }
-            else if ((c == '<' || c == '>' || c == '!') && eq) { answer_token(t, &x, TK_REL, c == '<' ? 'l' : c == '>' ? 'g' : '!', s, 2); x.s++; }
-            else if (c == '=' && (s[1] == '<' || s[1] == '>')) { answer_token(t, &x, TK_REL, s[1] == '<' ? 'l' : 'g', s, 2); x.s++; }
-            else if (c == '=' || c == '<' || c == '>') { answer_token(t, &x, TK_REL, c, s, 1); x.s += eq; }
-            else if (strchr("+-*/^_!':&", c)) answer_token(t, &x, TK_OP, c, s, 1);
-            else if (c == '.' && s[1] == '.' && s[2] == '.' && t->n > 0 && t->v[t->n - 1].kind == TK_SEP) { answer_dots(t, &x, s); x.s += 2; }
-            else if (c == '.' && *answer_skip_space(x.s) == 0) continue; // the end of the sentence
+            else if (c == '*' && s[1] == '*') {
+                answer_token(t, &x, TK_OP, '^', s, 2);
+                x.s++;
+            } else if ((c == '<' || c == '>' || c == '!') && eq) {
+                answer_token(t, &x, TK_REL, c == '<' ? 'l' : c == '>' ? 'g' : '!', s, 2);
+                x.s++;
+            } else if (c == '=' && (s[1] == '<' || s[1] == '>')) {
+                answer_token(t, &x, TK_REL, s[1] == '<' ? 'l' : 'g', s, 2);
+                x.s++;
+            } else if (c == '=' || c == '<' || c == '>') {
+                answer_token(t, &x, TK_REL, c, s, 1);
+                x.s += eq;
+            } else if (strchr("+-*/^_!':&", c)) answer_token(t, &x, TK_OP, c, s, 1);
+            else if (c == '.' && s[1] == '.' && s[2] == '.' && t->n > 0 && t->v[t->n - 1].kind == TK_SEP) {
+                answer_dots(t, &x, s);
+                x.s += 2;
+            } else if (c == '.' && *answer_skip_space(x.s) == 0) continue; // the end of the sentence
             else if (c == '.' && *x.s == '$') continue;
-            else if (c == '.' && t->n > 0 && (t->v[t->n - 1].kind == TK_WORD || t->v[t->n - 1].kind == TK_TEXT) && s > t->text
-                && (answer_is_letter(s[-1]) || s[-1] == '}')) continue; // sq. cm
+            else if (c == '.' && t->n > 0 && (t->v[t->n - 1].kind == TK_WORD || t->v[t->n - 1].kind == TK_TEXT) &&
+                     s > t->text && (answer_is_letter(s[-1]) || s[-1] == '}'))
+                continue; // sq. cm
             else x.failed = true;
         }
     }

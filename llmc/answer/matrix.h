@@ -8,8 +8,9 @@ because a node can have only one next sibling and so be in only one list.
 
 #include "llmc/answer/parse.h" // AnswerTree
 
-#define ANSWER_MAX_CELLS 64   // larger matrices are compared, but not computed with
-#define ANSWER_MAX_PRODUCTS 3 // of matrices: each refers to every old cell several times, so that walks over the tree grow exponentially
+#define ANSWER_MAX_CELLS 64 // larger matrices are compared, but not computed with
+#define ANSWER_MAX_PRODUCTS \
+    3 // of matrices: each refers to every old cell several times, so that walks over the tree grow exponentially
 
 int answer_matrix_value(AnswerTree *p, int v);
 
@@ -35,7 +36,8 @@ int answer_opposite(AnswerTree *p, int v) { return answer_node(p, AN_NEG, v); }
 
 // kind: AN_MUL or AN_DIV by the scalar s, AN_NEG of each cell.
 int answer_scale(AnswerTree *p, int m, AnswerKind kind, int s) {
-    int cells[ANSWER_MAX_CELLS], n = answer_cells(p, m, cells), columns = p->v[m].count, out = n ? answer_new_matrix(p, columns, n) : -1;
+    int cells[ANSWER_MAX_CELLS], n = answer_cells(p, m, cells), columns = p->v[m].count,
+                                 out = n ? answer_new_matrix(p, columns, n) : -1;
     for (int i = 0; i < n && out >= 0; i++) {
         int cell = answer_opposite(p, cells[i]);
         if (kind != AN_NEG) cell = answer_node2(p, kind, cell, answer_opposite(p, s));
@@ -47,7 +49,8 @@ int answer_scale(AnswerTree *p, int m, AnswerKind kind, int s) {
 }
 
 int answer_matrix_sum(AnswerTree *p, int a, int b) {
-    int x[ANSWER_MAX_CELLS], y[ANSWER_MAX_CELLS], n = answer_cells(p, a, x), m = answer_cells(p, b, y), columns = p->v[a].count;
+    int x[ANSWER_MAX_CELLS], y[ANSWER_MAX_CELLS], n = answer_cells(p, a, x), m = answer_cells(p, b, y),
+                                                  columns = p->v[a].count;
     int out = n && n == m && columns == p->v[b].count ? answer_new_matrix(p, columns, n) : -1;
     for (int i = 0; i < n && out >= 0; i++) {
         int cell = answer_node2(p, AN_ADD, answer_opposite(p, x[i]), answer_opposite(p, y[i]));
@@ -60,13 +63,17 @@ int answer_matrix_sum(AnswerTree *p, int a, int b) {
 }
 
 int answer_matrix_product(AnswerTree *p, int a, int b) {
-    int x[ANSWER_MAX_CELLS], y[ANSWER_MAX_CELLS], n = answer_cells(p, a, x), m = answer_cells(p, b, y), inner = p->v[a].count, columns = p->v[b].count;
-    if (++p->products > ANSWER_MAX_PRODUCTS || n == 0 || m == 0 || m != inner * columns || n / inner * columns > ANSWER_MAX_CELLS) return -1;
+    int x[ANSWER_MAX_CELLS], y[ANSWER_MAX_CELLS], n = answer_cells(p, a, x), m = answer_cells(p, b, y),
+                                                  inner = p->v[a].count, columns = p->v[b].count;
+    if (++p->products > ANSWER_MAX_PRODUCTS || n == 0 || m == 0 || m != inner * columns ||
+        n / inner * columns > ANSWER_MAX_CELLS)
+        return -1;
     int rows = n / inner, out = answer_new_matrix(p, columns, rows * columns);
     for (int i = 0; i < rows * columns && out >= 0; i++) {
         int cell = answer_node(p, AN_ADD, -1);
         for (int k = 0; k < inner && !p->failed; k++) {
-            int term = answer_node2(p, AN_MUL, answer_opposite(p, x[i / columns * inner + k]), answer_opposite(p, y[k * columns + i % columns]));
+            int term = answer_node2(p, AN_MUL, answer_opposite(p, x[i / columns * inner + k]),
+                                    answer_opposite(p, y[k * columns + i % columns]));
             if (!p->failed) answer_append(p, cell, term);
         }
         if (p->failed) return -1;

@@ -11,27 +11,30 @@ tell apart" and never "both small". All work is counted: a budget of steps and o
 
 #include "llmc/answer/parse.h" // AnswerTree
 
-#define ANSWER_MAX_STEPS 12000   // nodes visited for one verdict
-#define ANSWER_MAX_WORK 400000   // bits in all exact results of one verdict
-#define ANSWER_MAX_BITS 16000    // of one exact result
-#define ANSWER_EPS 1.1e-19L      // of a long double with 64 bits; where it has more this is only careful
+#define ANSWER_MAX_STEPS 12000 // nodes visited for one verdict
+#define ANSWER_MAX_WORK 400000 // bits in all exact results of one verdict
+#define ANSWER_MAX_BITS 16000  // of one exact result
+#define ANSWER_EPS 1.1e-19L    // of a long double with 64 bits; where it has more this is only careful
 #define ANSWER_PI 3.14159265358979323846264338327950288L
 
 typedef long double real_t;
-typedef struct { real_t re, im, err; bool ok; } AnswerValue;
+typedef struct {
+    real_t re, im, err;
+    bool ok;
+} AnswerValue;
 
 // What a verdict has used up and the conditions it evaluates under.
 typedef struct {
     long steps, bits;
     int depth;
-    int point, sign;     // which values the variables take; what \pm stands for
-    bool hundredth;      // % divides by 100
-    bool folded;         // names without regard to case, e among them
-    bool natural;        // \log without a base is \ln, not base 10
+    int point, sign;                    // which values the variables take; what \pm stands for
+    bool hundredth;                     // % divides by 100
+    bool folded;                        // names without regard to case, e among them
+    bool natural;                       // \log without a base is \ln, not base 10
     bool variables, branched, absolute; // found on the way: a variable; a root or logarithm off the positive axis; |z|
-    bool absorbed;       // a term was too small to change a sum
-    bool limited;        // an exact result was too large to hold
-    double error;        // numbers may differ by so much
+    bool absorbed;                      // a term was too small to change a sum
+    bool limited;                       // an exact result was too large to hold
+    double error;                       // numbers may differ by so much
 } AnswerWork;
 
 // ----------------------------------------------------------------------------
@@ -51,8 +54,13 @@ bool answer_exact_power(AnswerWork *w, mpq_ptr q, long e) {
         mpq_inv(q, q);
         e = -e;
     }
-    long bits = (long)(mpz_sizeinbase(mpq_numref(q), 2) > mpz_sizeinbase(mpq_denref(q), 2) ? mpz_sizeinbase(mpq_numref(q), 2) : mpz_sizeinbase(mpq_denref(q), 2));
-    if (e > ANSWER_MAX_BITS || (bits > 1 && e * bits > ANSWER_MAX_BITS)) { w->limited = true; return false; }
+    long bits =
+        (long)(mpz_sizeinbase(mpq_numref(q), 2) > mpz_sizeinbase(mpq_denref(q), 2) ? mpz_sizeinbase(mpq_numref(q), 2)
+                                                                                   : mpz_sizeinbase(mpq_denref(q), 2));
+    if (e > ANSWER_MAX_BITS || (bits > 1 && e * bits > ANSWER_MAX_BITS)) {
+        w->limited = true;
+        return false;
+    }
     mpz_pow_ui(mpq_numref(q), mpq_numref(q), (unsigned long)e);
     mpz_pow_ui(mpq_denref(q), mpq_denref(q), (unsigned long)e);
     return answer_within_bits(w, q);
@@ -73,7 +81,8 @@ bool answer_small_integer(mpq_srcptr q, long *value) {
 bool answer_is_unit(const AnswerTree *p, int v) { // \text{m}, \frac{\text{m}}{\text{s}}
     const AnswerNode *k = &p->v[v];
     if (k->kind == AN_TEXT) return true;
-    return (k->kind == AN_DIV || k->kind == AN_POW) && answer_is_unit(p, k->child) && (k->kind == AN_POW || answer_is_unit(p, p->v[k->child].next));
+    return (k->kind == AN_DIV || k->kind == AN_POW) && answer_is_unit(p, k->child) &&
+           (k->kind == AN_POW || answer_is_unit(p, p->v[k->child].next));
 }
 
 // q = the value of node v if it is rational and small enough. Depth is bounded by the parser's.
@@ -106,10 +115,16 @@ bool answer_exact(AnswerWork *w, const AnswerTree *p, int v, mpq_ptr q) {
         else mpz_fac_ui(mpq_numref(q), (unsigned long)n);
         return answer_within_bits(w, q);
     }
-    case AN_ADD: case AN_MUL: case AN_DIV: case AN_POW: case AN_ROOT: case AN_BINOM: break;
+    case AN_ADD:
+    case AN_MUL:
+    case AN_DIV:
+    case AN_POW:
+    case AN_ROOT:
+    case AN_BINOM: break;
     case AN_FUNC:
-        if (k->sub != FN_ABS && k->sub != FN_FLOOR && k->sub != FN_CEIL && k->sub != FN_GCD && k->sub != FN_LCM && k->sub != FN_MAX
-            && k->sub != FN_MIN && k->sub != FN_MOD) return false;
+        if (k->sub != FN_ABS && k->sub != FN_FLOOR && k->sub != FN_CEIL && k->sub != FN_GCD && k->sub != FN_LCM &&
+            k->sub != FN_MAX && k->sub != FN_MIN && k->sub != FN_MOD)
+            return false;
         break;
     default: return false;
     }
@@ -144,13 +159,17 @@ bool answer_exact(AnswerWork *w, const AnswerTree *p, int v, mpq_ptr q) {
             ok = ok && answer_exact_root(q, (unsigned long)n);
         } else if (k->kind == AN_POW) {
             if (answer_small_integer(b, &n)) ok = (n != 0 || mpq_sgn(q) != 0) && answer_exact_power(w, q, n);
-            else ok = mpz_fits_slong_p(mpq_numref(b)) && mpz_cmp_ui(mpq_denref(b), 1000) <= 0 && mpq_sgn(q) >= 0
-                      && answer_exact_root(q, mpz_get_ui(mpq_denref(b))) && answer_exact_power(w, q, mpz_get_si(mpq_numref(b)));
+            else
+                ok = mpz_fits_slong_p(mpq_numref(b)) && mpz_cmp_ui(mpq_denref(b), 1000) <= 0 && mpq_sgn(q) >= 0 &&
+                     answer_exact_root(q, mpz_get_ui(mpq_denref(b))) &&
+                     answer_exact_power(w, q, mpz_get_si(mpq_numref(b)));
         } else if (k->kind == AN_BINOM) {
             ok = answer_small_integer(q, &n) && answer_small_integer(b, &m) && n >= 0 && m >= 0;
             if (m > n / 2 && m <= n) m = n - m;
-            if (ok && n > 14000 && m <= n && m * (long)mpz_sizeinbase(mpq_numref(q),
-                2) > ANSWER_MAX_BITS) { w->limited = true; ok = false; }
+            if (ok && n > 14000 && m <= n && m * (long)mpz_sizeinbase(mpq_numref(q), 2) > ANSWER_MAX_BITS) {
+                w->limited = true;
+                ok = false;
+            }
             if (ok) {
                 mpq_set_ui(q, 0, 1);
                 if (m <= n) mpz_bin_uiui(mpq_numref(q), (unsigned long)n, (unsigned long)m);
@@ -176,17 +195,24 @@ AnswerValue answer_value(real_t re, real_t im, real_t err) {
     AnswerValue v = {re, im, err, isfinite(re) && isfinite(im) && isfinite(err)};
     return v;
 }
-AnswerValue answer_none(void) { AnswerValue v = {0, 0, 0, false}; return v; }
+AnswerValue answer_none(void) {
+    AnswerValue v = {0, 0, 0, false};
+    return v;
+}
 real_t answer_size(AnswerValue a) { return a.im == 0 ? fabsl(a.re) : hypotl(a.re, a.im); }
 
 AnswerValue answer_mul(AnswerValue a, AnswerValue b) {
     real_t size = answer_size(a) * answer_size(b);
-    if (a.err == 0 && b.err == 0 && a.im == 0 && b.im == 0 && size < 1e18L && a.re == truncl(a.re) && b.re == truncl(b.re)) return answer_value(a.re * b.re, 0, 0);
-    return answer_value(a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re, answer_size(a) * b.err + answer_size(b) * a.err + a.err * b.err + size * ANSWER_EPS);
+    if (a.err == 0 && b.err == 0 && a.im == 0 && b.im == 0 && size < 1e18L && a.re == truncl(a.re) &&
+        b.re == truncl(b.re))
+        return answer_value(a.re * b.re, 0, 0);
+    return answer_value(a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re,
+                        answer_size(a) * b.err + answer_size(b) * a.err + a.err * b.err + size * ANSWER_EPS);
 }
 AnswerValue answer_div(AnswerValue a, AnswerValue b) {
     real_t size = answer_size(b), n = size * size;
-    if (!(size > 4 * b.err) || !(n > 0) || !isfinite(n)) return answer_none(); // by infinity all quotients would be 0 and equal
+    if (!(size > 4 * b.err) || !(n > 0) || !isfinite(n))
+        return answer_none(); // by infinity all quotients would be 0 and equal
     AnswerValue r = answer_value((a.re * b.re + a.im * b.im) / n, (a.im * b.re - a.re * b.im) / n, 0);
     r.err = a.err / size + answer_size(r) * (b.err / size + 2 * ANSWER_EPS);
     r.ok = r.ok && isfinite(r.err);
@@ -195,7 +221,8 @@ AnswerValue answer_div(AnswerValue a, AnswerValue b) {
 AnswerValue answer_exp(AnswerValue a) {
     if (fabsl(a.re) > 11000 || a.err > 1) return answer_none();
     real_t size = expl(a.re);
-    return answer_value(a.im == 0 ? size : size * cosl(a.im), a.im == 0 ? 0 : size * sinl(a.im), size * (a.err + ANSWER_EPS * (1 + fabsl(a.im))));
+    return answer_value(a.im == 0 ? size : size * cosl(a.im), a.im == 0 ? 0 : size * sinl(a.im),
+                        size * (a.err + ANSWER_EPS * (1 + fabsl(a.im))));
 }
 AnswerValue answer_log(AnswerWork *w, AnswerValue a) {
     real_t size = answer_size(a);
@@ -226,11 +253,13 @@ AnswerValue answer_pow(AnswerWork *w, AnswerValue a, AnswerValue b) {
 AnswerValue answer_sin(AnswerValue a, bool cosine) {
     if (fabsl(a.im) > 11000 || fabsl(a.re) > 1e15L) return answer_none();
     real_t s = sinl(a.re), c = cosl(a.re), ch = a.im == 0 ? 1 : coshl(a.im), sh = a.im == 0 ? 0 : sinhl(a.im);
-    return answer_value((cosine ? c : s) * ch, (cosine ? -s : c) * sh, (a.err + ANSWER_EPS * fabsl(cosine ? c : s)) * ch + ANSWER_EPS * fabsl((cosine ? s : c) * sh));
+    return answer_value((cosine ? c : s) * ch, (cosine ? -s : c) * sh,
+                        (a.err + ANSWER_EPS * fabsl(cosine ? c : s)) * ch + ANSWER_EPS * fabsl((cosine ? s : c) * sh));
 }
 AnswerValue answer_add(AnswerValue a, AnswerValue b, int sign) {
     AnswerValue r = answer_value(a.re + sign * b.re, a.im + sign * b.im, a.err + b.err);
-    if (r.err > 0 || r.im != 0 || r.re != truncl(r.re)) r.err += ANSWER_EPS * answer_size(r); // whole numbers stay exact
+    if (r.err > 0 || r.im != 0 || r.re != truncl(r.re))
+        r.err += ANSWER_EPS * answer_size(r); // whole numbers stay exact
     return r;
 }
 
@@ -244,47 +273,66 @@ AnswerValue answer_sqrt(AnswerWork *w, AnswerValue a) {
 AnswerValue answer_function(AnswerWork *w, int f, AnswerValue a) {
     AnswerValue one = answer_value(1, 0, 0), i = answer_value(0, 1, 0), s, c;
     switch (f) {
-    case FN_SIN: case FN_COS: return answer_sin(a, f == FN_COS);
-    case FN_TAN: case FN_COT: case FN_SEC: case FN_CSC:
+    case FN_SIN:
+    case FN_COS: return answer_sin(a, f == FN_COS);
+    case FN_TAN:
+    case FN_COT:
+    case FN_SEC:
+    case FN_CSC:
         s = answer_sin(a, false);
         c = answer_sin(a, true);
         if (!s.ok || !c.ok) return answer_none();
-        return f == FN_TAN ? answer_div(s, c) : f == FN_COT ? answer_div(c, s) : f == FN_SEC ? answer_div(one, c) : answer_div(one, s);
-    case FN_ASIN: case FN_ACOS:
+        return f == FN_TAN   ? answer_div(s, c)
+               : f == FN_COT ? answer_div(c, s)
+               : f == FN_SEC ? answer_div(one, c)
+                             : answer_div(one, s);
+    case FN_ASIN:
+    case FN_ACOS:
         if (a.im != 0 || fabsl(a.re) > 1) return answer_none();
         s = answer_value(f == FN_ASIN ? asinl(a.re) : acosl(a.re), 0, 0);
         s.err = a.err / sqrtl(fmaxl(1 - a.re * a.re, 1e-12L)) + 4 * ANSWER_EPS;
         return s;
-    case FN_ATAN: case FN_ACOT:
+    case FN_ATAN:
+    case FN_ACOT:
         if (a.im != 0) return answer_none();
         return answer_value(f == FN_ATAN ? atanl(a.re) : ANSWER_PI / 2 - atanl(a.re), 0, a.err + 4 * ANSWER_EPS);
-    case FN_ASEC: case FN_ACSC:
-        s = answer_div(one, a);
-        return s.ok ? answer_function(w, f == FN_ASEC ? FN_ACOS : FN_ASIN, s) : s;
-    case FN_COTH: case FN_SECH: case FN_CSCH:
+    case FN_ASEC:
+    case FN_ACSC: s = answer_div(one, a); return s.ok ? answer_function(w, f == FN_ASEC ? FN_ACOS : FN_ASIN, s) : s;
+    case FN_COTH:
+    case FN_SECH:
+    case FN_CSCH:
         s = answer_function(w, f == FN_COTH ? FN_TANH : f == FN_SECH ? FN_COSH : FN_SINH, a);
         return s.ok ? answer_div(one, s) : s;
-    case FN_ASINH: case FN_ACOSH: // ln(a + \sqrt{a^2 + 1}), ln(a + \sqrt{a + 1} \sqrt{a - 1})
+    case FN_ASINH:
+    case FN_ACOSH: // ln(a + \sqrt{a^2 + 1}), ln(a + \sqrt{a + 1} \sqrt{a - 1})
         s = f == FN_ASINH ? answer_sqrt(w, answer_add(answer_mul(a, a), one, 1))
-            : answer_mul(answer_sqrt(w, answer_add(a, one, 1)), answer_sqrt(w, answer_add(a, one, -1)));
+                          : answer_mul(answer_sqrt(w, answer_add(a, one, 1)), answer_sqrt(w, answer_add(a, one, -1)));
         return s.ok ? answer_log(w, answer_add(a, s, 1)) : s;
     case FN_ATANH: // half of ln((1 + a) / (1 - a))
         s = answer_div(answer_add(one, a, 1), answer_add(one, a, -1));
         s = s.ok ? answer_log(w, s) : s;
         return s.ok ? answer_div(s, answer_value(2, 0, 0)) : s;
-    case FN_ACOTH: case FN_ASECH: case FN_ACSCH:
+    case FN_ACOTH:
+    case FN_ASECH:
+    case FN_ACSCH:
         s = answer_div(one, a);
         return s.ok ? answer_function(w, f == FN_ACOTH ? FN_ATANH : f == FN_ASECH ? FN_ACOSH : FN_ASINH, s) : s;
     case FN_SINH: return answer_div(answer_sin(answer_mul(a, i), false), i);
     case FN_COSH: return answer_sin(answer_mul(a, i), true);
-    case FN_TANH: return answer_div(answer_div(answer_sin(answer_mul(a, i), false), i), answer_sin(answer_mul(a, i), true));
+    case FN_TANH:
+        return answer_div(answer_div(answer_sin(answer_mul(a, i), false), i), answer_sin(answer_mul(a, i), true));
     case FN_LN: return answer_log(w, a);
-    case FN_LOG: return w->natural ? answer_log(w, a) : answer_div(answer_log(w, a), answer_value(logl(10), 0, ANSWER_EPS));
+    case FN_LOG:
+        return w->natural ? answer_log(w, a) : answer_div(answer_log(w, a), answer_value(logl(10), 0, ANSWER_EPS));
     case FN_EXP: return answer_exp(a);
     case FN_CIS: return answer_exp(answer_mul(a, i));
-    case FN_CONJ: w->absolute = true; a.im = -a.im; return a;
+    case FN_CONJ:
+        w->absolute = true;
+        a.im = -a.im;
+        return a;
     case FN_ABS: w->absolute = true; return answer_value(answer_size(a), 0, a.err + ANSWER_EPS * answer_size(a));
-    case FN_FLOOR: case FN_CEIL:
+    case FN_FLOOR:
+    case FN_CEIL:
         w->absolute = true;
         if (a.im != 0 || fabsl(a.re - roundl(a.re)) < 1e-9L) return answer_none(); // too near to say
         return answer_value(f == FN_FLOOR ? floorl(a.re) : ceill(a.re), 0, 0);
@@ -318,7 +366,8 @@ AnswerValue answer_eval(AnswerWork *w, const AnswerTree *p, int v, bool angle);
 
 // f(x), sums and the like: unknown functions of their parts, smooth, and another one for each name.
 AnswerValue answer_opaque(AnswerWork *w, const AnswerTree *p, const AnswerNode *k) {
-    AnswerValue sum = answer_value(answer_random(k->name, 10 + 1000 * w->point), 0, 0); // differs between points, or f(1) = 0 would be f(1) = 1 times a factor
+    AnswerValue sum = answer_value(answer_random(k->name, 10 + 1000 * w->point), 0,
+                                   0); // differs between points, or f(1) = 0 would be f(1) = 1 times a factor
     int i = 11;
     for (int c = k->child; c >= 0; c = p->v[c].next, i++) {
         const AnswerNode *part = &p->v[c];
@@ -329,7 +378,8 @@ AnswerValue answer_opaque(AnswerWork *w, const AnswerTree *p, const AnswerNode *
             if (!name.ok) return name;
             sum = answer_add(sum, answer_mul(name, answer_value(0.1L + answer_random(k->name, 100), 0, 0)), 1);
         }
-        AnswerValue x = p->v[last].kind == AN_CONST && p->v[last].sub == 'o' ? answer_value(0.777L, 0, 0) : answer_eval(w, p, last, false);
+        AnswerValue x = p->v[last].kind == AN_CONST && p->v[last].sub == 'o' ? answer_value(0.777L, 0, 0)
+                                                                             : answer_eval(w, p, last, false);
         if (!x.ok) return x;
         sum = answer_add(sum, answer_mul(x, answer_value(0.3L + answer_random(k->name, i), 0, 0)), 1);
     }
@@ -346,7 +396,8 @@ AnswerValue answer_eval(AnswerWork *w, const AnswerTree *p, int v, bool angle) {
         mpq_srcptr q = p->numbers[k->number];
         if (mpz_sizeinbase(mpq_numref(q), 2) < 62 && mpz_sizeinbase(mpq_denref(q), 2) < 62) {
             real_t top = (real_t)mpz_get_si(mpq_numref(q)), bottom = (real_t)mpz_get_si(mpq_denref(q));
-            return bottom == 1 ? answer_value(top, 0, 0) : answer_value(top / bottom, 0, fabsl(top / bottom) * ANSWER_EPS);
+            return bottom == 1 ? answer_value(top, 0, 0)
+                               : answer_value(top / bottom, 0, fabsl(top / bottom) * ANSWER_EPS);
         }
         long et, eb;
         double mt = mpz_get_d_2exp(&et, mpq_numref(q)), mb = mpz_get_d_2exp(&eb, mpq_denref(q));
@@ -359,21 +410,38 @@ AnswerValue answer_eval(AnswerWork *w, const AnswerTree *p, int v, bool angle) {
         if (k->sub == 'e') return answer_value(2.71828182845904523536028747135266250L, 0, ANSWER_EPS);
         return k->sub == 'i' ? answer_value(0, 1, 0) : answer_none();
     case AN_VAR: w->variables = true; return answer_variable(w, w->folded ? k->folded : k->name);
-    case AN_CALL: case AN_BIG: return answer_opaque(w, p, k);
+    case AN_CALL:
+    case AN_BIG: return answer_opaque(w, p, k);
     case AN_FACTORIAL: {
         AnswerValue a = answer_eval(w, p, k->child, angle);
         if (!a.ok || a.im != 0 || a.re > 1700) return answer_none();
-        real_t g = k->sub ? exp2l(a.re / 2) * tgammal(a.re / 2 + 1) * (a.err == 0 && fmodl(a.re, 2) == 0 ? 1 : sqrtl(2 / ANSWER_PI)) : tgammal(a.re + 1); // n!!, and as for odd n where n is unknown
+        real_t g = k->sub ? exp2l(a.re / 2) * tgammal(a.re / 2 + 1) *
+                                (a.err == 0 && fmodl(a.re, 2) == 0 ? 1 : sqrtl(2 / ANSWER_PI))
+                          : tgammal(a.re + 1); // n!!, and as for odd n where n is unknown
         return answer_value(g, 0, fabsl(g) * (a.err * 10 + 1e-17L));
     }
-    case AN_ADD: case AN_MUL: case AN_DIV: case AN_NEG: case AN_PM: case AN_POW: case AN_ROOT: case AN_FUNC: case AN_BINOM: case AN_PERCENT: case AN_DEGREE: break;
+    case AN_ADD:
+    case AN_MUL:
+    case AN_DIV:
+    case AN_NEG:
+    case AN_PM:
+    case AN_POW:
+    case AN_ROOT:
+    case AN_FUNC:
+    case AN_BINOM:
+    case AN_PERCENT:
+    case AN_DEGREE: break;
     default: return answer_none();
     }
     if (k->child < 0) return answer_none();
     bool trigonometric = k->kind == AN_FUNC && (k->sub <= FN_CSC || k->sub == FN_CIS);
     AnswerValue a = answer_eval(w, p, k->child, trigonometric || (angle && k->kind != AN_FUNC));
     if (!a.ok) return a;
-    if (k->kind == AN_NEG || (k->kind == AN_PM && (k->sub == 'p') != (w->sign > 0))) { a.re = -a.re; a.im = -a.im; return a; }
+    if (k->kind == AN_NEG || (k->kind == AN_PM && (k->sub == 'p') != (w->sign > 0))) {
+        a.re = -a.re;
+        a.im = -a.im;
+        return a;
+    }
     if (k->kind == AN_PM) return a;
     if (k->kind == AN_PERCENT) return w->hundredth ? answer_div(a, answer_value(100, 0, 0)) : a;
     if (k->kind == AN_DEGREE) return angle ? answer_mul(a, answer_value(ANSWER_PI / 180, 0, ANSWER_EPS / 50)) : a;
@@ -387,13 +455,15 @@ AnswerValue answer_eval(AnswerWork *w, const AnswerTree *p, int v, bool angle) {
             real_t x = answer_size(a), y = answer_size(b), least = fminl(x, y);
             w->absorbed |= least > 0 && least < fmaxl(x, y) * ANSWER_EPS && least > 4 * (x < y ? a.err : b.err);
             a = answer_add(a, b, 1);
-        }
-        else if (k->kind == AN_MUL) a = answer_mul(a, b);
+        } else if (k->kind == AN_MUL) a = answer_mul(a, b);
         else if (k->kind == AN_DIV) a = answer_div(a, b);
         else if (k->kind == AN_POW) a = answer_pow(w, a, b);
         else if (k->kind == AN_ROOT) { // a is the index; an odd root of a negative number is negative
             bool negative = b.im == 0 && b.re < 0 && fmodl(a.re, 2) == 1;
-            if (negative) { b.re = -b.re; w->branched = true; }
+            if (negative) {
+                b.re = -b.re;
+                w->branched = true;
+            }
             if (b.im == 0 && b.re >= 0 && a.re == 2) a = answer_sqrt(w, b);
             else {
                 AnswerValue inverse = answer_div(answer_value(1, 0, 0), a);

@@ -27,21 +27,24 @@ int answer_primary_name(AnswerTree *p) {
     const AnswerToken *k = answer_peek(p, 0);
     char first = answer_token_text(p, k)[0];
     const AnswerToken *argument = answer_peek(p, 2);
-    bool at_zero = answer_peek(p, 1)->kind == TK_OPEN && answer_peek(p, 1)->sub == '(' && argument->kind == TK_NUM && argument->n == 1
-        && *answer_token_text(p, argument) == '0' && answer_peek(p, 3)->kind == TK_CLOSE;
+    bool at_zero = answer_peek(p, 1)->kind == TK_OPEN && answer_peek(p, 1)->sub == '(' && argument->kind == TK_NUM &&
+                   argument->n == 1 && *answer_token_text(p, argument) == '0' && answer_peek(p, 3)->kind == TK_CLOSE;
     bool function = k->n == 1 && (first == 'f' || first == 'g' || first == 'h' || at_zero); // I(0) is no product
     p->at++;
     uint64_t rest = 0; // primes and subscript
     while (answer_take(p, TK_OP, '\'')) rest = answer_hash(rest, "'", 1);
     if (answer_take(p, TK_OP, '_')) rest = answer_hash_token(p, answer_hash(rest, "_", 1));
     while (answer_take(p, TK_OP, '\'')) rest = answer_hash(rest, "'", 1);
-    while (answer_at(p, TK_OP, '^') && answer_peek(p, answer_peek(p, 1)->kind == TK_OPEN ? 2 : 1)->kind == TK_OP && answer_peek(p, answer_peek(p, 1)->kind == TK_OPEN ? 2 : 1)->sub == '\'') { // x^{\prime}
+    while (answer_at(p, TK_OP, '^') && answer_peek(p, answer_peek(p, 1)->kind == TK_OPEN ? 2 : 1)->kind == TK_OP &&
+           answer_peek(p, answer_peek(p, 1)->kind == TK_OPEN ? 2 : 1)->sub == '\'') { // x^{\prime}
         p->at++;
         bool group = answer_take(p, TK_OPEN, '{');
         while (answer_take(p, TK_OP, '\'')) rest = answer_hash(rest, "'", 1);
         if (group && !answer_take(p, TK_CLOSE, '}')) return answer_fail(p);
     }
-    uint64_t h = k->sub == 3 ? 3 : answer_hash(ANSWER_HASH, answer_token_text(p, k), (size_t)k->n) + rest; // 3: dots, however they are written
+    uint64_t h = k->sub == 3 ? 3
+                             : answer_hash(ANSWER_HASH, answer_token_text(p, k), (size_t)k->n) +
+                                   rest; // 3: dots, however they are written
     int v = answer_node(p, AN_VAR, -1);
     if (p->failed) return 0;
     p->v[v].name = h;
@@ -51,7 +54,8 @@ int answer_primary_name(AnswerTree *p) {
     if (function && (answer_at(p, TK_OPEN, '(') || group)) { // f(x)
         p->at += 1 + group;
         int call = answer_list(p, AN_CALL);
-        if (!answer_take(p, TK_CLOSE, ')') || (group && !answer_take(p, TK_CLOSE, '}')) || p->failed) return answer_fail(p);
+        if (!answer_take(p, TK_CLOSE, ')') || (group && !answer_take(p, TK_CLOSE, '}')) || p->failed)
+            return answer_fail(p);
         p->v[call].name = h;
         return call;
     }
@@ -63,14 +67,17 @@ int answer_primary_function(AnswerTree *p) {
     int f = answer_peek(p, 0)->sub, base = -1, power = -1;
     p->at++;
     for (int i = 0; i < 2; i++) {
-        if (f == FN_LOG && base < 0 && answer_take(p, TK_OP, '_')) base = answer_at(p, TK_NUM, -1) ? answer_primary_number(p) : answer_factor(p);
-        else if (power < 0 && answer_take(p, TK_OP, '^')) power = answer_at(p, TK_OPEN, '{') || answer_at(p, TK_OP, '-') ? answer_factor(p) : answer_argument(p);
+        if (f == FN_LOG && base < 0 && answer_take(p, TK_OP, '_'))
+            base = answer_at(p, TK_NUM, -1) ? answer_primary_number(p) : answer_factor(p);
+        else if (power < 0 && answer_take(p, TK_OP, '^'))
+            power = answer_at(p, TK_OPEN, '{') || answer_at(p, TK_OP, '-') ? answer_factor(p) : answer_argument(p);
     }
     int v = answer_node(p, AN_FUNC, -1);
     if (p->failed) return 0;
     if (answer_at(p, TK_OPEN, -1) || answer_at(p, TK_BAR, -1)) {
         int open = answer_peek(p, 0)->sub;
-        if (strchr("({S", open) && answer_at(p, TK_OPEN, -1) && f >= FN_GCD && f <= FN_MIN) { // \max(a, b), \max\{a, b\}
+        if (strchr("({S", open) && answer_at(p, TK_OPEN, -1) && f >= FN_GCD &&
+            f <= FN_MIN) { // \max(a, b), \max\{a, b\}
             p->at++;
             int list = answer_list(p, AN_FUNC);
             p->v[v].child = p->v[list].child;
@@ -83,7 +90,9 @@ int answer_primary_function(AnswerTree *p) {
         }
     } else {
         int arg = answer_factor(p);
-        for (const AnswerToken *k = answer_peek(p, 0); !p->failed && (k->kind == TK_NAME || k->kind == TK_CONST || k->kind == TK_FRAC || k->kind == TK_SQRT); k = answer_peek(p, 0)) {
+        for (const AnswerToken *k = answer_peek(p, 0);
+             !p->failed && (k->kind == TK_NAME || k->kind == TK_CONST || k->kind == TK_FRAC || k->kind == TK_SQRT);
+             k = answer_peek(p, 0)) {
             arg = answer_node2(p, AN_MUL, arg, answer_factor(p));
         }
         answer_append(p, v, arg);
@@ -96,7 +105,8 @@ int answer_primary_function(AnswerTree *p) {
     const AnswerNode *e = &p->v[power];
     bool invertible = f <= FN_CSC || (f >= FN_SINH && f <= FN_CSCH);
     // \sin^{-1}
-    if (e->kind == AN_NEG && p->v[e->child].kind == AN_NUM && mpq_cmp_si(p->numbers[p->v[e->child].number], 1, 1) == 0 && invertible) {
+    if (e->kind == AN_NEG && p->v[e->child].kind == AN_NUM &&
+        mpq_cmp_si(p->numbers[p->v[e->child].number], 1, 1) == 0 && invertible) {
         p->v[v].sub = (uint8_t)(f + FN_INVERSE);
         return v;
     }
@@ -111,7 +121,8 @@ int answer_primary_big(AnswerTree *p) {
     p->v[v].sub = k->sub;
     p->at++;
     for (int i = 0; i < 2 && !p->failed; i++) {
-        if (answer_take(p, TK_OP, '_') || answer_take(p, TK_OP, '^')) answer_append(p, v, answer_at(p, TK_OPEN, '{') ? answer_bracket(p) : answer_argument(p));
+        if (answer_take(p, TK_OP, '_') || answer_take(p, TK_OP, '^'))
+            answer_append(p, v, answer_at(p, TK_OPEN, '{') ? answer_bracket(p) : answer_argument(p));
     }
     if (p->failed) return 0;
     int body = answer_term(p);
@@ -125,12 +136,15 @@ int answer_overline(AnswerTree *p) {
     int from = ++p->at, arg = answer_primary(p);
     if (p->failed) return 0;
     bool names = true;
-    for (int i = from; i < p->at; i++) names &= p->t->v[i].kind == TK_NAME || p->t->v[i].kind == TK_OPEN || p->t->v[i].kind == TK_CLOSE || p->t->v[i].kind == TK_CONST;
+    for (int i = from; i < p->at; i++)
+        names &= p->t->v[i].kind == TK_NAME || p->t->v[i].kind == TK_OPEN || p->t->v[i].kind == TK_CLOSE ||
+                 p->t->v[i].kind == TK_CONST;
     int v = answer_node(p, names ? AN_VAR : AN_FUNC, names ? -1 : arg);
     if (p->failed) return 0;
     p->v[v].sub = (uint8_t)(names ? (int)'A' : (int)FN_CONJ);
     p->v[v].name = names ? ANSWER_HASH + 1 : 0;
-    for (int i = from; i < p->at && names; i++) p->v[v].name = answer_hash(p->v[v].name, answer_token_text(p, &p->t->v[i]), (size_t)p->t->v[i].n);
+    for (int i = from; i < p->at && names; i++)
+        p->v[v].name = answer_hash(p->v[v].name, answer_token_text(p, &p->t->v[i]), (size_t)p->t->v[i].n);
     return v;
 }
 
@@ -212,8 +226,9 @@ int answer_lone_sign(AnswerTree *p) {
     bool group = answer_at(p, TK_OPEN, '{');
     const AnswerToken *k = answer_peek(p, group), *next = answer_peek(p, group + 1);
     if (k->kind != TK_OP || !strchr("+-*", k->sub)) return 0;
-    bool alone = group ? next->kind == TK_CLOSE && next->sub == '}' : next->kind == TK_END || next->kind == TK_SEP
-        || next->kind == TK_CLOSE || next->kind == TK_SETOP || next->kind == TK_REL;
+    bool alone = group ? next->kind == TK_CLOSE && next->sub == '}'
+                       : next->kind == TK_END || next->kind == TK_SEP || next->kind == TK_CLOSE ||
+                             next->kind == TK_SETOP || next->kind == TK_REL;
     if (!alone) return 0;
     p->at += group ? 3 : 1;
     return k->sub;
@@ -258,8 +273,7 @@ int answer_postfixes(AnswerTree *p, int v) {
         } else if (answer_take(p, TK_DEGREE, -1)) {
             v = answer_node(p, AN_DEGREE, v);
             if (!p->unit) p->unit = ANSWER_UNIT_DEGREE;
-        }
-        else if (p->v[v].kind == AN_NUM && p->v[v].paren && p->v[v].literal && answer_at(p, TK_OP, '_')) { // (1011)_2
+        } else if (p->v[v].kind == AN_NUM && p->v[v].paren && p->v[v].literal && answer_at(p, TK_OP, '_')) { // (1011)_2
             const AnswerToken *k = answer_peek(p, -2);
             if (!answer_is_integer(p, k)) return answer_fail(p);
             p->at++;
@@ -274,8 +288,10 @@ int answer_factor(AnswerTree *p) {
     int sign = 0;
     for (;; p->at++) {
         if (answer_at(p, TK_OP, '-')) minus = !minus;
-        else if (!pm && (answer_at(p, TK_OP, 'p') || answer_at(p, TK_OP, 'm'))) { pm = true; sign = answer_peek(p, 0)->sub; }
-        else if (!answer_at(p, TK_OP, '+')) break;
+        else if (!pm && (answer_at(p, TK_OP, 'p') || answer_at(p, TK_OP, 'm'))) {
+            pm = true;
+            sign = answer_peek(p, 0)->sub;
+        } else if (!answer_at(p, TK_OP, '+')) break;
     }
     int v = answer_postfixes(p, answer_primary(p));
     if (minus) v = answer_node(p, AN_NEG, v);
@@ -291,18 +307,24 @@ bool answer_starts_factor(const AnswerTree *p) {
     const AnswerToken *k = answer_peek(p, 0);
     const AnswerToken *before = answer_peek(p, -1);
     // 2^3 5
-    bool raised = before->kind == TK_NUM && k->space && (answer_peek(p, -2)->sub == '^'
-        || (answer_peek(p, -2)->sub == '-' && answer_peek(p, -3)->sub == '^'));
-    if (k->kind == TK_NUM) return raised || before->kind == TK_CLOSE || (before->kind == TK_OP && before->sub == '!')
-        || (before->kind == TK_CONST && before->sub == 'p')
-            || (answer_peek(p, 1)->kind == TK_OP && answer_peek(p, 1)->sub == '^' && before->kind == TK_NAME); // (x+1)2, 3!4!, \pi 2 and n 2^n, but not x 2 and 2 3
-    if (k->kind == TK_OPEN && k->sub == '(' && answer_peek(p, 1)->kind == TK_OP && answer_peek(p, 1)->sub == 'M') return false; // 2 (mod 5)
+    bool raised =
+        before->kind == TK_NUM && k->space &&
+        (answer_peek(p, -2)->sub == '^' || (answer_peek(p, -2)->sub == '-' && answer_peek(p, -3)->sub == '^'));
+    if (k->kind == TK_NUM)
+        return raised || before->kind == TK_CLOSE || (before->kind == TK_OP && before->sub == '!') ||
+               (before->kind == TK_CONST && before->sub == 'p') ||
+               (answer_peek(p, 1)->kind == TK_OP && answer_peek(p, 1)->sub == '^' &&
+                before->kind == TK_NAME); // (x+1)2, 3!4!, \pi 2 and n 2^n, but not x 2 and 2 3
+    if (k->kind == TK_OPEN && k->sub == '(' && answer_peek(p, 1)->kind == TK_OP && answer_peek(p, 1)->sub == 'M')
+        return false;                          // 2 (mod 5)
     if (k->kind == TK_OPEN && k->sub == '[') { // ]2, 5[
         const AnswerToken *next = answer_peek(p, 1);
-        if (next->kind == TK_END || next->kind == TK_SEP || next->kind == TK_SETOP || next->kind == TK_CLOSE) return false;
+        if (next->kind == TK_END || next->kind == TK_SEP || next->kind == TK_SETOP || next->kind == TK_CLOSE)
+            return false;
     }
-    return k->kind == TK_NAME || k->kind == TK_CONST || k->kind == TK_FUNC || k->kind == TK_FRAC || k->kind == TK_SQRT || k->kind == TK_BINOM || k->kind == TK_BIG || k->kind == TK_OPEN
-        || (k->kind == TK_BAR && p->bars == 0) || k->kind == TK_BEGIN || k->kind == TK_LABEL;
+    return k->kind == TK_NAME || k->kind == TK_CONST || k->kind == TK_FUNC || k->kind == TK_FRAC ||
+           k->kind == TK_SQRT || k->kind == TK_BINOM || k->kind == TK_BIG || k->kind == TK_OPEN ||
+           (k->kind == TK_BAR && p->bars == 0) || k->kind == TK_BEGIN || k->kind == TK_LABEL;
 }
 
 int answer_term(AnswerTree *p) {
@@ -330,7 +352,8 @@ int answer_term(AnswerTree *p) {
 int answer_sum(AnswerTree *p) {
     if (p->failed || ++p->depth > ANSWER_MAX_DEPTH) return answer_fail(p);
     int v = answer_term(p), sum = -1;
-    while (!p->failed && (answer_at(p, TK_OP, '+') || answer_at(p, TK_OP, '-') || answer_at(p, TK_OP, 'p') || answer_at(p, TK_OP, 'm'))) {
+    while (!p->failed && (answer_at(p, TK_OP, '+') || answer_at(p, TK_OP, '-') || answer_at(p, TK_OP, 'p') ||
+                          answer_at(p, TK_OP, 'm'))) {
         if (answer_at(p, TK_OP, '+')) p->at++;
         int term = answer_term(p); // takes the sign along
         if (p->failed) return 0;
@@ -385,12 +408,14 @@ int answer_item(AnswerTree *p) {
     if (p->failed || ++p->depth > ANSWER_MAX_DEPTH) return answer_fail(p);
     int v = answer_union(p);
     if (!p->failed && answer_at(p, TK_REL, -1)) v = answer_sides(p, v);
-    int group = answer_at(p, TK_OPEN, '(') && answer_peek(p, 1)->kind == TK_OP && answer_peek(p, 1)->sub == 'M'; // (\bmod 5)
+    int group =
+        answer_at(p, TK_OPEN, '(') && answer_peek(p, 1)->kind == TK_OP && answer_peek(p, 1)->sub == 'M'; // (\bmod 5)
     if (!p->failed && (group || answer_at(p, TK_OP, 'M'))) { // x \equiv 2 \pmod{5}: the modulus is one more side
         p->at += 1 + group;
         int modulus = answer_sum(p);
         if (p->failed || (group && !answer_take(p, TK_CLOSE, ')'))) return answer_fail(p);
-        if (!group && p->v[v].kind != AN_REL && answer_at(p, TK_REL, '=')) { // 17 \bmod 5 = 2: what is left over is the value
+        if (!group && p->v[v].kind != AN_REL &&
+            answer_at(p, TK_REL, '=')) { // 17 \bmod 5 = 2: what is left over is the value
             int rest = answer_node2(p, AN_FUNC, v, modulus);
             p->v[rest].sub = FN_MOD;
             v = answer_sides(p, rest);
@@ -412,7 +437,7 @@ bool answer_parse(AnswerTree *p, AnswerTokens *t) {
     p->item = answer_item;
     p->at = p->n = p->n_numbers = p->depth = p->bars = p->root = p->words = p->power = p->unit = p->products = 0;
     p->failed = p->pm = p->log = p->percent = false;
-    answer_node(p, AN_TEXT, -1); // node 0, what failures return
+    answer_node(p, AN_TEXT, -1);                                   // node 0, what failures return
     if (!answer_take(p, TK_REL, '~')) answer_take(p, TK_REL, '='); // "= 5"
     int list = answer_list(p, AN_LIST);
     if (!p->failed && p->v[list].count == 1 && answer_take(p, TK_OP, 'o')) { // 3 \over 4
@@ -422,7 +447,8 @@ bool answer_parse(AnswerTree *p, AnswerTokens *t) {
     if (p->failed || p->at < t->n) return false;
     int last = p->v[list].child, before = -1;
     for (; p->v[last].next >= 0; last = p->v[last].next) before = last;
-    if (before >= 0 && p->v[last].kind == AN_REL && p->v[p->v[p->v[last].child].next].rel == 'i' && p->v[p->v[p->v[last].child].next].sub == 'm') {
+    if (before >= 0 && p->v[last].kind == AN_REL && p->v[p->v[p->v[last].child].next].rel == 'i' &&
+        p->v[p->v[p->v[last].child].next].sub == 'm') {
         p->v[before].next = -1; // "..., k \in \mathbb{Z}"
         p->v[list].count--;
     }

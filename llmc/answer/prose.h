@@ -11,8 +11,8 @@ sides cannot be read.
 
 #define ANSWER_MAX_PROSE 400 // longer ones are left as they are
 
-static const char *const answer_text_commands[] = {"\\text", "\\textbf", "\\textit", "\\textrm", "\\mbox", "\\mathrm", "\\mathbf",
-    "\\emph", "\\quad", "\\qquad"};
+static const char *const answer_text_commands[] = {"\\text",   "\\textbf", "\\textit", "\\textrm", "\\mbox",
+                                                   "\\mathrm", "\\mathbf", "\\emph",   "\\quad",   "\\qquad"};
 
 size_t answer_text_command_at(const char *s) {
     if (*s != '\\') return 0;
@@ -32,7 +32,8 @@ size_t answer_dress_at(const char *s) {
 
 #define ANSWER_WORD_IN(list, s, n) answer_word_in(list, sizeof(list) / sizeof(list)[0], s, n)
 bool answer_word_in(const char *const *list, size_t count, const char *s, size_t n) {
-    for (size_t i = 0; i < count; i++) if (strlen(list[i]) == n && strncasecmp(list[i], s, n) == 0) return true;
+    for (size_t i = 0; i < count; i++)
+        if (strlen(list[i]) == n && strncasecmp(list[i], s, n) == 0) return true;
     return false;
 }
 
@@ -54,10 +55,19 @@ bool answer_cut_text(Str *s, size_t end) {
         for (size_t i = 0; i < sizeof answer_text_commands / sizeof answer_text_commands[0] && !more; i++) {
             size_t w = strlen(answer_text_commands[i]);
             bool brace = n > w && s->s[n - 1] == '{';
-            if (brace && memcmp(s->s + n - 1 - w, answer_text_commands[i], w) == 0) { n -= w + 1; more = true; }
+            if (brace && memcmp(s->s + n - 1 - w, answer_text_commands[i], w) == 0) {
+                n -= w + 1;
+                more = true;
+            }
         }
-        if (!more && answer_is_space(s->s[n - 1]) && !(n > 1 && s->s[n - 2] == '\\')) { n--; more = true; }
-        if (!more && n > 1 && s->s[n - 2] == '\\' && strchr(" ,;:!", s->s[n - 1])) { n -= 2; more = true; }
+        if (!more && answer_is_space(s->s[n - 1]) && !(n > 1 && s->s[n - 2] == '\\')) {
+            n--;
+            more = true;
+        }
+        if (!more && n > 1 && s->s[n - 2] == '\\' && strchr(" ,;:!", s->s[n - 1])) {
+            n -= 2;
+            more = true;
+        }
     }
     char kept = s->s[n];
     s->s[n] = 0;
@@ -71,7 +81,10 @@ bool answer_cut_text(Str *s, size_t end) {
         if (balanced) n++;
         else s->s[n + 1] = second;
     }
-    if (n == 0 || dollars || !balanced) { s->s[n] = kept; return false; }
+    if (n == 0 || dollars || !balanced) {
+        s->s[n] = kept;
+        return false;
+    }
     s->n = n;
     return true;
 }
@@ -81,15 +94,18 @@ void answer_open_text(Str *s) {
     size_t n = s->n > 0 && s->s[0] == '\\' ? answer_text_command_at(s->s) : 0;
     if (n == 0 || s->s[n] != '{' || s->s[s->n - 1] != '}' || !strchr(s->s, '$')) return;
     s->s[s->n - 1] = 0;
-    if (!answer_is_balanced(s->s + n + 1)) { s->s[s->n - 1] = '}'; return; }
+    if (!answer_is_balanced(s->s + n + 1)) {
+        s->s[s->n - 1] = '}';
+        return;
+    }
     s->n -= n + 2;
     memmove(s->s, s->s + n + 1, s->n + 1);
 }
 
 // "(about 5.1 litres)" at the end says nothing new.
 void answer_drop_aside(Str *s) {
-    static const char *const about[] = {"about", "approx", "approximately", "roughly", "nearly", "or about", "or approximately",
-        "\\approx", "\xE2\x89\x88"};
+    static const char *const about[] = {"about",    "approx",           "approximately", "roughly",     "nearly",
+                                        "or about", "or approximately", "\\approx",      "\xE2\x89\x88"};
     size_t end = s->n;
     while (end > 0 && strchr("}$. ", s->s[end - 1])) end--;
     if (end == 0 || s->s[end - 1] != ')') return;
@@ -100,24 +116,33 @@ void answer_drop_aside(Str *s) {
     for (size_t n; (n = answer_dress_at(word)) > 0;) word += n;
     for (size_t i = 0; i < sizeof about / sizeof about[0]; i++) {
         size_t n = strlen(about[i]);
-        if (strncasecmp(word, about[i], n) == 0 && !answer_is_letter(word[n])) { answer_cut_text(s, open); return; }
+        if (strncasecmp(word, about[i], n) == 0 && !answer_is_letter(word[n])) {
+            answer_cut_text(s, open);
+            return;
+        }
     }
 }
 
 // Do these words, behind "for all", name no more than a variable and the real numbers?
 bool answer_is_everywhere(const char *s) {
     static const char *const words[] = {"real", "reals", "number", "numbers", "value", "values", "of"},
-        *const sets[] = {"\\mathbb{R}", "\\mathbf{R}", "\\R", "R", "\xE2\x84\x9D"};
+                             *const sets[] = {"\\mathbb{R}", "\\mathbf{R}", "\\R", "R", "\xE2\x84\x9D"};
     bool within = false;
     while (*s) {
         size_t n = 0;
         for (size_t i = 0; i < sizeof sets / sizeof sets[0] && within && n == 0; i++)
             if (answer_starts(s, sets[i]) && !answer_is_letter(s[strlen(sets[i])])) n = strlen(sets[i]);
         if (n > 0) within = false;
-        else if ((n = answer_dress_at(s)) > 0 || (*s == '.' && s[1] == 0)) { s += n ? n : 1; continue; }
-        else if (answer_starts(s, "\\in") && !answer_is_letter(s[3])) { n = 3; within = true; }
-        else if (answer_starts(s, "\xE2\x88\x88")) { n = 3; within = true; }
-        else {
+        else if ((n = answer_dress_at(s)) > 0 || (*s == '.' && s[1] == 0)) {
+            s += n ? n : 1;
+            continue;
+        } else if (answer_starts(s, "\\in") && !answer_is_letter(s[3])) {
+            n = 3;
+            within = true;
+        } else if (answer_starts(s, "\xE2\x88\x88")) {
+            n = 3;
+            within = true;
+        } else {
             while (answer_is_letter(s[n])) n++;
             bool in = n == 2 && memcmp(s, "in", 2) == 0;
             if (n == 0 || within || (n > 1 && !in && !ANSWER_WORD_IN(words, s, n))) return false;
@@ -134,27 +159,38 @@ void answer_drop_everywhere(Str *s) {
         if (s->s[i] != 'f' || answer_is_letter(s->s[i - 1]) || s->s[i - 1] == '\\') continue;
         for (size_t k = 0; k < sizeof words / sizeof words[0]; k++) {
             size_t n = strlen(words[k]);
-            if (answer_starts(s->s + i, words[k]) && !answer_is_letter(s->s[i + n])
-                && answer_is_everywhere(s->s + i + n)) { answer_cut_text(s, i); return; }
+            if (answer_starts(s->s + i, words[k]) && !answer_is_letter(s->s[i + n]) &&
+                answer_is_everywhere(s->s + i + n)) {
+                answer_cut_text(s, i);
+                return;
+            }
         }
     }
 }
 
 // Where the value starts behind "The length of AB is", "Answer:"; 0 if there is no such beginning.
 size_t answer_after_verb(const char *s) {
-    static const char *const verbs[] = {"is", "are", "equals"}, *const titles[] = {"answer", "ans", "result", "solution", "total"},
-        *const fillers[] = {"exactly", "just", "simply", "equal", "to", "about", "approximately", "thus", "therefore"};
-    static const char *const blocked[] = {"not", "no", "never", "if", "when", "whenever", "unless", "than", "least", "most", "more",
-        "less", "fewer", "or", "either", "neither", "nor", "cannot", "without", "except", "wrong", "incorrect", "false", "maybe",
-        "perhaps", "between", "because", "since", "suppose", "assume", "let", "given", "where", "isn", "aren", "doesn", "don", "while",
-            "though", "but", "some", "one", "only"};
+    static const char *const verbs[] = {"is", "are", "equals"},
+                             *const titles[] = {"answer", "ans", "result", "solution", "total"},
+                             *const fillers[] = {"exactly", "just",          "simply", "equal",    "to",
+                                                 "about",   "approximately", "thus",   "therefore"};
+    static const char *const blocked[] = {
+        "not",     "no",      "never",  "if",        "when",  "whenever", "unless",  "than",    "least",
+        "most",    "more",    "less",   "fewer",     "or",    "either",   "neither", "nor",     "cannot",
+        "without", "except",  "wrong",  "incorrect", "false", "maybe",    "perhaps", "between", "because",
+        "since",   "suppose", "assume", "let",       "given", "where",    "isn",     "aren",    "doesn",
+        "don",     "while",   "though", "but",       "some",  "one",      "only"};
     static const char *const chinese[] = {"答案是", "答案为", "答案：", "答案:", "答：", "答:", "结果是", "结果为"};
-    for (size_t i = 0; i < sizeof chinese / sizeof chinese[0]; i++) if (answer_starts(s, chinese[i])) return strlen(chinese[i]);
+    for (size_t i = 0; i < sizeof chinese / sizeof chinese[0]; i++)
+        if (answer_starts(s, chinese[i])) return strlen(chinese[i]);
     size_t value = 0, words = 0, end = 1; // end: of the last word
     bool title = false;
     for (size_t i = 0; s[i];) {
         size_t n = answer_dress_at(s + i);
-        if (n > 0) { i += n; continue; }
+        if (n > 0) {
+            i += n;
+            continue;
+        }
         while (answer_is_letter(s[i + n])) n++;
         if (n == 0) return s[i] == ':' && (title || value == end) ? i + 1 : value;
         title = ANSWER_WORD_IN(titles, s + i, n);
@@ -170,8 +206,9 @@ size_t answer_after_verb(const char *s) {
 // What the n bytes before a verb speak of: their words in lower case but for those of every answer ("the final
 // answer").
 void answer_subject(Str *subject, const char *s, size_t n) {
-    static const char *const every[] = {"the", "final", "answer", "result", "solution", "value", "so", "thus", "hence", "therefore", "is",
-        "are", "equals", "exactly", "just", "simply", "ans", "total", "our", "correct", "text", "textbf"};
+    static const char *const every[] = {
+        "the", "final",  "answer",  "result", "solution", "value", "so",    "thus", "hence",   "therefore", "is",
+        "are", "equals", "exactly", "just",   "simply",   "ans",   "total", "our",  "correct", "text",      "textbf"};
     str_add(subject, "", 0);
     for (size_t i = 0; i < n;) {
         size_t w = 0;
@@ -187,7 +224,8 @@ void answer_subject(Str *subject, const char *s, size_t n) {
 // Is s a value, and no word that says how something is ("n is odd")?
 bool answer_is_no_adjective(const char *s) {
     if (strpbrk(s, "0123456789\\")) return true;
-    for (; *s; s++) if (answer_is_letter(*s) && answer_is_letter(s[1])) return false;
+    for (; *s; s++)
+        if (answer_is_letter(*s) && answer_is_letter(s[1])) return false;
     return true;
 }
 
@@ -196,9 +234,10 @@ bool answer_is_no_adjective(const char *s) {
 const char *answer_without_words(Str *out, const char *s, Str *subject) {
     size_t n = strlen(s);
     if (n > ANSWER_MAX_PROSE || n == 0 || !(strpbrk(s, " :$(") || (unsigned char)*s >= 0x80)) return s;
-    bool words = strstr(s, "is") || strstr(s, "are") || strstr(s, "equals") || strchr(s, ':')
-        || (unsigned char)*s >= 0x80, around = strstr(s, "for ") || strstr(s, "pprox") || strstr(s, "about") || strstr(s, "rly")
-        || strstr(s, "\xE2\x89\x88");
+    bool words =
+             strstr(s, "is") || strstr(s, "are") || strstr(s, "equals") || strchr(s, ':') || (unsigned char)*s >= 0x80,
+         around = strstr(s, "for ") || strstr(s, "pprox") || strstr(s, "about") || strstr(s, "rly") ||
+                  strstr(s, "\xE2\x89\x88");
     if (!words && !around) return s;
     answer_add_trimmed(out, s, n);
     size_t trimmed = out->n;
@@ -227,9 +266,10 @@ const char *answer_without_words(Str *out, const char *s, Str *subject) {
 // What stands behind the last = outside brackets, where the side before is a limit, a sum or the like, written in a way
 // that may not be readable. NULL if s is anything else: of "we get 2x = 5" the 5 is not the value.
 const char *answer_last_equal(const char *s) {
-    static const char *const heads[] = {"\\lim", "\\limsup", "\\liminf", "\\int", "\\iint", "\\iiint", "\\oint", "\\sum", "\\prod",
-        "\\det", "\\begin", "\\sup", "\\inf", "\\Pr", "\\mathbb{E}", "\\mathbb{P}", "\\operatorname", "P(", "P\\left(", "E(", "E[",
-        "E\\left["};
+    static const char *const heads[] = {
+        "\\lim",          "\\limsup", "\\liminf", "\\int", "\\iint", "\\iiint", "\\oint",      "\\sum",
+        "\\prod",         "\\det",    "\\begin",  "\\sup", "\\inf",  "\\Pr",    "\\mathbb{E}", "\\mathbb{P}",
+        "\\operatorname", "P(",       "P\\left(", "E(",    "E[",     "E\\left["};
     const char *last = NULL;
     bool head = false;
     int depth = 0;

@@ -8,7 +8,8 @@ Relations: what one names, and which value it states.
 
 bool answer_is_differential(const AnswerTree *p, int v) { // dy
     const AnswerNode *k = &p->v[v], *d = &p->v[k->child >= 0 ? k->child : 0];
-    bool product = k->kind == AN_MUL && k->count == 2 && d->kind == AN_VAR && d->name == answer_hash(ANSWER_HASH, "d", 1);
+    bool product =
+        k->kind == AN_MUL && k->count == 2 && d->kind == AN_VAR && d->name == answer_hash(ANSWER_HASH, "d", 1);
     return product && p->v[d->next].kind == AN_VAR;
 }
 
@@ -19,24 +20,28 @@ bool answer_is_label(const AnswerTree *p, int v) {
     if (k->kind == AN_CONST) return k->sub == 'e' || k->sub == 'i'; // a variable e, as in e = 5
     if (k->kind == AN_POW) return answer_is_label(p, k->child) && p->v[p->v[k->child].next].kind == AN_NEG; // f^{-1}
     if (k->kind == AN_FUNC) return answer_is_label(p, k->child);
-    if (k->kind != AN_MUL && k->kind != AN_DIV && k->kind != AN_BRACKET && k->kind != AN_RATIO && k->kind != AN_SETOP
-        && k->kind != AN_UNION && k->kind != AN_MATRIX) return false;
-    if (k->kind == AN_DIV && answer_is_differential(p, k->child) && answer_is_differential(p, p->v[k->child].next)) return true; // dy/dx
+    if (k->kind != AN_MUL && k->kind != AN_DIV && k->kind != AN_BRACKET && k->kind != AN_RATIO && k->kind != AN_SETOP &&
+        k->kind != AN_UNION && k->kind != AN_MATRIX)
+        return false;
+    if (k->kind == AN_DIV && answer_is_differential(p, k->child) && answer_is_differential(p, p->v[k->child].next))
+        return true; // dy/dx
     bool capitals = k->kind == AN_MUL;
     for (int c = k->child; c >= 0; c = p->v[c].next) {
         const AnswerNode *x = &p->v[c];
         // m\angle ABC
-        bool measure = c == k->child && x->kind == AN_VAR && x->sub == 'm' && p->v[x->next].kind == AN_VAR && p->v[x->next].sub == 'A';
+        bool measure = c == k->child && x->kind == AN_VAR && x->sub == 'm' && p->v[x->next].kind == AN_VAR &&
+                       p->v[x->next].sub == 'A';
         capitals &= measure || (x->kind == AN_VAR && x->sub >= 'A' && x->sub <= 'Z');
         // P(2), P(X > 2)
-        bool argument = k->kind == AN_MUL && c != k->child && x->paren
-            && (x->kind == AN_NUM || x->kind == AN_NEG || x->kind == AN_ADD || x->kind == AN_REL);
+        bool argument = k->kind == AN_MUL && c != k->child && x->paren &&
+                        (x->kind == AN_NUM || x->kind == AN_NEG || x->kind == AN_ADD || x->kind == AN_REL);
         if (!answer_is_label(p, c) && !argument) return false;
     }
     if (k->kind == AN_MUL && !capitals) { // p(x) names a value, 2x and xy are values
         int second = p->v[k->child].next;
         bool variable = p->v[k->child].sub >= 'x' && p->v[k->child].sub <= 'z'; // x(y - 1) is a product
-        return k->count == 2 && !(variable && p->v[second].kind == AN_ADD) && (p->v[second].paren || p->v[second].kind == AN_BRACKET);
+        return k->count == 2 && !(variable && p->v[second].kind == AN_ADD) &&
+               (p->v[second].paren || p->v[second].kind == AN_BRACKET);
     }
     return true;
 }
@@ -60,7 +65,8 @@ bool answer_is_bound(const AnswerTree *p, int v, int *bound, int result) {
     bool known = k->kind != AN_TEXT;
     if (k->kind == AN_VAR) {
         if (*bound < 0 && k->name != answer_hash(ANSWER_HASH, "d", 1)) *bound = v;
-        known = k->name == answer_hash(ANSWER_HASH, "d", 1) || k->name == p->v[*bound].name || answer_contains_name(p, result, k->name);
+        known = k->name == answer_hash(ANSWER_HASH, "d", 1) || k->name == p->v[*bound].name ||
+                answer_contains_name(p, result, k->name);
     }
     for (int c = k->child; c >= 0 && known; c = p->v[c].next) known = answer_is_bound(p, c, bound, result);
     return known;
@@ -72,7 +78,7 @@ bool answer_is_uncomputed(const AnswerTree *p, int v, int result) {
     const AnswerNode *k = &p->v[v];
     int bound = -1, body = v;
     if (k->kind == AN_BIG && k->sub == 'l') return p->v[k->child].kind == AN_REL; // x \to 0
-    if (k->kind == AN_BIG && k->sub == 'i') { // \int_0^x t dt = 5 asks for x
+    if (k->kind == AN_BIG && k->sub == 'i') {                                     // \int_0^x t dt = 5 asks for x
         for (body = k->child; p->v[body].next >= 0; body = p->v[body].next) {
             bool known = p->v[body].kind == AN_VAR && answer_contains_name(p, result, p->v[body].name);
             if (!known && answer_contains(p, body, AN_VAR)) return false;
@@ -87,7 +93,8 @@ bool answer_is_uncomputed(const AnswerTree *p, int v, int result) {
     bool any = false;
     for (int c = k->child; c >= 0; c = p->v[c].next) {
         bool one = answer_is_uncomputed(p, c, result);
-        if (!one && (answer_contains(p, c, AN_VAR) || answer_contains(p, c, AN_CALL) || answer_contains(p, c, AN_TEXT))) return false;
+        if (!one && (answer_contains(p, c, AN_VAR) || answer_contains(p, c, AN_CALL) || answer_contains(p, c, AN_TEXT)))
+            return false;
         any |= one;
     }
     return any;

@@ -6,11 +6,11 @@ limits of all that is read.
 #ifndef LLMC_ANSWER_SPELL_H
 #define LLMC_ANSWER_SPELL_H
 
-#include <ctype.h>   // isalpha, isdigit
-#include <strings.h> // strncasecmp
+#include <ctype.h>            // isalpha, isdigit
+#include <strings.h>          // strncasecmp
 #include "llmc/utils/utils.h" // Str
 
-#define ANSWER_MAX_BYTES 6000  // longer answers are compared as text
+#define ANSWER_MAX_BYTES 6000 // longer answers are compared as text
 #define ANSWER_MAX_TOKENS 1500
 #define ANSWER_MAX_DIGITS 1500 // of one number
 #define ANSWER_MAX_PERIOD 40   // digits that repeat
@@ -29,8 +29,8 @@ typedef enum {
 
 typedef struct {
     uint8_t kind, sub;
-    bool space;  // white space before it
-    int at, n;   // its text in .text, for TK_NUM its digits in .digits
+    bool space; // white space before it
+    int at, n;  // its text in .text, for TK_NUM its digits in .digits
 } AnswerToken;
 
 typedef struct {
@@ -50,7 +50,10 @@ enum {
 // clang-format on
 #define FN_INVERSE (FN_ASIN - FN_SIN)
 
-typedef struct { const char *name; uint8_t kind, sub; } AnswerWord;
+typedef struct {
+    const char *name;
+    uint8_t kind, sub;
+} AnswerWord;
 
 bool answer_starts(const char *s, const char *word) { return strncmp(s, word, strlen(word)) == 0; }
 bool answer_is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
@@ -60,7 +63,9 @@ bool answer_is_digit(char c) { return c >= '0' && c <= '9'; }
 // ----------------------------------------------------------------------------
 // one spelling
 
-typedef struct { const char *from, *to; } AnswerSpelling;
+typedef struct {
+    const char *from, *to;
+} AnswerSpelling;
 
 // Unicode characters as LaTeX. Superscripts get their ^ and subscripts their _ from answer_spell, which joins runs of
 // them.
@@ -108,10 +113,12 @@ static const AnswerSpelling answer_spellings[] = {
 };
 // clang-format on
 static const AnswerSpelling answer_raised[] = {
-    {"⁰", "0"}, {"¹", "1"}, {"²", "2"}, {"³", "3"}, {"⁴", "4"}, {"⁵", "5"}, {"⁶", "6"}, {"⁷", "7"}, {"⁸", "8"}, {"⁹", "9"}, {"⁺", "+"}, {"⁻", "-"}, {"ⁿ", "n"}, {"ˣ", "x"}, {"⁽", "("}, {"⁾", ")"},
+    {"⁰", "0"}, {"¹", "1"}, {"²", "2"}, {"³", "3"}, {"⁴", "4"}, {"⁵", "5"}, {"⁶", "6"}, {"⁷", "7"},
+    {"⁸", "8"}, {"⁹", "9"}, {"⁺", "+"}, {"⁻", "-"}, {"ⁿ", "n"}, {"ˣ", "x"}, {"⁽", "("}, {"⁾", ")"},
 };
 static const AnswerSpelling answer_lowered[] = {
-    {"₀", "0"}, {"₁", "1"}, {"₂", "2"}, {"₃", "3"}, {"₄", "4"}, {"₅", "5"}, {"₆", "6"}, {"₇", "7"}, {"₈", "8"}, {"₉", "9"}, {"ₙ", "n"}, {"₊", "+"}, {"₋", "-"},
+    {"₀", "0"}, {"₁", "1"}, {"₂", "2"}, {"₃", "3"}, {"₄", "4"}, {"₅", "5"}, {"₆", "6"},
+    {"₇", "7"}, {"₈", "8"}, {"₉", "9"}, {"ₙ", "n"}, {"₊", "+"}, {"₋", "-"},
 };
 
 const AnswerSpelling *answer_spelling(const AnswerSpelling *table, size_t n, const char *s) {
@@ -137,17 +144,27 @@ bool answer_spell(AnswerTokens *t, const char *s) {
     int script = 0;
     while (*s) {
         if ((unsigned char)*s < 0x80) {
-            if (script) { script = 0; if (!answer_put(t, "}", 1)) return false; }
+            if (script) {
+                script = 0;
+                if (!answer_put(t, "}", 1)) return false;
+            }
             // \\frac is \frac: some writers escape twice
-            if (*s == '\\' && s[1] == '\\' && !matrix && (answer_is_letter(s[2]) || (s[2] && strchr("{}$%,!;:[]()", s[2])))) s++;
+            if (*s == '\\' && s[1] == '\\' && !matrix &&
+                (answer_is_letter(s[2]) || (s[2] && strchr("{}$%,!;:[]()", s[2]))))
+                s++;
             if (!answer_put(t, s++, 1)) return false;
-            if (s[-1] == '\\' && *s && (unsigned char)*s < 0x80 && !answer_put(t, s++, 1)) return false; // an escaped character is not looked at again
+            if (s[-1] == '\\' && *s && (unsigned char)*s < 0x80 && !answer_put(t, s++, 1))
+                return false; // an escaped character is not looked at again
             continue;
         }
         const AnswerSpelling *up = answer_spelling(answer_raised, sizeof answer_raised / sizeof answer_raised[0], s);
-        const AnswerSpelling *low = up ? NULL : answer_spelling(answer_lowered, sizeof answer_lowered / sizeof answer_lowered[0], s);
+        const AnswerSpelling *low =
+            up ? NULL : answer_spelling(answer_lowered, sizeof answer_lowered / sizeof answer_lowered[0], s);
         int kind = up ? '^' : low ? '_' : 0;
-        if (script && script != kind) { script = 0; if (!answer_put(t, "}", 1)) return false; }
+        if (script && script != kind) {
+            script = 0;
+            if (!answer_put(t, "}", 1)) return false;
+        }
         if (kind) {
             if (!script && !answer_put(t, kind == '^' ? "^{" : "_{", 2)) return false;
             script = kind;
@@ -156,11 +173,13 @@ bool answer_spell(AnswerTokens *t, const char *s) {
             s += strlen(to->from);
             continue;
         }
-        const AnswerSpelling *to = answer_spelling(answer_spellings, sizeof answer_spellings / sizeof answer_spellings[0], s);
+        const AnswerSpelling *to =
+            answer_spelling(answer_spellings, sizeof answer_spellings / sizeof answer_spellings[0], s);
         if (to) {
             if (!answer_put(t, to->to, strlen(to->to))) return false;
             s += strlen(to->from);
-        } else if (answer_starts(s, "\xEF\xBC") && (unsigned char)s[2] >= 0x81 && (unsigned char)s[2] <= 0xBF) { // full width: U+FF01 is !
+        } else if (answer_starts(s, "\xEF\xBC") && (unsigned char)s[2] >= 0x81 &&
+                   (unsigned char)s[2] <= 0xBF) { // full width: U+FF01 is !
             char narrow = (char)(s[2] - 0x60);
             if (!answer_put(t, &narrow, 1)) return false;
             s += 3;

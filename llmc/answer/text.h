@@ -10,29 +10,37 @@ words, choice letters.
 // Does what was left out before these digits keep numbers apart? 2 1/2 is not 21/2, and 1, 234 not 1,234. last: the
 // last byte of n so far.
 bool answer_splits(const char *last, size_t n, const char *digits) {
-    return answer_is_digit(*last) || (*last == ',' && n > 1 && answer_is_digit(last[-1]) && strspn(digits, "0123456789") == 3);
+    return answer_is_digit(*last) ||
+           (*last == ',' && n > 1 && answer_is_digit(last[-1]) && strspn(digits, "0123456789") == 3);
 }
 
 // Appends the normal form of s: no white space, $, \left, \right, spacing; \dfrac is \frac, \text{x} is x, {x} of one
 // character is x.
 void answer_normalize(Str *out, const char *s) {
     IntVec open = {NULL, 0, 0}; // per open brace: its place in out, -1 if it was left out
-    static const char *const dropped[] = {"\\$", "\\left", "\\right", "\\!", "\\,", "\\;", "\\:", "\\ ", "\\(", "\\)", "\\[", "\\]"};
-    static const char *const wrappers[] = {"\\text{", "\\mbox{", "\\textbf{", "\\mathrm{", "\\textit{", "\\textnormal{", "\\textrm{", "\\mathbf{"};
+    static const char *const dropped[] = {"\\$", "\\left", "\\right", "\\!", "\\,", "\\;",
+                                          "\\:", "\\ ",    "\\(",     "\\)", "\\[", "\\]"};
+    static const char *const wrappers[] = {"\\text{",   "\\mbox{",       "\\textbf{", "\\mathrm{",
+                                           "\\textit{", "\\textnormal{", "\\textrm{", "\\mathbf{"};
     size_t start = out->n;
     str_add(out, "", 0);
     while (*s) {
         size_t skip = answer_is_space(*s) || *s == '$' ? 1 : 0;
         for (size_t k = 0; k < sizeof dropped / sizeof dropped[0] && *s == '\\' && !skip; k++) {
             size_t n = strlen(dropped[k]);
-            if (answer_starts(s, dropped[k]) && !(n > 3 && isalpha((unsigned char)s[n]))) skip = n; // \left, not \leftarrow
+            if (answer_starts(s, dropped[k]) && !(n > 3 && isalpha((unsigned char)s[n])))
+                skip = n; // \left, not \leftarrow
         }
         for (size_t k = 0; k < sizeof wrappers / sizeof wrappers[0] && *s == '\\' && !skip; k++) {
-            if (answer_starts(s, wrappers[k])) { skip = strlen(wrappers[k]); ints_push(&open, -1); }
+            if (answer_starts(s, wrappers[k])) {
+                skip = strlen(wrappers[k]);
+                ints_push(&open, -1);
+            }
         }
         if (skip) {
             s += skip;
-            if (answer_is_digit(*s) && out->n > start && answer_splits(out->s + out->n - 1, out->n - start, s)) str_add(out, " ", 1);
+            if (answer_is_digit(*s) && out->n > start && answer_splits(out->s + out->n - 1, out->n - start, s))
+                str_add(out, " ", 1);
             continue;
         }
         if (answer_starts(s, "\\dfrac") || answer_starts(s, "\\tfrac")) {
@@ -76,17 +84,22 @@ bool answer_texts_equal(const char *a, const char *b, bool words) {
 
 // Is there a letter in brackets, "(B)"?
 bool answer_has_letter(const char *s) {
-    for (; *s; s++) if (*s == '(' && s[1] >= 'A' && s[1] <= 'Z' && s[2] == ')') return true;
+    for (; *s; s++)
+        if (*s == '(' && s[1] >= 'A' && s[1] <= 'Z' && s[2] == ')') return true;
     return false;
 }
 
 // The letter of a choice in normal form: "A", "(A)", "A)", "OptionA"; 0 if it is something else. *more: whether the
 // choice itself follows, as in "(A)5", "A.5" and "A)5".
 char answer_choice_letter(const char *s, bool *more) {
-    static const char *const words[] = {"option", "choice", "answer"}, *const denials[] = {"iswrong", "isnot", "isincorrect", "isfalse"};
+    static const char *const words[] = {"option", "choice", "answer"}, *const denials[] = {"iswrong", "isnot",
+                                                                                           "isincorrect", "isfalse"};
     *more = false;
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-        if (strncasecmp(s, words[i], 6) == 0) { s += 6; break; }
+        if (strncasecmp(s, words[i], 6) == 0) {
+            s += 6;
+            break;
+        }
     }
     s += *s == ':';
     bool open = *s == '(';
@@ -96,12 +109,15 @@ char answer_choice_letter(const char *s, bool *more) {
     s += closed;
     bool ratio = *s == ':' && strpbrk(s + 1, ":=");
     // not D.N.E.
-    bool marked = !open && !closed && letter && (*s == '.' || *s == ':') && !(answer_is_letter(s[1]) && (s[2] == '.' || s[2] == 0));
+    bool marked = !open && !closed && letter && (*s == '.' || *s == ':') &&
+                  !(answer_is_letter(s[1]) && (s[2] == '.' || s[2] == 0));
     s += marked;
     *more = *s != 0;
     if (!*more) return letter;
-    bool list = (*s >= 'A' && *s <= 'Z' && s[1] == 0) || strchr(",;/&", *s) || strncasecmp(s, "or", 2) == 0 || strncasecmp(s, "and", 3) == 0 || answer_has_letter(s);
-    for (size_t i = 0; i < sizeof denials / sizeof denials[0]; i++) list |= strncasecmp(s, denials[i], strlen(denials[i])) == 0;
+    bool list = (*s >= 'A' && *s <= 'Z' && s[1] == 0) || strchr(",;/&", *s) || strncasecmp(s, "or", 2) == 0 ||
+                strncasecmp(s, "and", 3) == 0 || answer_has_letter(s);
+    for (size_t i = 0; i < sizeof denials / sizeof denials[0]; i++)
+        list |= strncasecmp(s, denials[i], strlen(denials[i])) == 0;
     return (closed || marked) && !ratio && letter <= 'J' && !list ? letter : 0;
 }
 
@@ -149,7 +165,8 @@ bool answer_is_words(const char *s) {
 // false if s holds more than words.
 bool answer_words(Str *out, const char *s) {
     static const char *const dropped[] = {"a", "an", "the", "and", "is", "are", "there"};
-    static const char *const wrappers[] = {"\\text", "\\mbox", "\\textbf", "\\mathrm", "\\textit", "\\textrm", "\\mathbf", "\\emph"};
+    static const char *const wrappers[] = {"\\text",   "\\mbox",   "\\textbf", "\\mathrm",
+                                           "\\textit", "\\textrm", "\\mathbf", "\\emph"};
     size_t start = out->n, length = strlen(s);
     str_add(out, "", 0);
     if (length > 200) return false;
@@ -159,7 +176,8 @@ bool answer_words(Str *out, const char *s) {
         while (answer_is_letter(s[i + n]) || (unsigned char)s[i + n] >= 0x80) n++;
         if (n > 0) {
             bool drop = false;
-            for (size_t k = 0; k < sizeof dropped / sizeof dropped[0]; k++) drop |= strlen(dropped[k]) == n && strncasecmp(s + i, dropped[k], n) == 0;
+            for (size_t k = 0; k < sizeof dropped / sizeof dropped[0]; k++)
+                drop |= strlen(dropped[k]) == n && strncasecmp(s + i, dropped[k], n) == 0;
             if (!drop && out->n > start) str_add(out, " ", 1);
             for (size_t k = 0; k < n && !drop; k++) {
                 char lower = (char)tolower((unsigned char)s[i + k]);
@@ -186,12 +204,16 @@ bool answer_words(Str *out, const char *s) {
 
 // Below a hundred, "seventy-two" or "seven": its value, and past it in *s; -1 if the next word is none.
 long answer_word_below_hundred(const char **s) {
-    static const char *const small[] = {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"};
+    static const char *const small[] = {
+        "zero", "one",    "two",    "three",    "four",     "five",    "six",     "seven",     "eight",    "nine",
+        "ten",  "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"};
     static const char *const tens[] = {"twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"};
     size_t n = strcspn(*s, " ");
     long value = -1, ten = -1;
-    for (int i = 0; i < 20; i++) if (strlen(small[i]) == n && memcmp(*s, small[i], n) == 0) value = i;
-    for (int i = 0; i < 8; i++) if (strlen(tens[i]) == n && memcmp(*s, tens[i], n) == 0) ten = value = 20 + 10 * i;
+    for (int i = 0; i < 20; i++)
+        if (strlen(small[i]) == n && memcmp(*s, small[i], n) == 0) value = i;
+    for (int i = 0; i < 8; i++)
+        if (strlen(tens[i]) == n && memcmp(*s, tens[i], n) == 0) ten = value = 20 + 10 * i;
     if (value < 0) return -1;
     *s += n;
     if (ten < 0 || **s != ' ') return value;
@@ -205,19 +227,32 @@ long answer_word_below_hundred(const char **s) {
 // A number in words, as answer_words gives them: "one hundred twenty three", "three fourths". Appends digits; false if
 // it is none.
 bool answer_number_in_words(Str *out, const char *s) {
-    static const struct { const char *word; long value; } parts[] = {{"half", 2}, {"halves", 2}, {"third", 3}, {"thirds", 3}, {"fourth", 4}, {"fourths", 4}, {"quarter", 4}, {"quarters", 4}, {"fifth", 5}, {"fifths", 5},
-        {"sixth", 6}, {"sixths", 6}, {"seventh", 7}, {"sevenths", 7}, {"eighth", 8}, {"eighths", 8}, {"ninth", 9}, {"ninths", 9}, {"tenth", 10}, {"tenths", 10}};
+    static const struct {
+        const char *word;
+        long value;
+    } parts[] = {{"half", 2},    {"halves", 2},  {"third", 3},    {"thirds", 3},   {"fourth", 4},
+                 {"fourths", 4}, {"quarter", 4}, {"quarters", 4}, {"fifth", 5},    {"fifths", 5},
+                 {"sixth", 6},   {"sixths", 6},  {"seventh", 7},  {"sevenths", 7}, {"eighth", 8},
+                 {"eighths", 8}, {"ninth", 9},   {"ninths", 9},   {"tenth", 10},   {"tenths", 10}};
     long total = 0, group = 0;
     for (bool first = true; *s; first = false) {
         long value = answer_word_below_hundred(&s);
         if (value >= 0) {
             if (!first && (group % 100 != 0 || value == 0)) return false; // "two three"
             group += value;
-        } else if (!first && answer_starts(s, "hundred") && group > 0 && group < 10) { group *= 100; s += 7; }
-        else if (!first && answer_starts(s, "thousand") && group > 0 && total == 0) { total = 1000 * group; group = 0; s += 8; }
-        else {
+        } else if (!first && answer_starts(s, "hundred") && group > 0 && group < 10) {
+            group *= 100;
+            s += 7;
+        } else if (!first && answer_starts(s, "thousand") && group > 0 && total == 0) {
+            total = 1000 * group;
+            group = 0;
+            s += 8;
+        } else {
             for (size_t k = 0; k < sizeof parts / sizeof parts[0] && !first; k++) {
-                if (strcmp(s, parts[k].word) == 0) { str_printf(out, "%ld/%ld", total + group, parts[k].value); return true; }
+                if (strcmp(s, parts[k].word) == 0) {
+                    str_printf(out, "%ld/%ld", total + group, parts[k].value);
+                    return true;
+                }
             }
             return false;
         }
@@ -276,16 +311,19 @@ bool answer_decimal_comma(Str *out, const char *s, const char *gold) {
     while (answer_is_digit(s[whole])) whole++;
     size_t first = whole - from, groups = 0;
     bool marked = false;
-    for (; first > 0 && first <= 3 && (s[whole] == '.' || s[whole] == ' ') && strspn(s + whole + 1, "0123456789") == 3; whole += 4) {
+    for (; first > 0 && first <= 3 && (s[whole] == '.' || s[whole] == ' ') && strspn(s + whole + 1, "0123456789") == 3;
+         whole += 4) {
         groups++;
         marked |= s[whole] == '.';
     }
     size_t comma = answer_comma_at(s + whole), behind = comma ? strspn(s + whole + comma, "0123456789") : 0;
     const char *rest = s + whole + comma + behind;
-    if (first == 0 || behind == 0 || strpbrk(rest, "0123456789,;([") || memchr(s, '(', from) || memchr(s, '[', from)) return false;
+    if (first == 0 || behind == 0 || strpbrk(rest, "0123456789,;([") || memchr(s, '(', from) || memchr(s, '[', from))
+        return false;
     bool leading = s[from] == '0', bare = *rest == 0 && from == strspn(s, "+-$ "); // 0,111
-    bool said = groups > 0 ? marked || behind != 3 : comma == 3 ? behind != 3 || leading || first > 3 : first == 1 && leading
-        && behind > 2 && bare;
+    bool said = groups > 0   ? marked || behind != 3
+                : comma == 3 ? behind != 3 || leading || first > 3
+                             : first == 1 && leading && behind > 2 && bare;
     bool asked = groups == 0 && comma == 1 && answer_is_decimal(gold) && behind > 1 && (behind != 3 || leading);
     if (!said && !asked) return false;
     for (size_t i = 0; i < whole; i++) {

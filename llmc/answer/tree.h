@@ -29,23 +29,24 @@ typedef enum {
 
 typedef struct {
     uint8_t kind;
-    uint8_t sub;     // which constant, function, opening bracket, sign (\pm p, \mp m)
-    uint8_t close;   // AN_BRACKET: the closing bracket
-    uint8_t rel;     // of a child of AN_REL after the first: the relation before it
-    bool paren;      // stood in parentheses
-    bool literal;    // AN_NUM as it was written: digits without a sign
-    int child, next; // -1: none
-    int count;       // children; AN_MATRIX: columns
-    int number;      // AN_NUM: index; AN_BASE: the base
+    uint8_t sub;               // which constant, function, opening bracket, sign (\pm p, \mp m)
+    uint8_t close;             // AN_BRACKET: the closing bracket
+    uint8_t rel;               // of a child of AN_REL after the first: the relation before it
+    bool paren;                // stood in parentheses
+    bool literal;              // AN_NUM as it was written: digits without a sign
+    int child, next;           // -1: none
+    int count;                 // children; AN_MATRIX: columns
+    int number;                // AN_NUM: index; AN_BASE: the base
     int decimals, significant; // AN_NUM: digits behind the point, digits from the first that is not 0
-    uint64_t name;   // AN_VAR, AN_CALL, AN_BASE (its digits), AN_TEXT, AN_BIG: hash
-    uint64_t folded; // AN_VAR: the same without regard to case
+    uint64_t name;             // AN_VAR, AN_CALL, AN_BASE (its digits), AN_TEXT, AN_BIG: hash
+    uint64_t folded;           // AN_VAR: the same without regard to case
 } AnswerNode;
 
 typedef struct AnswerTree AnswerTree;
 struct AnswerTree {
     AnswerTokens *t;
-    int (*primary)(AnswerTree *p), (*sum)(AnswerTree *p), (*item)(AnswerTree *p); // parse.h's: in a fraction or brackets stands a formula again
+    int (*primary)(AnswerTree *p), (*sum)(AnswerTree *p),
+        (*item)(AnswerTree *p); // parse.h's: in a fraction or brackets stands a formula again
     int at, n, n_numbers, depth, bars, root, words, power, unit, products; // power: of the unit
     bool failed, pm, log, percent;
     AnswerNode v[ANSWER_MAX_NODES];
@@ -74,7 +75,10 @@ uint64_t answer_sign_name(int sign) { // of \mathbb{R}^+ and the like
     return answer_hash(answer_hash(ANSWER_HASH, "^", 1), &c, 1);
 }
 
-int answer_fail(AnswerTree *p) { p->failed = true; return 0; } // node 0 always exists
+int answer_fail(AnswerTree *p) {
+    p->failed = true;
+    return 0;
+} // node 0 always exists
 
 int answer_node(AnswerTree *p, AnswerKind kind, int child) {
     if (p->n >= ANSWER_MAX_NODES) return answer_fail(p);
@@ -119,8 +123,14 @@ int answer_decimal(AnswerTree *p, const char *s, int n) {
     bool point = false;
     long exponent = 0;
     for (int i = 0; i < n; i++) {
-        if (s[i] == 'e') { exponent = strtol(s + i + 1, NULL, 10); break; }
-        if (s[i] == '.') { point = true; continue; }
+        if (s[i] == 'e') {
+            exponent = strtol(s + i + 1, NULL, 10);
+            break;
+        }
+        if (s[i] == '.') {
+            point = true;
+            continue;
+        }
         digits[length++] = s[i];
         decimals += point;
         significant += significant > 0 || s[i] != '0';
@@ -148,7 +158,8 @@ int answer_decimal(AnswerTree *p, const char *s, int n) {
 // ----------------------------------------------------------------------------
 // tokens
 
-const AnswerToken *answer_peek(const AnswerTree *p, int ahead) { // negative: what was read; the end token beyond either end
+const AnswerToken *answer_peek(const AnswerTree *p,
+                               int ahead) { // negative: what was read; the end token beyond either end
     int i = p->at + ahead;
     return &p->t->v[i >= 0 && i < p->t->n ? i : p->t->n];
 }
@@ -161,14 +172,19 @@ bool answer_take(AnswerTree *p, AnswerTokenKind kind, int sub) {
     p->at += is;
     return is;
 }
-const char *answer_token_text(const AnswerTree *p, const AnswerToken *k) { return k->kind == TK_NUM ? p->t->digits + k->at : p->t->text + k->at; }
+const char *answer_token_text(const AnswerTree *p, const AnswerToken *k) {
+    return k->kind == TK_NUM ? p->t->digits + k->at : p->t->text + k->at;
+}
 
 // Adds a token to the hash of a name, or a whole {group}: x_{12} and x_12 are one name.
 uint64_t answer_hash_token(AnswerTree *p, uint64_t h) {
     int depth = 0;
     do {
         const AnswerToken *k = answer_peek(p, 0);
-        if (k->kind == TK_END) { p->failed = true; return h; }
+        if (k->kind == TK_END) {
+            p->failed = true;
+            return h;
+        }
         if (k->kind == TK_OPEN && k->sub == '{') depth++;
         else if (k->kind == TK_CLOSE && k->sub == '}') depth--;
         else h = answer_hash(h, answer_token_text(p, k), (size_t)k->n);
@@ -181,11 +197,13 @@ uint64_t answer_hash_token(AnswerTree *p, uint64_t h) {
 // numbers
 
 bool answer_is_integer(const AnswerTree *p, const AnswerToken *k) {
-    return k->kind == TK_NUM && !memchr(p->t->digits + k->at, '.', (size_t)k->n) && !memchr(p->t->digits + k->at, 'e', (size_t)k->n);
+    return k->kind == TK_NUM && !memchr(p->t->digits + k->at, '.', (size_t)k->n) &&
+           !memchr(p->t->digits + k->at, 'e', (size_t)k->n);
 }
 
 int answer_number_word(const char *s, size_t n) {
-    static const char *const words[] = {"two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"};
+    static const char *const words[] = {"two", "three",  "four",   "five",     "six",      "seven",   "eight",  "nine",
+                                        "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"};
     for (int i = 0; i < 15; i++) {
         if (strlen(words[i]) == n && strncasecmp(s, words[i], n) == 0) return i + 2;
     }
@@ -193,7 +211,10 @@ int answer_number_word(const char *s, size_t n) {
 }
 
 void answer_base_digits(AnswerTree *p, int v, const char *digits, size_t n) {
-    while (n > 1 && *digits == '0') { digits++; n--; }
+    while (n > 1 && *digits == '0') {
+        digits++;
+        n--;
+    }
     p->v[v].name = answer_hash(ANSWER_HASH, digits, n);
 }
 
@@ -207,12 +228,18 @@ int answer_base_node(AnswerTree *p, const char *digits, size_t n, int base) {
 
 // The base of "base 2", "(base two)"; 1 of "base" alone, 0 of anything else.
 int answer_base_words(const char *s, size_t n) {
-    while (n > 0 && strchr("( ", *s)) { s++; n--; }
+    while (n > 0 && strchr("( ", *s)) {
+        s++;
+        n--;
+    }
     while (n > 0 && strchr(") ", s[n - 1])) n--;
     if (n < 4 || strncasecmp(s, "base", 4) != 0) return 0;
     s += 4;
     n -= 4;
-    while (n > 0 && *s == ' ') { s++; n--; }
+    while (n > 0 && *s == ' ') {
+        s++;
+        n--;
+    }
     if (n == 0) return 1;
     return answer_is_digit(*s) ? atoi(s) : answer_number_word(s, n);
 }
@@ -224,9 +251,13 @@ int answer_base(AnswerTree *p, const char *digits, size_t n) {
     const AnswerToken *k = answer_peek(p, 0);
     if (p->failed) return 0;
     p->at++;
-    p->v[v].number = answer_is_integer(p, k) ? atoi(answer_token_text(p, k)) : k->kind == TK_WORD || k->kind == TK_TEXT ? answer_number_word(answer_token_text(p, k), (size_t)k->n) : 0;
+    p->v[v].number = answer_is_integer(p, k) ? atoi(answer_token_text(p, k))
+                     : k->kind == TK_WORD || k->kind == TK_TEXT
+                         ? answer_number_word(answer_token_text(p, k), (size_t)k->n)
+                         : 0;
     answer_base_digits(p, v, digits, n);
-    if (p->v[v].number < 2 || (paren && !answer_take(p, TK_CLOSE, ')')) || (group && !answer_take(p, TK_CLOSE, '}'))) return answer_fail(p);
+    if (p->v[v].number < 2 || (paren && !answer_take(p, TK_CLOSE, ')')) || (group && !answer_take(p, TK_CLOSE, '}')))
+        return answer_fail(p);
     return v;
 }
 
@@ -252,7 +283,10 @@ int answer_argument(AnswerTree *p) {
         k->n--;
         return v;
     }
-    if (k->kind == TK_NUM) { p->at++; return answer_decimal(p, p->t->digits + k->at, 1); }
+    if (k->kind == TK_NUM) {
+        p->at++;
+        return answer_decimal(p, p->t->digits + k->at, 1);
+    }
     return p->primary(p); // without a power: \frac{1}{2}^2
 }
 
@@ -270,7 +304,9 @@ int answer_primary_number(AnswerTree *p) {
     const char *digits = answer_token_text(p, k);
     if (answer_take(p, TK_OP, '_')) return answer_base(p, digits, (size_t)k->n);
     const AnswerToken *word = answer_peek(p, 0); // 1011 base 2, 1011 \text{ (base 2)}
-    int base = word->kind == TK_WORD || word->kind == TK_TEXT ? answer_base_words(answer_token_text(p, word), (size_t)word->n) : 0;
+    int base = word->kind == TK_WORD || word->kind == TK_TEXT
+                   ? answer_base_words(answer_token_text(p, word), (size_t)word->n)
+                   : 0;
     if (base == 1 && answer_is_integer(p, answer_peek(p, 1))) {
         base = atoi(answer_token_text(p, answer_peek(p, 1)));
         p->at++;
@@ -281,7 +317,8 @@ int answer_primary_number(AnswerTree *p) {
     }
     int v = answer_decimal(p, digits, k->n);
     if (p->failed) return 0;
-    if (answer_at(p, TK_OVERLINE, -1) && (memchr(digits, '.', (size_t)k->n) || p->t->text[answer_peek(p, 0)->at - 2] == '.')) { // 0.1\overline{36}
+    if (answer_at(p, TK_OVERLINE, -1) &&
+        (memchr(digits, '.', (size_t)k->n) || p->t->text[answer_peek(p, 0)->at - 2] == '.')) { // 0.1\overline{36}
         p->at++;
         bool group = answer_take(p, TK_OPEN, '{');
         const AnswerToken *r = answer_peek(p, 0);
@@ -314,8 +351,10 @@ int answer_primary_number(AnswerTree *p) {
         return answer_node2(p, AN_ADD, v, answer_fraction(p));
     }
     const AnswerToken *a = answer_peek(p, 0), *b = answer_peek(p, 2);
-    if (a->kind == TK_NUM && a->space && answer_is_integer(p, a) && answer_peek(p, 1)->kind == TK_OP && answer_peek(p, 1)->sub == '/' && answer_is_integer(p, b)) {
-        int top = answer_decimal(p, answer_token_text(p, a), a->n), bottom = answer_decimal(p, answer_token_text(p, b), b->n);
+    if (a->kind == TK_NUM && a->space && answer_is_integer(p, a) && answer_peek(p, 1)->kind == TK_OP &&
+        answer_peek(p, 1)->sub == '/' && answer_is_integer(p, b)) {
+        int top = answer_decimal(p, answer_token_text(p, a), a->n),
+            bottom = answer_decimal(p, answer_token_text(p, b), b->n);
         p->at += 3;
         int part = answer_node2(p, AN_DIV, top, bottom);
         return answer_node2(p, AN_ADD, v, part);
@@ -325,9 +364,13 @@ int answer_primary_number(AnswerTree *p) {
 
 int answer_exponent(AnswerTree *p) {
     bool minus = false;
-    while (answer_at(p, TK_OP, '-') || answer_at(p, TK_OP, '+')) { minus ^= answer_at(p, TK_OP, '-'); p->at++; }
+    while (answer_at(p, TK_OP, '-') || answer_at(p, TK_OP, '+')) {
+        minus ^= answer_at(p, TK_OP, '-');
+        p->at++;
+    }
     const AnswerToken *k = answer_peek(p, 0), *next = answer_peek(p, 1);
-    bool ends = k->kind == TK_NUM && (next->kind == TK_NUM || next->kind == TK_FRAC); // 2^3 5, 2^3 \frac{1}{2}: no mixed number
+    bool ends =
+        k->kind == TK_NUM && (next->kind == TK_NUM || next->kind == TK_FRAC); // 2^3 5, 2^3 \frac{1}{2}: no mixed number
     p->at += ends;
     int v = ends ? answer_decimal(p, answer_token_text(p, k), k->n) : p->primary(p);
     return minus ? answer_node(p, AN_NEG, v) : v;

@@ -10,7 +10,9 @@ both are known. A decimal of six places and more may stand for what it rounds; %
 // The same formula, node for node.
 bool answer_same(AnswerWork *w, const AnswerTree *p, int a, const AnswerTree *q, int b) {
     const AnswerNode *x = &p->v[a], *y = &q->v[b];
-    if (++w->steps > ANSWER_MAX_STEPS || x->kind != y->kind || x->sub != y->sub || x->close != y->close || x->count != y->count || x->name != y->name) return false;
+    if (++w->steps > ANSWER_MAX_STEPS || x->kind != y->kind || x->sub != y->sub || x->close != y->close ||
+        x->count != y->count || x->name != y->name)
+        return false;
     if (x->kind == AN_NUM && !mpq_equal(p->numbers[x->number], q->numbers[y->number])) return false;
     if (x->kind == AN_BASE && x->number != y->number) return false;
     int c = x->child, d = y->child;
@@ -60,7 +62,8 @@ bool answer_rounds(const AnswerNode *x, const AnswerNode *y, real_t difference) 
 }
 
 bool answer_within_tolerance(const AnswerWork *w, const AnswerNode *x, const AnswerNode *y, real_t difference) {
-    return answer_rounds(x, y, difference) || answer_rounds(y, x, difference) || (w->error > 0 && difference <= w->error * (1 + 1e-12L));
+    return answer_rounds(x, y, difference) || answer_rounds(y, x, difference) ||
+           (w->error > 0 && difference <= w->error * (1 + 1e-12L));
 }
 
 // Surely irrational: a root of a fraction that is no perfect power, perhaps with fractions added or multiplied.
@@ -121,7 +124,8 @@ bool answer_values_agree(AnswerWork *w, const AnswerTree *p, int a, int sa, cons
         // off the positive axis roots and logarithms depend on how a formula is written
         bool vague = w->variables && (w->branched || (w->point == ANSWER_POINTS - 1 && w->absolute));
         if (!f.ok && !g.ok && (w->point >= 1 || w->variables)) continue;
-        if ((w->point == ANSWER_FAR || w->point == ANSWER_POINTS - 1) && w->variables && (!f.ok || !g.ok)) continue; // too large, or only known on the real line
+        if ((w->point == ANSWER_FAR || w->point == ANSWER_POINTS - 1) && w->variables && (!f.ok || !g.ok))
+            continue; // too large, or only known on the real line
         if (!f.ok || !g.ok) return false;
         if (distinct || !answer_values_equal(f, g)) {
             if (vague) continue;

@@ -18,9 +18,9 @@ are replaced before use and their values are not read.
 
 #include "llmc/cpu/rows.h"
 
-#define ATTENTION_KEYS 128  // keys between two rescalings of the forward
-#define ATTENTION_ROWS 64   // backward: query vectors ...
-#define ATTENTION_BLOCK 64  // ... that meet this many keys at a time
+#define ATTENTION_KEYS 128 // keys between two rescalings of the forward
+#define ATTENTION_ROWS 64  // backward: query vectors ...
+#define ATTENTION_BLOCK 64 // ... that meet this many keys at a time
 
 #define attention_tile SIMD_NAME(attention_tile)
 #define attention_load_keys SIMD_NAME(attention_load_keys)
@@ -43,10 +43,11 @@ are replaced before use and their values are not read.
 #if SIMD_VECTORS == SIMD_NEON
 // Four steps of attention_accumulate: FMLA takes its factor from a lane, so a load of four of p serves four steps
 // (p_step 1) or four rows (p_row 1).
-SIMD_INLINE void attention_accumulate_4(vf *acc, const float *p, int p_row, int p_step, const void *b, bool is_bf16, int b_stride, int n,
-                                        int pieces) {
+SIMD_INLINE void attention_accumulate_4(vf *acc, const float *p, int p_row, int p_step, const void *b, bool is_bf16,
+                                        int b_stride, int n, int pieces) {
     vf x[ATTENTION_TILE];
-    for (int i = 0; i < n; i++) memcpy(&x[i], p_step == 1 ? p + i * p_row : p + i % 2 * 4 + i / 2 * p_step, sizeof x[i]);
+    for (int i = 0; i < n; i++)
+        memcpy(&x[i], p_step == 1 ? p + i * p_row : p + i % 2 * 4 + i / 2 * p_step, sizeof x[i]);
     for (int step = 0; step < 4; step++)
         for (int j = 0; j < pieces; j++) {
             const size_t at = (size_t)step * b_stride + j * VF_LANES;
@@ -95,7 +96,8 @@ SIMD_INLINE void attention_store(float *a, const vf *acc, int stride, int n, int
 }
 
 // s[n][s_stride] = q[n] . k for 16 keys; k[HD][16] is a page of the cache or a copy in float
-SIMD_INLINE void attention_scores(float *s, int s_stride, const float *q, int q_stride, const void *k, bool is_bf16, int HD, int n) {
+SIMD_INLINE void attention_scores(float *s, int s_stride, const float *q, int q_stride, const void *k, bool is_bf16,
+                                  int HD, int n) {
     const int pieces = VF_LANES == 16 ? 1 : 2;
     for (int c = 0; c < KV_PAGE; c += pieces * VF_LANES) {
         vf acc[ATTENTION_TILE * 2];
@@ -107,7 +109,8 @@ SIMD_INLINE void attention_scores(float *s, int s_stride, const float *q, int q_
 }
 
 // a[ATTENTION_TILE][stride] += p b[steps][stride]; stride is a multiple of 16
-SIMD_INLINE void attention_add_product(float *a, const float *p, int p_row, int p_step, const float *b, int stride, int steps) {
+SIMD_INLINE void attention_add_product(float *a, const float *p, int p_row, int p_step, const float *b, int stride,
+                                       int steps) {
     vf acc[ATTENTION_TILE * 2];
     int c = 0;
     for (; c + 2 * VF_LANES <= stride; c += 2 * VF_LANES) {
@@ -123,8 +126,8 @@ SIMD_INLINE void attention_add_product(float *a, const float *p, int p_row, int 
 }
 
 // acc[n][stride] += p[n][ATTENTION_KEYS] v for the columns from c, the values of positions key0 ... end-1
-SIMD_INLINE void attention_add_values(float *out, const float *p, const KVCache *kv, int layer, const Segment *g, int head,
-                                      int c, int stride, int key0, int end, int n, int pieces) {
+SIMD_INLINE void attention_add_values(float *out, const float *p, const KVCache *kv, int layer, const Segment *g,
+                                      int head, int c, int stride, int key0, int end, int n, int pieces) {
     vf acc[ATTENTION_TILE * 2];
     int HD = kv->HD;
     attention_load(acc, out + c, stride, n, pieces);
@@ -137,14 +140,17 @@ SIMD_INLINE void attention_add_values(float *out, const float *p, const KVCache 
             float copy[KV_PAGE * 2 * VF_LANES] = {0};
             for (int j = 0; j < steps; j++)
                 for (int d = 0; d < HD - c; d++) copy[j * pieces * VF_LANES + d] = bf16_to_f32(v[j * HD + d]);
-            attention_accumulate(acc, p + key - key0, ATTENTION_KEYS, 1, copy, false, pieces * VF_LANES, steps, n, pieces);
+            attention_accumulate(acc, p + key - key0, ATTENTION_KEYS, 1, copy, false, pieces * VF_LANES, steps, n,
+                                 pieces);
         }
     }
     attention_store(out + c, acc, stride, n, pieces);
 }
 
 // which of the 16 keys from position `key` (of register `part` of them) a query at position pos may see
-SIMD_INLINE vi attention_mask(int part, int key, int pos) { return vf_lt(vf_lane(part), vf_set1((float)(pos - key + 1))); }
+SIMD_INLINE vi attention_mask(int part, int key, int pos) {
+    return vf_lt(vf_lane(part), vf_set1((float)(pos - key + 1)));
+}
 
 // ----------------------------------------------------------------------------
 // forward
@@ -174,10 +180,12 @@ SIMD_INLINE void attention_tile_of(bf16_t *out, float *lse, const bf16_t *q, con
     for (int key0 = 0; key0 <= last; key0 += ATTENTION_KEYS) {
         int end = last + 1 < key0 + ATTENTION_KEYS ? last + 1 : key0 + ATTENTION_KEYS;
         vf top[ATTENTION_TILE][VF_PARTS];
-        for (int i = 0; i < n; i++) for (int j = 0; j < VF_PARTS; j++) top[i][j] = vf_set1(-INFINITY);
+        for (int i = 0; i < n; i++)
+            for (int j = 0; j < VF_PARTS; j++) top[i][j] = vf_set1(-INFINITY);
         for (int key = key0; key < end; key += KV_PAGE) {
             float *s = p + key - key0;
-            attention_scores(s, ATTENTION_KEYS, qs, stride, cpu_kv_page(kv->k, kv, layer, g->pages[key / KV_PAGE], head), true, HD, n);
+            attention_scores(s, ATTENTION_KEYS, qs, stride,
+                             cpu_kv_page(kv->k, kv, layer, g->pages[key / KV_PAGE], head), true, HD, n);
             for (int i = 0; i < n; i++)
                 for (int j = 0; j < VF_PARTS; j++) {
                     float *at = s + i * ATTENTION_KEYS + j * VF_LANES;
@@ -204,7 +212,8 @@ SIMD_INLINE void attention_tile_of(bf16_t *out, float *lse, const bf16_t *q, con
                 }
         }
         for (int i = 0; i < n; i++)
-            for (int c = 0; c < stride; c += VF_LANES) vf_store(acc + i * stride + c, vf_load(acc + i * stride + c) * rescale[i]);
+            for (int c = 0; c < stride; c += VF_LANES)
+                vf_store(acc + i * stride + c, vf_load(acc + i * stride + c) * rescale[i]);
         int c = 0;
         for (; c + 2 * VF_LANES <= stride; c += 2 * VF_LANES)
             attention_add_values(acc, p, kv, layer, g, head, c, stride, key0, end, n, 2);
@@ -219,8 +228,8 @@ SIMD_INLINE void attention_tile_of(bf16_t *out, float *lse, const bf16_t *q, con
     }
 }
 
-static void attention_tile(bf16_t *out, float *lse, const bf16_t *q, const KVCache *kv, int layer,
-                           const Segment *g, int head, int first, int NH) {
+static void attention_tile(bf16_t *out, float *lse, const bf16_t *q, const KVCache *kv, int layer, const Segment *g,
+                           int head, int first, int NH) {
     int left = g->T * (NH / kv->NKV) - first;
     switch (left < ATTENTION_TILE ? left : ATTENTION_TILE) {
     case 1: attention_tile_of(out, lse, q, kv, layer, g, head, first, NH, 1); break;
@@ -237,7 +246,7 @@ static void attention_tile(bf16_t *out, float *lse, const bf16_t *q, const KVCac
 }
 
 static void SIMD_NAME(attention_forward)(act *out, float *lse, const act *q, const KVCache *kv, int layer,
-                                  const Segment *segments, int n_segments, int NH) {
+                                         const Segment *segments, int n_segments, int NH) {
     int G = NH / kv->NKV;
     int *first = (int *)cpu_scratch((size_t)(n_segments + 1) * sizeof *first);
     first[0] = 0;
@@ -259,7 +268,8 @@ static void SIMD_NAME(attention_forward)(act *out, float *lse, const act *q, con
 // The gradients of keys in the shared prompt are kept per segment and added up afterwards, segments in order.
 
 // keys[n][stride] = k / sqrt(HD) and v_t[n/16][HD][16] = v transposed, in fp32; 0 from position n on
-static void attention_load_keys(float *keys, float *v_t, const KVCache *kv, int layer, const Segment *g, int head, int n) {
+static void attention_load_keys(float *keys, float *v_t, const KVCache *kv, int layer, const Segment *g, int head,
+                                int n) {
     int HD = kv->HD, stride = (HD + 15) & ~15;
     float scale = 1.0f / sqrtf((float)HD);
     for (int key = 0; key < n; key += KV_PAGE) {
@@ -267,7 +277,8 @@ static void attention_load_keys(float *keys, float *v_t, const KVCache *kv, int 
         const bf16_t *v_page = cpu_kv_page(kv->v, kv, layer, g->pages[key / KV_PAGE], head);
         for (int j = 0; j < KV_PAGE; j++) {
             for (int d = 0; d < stride; d++)
-                keys[(key + j) * stride + d] = key + j < n && d < HD ? bf16_to_f32(k_page[d * KV_PAGE + j]) * scale : 0.0f;
+                keys[(key + j) * stride + d] =
+                    key + j < n && d < HD ? bf16_to_f32(k_page[d * KV_PAGE + j]) * scale : 0.0f;
             for (int d = 0; d < HD; d++)
                 v_t[key * HD + d * KV_PAGE + j] = key + j < n ? bf16_to_f32(v_page[j * HD + d]) : 0.0f;
         }
@@ -351,10 +362,11 @@ static void attention_segment(float *dq, float *dk, float *dv, float *prefix, fl
         for (int key0 = 0; key0 < seen; key0 += ATTENTION_BLOCK) {
             int end = seen < key0 + ATTENTION_BLOCK ? seen : key0 + ATTENTION_BLOCK;
             for (int i = 0; i < tiles * ATTENTION_TILE; i += ATTENTION_TILE) {
-                int steps = attention_block(p + i * ATTENTION_BLOCK, ds + i * ATTENTION_BLOCK, qs + i * stride,
-                                            d_out + i * stride, D + i, l + i, pos + i, kv, layer, g, head, v_t, key0, end);
-                attention_add_product(dqs + i * stride, ds + i * ATTENTION_BLOCK, ATTENTION_BLOCK, 1, keys + (size_t)key0 * stride,
-                                      stride, steps);
+                int steps =
+                    attention_block(p + i * ATTENTION_BLOCK, ds + i * ATTENTION_BLOCK, qs + i * stride,
+                                    d_out + i * stride, D + i, l + i, pos + i, kv, layer, g, head, v_t, key0, end);
+                attention_add_product(dqs + i * stride, ds + i * ATTENTION_BLOCK, ATTENTION_BLOCK, 1,
+                                      keys + (size_t)key0 * stride, stride, steps);
             }
             for (int key = key0; key < end; key += KV_PAGE) {
                 int i = 0; // the first tile that sees this page
@@ -362,7 +374,8 @@ static void attention_segment(float *dq, float *dk, float *dv, float *prefix, fl
                 int steps = tiles * ATTENTION_TILE - i;
                 for (int j = 0; j < KV_PAGE; j += ATTENTION_TILE) {
                     size_t row = (size_t)(key + j) * stride, column = (size_t)i * ATTENTION_BLOCK + key - key0 + j;
-                    attention_add_product(dvalues + row, p + column, 1, ATTENTION_BLOCK, d_out + i * stride, stride, steps);
+                    attention_add_product(dvalues + row, p + column, 1, ATTENTION_BLOCK, d_out + i * stride, stride,
+                                          steps);
                     attention_add_product(dkeys + row, ds + column, 1, ATTENTION_BLOCK, qs + i * stride, stride, steps);
                 }
             }
@@ -376,13 +389,14 @@ static void attention_segment(float *dq, float *dk, float *dv, float *prefix, fl
         size_t at = ((size_t)(g->row0 + key - g->pos0) * NKV + head) * HD;
         bool own = key >= g->pos0;
         memcpy(own ? dk + at : prefix + (size_t)key * 2 * HD, dkeys + (size_t)key * stride, (size_t)HD * sizeof(float));
-        memcpy(own ? dv + at : prefix + (size_t)key * 2 * HD + HD, dvalues + (size_t)key * stride, (size_t)HD * sizeof(float));
+        memcpy(own ? dv + at : prefix + (size_t)key * 2 * HD + HD, dvalues + (size_t)key * stride,
+               (size_t)HD * sizeof(float));
     }
 }
 
-static void SIMD_NAME(attention_backward)(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse,
-                                   const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments,
-                                   int T, int NH) {
+static void SIMD_NAME(attention_backward)(float *dq, float *dk, float *dv, const float *dout, const act *out,
+                                          const float *lse, const act *q, const KVCache *kv, int layer,
+                                          const Segment *segments, int n_segments, int T, int NH) {
     int HD = kv->HD, NKV = kv->NKV, stride = (HD + 15) & ~15, rows = 0, longest = 0, longest_prefix = 0;
     size_t *prefix_at = (size_t *)cpu_scratch((size_t)(n_segments + 1) * sizeof *prefix_at); // of [NKV][pos0][2][HD]
     prefix_at[0] = 0;
@@ -399,7 +413,8 @@ static void SIMD_NAME(attention_backward)(float *dq, float *dk, float *dv, const
         memset(dv, 0, (size_t)T * NKV * HD * sizeof(float));
     }
     float *prefix = (float *)cpu_scratch(prefix_at[n_segments] * sizeof(float));
-    size_t work = ((size_t)(longest + KV_PAGE) * 4 + ATTENTION_ROWS * 3) * stride + 2 * ATTENTION_ROWS * ATTENTION_BLOCK;
+    size_t work =
+        ((size_t)(longest + KV_PAGE) * 4 + ATTENTION_ROWS * 3) * stride + 2 * ATTENTION_ROWS * ATTENTION_BLOCK;
     #pragma omp parallel
     {
         float *mine = (float *)cpu_scratch(work * sizeof(float));

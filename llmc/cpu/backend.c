@@ -24,7 +24,10 @@ operations that are plain loops everywhere. Compiled for every CPU, as the progr
 // Zeroed, 64-byte aligned; from 1.5 MiB on in huge pages where the system has them (fewer page faults when
 // loading, fewer TLB misses when streaming). Pages are zeroed when first touched, so what is never used costs
 // nothing. Freed by cpu_release.
-typedef struct { void *base; size_t mapped; } CpuBlock; // lies in front of what cpu_alloc returns; mapped 0: from calloc
+typedef struct {
+    void *base;
+    size_t mapped;
+} CpuBlock; // lies in front of what cpu_alloc returns; mapped 0: from calloc
 
 static void *cpu_alloc(size_t bytes) {
     const size_t huge = (size_t)2 << 20;
@@ -36,7 +39,8 @@ static void *cpu_alloc(size_t bytes) {
         block.base = mmap(NULL, block.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (block.base == MAP_FAILED) out_of_memory(bytes);
         p = (char *)(((uintptr_t)block.base + sizeof block + huge - 1) & ~(uintptr_t)(huge - 1));
-#ifdef MADV_HUGEPAGE // an advice: if refused, nothing is lost. A last piece that fills less than 3/4 stays in small pages.
+#ifdef MADV_HUGEPAGE // an advice: if refused, nothing is lost. A last piece that fills less than 3/4 stays in small
+                     // pages.
         madvise(p, (bytes + huge / 4) / huge * huge, MADV_HUGEPAGE);
 #endif
     } else {
@@ -63,7 +67,7 @@ void *cpu_scratch(size_t bytes) { return xaligned(bytes); }
 static void cpu_raw_bf16(bf16_t *to, const RawTensor *raw, int64_t row, int64_t k0, int n) {
     const size_t at = (size_t)(row * raw->shape[1] + k0);
     const char *from = (const char *)raw->data + at * dtype_bytes(raw->dtype); // a file's data need not be aligned
-    __builtin_prefetch(from + 64);                                              // the caller comes for it soon
+    __builtin_prefetch(from + 64);                                             // the caller comes for it soon
     if (raw->dtype == DTYPE_BF16) {
         if (n == 32) memcpy(to, from, 64);
         else memcpy(to, from, (size_t)n * sizeof *to);
@@ -86,7 +90,8 @@ size_t cpu_weight_bytes(int N, int K, int whole) {
     return (size_t)((N + 63) / 64 * 64) * (size_t)((K + whole - 1) / whole * whole) * sizeof(bf16_t);
 }
 
-void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int whole, void (*turn)(bf16_t *to, const bf16_t *x)) {
+void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int whole,
+                     void (*turn)(bf16_t *to, const bf16_t *x)) {
     memset(w, 0, sizeof *w);
     w->n_raw = n_raw;
     w->K = (int)raw[0].shape[1];
@@ -125,7 +130,7 @@ void cpu_weight_free(Weight *w) {
     memset(w, 0, sizeof *w);
 }
 
-#define WEIGHT_TILE 32   // rows and columns that are turned while they are in the L1 cache
+#define WEIGHT_TILE 32 // rows and columns that are turned while they are in the L1 cache
 
 void cpu_turn(bf16_t *to, const bf16_t *from, int T, int n, int ld) {
     #pragma omp parallel for schedule(static) if ((size_t)T * n > 8192)
@@ -144,7 +149,8 @@ OutputRow cpu_output_row(const OutputChunk *c, int n_chunks) {
     OutputRow row;
     row.max = -INFINITY;
     row.total = 0;
-    for (int i = 0; i < n_chunks; i++) if (c[i].max > row.max) row.max = c[i].max;
+    for (int i = 0; i < n_chunks; i++)
+        if (c[i].max > row.max) row.max = c[i].max;
     for (int i = 0; i < n_chunks; i++) row.total += cpu_output_share(&c[i], &row);
     row.lse = (float)(row.max + log(row.total));
     return row;
@@ -159,7 +165,9 @@ float cpu_output_entropy(const OutputChunk *c, int n_chunks, const OutputRow *ro
     return (float)(log(row->total) - moment / row->total);
 }
 
-bool cpu_output_better(const OutputCandidate *a, const OutputCandidate *b) { return a->z != b->z ? a->z > b->z : a->id < b->id; }
+bool cpu_output_better(const OutputCandidate *a, const OutputCandidate *b) {
+    return a->z != b->z ? a->z > b->z : a->id < b->id;
+}
 
 int cpu_output_select(OutputCandidate *c, int n, double need, bool counting) {
     int lo = 0, hi = n; // all before lo are in, none from hi on
@@ -174,11 +182,16 @@ int cpu_output_select(OutputCandidate *c, int n, double need, bool counting) {
         for (int i = lo; i < hi - 1; i++) {
             if (!cpu_output_better(&c[i], &pivot)) continue;
             weight += counting ? 1 : c[i].p;
-            t = c[i]; c[i] = c[m]; c[m++] = t;
+            t = c[i];
+            c[i] = c[m];
+            c[m++] = t;
         }
         c[hi - 1] = c[m];
         c[m] = pivot;
-        if (m > lo && weight >= need) { hi = m; continue; }
+        if (m > lo && weight >= need) {
+            hi = m;
+            continue;
+        }
         weight += counting ? 1 : pivot.p;
         if (weight >= need) return m + 1;
         need -= weight;
@@ -222,8 +235,9 @@ int cpu_attention_segment(const int *first, int n_segments, int task) {
 
 typedef struct {
     const char *name;
-    bool here;             // this CPU and its operating system can run it
-    CpuFill *below, *fill; // the level that it takes the rest from, or NULL; its own, NULL where the program was built without it
+    bool here; // this CPU and its operating system can run it
+    CpuFill *below,
+        *fill; // the level that it takes the rest from, or NULL; its own, NULL where the program was built without it
 } CpuLevel;
 
 #if defined __x86_64__
@@ -233,7 +247,8 @@ static bool cpu_amx_permitted(void) {
 #if defined __linux__
     const long request = 0x1023, tile_data = 18; // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     unsigned a, b, c, d;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) return false; // AMX-BF16, AMX-TILE
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1))
+        return false; // AMX-BF16, AMX-TILE
     return syscall(SYS_arch_prctl, request, tile_data) == 0;
 #else
     return false;
@@ -284,7 +299,8 @@ static bool cpu_has_bf16(void) {
 }
 
 static int cpu_all_levels(CpuLevel all[CPU_LEVELS]) {
-    const CpuLevel bf16 = {"neon_bf16", cpu_has_bf16(), LLMC_LEVEL_neon, LLMC_LEVEL_neon_bf16}, neon = {"neon", true, NULL, LLMC_LEVEL_neon};
+    const CpuLevel bf16 = {"neon_bf16", cpu_has_bf16(), LLMC_LEVEL_neon, LLMC_LEVEL_neon_bf16},
+                   neon = {"neon", true, NULL, LLMC_LEVEL_neon};
     const CpuLevel portable = {"portable", true, NULL, cpu_level_portable};
     all[0] = bf16;
     all[1] = neon;
@@ -306,7 +322,8 @@ int cpu_levels(const char *names[CPU_LEVELS]) {
     CpuLevel all[CPU_LEVELS];
     const int n_all = cpu_all_levels(all);
     int n = 0;
-    for (int i = 0; i < n_all; i++) if (all[i].here && all[i].fill) names[n++] = all[i].name;
+    for (int i = 0; i < n_all; i++)
+        if (all[i].here && all[i].fill) names[n++] = all[i].name;
     return n;
 }
 
@@ -357,6 +374,7 @@ CpuChains cpu_chains(const char *level) {
     Ops ops;
     cpu_level_portable(&ops, &chains);
     const int n = cpu_all_levels(all);
-    for (int i = 0; i < n; i++) if (strcmp(all[i].name, level) == 0 && all[i].here && all[i].fill) all[i].fill(&ops, &chains);
+    for (int i = 0; i < n; i++)
+        if (strcmp(all[i].name, level) == 0 && all[i].here && all[i].fill) all[i].fill(&ops, &chains);
     return chains;
 }

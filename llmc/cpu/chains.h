@@ -24,7 +24,10 @@ static float SIMD_NAME(chains)(int n) {
         in[i / 512][i % 512] = f32_to_bf16((float)(int32_t)state * 0x1p-31f);
     }
     TILE_BEGIN();
-    TILE_ZERO(0); TILE_ZERO(1); TILE_ZERO(2); TILE_ZERO(3);
+    TILE_ZERO(0);
+    TILE_ZERO(1);
+    TILE_ZERO(2);
+    TILE_ZERO(3);
     TILE_LOAD(4, in[0], 64);
     TILE_LOAD(5, in[1], 64);
     TILE_LOAD(6, in[2], 64);
@@ -46,36 +49,37 @@ static float SIMD_NAME(chains)(int n) {
 #define CHAINS 20
 #define CHAINS_FLOPS (CHAINS * 32 * 2)
 typedef __m512bh chains_in;
-#define CHAINS_SET(x) (__m512bh)_mm512_set1_epi32(x)
-#define CHAINS_ADD(sum, a, b) (vf)_mm512_dpbf16_ps((__m512)(sum), a, b)
+#define CHAINS_SET(x) (__m512bh) _mm512_set1_epi32(x)
+#define CHAINS_ADD(sum, a, b) (vf) _mm512_dpbf16_ps((__m512)(sum), a, b)
 #define CHAINS_HIDE(a, b) __asm__ volatile("" : "+v"(a), "+v"(b))
 #elif SIMD_LEVEL == SIMD_AVX512
 #define CHAINS 20
 #define CHAINS_FLOPS (CHAINS * 16 * 2)
 typedef __m512 chains_in;
 #define CHAINS_SET(x) _mm512_set1_ps((float)(x))
-#define CHAINS_ADD(sum, a, b) (vf)_mm512_fmadd_ps(a, b, (__m512)(sum))
+#define CHAINS_ADD(sum, a, b) (vf) _mm512_fmadd_ps(a, b, (__m512)(sum))
 #define CHAINS_HIDE(a, b) __asm__ volatile("" : "+v"(a), "+v"(b))
 #elif SIMD_LEVEL == SIMD_AVX2
 #define CHAINS 12
 #define CHAINS_FLOPS (CHAINS * 8 * 2)
 typedef __m256 chains_in;
 #define CHAINS_SET(x) _mm256_set1_ps((float)(x))
-#define CHAINS_ADD(sum, a, b) (vf)_mm256_fmadd_ps(a, b, (__m256)(sum))
+#define CHAINS_ADD(sum, a, b) (vf) _mm256_fmadd_ps(a, b, (__m256)(sum))
 #define CHAINS_HIDE(a, b) __asm__ volatile("" : "+x"(a), "+x"(b))
 #elif SIMD_LEVEL == SIMD_NEON
 #define CHAINS 20
 #define CHAINS_FLOPS (CHAINS * 4 * 2)
 typedef float32x4_t chains_in;
 #define CHAINS_SET(x) vdupq_n_f32((float)(x))
-#define CHAINS_ADD(sum, a, b) (vf)vfmaq_f32((float32x4_t)(sum), a, b)
+#define CHAINS_ADD(sum, a, b) (vf) vfmaq_f32((float32x4_t)(sum), a, b)
 #define CHAINS_HIDE(a, b) __asm__ volatile("" : "+w"(a), "+w"(b))
 #elif SIMD_LEVEL == SIMD_NEON_BF16
 #define CHAINS 20
 #define CHAINS_FLOPS (CHAINS * 16 * 2)
 typedef uint16x8_t chains_in;
 #define CHAINS_SET(x) vdupq_n_u16((uint16_t)(x))
-#define CHAINS_ADD(sum, a, b) (vf)vbfmmlaq_f32((float32x4_t)(sum), vreinterpretq_bf16_u16(a), vreinterpretq_bf16_u16(b))
+#define CHAINS_ADD(sum, a, b) \
+    (vf) vbfmmlaq_f32((float32x4_t)(sum), vreinterpretq_bf16_u16(a), vreinterpretq_bf16_u16(b))
 #define CHAINS_HIDE(a, b) __asm__ volatile("" : "+w"(a), "+w"(b))
 #else
 // A multiplication and an addition, 4 floats at a time: what every x86-64 and arm64 has. Each product needs the sum

@@ -78,8 +78,10 @@ static inline const Ops *ops_cpu_init(Error *err) {
     const char *forced = getenv("LLMC_ISA"), *names[CPU_LEVELS];
     const bool alone = cpu_levels(names) == 1;
     if (forced && *forced) return cpu_ops_for(forced, err);
-    if (alone) warn("this CPU has none of the instructions that kernels exist for (AVX2, AVX-512, AMX; NEON), or the compiler that built\n"
-                    "  this program had not: the portable code runs, much slower");
+    if (alone)
+        warn("this CPU has none of the instructions that kernels exist for (AVX2, AVX-512, AMX; NEON), or the compiler "
+             "that built\n"
+             "  this program had not: the portable code runs, much slower");
     return cpu_ops_for(names[0], err);
 }
 

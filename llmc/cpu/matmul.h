@@ -1,12 +1,12 @@
 /*
-Matrix products over packed bf16 weights: how they are cut into tiles and dealt to threads. The tiles themselves are in tile_fma.h,
-tile_bf16.h, tile_amx.h, tile_neon.h and tile_neon_bf16.h, loops around those of one strip in strips.h, the packing's two transposes in
-pack.h or the tiles' headers.
+Matrix products over packed bf16 weights: how they are cut into tiles and dealt to threads. The tiles themselves are in
+tile_fma.h, tile_bf16.h, tile_amx.h, tile_neon.h and tile_neon_bf16.h, loops around those of one strip in strips.h, the
+packing's two transposes in pack.h or the tiles' headers.
 
 Packing (weight_load, once): strips of 64 rows of W (avx512_bf16; 32 avx512, 16 the others), each [K/2][64][2]: a
 pair of neighbours along K lies in one 32-bit word, the words of 64 outputs side by side. One VDPBF16PS takes 16 such
-words and one broadcast pair of x. Same size as the file's bf16; the last panel (64 rows) is padded with zeros. neon_bf16
-has four neighbours together, [K/4][16][4], in the same places.
+words and one broadcast pair of x. Same size as the file's bf16; the last panel (64 rows) is padded with zeros.
+neon_bf16 has four neighbours together, [K/4][16][4], in the same places.
 
     forward   y[T,N]  = x[T,K] W^T     sums over K, reads the panels as they lie
     backward  dx[T,K] = dy[T,N] W      sums over N: blocks of W are turned into strips of 64 columns,
@@ -20,35 +20,42 @@ enters the chain.
 #ifndef LLMC_CPU_MATMUL_H
 #define LLMC_CPU_MATMUL_H
 
-#include "llmc/cpu/shared.h"    // Weight, bf16_t, cpu_weight_pack
+#include "llmc/cpu/shared.h" // Weight, bf16_t, cpu_weight_pack
 #include "llmc/cpu/simd.h"
 #include "llmc/utils/threads.h"
 
-#define MM_COLS 64      // outputs of a panel, the unit of work: one strip of 64, two of 32 or four of 16
+#define MM_COLS 64       // outputs of a panel, the unit of work: one strip of 64, two of 32 or four of 16
 #define MM_BLOCK_MAX 512 // pairs of the sum per pass over a panel, see MM_BLOCK
-#define MM_BF16 (SIMD_LEVEL == SIMD_AMX || SIMD_LEVEL == SIMD_AVX512_BF16 || SIMD_LEVEL == SIMD_NEON_BF16) // products of bf16, not floats
-#define MM_WHOLE (SIMD_LEVEL == SIMD_NEON_BF16 ? 4 : MM_BF16 ? 2 : 16) // packed weights fill a sum up with zeros to a multiple of this
-#define MM_GROUP (SIMD_LEVEL == SIMD_NEON || SIMD_LEVEL == SIMD_NEON_BF16 ? 32 : 8) // pairs between two bursts of prefetches
+#define MM_BF16 \
+    (SIMD_LEVEL == SIMD_AMX || SIMD_LEVEL == SIMD_AVX512_BF16 || \
+     SIMD_LEVEL == SIMD_NEON_BF16) // products of bf16, not floats
+#define MM_WHOLE \
+    (SIMD_LEVEL == SIMD_NEON_BF16 ? 4 \
+     : MM_BF16                    ? 2 \
+                                  : 16) // packed weights fill a sum up with zeros to a multiple of this
+#define MM_GROUP \
+    (SIMD_LEVEL == SIMD_NEON || SIMD_LEVEL == SIMD_NEON_BF16 ? 32 : 8) // pairs between two bursts of prefetches
 
 SIMD_INLINE int mm_whole(int steps) { return (steps + MM_WHOLE - 1) / MM_WHOLE * MM_WHOLE; }
 
 typedef struct {
-    float *out;         // [T, n_out]
-    const bf16_t *in;   // [T, n_sum]
-    const bf16_t *w;    // packed
-    const float *bias;  // [n_out] or NULL
+    float *out;          // [T, n_out]
+    const bf16_t *in;    // [T, n_sum]
+    const bf16_t *w;     // packed
+    const float *bias;   // [n_out] or NULL
     int T, n_out, n_sum; // n_sum even
     int ld_in;
-    size_t panel;       // bf16 values in one packed panel
+    size_t panel; // bf16 values in one packed panel
     bool backward;
     int chunk, n_chunks, n_panels; // rows per chunk; panels of 64 outputs
-    int block;          // pairs of the sum per pass over a panel
+    int block;                     // pairs of the sum per pass over a panel
     bf16_t *a, *gu_saved; // amx: not NULL: SwiGLU instead of out; a panel is 32 columns of gate and the same 32 of up
 } MatmulJob;
 
-// What to bring into the L2 cache while tiles compute: `lines` more cache lines from `at` on, in pieces of `piece` lines
-// (`left` of this one) with `skip` bytes between them, at most `burst` at a time; with each, where `beside` is not 0, the line
-// so many bytes further.
+// What to bring into the L2 cache while tiles compute: `lines` more cache lines from `at` on, in pieces of `piece`
+// lines
+// (`left` of this one) with `skip` bytes between them, at most `burst` at a time; with each, where `beside` is not 0,
+// the line so many bytes further.
 typedef struct {
     const char *at;
     size_t skip, beside;
@@ -84,36 +91,37 @@ SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
     }
 }
 
-// MM_STRIP: outputs side by side in memory, what a tile is wide. MM_ROWS: rows of the largest tile. MM_BLOCK: pairs of the sum
-// per pass. MM_CHUNK: rows that share one pass over the weights; more in the backward, where each pass also turns the weights.
+// MM_STRIP: outputs side by side in memory, what a tile is wide. MM_ROWS: rows of the largest tile. MM_BLOCK: pairs of
+// the sum per pass. MM_CHUNK: rows that share one pass over the weights; more in the backward, where each pass also
+// turns the weights.
 #if SIMD_LEVEL == SIMD_AMX
-#define MM_STRIP 16            // a tile register is 16 outputs wide: each is filled from 1 KiB in one piece
-#define MM_BLOCK 256           // 32 KiB of two strips, in the L1 cache
+#define MM_STRIP 16  // a tile register is 16 outputs wide: each is filled from 1 KiB in one piece
+#define MM_BLOCK 256 // 32 KiB of two strips, in the L1 cache
 #define MM_CHUNK 256
 #define MM_CHUNK_BACKWARD 512
 #elif SIMD_LEVEL == SIMD_AVX512_BF16
 #define MM_STRIP 64
-#define MM_ROWS 6              // 6 x 4 accumulators of 16, 4 weights, 1 input: 29 of 32 registers
-#define MM_BLOCK MM_BLOCK_MAX  // 128 KiB of a panel, well inside the L2 cache
+#define MM_ROWS 6             // 6 x 4 accumulators of 16, 4 weights, 1 input: 29 of 32 registers
+#define MM_BLOCK MM_BLOCK_MAX // 128 KiB of a panel, well inside the L2 cache
 #define MM_CHUNK 384
 #define MM_CHUNK_BACKWARD 512
 #elif SIMD_LEVEL == SIMD_AVX512
 #define MM_STRIP 32
-#define MM_ROWS 12             // 12 x 2 accumulators, 2 weights, 1 input, 1 mask: 28 of 32 registers
-#define MM_BLOCK 128           // 16 KiB of a strip and 12 of input, in the L1 cache
-#define MM_CHUNK 384           // 384 KiB of input, in the L2 cache
+#define MM_ROWS 12   // 12 x 2 accumulators, 2 weights, 1 input, 1 mask: 28 of 32 registers
+#define MM_BLOCK 128 // 16 KiB of a strip and 12 of input, in the L1 cache
+#define MM_CHUNK 384 // 384 KiB of input, in the L2 cache
 #define MM_CHUNK_BACKWARD 384
 #elif SIMD_LEVEL == SIMD_NEON
 #define MM_STRIP 16
 #define MM_ROWS 12
-#define MM_BLOCK 128           // 8 KiB of a strip and 12 of input, in the L1 cache
+#define MM_BLOCK 128 // 8 KiB of a strip and 12 of input, in the L1 cache
 #define MM_CHUNK 192
 #define MM_CHUNK_BACKWARD 192
 #else
 #define MM_STRIP 16
 #define MM_ROWS 6
-#define MM_BLOCK 128           // 8 KiB of a strip and 6 of input, in the L1 cache
-#define MM_CHUNK 192           // 192 KiB of input, in the L2 cache
+#define MM_BLOCK 128 // 8 KiB of a strip and 6 of input, in the L1 cache
+#define MM_CHUNK 192 // 192 KiB of input, in the L2 cache
 #define MM_CHUNK_BACKWARD 192
 #endif
 
@@ -129,15 +137,17 @@ SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
 static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[MM_BLOCK * 2 * MM_COLS];
 
 #if defined __aarch64__
-// For tiles by hand: their 24 registers of sums, all that are not needed for factors, from or to memory at [sums]: `what` is ldp or stp.
-#define MM_SUMS(what)                                                                                                          \
-    what " q0, q1, [%[sums]]\n\t" what " q2, q3, [%[sums], #32]\n\t" what " q4, q5, [%[sums], #64]\n\t"                         \
-    what " q6, q7, [%[sums], #96]\n\t" what " q8, q9, [%[sums], #128]\n\t" what " q10, q11, [%[sums], #160]\n\t"               \
-    what " q12, q13, [%[sums], #192]\n\t" what " q14, q15, [%[sums], #224]\n\t" what " q16, q17, [%[sums], #256]\n\t"          \
-    what " q18, q19, [%[sums], #288]\n\t" what " q20, q21, [%[sums], #320]\n\t" what " q22, q23, [%[sums], #352]\n\t"
-#define MM_SUMS_CLOBBERED                                                                                                      \
-    "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15", "v16", "v17", "v18", \
-    "v19", "v20", "v21", "v22", "v23"
+// For tiles by hand: their 24 registers of sums, all that are not needed for factors, from or to memory at [sums]:
+// `what` is ldp or stp.
+#define MM_SUMS(what) \
+    what " q0, q1, [%[sums]]\n\t" what " q2, q3, [%[sums], #32]\n\t" what " q4, q5, [%[sums], #64]\n\t" what \
+         " q6, q7, [%[sums], #96]\n\t" what " q8, q9, [%[sums], #128]\n\t" what " q10, q11, [%[sums], #160]\n\t" what \
+         " q12, q13, [%[sums], #192]\n\t" what " q14, q15, [%[sums], #224]\n\t" what \
+         " q16, q17, [%[sums], #256]\n\t" what " q18, q19, [%[sums], #288]\n\t" what \
+         " q20, q21, [%[sums], #320]\n\t" what " q22, q23, [%[sums], #352]\n\t"
+#define MM_SUMS_CLOBBERED \
+    "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15", "v16", \
+        "v17", "v18", "v19", "v20", "v21", "v22", "v23"
 #endif
 
 // mm_turn and mm_repack, the packing; mm_work, the loops over tiles
@@ -174,11 +184,12 @@ static void mm_run(MatmulJob *job) {
     }
     job->ld_in = job->n_sum;
     job->n_panels = (job->n_out + MM_COLS - 1) / MM_COLS;
-    const int n_blocks = ((job->n_sum + 1) / 2 + MM_BLOCK - 1) / MM_BLOCK, piece = !MM_BF16 && !job->backward ? MM_WHOLE / 2 : 32;
+    const int n_blocks = ((job->n_sum + 1) / 2 + MM_BLOCK - 1) / MM_BLOCK,
+              piece = !MM_BF16 && !job->backward ? MM_WHOLE / 2 : 32;
     job->block = (((job->n_sum + 1) / 2 + n_blocks - 1) / n_blocks + piece - 1) / piece * piece; // as equal as can be
     double work = (double)job->T * job->n_out * job->n_sum;
     int n_threads = work < 5e5 ? 1 : omp_get_max_threads(); // below, waking threads costs more than they save
-    int least = job->backward ? 96 : 24; // rows that pay for another pass over the weights
+    int least = job->backward ? 96 : 24;                    // rows that pay for another pass over the weights
     job->chunk = job->backward ? MM_CHUNK_BACKWARD : MM_CHUNK;
     job->n_chunks = (job->T + job->chunk - 1) / job->chunk;
     job->chunk = (job->T + job->n_chunks - 1) / job->n_chunks; // as equal as can be
@@ -188,8 +199,8 @@ static void mm_run(MatmulJob *job) {
     }
     int n_units = job->n_panels * job->n_chunks;
     // Large products are dealt out in more pieces than threads, to whoever is free: cores may be unlike or busy. In
-    // fewer where each reads all of `in`. With tiles that reading, and the first weights of a piece, which nobody brought
-    // in, cost more than the dealing gains.
+    // fewer where each reads all of `in`. With tiles that reading, and the first weights of a piece, which nobody
+    // brought in, cost more than the dealing gains.
     int n_pieces = n_threads * (work < 1e8 || SIMD_LEVEL == SIMD_AMX ? 1 : job->backward ? 2 : 8), taken = 0;
     if (n_pieces > n_units) n_pieces = n_units;
     if (n_threads == 1) {

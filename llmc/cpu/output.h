@@ -41,7 +41,8 @@ static void output_chunk(OutputChunk *c, const float *x, float inv_t, int n, boo
     for (; i + 16 <= n; i += 16)
         for (int j = 0; j < VF_PARTS; j++) top[j] = vf_max(vf_load(x + i + j * VF_LANES), top[j]);
     float max = vf_hmax(top);
-    for (; i < n; i++) if (x[i] > max) max = x[i];
+    for (; i < n; i++)
+        if (x[i] > max) max = x[i];
     c->max = max * inv_t;
     float base = c->max > -INFINITY ? c->max : 0.0f; // nothing but -inf (or NaN): their sum is 0 (or NaN)
     for (i = 0; i < n; i += 16)
@@ -50,7 +51,8 @@ static void output_chunk(OutputChunk *c, const float *x, float inv_t, int n, boo
             vf e = output_exp(x + at, inv_t, base, left);
             sum[j] += e;
             // the bound keeps 0 * -inf out; below it e is 0
-            if (with_moment) moment[j] = vf_fma(e, vf_max(vf_get(x + at, left) * inv_t - base, vf_set1(-100.0f)), moment[j]);
+            if (with_moment)
+                moment[j] = vf_fma(e, vf_max(vf_get(x + at, left) * inv_t - base, vf_set1(-100.0f)), moment[j]);
         }
     c->sum = vf_sum(sum);
     c->moment = vf_sum(moment);
@@ -70,7 +72,7 @@ static OutputChunk *output_chunks(const float *logits, float inv_t, int n, int V
 }
 
 static void SIMD_NAME(logprob_rows)(float *logprob, float *lse, float *entropy, const float *logits, const int *target,
-                             float temperature, int n, int V) {
+                                    float temperature, int n, int V) {
     int n_chunks = output_n_chunks(V);
     float inv_t = 1.0f / temperature;
     OutputChunk *chunks = output_chunks(logits, inv_t, n, V, entropy != NULL);
@@ -88,13 +90,14 @@ static void SIMD_NAME(logprob_rows)(float *logprob, float *lse, float *entropy, 
 
 // n tokens of one row; `target` counts from the first of them and may lie outside
 static void output_dlogits(bf16_t *d, const float *x, float inv_t, float lse, float scale, int target, int n) {
-    for (int i = 0; i < n; i += VF_LANES) vf_put_bf16(d + i, vf_exp(vf_get(x + i, n - i) * inv_t - lse) * -scale, n - i);
+    for (int i = 0; i < n; i += VF_LANES)
+        vf_put_bf16(d + i, vf_exp(vf_get(x + i, n - i) * inv_t - lse) * -scale, n - i);
     if (target < 0 || target >= n) return;
     d[target] = f32_to_bf16(scale * (1.0f - vf_exp(vf_set1(x[target] * inv_t - lse))[0]));
 }
 
 static void SIMD_NAME(dlogits_rows)(act *dlogits, const float *logits, const float *lse, const int *target,
-                             const float *dlogprob, float temperature, int n, int V) {
+                                    const float *dlogprob, float temperature, int n, int V) {
     int n_chunks = output_n_chunks(V);
     float inv_t = 1.0f / temperature;
     #pragma omp parallel for schedule(static) if ((size_t)n * V > CPU_PARALLEL_MIN)
@@ -111,7 +114,8 @@ static void SIMD_NAME(dlogits_rows)(act *dlogits, const float *logits, const flo
 // target; where rounding leaves the target unreached, the last of probability above 0.
 
 // u in the whole distribution: the chunk first, then the token in it
-static int output_draw(const float *logits, const OutputChunk *chunks, const OutputRow *row, float inv_t, float u, int V) {
+static int output_draw(const float *logits, const OutputChunk *chunks, const OutputRow *row, float inv_t, float u,
+                       int V) {
     double target = u * row->total, sum = 0, before = 0;
     int chunk = 0;
     for (int c = 0; c < output_n_chunks(V); c++) {
@@ -150,7 +154,10 @@ static int output_collect(OutputCandidate *c, const float *logits, const OutputC
                           float inv_t, float least, int V) {
     int n = 0;
     for (int i = 0; i < V; i++) {
-        if (i % OUTPUT_CHUNK == 0 && chunks[i / OUTPUT_CHUNK].max < least) { i += OUTPUT_CHUNK - 1; continue; }
+        if (i % OUTPUT_CHUNK == 0 && chunks[i / OUTPUT_CHUNK].max < least) {
+            i += OUTPUT_CHUNK - 1;
+            continue;
+        }
         float z = logits[i] * inv_t;
         if (!(z >= least)) continue;
         c[n].z = z;
@@ -182,7 +189,8 @@ static int output_draw_filtered(const float *logits, const OutputChunk *chunks, 
     }
     if (top_p < 1) n = cpu_output_select(c, n, top_p * mass, false);
     worst = c[0];
-    for (int i = 1; i < n; i++) if (cpu_output_better(&worst, &c[i])) worst = c[i];
+    for (int i = 1; i < n; i++)
+        if (cpu_output_better(&worst, &c[i])) worst = c[i];
     n = output_collect(c, logits, chunks, row, inv_t, worst.z, V); // back in order of id
     mass = 0;
     for (int i = 0; i < n; i++) {
@@ -214,7 +222,7 @@ static int output_sample(const float *logits, const OutputChunk *chunks, const O
 }
 
 static void SIMD_NAME(sample_rows)(int *token, float *logprob, const float *logits, const float *u, float temperature,
-                            int top_k, float top_p, int n, int V) {
+                                   int top_k, float top_p, int n, int V) {
     int n_chunks = output_n_chunks(V);
     bool greedy = temperature <= 0;
     float inv_t = 1.0f / (greedy ? 1.0f : temperature);

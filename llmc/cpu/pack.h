@@ -28,7 +28,8 @@ static void mm_turn(bf16_t *to, const bf16_t *x) {
             }
         for (int c = 0; c < 8; c++) {
             _mm512_storeu_si512(to + (size_t)c * 2 * MM_STRIP + 2 * n, _mm512_shuffle_i32x4(b[c], b[c + 8], 0x88));
-            _mm512_storeu_si512(to + (size_t)(c + 8) * 2 * MM_STRIP + 2 * n, _mm512_shuffle_i32x4(b[c], b[c + 8], 0xDD));
+            _mm512_storeu_si512(to + (size_t)(c + 8) * 2 * MM_STRIP + 2 * n,
+                                _mm512_shuffle_i32x4(b[c], b[c + 8], 0xDD));
         }
     }
 }
@@ -55,7 +56,8 @@ SIMD_INLINE void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k
                 a[4 * i + 2] = _mm512_shuffle_i64x2(b[4 * i], b[4 * i + 2], 0xDD);
                 a[4 * i + 3] = _mm512_shuffle_i64x2(b[4 * i + 1], b[4 * i + 3], 0xDD);
             }
-            bf16_t *t = to + (size_t)(2 * k / MM_STRIP) * MM_BLOCK * 2 * MM_STRIP + (size_t)n * MM_STRIP + 2 * k % MM_STRIP * 2;
+            bf16_t *t =
+                to + (size_t)(2 * k / MM_STRIP) * MM_BLOCK * 2 * MM_STRIP + (size_t)n * MM_STRIP + 2 * k % MM_STRIP * 2;
             for (int i = 0; i < 4; i++) { // columns i (lane 0 or 1) and i + 4 (lane 2 or 3)
                 _mm512_storeu_si512(t + (size_t)i * 2 * MM_STRIP, _mm512_shuffle_i64x2(a[i], a[4 + i], 0x88));
                 _mm512_storeu_si512(t + (size_t)(i + 4) * 2 * MM_STRIP, _mm512_shuffle_i64x2(a[i], a[4 + i], 0xDD));
@@ -75,7 +77,8 @@ static void mm_turn(bf16_t *to, const bf16_t *x) {
 // As above for strips of 16: 4 x 4 transposes of 64-bit words. What would lie behind the last column is a copy of it,
 // which nobody reads.
 SIMD_INLINE void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k2) {
-    const __m256i swap = _mm256_set_epi32(0x0F0E0B0A, 0x0D0C0908, 0x07060302, 0x05040100, 0x0F0E0B0A, 0x0D0C0908, 0x07060302, 0x05040100);
+    const __m256i swap = _mm256_set_epi32(0x0F0E0B0A, 0x0D0C0908, 0x07060302, 0x05040100, 0x0F0E0B0A, 0x0D0C0908,
+                                          0x07060302, 0x05040100);
     for (int n = 0; n < 4; n++) // one source strip each
         for (int k = 0; k < n_k2; k += 4) {
             const bf16_t *f[4];
@@ -84,7 +87,8 @@ SIMD_INLINE void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k
             for (int j = 0; j < 8; j += 2, t += 2 * 32) { // two words, those of four rows, become two rows of four
                 __m256i a[2];
                 for (int i = 0; i < 2; i++) {
-                    const __m128i low = _mm_loadu_si128((const __m128i *)(f[i] + 4 * j)), high = _mm_loadu_si128((const __m128i *)(f[i + 2] + 4 * j));
+                    const __m128i low = _mm_loadu_si128((const __m128i *)(f[i] + 4 * j)),
+                                  high = _mm_loadu_si128((const __m128i *)(f[i + 2] + 4 * j));
                     a[i] = _mm256_shuffle_epi8(_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1), swap);
                 }
                 _mm256_storeu_si256((__m256i *)t, _mm256_unpacklo_epi64(a[0], a[1]));

@@ -5,7 +5,7 @@ in experiments alone, once a layer.
 #ifndef LLMC_CPU_PLAIN_H
 #define LLMC_CPU_PLAIN_H
 
-#include "llmc/cpu/shared.h"    // cpu_kv_page, CPU_PARALLEL_MIN
+#include "llmc/cpu/shared.h" // cpu_kv_page, CPU_PARALLEL_MIN
 #include "llmc/utils/threads.h"
 
 static void cpu_gather_rows(float *out, const float *x, const int *rows, int n, int C) {
@@ -40,7 +40,8 @@ static void cpu_act_add_row(act *x, const float *s, int T, int C) {
 }
 
 static void cpu_put_rows(float *h, const float *v, const int *pos, int at, int T, int C) {
-    for (int t = 0; t < T; t++) if (pos[t] == at) memcpy(h + (size_t)t * C, v, (size_t)C * sizeof(float));
+    for (int t = 0; t < T; t++)
+        if (pos[t] == at) memcpy(h + (size_t)t * C, v, (size_t)C * sizeof(float));
 }
 
 #endif

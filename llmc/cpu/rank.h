@@ -17,13 +17,13 @@ Each output element has one chain of additions that knows nothing of the rows be
 #define rank_outer_unit SIMD_NAME(rank_outer_unit)
 
 // Four at a time of what there are r of, the last n < 4 apart: f(4, ...) is compiled for a constant number.
-#define RANK_BY_FOUR(j, r, f, ...)                    \
+#define RANK_BY_FOUR(j, r, f, ...) \
     for (int j = 0; j < (r); j += 4) switch ((r) - j) { \
-        case 1: f(1, __VA_ARGS__); break;             \
-        case 2: f(2, __VA_ARGS__); break;             \
-        case 3: f(3, __VA_ARGS__); break;             \
-        default: f(4, __VA_ARGS__);                   \
-    }
+        case 1: f(1, __VA_ARGS__); break; \
+        case 2: f(2, __VA_ARGS__); break; \
+        case 3: f(3, __VA_ARGS__); break; \
+        default: f(4, __VA_ARGS__); \
+        }
 
 // Rows of x that take their dot products at once, so that the rows of a are read once for all of them: as many as there
 // are registers.
@@ -34,9 +34,12 @@ Each output element has one chain of additions that knows nothing of the rows be
 #endif
 
 // n columns of `rows` rows of u = scale * x . rows of a
-SIMD_INLINE void rank_dots(int n, int rows, float *u, const bf16_t *x, int ld, const float *a, float scale, int K, int r) {
+SIMD_INLINE void rank_dots(int n, int rows, float *u, const bf16_t *x, int ld, const float *a, float scale, int K,
+                           int r) {
     vf sum[RANK_TILE][4][VF_PARTS];
-    for (int t = 0; t < rows; t++) for (int j = 0; j < n; j++) for (int part = 0; part < VF_PARTS; part++) sum[t][j][part] = vf_zero();
+    for (int t = 0; t < rows; t++)
+        for (int j = 0; j < n; j++)
+            for (int part = 0; part < VF_PARTS; part++) sum[t][j][part] = vf_zero();
     for (int at = 0; at < K; at += 16)
         for (int part = 0; part < VF_PARTS; part++) {
             const int k = at + part * VF_LANES;
@@ -47,7 +50,8 @@ SIMD_INLINE void rank_dots(int n, int rows, float *u, const bf16_t *x, int ld, c
                 for (int t = 0; t < rows; t++) sum[t][j][part] = vf_fma(v[t], factor, sum[t][j][part]);
             }
         }
-    for (int t = 0; t < rows; t++) for (int j = 0; j < n; j++) u[(size_t)t * r + j] = scale * vf_sum(sum[t][j]);
+    for (int t = 0; t < rows; t++)
+        for (int j = 0; j < n; j++) u[(size_t)t * r + j] = scale * vf_sum(sum[t][j]);
 }
 
 // RANK_TILE rows, or those that are left of T
@@ -56,7 +60,8 @@ static void rank_down_rows(float *u, const bf16_t *x, int ld, const float *a, fl
         RANK_BY_FOUR(j, r, rank_dots, RANK_TILE, u + j, x, ld, a + (size_t)j * K, scale, K, r)
         return;
     }
-    for (int t = 0; t < T; t++) RANK_BY_FOUR(j, r, rank_dots, 1, u + (size_t)t * r + j, x + (size_t)t * ld, ld, a + (size_t)j * K, scale, K, r)
+    for (int t = 0; t < T; t++)
+        RANK_BY_FOUR(j, r, rank_dots, 1, u + (size_t)t * r + j, x + (size_t)t * ld, ld, a + (size_t)j * K, scale, K, r)
 }
 
 static void rank_up_row(float *y, const float *u, const float *b, int N, int r) {
@@ -68,18 +73,23 @@ static void rank_up_row(float *y, const float *u, const float *b, int N, int r) 
 }
 
 // `columns` (2 VF_LANES at most) of n rows of g, whose rows lie K apart, take T rows
-SIMD_INLINE void rank_outer_tile(int n, float *g, const float *u, const bf16_t *x, int ld, int T, int columns, int K, int r) {
+SIMD_INLINE void rank_outer_tile(int n, float *g, const float *u, const bf16_t *x, int ld, int T, int columns, int K,
+                                 int r) {
     vf sum[4][2];
     for (int j = 0; j < n; j++)
-        for (int i = 0; i < 2; i++) sum[j][i] = columns > VF_LANES * i ? vf_get(g + (size_t)j * K + VF_LANES * i, columns - VF_LANES * i) : vf_zero();
+        for (int i = 0; i < 2; i++)
+            sum[j][i] =
+                columns > VF_LANES * i ? vf_get(g + (size_t)j * K + VF_LANES * i, columns - VF_LANES * i) : vf_zero();
     for (int t = 0; t < T; t++) {
         const bf16_t *row = x + (size_t)t * ld;
-        const vf v[2] = {vf_get_bf16(row, columns), columns > VF_LANES ? vf_get_bf16(row + VF_LANES, columns - VF_LANES) : vf_zero()};
+        const vf v[2] = {vf_get_bf16(row, columns),
+                         columns > VF_LANES ? vf_get_bf16(row + VF_LANES, columns - VF_LANES) : vf_zero()};
         for (int j = 0; j < n; j++)
             for (int i = 0; i < 2; i++) sum[j][i] = vf_fma(vf_set1(u[(size_t)t * r + j]), v[i], sum[j][i]);
     }
     for (int j = 0; j < n; j++)
-        for (int i = 0; i < 2; i++) if (columns > VF_LANES * i) vf_put(g + (size_t)j * K + VF_LANES * i, sum[j][i], columns - VF_LANES * i);
+        for (int i = 0; i < 2; i++)
+            if (columns > VF_LANES * i) vf_put(g + (size_t)j * K + VF_LANES * i, sum[j][i], columns - VF_LANES * i);
 }
 
 // all rows of g, `columns` (RANK_COLUMNS at most) of them
@@ -87,14 +97,15 @@ static void rank_outer_unit(float *g, const float *u, const bf16_t *x, int ld, i
     for (int t = 0; t < T; t += RANK_ROWS) {
         const int rows = T - t < RANK_ROWS ? T - t : RANK_ROWS;
         for (int c = 0; c < columns; c += 2 * VF_LANES)
-            RANK_BY_FOUR(j, r, rank_outer_tile, g + (size_t)j * K + c, u + (size_t)t * r + j, x + (size_t)t * ld + c, ld, rows,
-                         columns - c < 2 * VF_LANES ? columns - c : 2 * VF_LANES, K, r)
+            RANK_BY_FOUR(j, r, rank_outer_tile, g + (size_t)j * K + c, u + (size_t)t * r + j, x + (size_t)t * ld + c,
+                         ld, rows, columns - c < 2 * VF_LANES ? columns - c : 2 * VF_LANES, K, r)
     }
 }
 
 static void SIMD_NAME(rank_down)(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r) {
     #pragma omp parallel for if ((size_t)T * K * r > CPU_PARALLEL_MIN)
-    for (int t = 0; t < T; t += RANK_TILE) rank_down_rows(u + (size_t)t * r, (const bf16_t *)x + (size_t)t * ld, ld, a, scale, T - t, K, r);
+    for (int t = 0; t < T; t += RANK_TILE)
+        rank_down_rows(u + (size_t)t * r, (const bf16_t *)x + (size_t)t * ld, ld, a, scale, T - t, K, r);
 }
 
 static void SIMD_NAME(rank_up)(float *y, int ld, const float *u, const float *b, int T, int N, int r) {

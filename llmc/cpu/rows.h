@@ -36,8 +36,8 @@ static void rows_embed(float *h, const RawTensor *wte, int id, int C) {
     }
 }
 
-static void rows_add_rmsnorm(float *h_out, bf16_t *x, float *rstd, const float *h, const float *y,
-                             const float *s, const float *w, float eps, int C) {
+static void rows_add_rmsnorm(float *h_out, bf16_t *x, float *rstd, const float *h, const float *y, const float *s,
+                             const float *w, float eps, int C) {
     vf squares[VF_PARTS] = {vf_zero()};
     for (int c = 0; c < C; c += 16)
         for (int j = 0; j < VF_PARTS; j++) {
@@ -50,12 +50,13 @@ static void rows_add_rmsnorm(float *h_out, bf16_t *x, float *rstd, const float *
         }
     float r = 1.0f / sqrtf(vf_sum(squares) / (float)C + eps);
     if (rstd) *rstd = r;
-    if (x) for (int c = 0; c < C; c += VF_LANES)
-        vf_put_bf16(x + c, vf_get(h_out + c, C - c) * r * vf_get(w + c, C - c), C - c);
+    if (x)
+        for (int c = 0; c < C; c += VF_LANES)
+            vf_put_bf16(x + c, vf_get(h_out + c, C - c) * r * vf_get(w + c, C - c), C - c);
 }
 
-static void rows_rmsnorm_backward(float *dh, bf16_t *dy, const float *dx, const float *h, float r,
-                                  const float *w, int C) {
+static void rows_rmsnorm_backward(float *dh, bf16_t *dy, const float *dx, const float *h, float r, const float *w,
+                                  int C) {
     vf dots[VF_PARTS] = {vf_zero()};
     for (int c = 0; c < C; c += 16)
         for (int j = 0; j < VF_PARTS; j++) {
@@ -82,11 +83,13 @@ static void rows_add(float *a, const float *b, int n) {
 
 // dw[n] += dx[n] h[n] r
 static void rows_add_normalised(float *dw, const float *dx, const float *h, float r, int n) {
-    for (int c = 0; c < n; c += VF_LANES) vf_put(dw + c, vf_fma(vf_get(dx + c, n - c) * vf_get(h + c, n - c), vf_set1(r), vf_get(dw + c, n - c)), n - c);
+    for (int c = 0; c < n; c += VF_LANES)
+        vf_put(dw + c, vf_fma(vf_get(dx + c, n - c) * vf_get(h + c, n - c), vf_set1(r), vf_get(dw + c, n - c)), n - c);
 }
 
 // a (n values) may be NULL
-static void rows_swiglu_backward(bf16_t *dgate, bf16_t *dup, bf16_t *a, const float *da, const bf16_t *gate, const bf16_t *up, int n) {
+static void rows_swiglu_backward(bf16_t *dgate, bf16_t *dup, bf16_t *a, const float *da, const bf16_t *gate,
+                                 const bf16_t *up, int n) {
     for (int i = 0; i < n; i += VF_LANES) {
         vf g = vf_get_bf16(gate + i, n - i), u = vf_get_bf16(up + i, n - i), d = vf_get(da + i, n - i);
         vf sigmoid = 1.0f / (1.0f + vf_exp(-g));
@@ -127,8 +130,8 @@ static void rows_rope_kv(KVCache *kv, int layer, int slot, const float *k, const
     }
 }
 
-static void rows_rope_backward(bf16_t *dqkv, const float *dq, const float *dk, const float *dv, const float *cs,
-                               int NH, int NKV, int HD) {
+static void rows_rope_backward(bf16_t *dqkv, const float *dq, const float *dk, const float *dv, const float *cs, int NH,
+                               int NKV, int HD) {
     rows_rotate(dqkv, dq, cs, -1, NH, HD);
     rows_rotate(dqkv + NH * HD, dk, cs, -1, NKV, HD);
     rows_to_act(dqkv + (NH + NKV) * HD, dv, NKV * HD);
@@ -143,17 +146,17 @@ static void SIMD_NAME(embed)(float *h, const int *ids, const RawTensor *wte, int
 }
 
 static void SIMD_NAME(add_rmsnorm_forward)(float *h_out, act *x, float *rstd, const float *h, const float *y,
-                                    const float *s, const float *w, float eps, int T, int C) {
+                                           const float *s, const float *w, float eps, int T, int C) {
     #pragma omp parallel for if ((size_t)T * C > CPU_PARALLEL_MIN)
     for (int t = 0; t < T; t++) {
         size_t row = (size_t)t * C;
-        rows_add_rmsnorm(h_out + row, x ? (bf16_t *)x + row : NULL, rstd ? rstd + t : NULL, h + row,
-                         y ? y + row : NULL, s, w, eps, C);
+        rows_add_rmsnorm(h_out + row, x ? (bf16_t *)x + row : NULL, rstd ? rstd + t : NULL, h + row, y ? y + row : NULL,
+                         s, w, eps, C);
     }
 }
 
 static void SIMD_NAME(rmsnorm_backward)(float *dh, act *dy, const float *dx, const float *h, const float *rstd,
-                                 const float *w, int T, int C) {
+                                        const float *w, int T, int C) {
     #pragma omp parallel for if ((size_t)T * C > CPU_PARALLEL_MIN)
     for (int t = 0; t < T; t++) {
         size_t row = (size_t)t * C;
@@ -162,11 +165,13 @@ static void SIMD_NAME(rmsnorm_backward)(float *dh, act *dy, const float *dx, con
 }
 
 // Threads share the columns, as in column_sum.
-static void SIMD_NAME(rmsnorm_weight_backward)(float *dw, const float *dx, const float *h, const float *rstd, int T, int C) {
+static void SIMD_NAME(rmsnorm_weight_backward)(float *dw, const float *dx, const float *h, const float *rstd, int T,
+                                               int C) {
     #pragma omp parallel for if ((size_t)T * C > CPU_PARALLEL_MIN)
     for (int c = 0; c < C; c += 128)
         for (int t = 0; t < T; t++)
-            rows_add_normalised(dw + c, dx + (size_t)t * C + c, h + (size_t)t * C + c, rstd[t], C - c < 128 ? C - c : 128);
+            rows_add_normalised(dw + c, dx + (size_t)t * C + c, h + (size_t)t * C + c, rstd[t],
+                                C - c < 128 ? C - c : 128);
 }
 
 // Threads share the columns; each adds its rows in order onto what ds holds, so rows that arrive in several
@@ -201,18 +206,21 @@ static void SIMD_NAME(swiglu_backward)(act *dgu, act *a, const float *da, const 
     for (int t = 0; t < T; t++) {
         size_t row = (size_t)t * I;
         const bf16_t *saved = (const bf16_t *)gu_saved + 2 * row;
-        rows_swiglu_backward((bf16_t *)dgu + 2 * row, (bf16_t *)dgu + 2 * row + I, a ? (bf16_t *)a + row : NULL, da + row, saved, saved + I, I);
+        rows_swiglu_backward((bf16_t *)dgu + 2 * row, (bf16_t *)dgu + 2 * row + I, a ? (bf16_t *)a + row : NULL,
+                             da + row, saved, saved + I, I);
     }
 }
 
-static void SIMD_NAME(rope_kv_write)(act *q, KVCache *kv, int layer, const float *qkv, const float *rope, const int *pos,
-                              const int *write_row, const int *write_slot, int n_writes, int T, int NH) {
+static void SIMD_NAME(rope_kv_write)(act *q, KVCache *kv, int layer, const float *qkv, const float *rope,
+                                     const int *pos, const int *write_row, const int *write_slot, int n_writes, int T,
+                                     int NH) {
     int HD = kv->HD, NKV = kv->NKV, QKV = (NH + 2 * NKV) * HD;
     #pragma omp parallel if ((size_t)T * QKV > CPU_PARALLEL_MIN)
     {
         #pragma omp for nowait
         for (int t = 0; t < T; t++)
-            rows_rotate((bf16_t *)q + (size_t)t * NH * HD, qkv + (size_t)t * QKV, rope + (size_t)pos[t] * HD, 1, NH, HD);
+            rows_rotate((bf16_t *)q + (size_t)t * NH * HD, qkv + (size_t)t * QKV, rope + (size_t)pos[t] * HD, 1, NH,
+                        HD);
         #pragma omp for
         for (int i = 0; i < n_writes; i++) {
             const float *k = qkv + (size_t)write_row[i] * QKV + NH * HD;
@@ -222,11 +230,12 @@ static void SIMD_NAME(rope_kv_write)(act *q, KVCache *kv, int layer, const float
 }
 
 static void SIMD_NAME(rope_backward)(act *dqkv, const float *dq, const float *dk, const float *dv, const float *rope,
-                              const int *pos, int T, int NH, int NKV, int HD) {
+                                     const int *pos, int T, int NH, int NKV, int HD) {
     #pragma omp parallel for if ((size_t)T * NH * HD > CPU_PARALLEL_MIN)
     for (int t = 0; t < T; t++)
         rows_rope_backward((bf16_t *)dqkv + (size_t)t * (NH + 2 * NKV) * HD, dq + (size_t)t * NH * HD,
-                           dk + (size_t)t * NKV * HD, dv + (size_t)t * NKV * HD, rope + (size_t)pos[t] * HD, NH, NKV, HD);
+                           dk + (size_t)t * NKV * HD, dv + (size_t)t * NKV * HD, rope + (size_t)pos[t] * HD, NH, NKV,
+                           HD);
 }
 
 #endif

@@ -26,7 +26,8 @@ void *cpu_scratch(size_t bytes);
 // w = raw[0 ... n_raw-1] stacked along N, all [*, K], in strips of `strip` rows as matmul.h describes, columns filled
 // up with zeros to a multiple of `whole`. turn(to, x) packs 32 columns of `strip` rows x[strip][32]. Freed by
 // cpu_weight_free.
-void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int whole, void (*turn)(bf16_t *to, const bf16_t *x));
+void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int whole,
+                     void (*turn)(bf16_t *to, const bf16_t *x));
 void cpu_weight_free(Weight *w);
 
 // Bytes of a packed [N,K].
@@ -42,12 +43,20 @@ void cpu_turn(bf16_t *to, const bf16_t *from, int T, int n, int ld);
 #define OUTPUT_CHUNK 4096
 
 // of one chunk: largest z, sum of e = exp(z - max), sum of e (z - max)
-typedef struct { float max, sum, moment; } OutputChunk;
+typedef struct {
+    float max, sum, moment;
+} OutputChunk;
 
 // of one row: largest z, sum of exp(z - max), log sum exp(z)
-typedef struct { float max, lse; double total; } OutputRow;
+typedef struct {
+    float max, lse;
+    double total;
+} OutputRow;
 
-typedef struct { float z, p; int id; } OutputCandidate; // p = exp(z - max of the row)
+typedef struct {
+    float z, p;
+    int id;
+} OutputCandidate; // p = exp(z - max of the row)
 
 // how much of exp(z - row's max) is in the chunk
 double cpu_output_share(const OutputChunk *c, const OutputRow *row);
@@ -81,7 +90,7 @@ CpuFill cpu_level_avx512;
 CpuFill cpu_level_avx512_bf16; // products alone, the rest is avx512's
 CpuFill cpu_level_amx;         // products alone, the rest is avx512's
 CpuFill cpu_level_neon;
-CpuFill cpu_level_neon_bf16;   // products alone, the rest is neon's
+CpuFill cpu_level_neon_bf16; // products alone, the rest is neon's
 
 #ifdef __cplusplus
 }

@@ -17,7 +17,7 @@ one.
 
 #include "llmc/cpu/level.h"
 #include "llmc/utils/numbers.h" // bf16_t
-#include <math.h>         // INFINITY
+#include <math.h>               // INFINITY
 
 typedef float vf16 __attribute__((vector_size(64)));
 typedef int32_t vi16 __attribute__((vector_size(64)));

@@ -1,7 +1,8 @@
 /*
-The loops around the tiles of one strip (tile_fma.h, tile_neon.h, tile_neon_bf16.h). Some rows of the input by MM_SUM values of the sum
-are turned to what a tile reads, once for all outputs of a piece, and lie in the L2 cache; a strip of weights by as many values lies in
-the L1 cache while all these rows pass, as tiles. Between blocks of the sum, sums rest in the output.
+The loops around the tiles of one strip (tile_fma.h, tile_neon.h, tile_neon_bf16.h). Some rows of the input by MM_SUM
+values of the sum are turned to what a tile reads, once for all outputs of a piece, and lie in the L2 cache; a strip of
+weights by as many values lies in the L1 cache while all these rows pass, as tiles. Between blocks of the sum, sums rest
+in the output.
 */
 #ifndef LLMC_CPU_STRIPS_H
 #define LLMC_CPU_STRIPS_H
@@ -20,30 +21,44 @@ static __thread __attribute__((aligned(64))) mm_input matmul_input[(MM_CHUNK + M
 // first row of tile i of n, as equal as can be
 SIMD_INLINE int mm_tile_row(int rows, int n, int i) { return (int)((int64_t)rows * i / n); }
 
-// out[height][n] = (first ? 0 : out) + x times `steps` steps of the strip at b (+ bias). An edge, fewer outputs than a strip, goes
-// through an array of whole strips.
-static inline void mm_tile_of(float *out, size_t ld_out, int height, int n, bool first, const float *bias, const mm_input *x,
-                              const bf16_t *b, int steps, MatmulPrefetch *prefetch) {
+// out[height][n] = (first ? 0 : out) + x times `steps` steps of the strip at b (+ bias). An edge, fewer outputs than a
+// strip, goes through an array of whole strips.
+static inline void mm_tile_of(float *out, size_t ld_out, int height, int n, bool first, const float *bias,
+                              const mm_input *x, const bf16_t *b, int steps, MatmulPrefetch *prefetch) {
     float edge[MM_ROWS * MM_STRIP], *to = n < MM_STRIP ? edge : out;
     const size_t ld = n < MM_STRIP ? MM_STRIP : ld_out;
-    for (int j = 0; j < height && n < MM_STRIP && !first; j++) memcpy(edge + j * MM_STRIP, out + j * ld_out, (size_t)n * sizeof *edge);
+    for (int j = 0; j < height && n < MM_STRIP && !first; j++)
+        memcpy(edge + j * MM_STRIP, out + j * ld_out, (size_t)n * sizeof *edge);
     const float *from = first ? NULL : to;
-#define MM_TILE(R) case R: mm_tile(R, to, ld, from, ld, x, b, steps, prefetch); break
+#define MM_TILE(R) \
+case R: mm_tile(R, to, ld, from, ld, x, b, steps, prefetch); break
     switch (height) {
-        MM_TILE(1); MM_TILE(2); MM_TILE(3); MM_TILE(4); MM_TILE(5); MM_TILE(6);
+        MM_TILE(1);
+        MM_TILE(2);
+        MM_TILE(3);
+        MM_TILE(4);
+        MM_TILE(5);
+        MM_TILE(6);
 #if MM_ROWS == 12
-        MM_TILE(7); MM_TILE(8); MM_TILE(9); MM_TILE(10); MM_TILE(11); MM_TILE(12);
+        MM_TILE(7);
+        MM_TILE(8);
+        MM_TILE(9);
+        MM_TILE(10);
+        MM_TILE(11);
+        MM_TILE(12);
 #endif
     }
 #undef MM_TILE
-    for (int j = 0; j < height && n < MM_STRIP; j++) memcpy(out + j * ld_out, edge + j * MM_STRIP, (size_t)n * sizeof *edge);
+    for (int j = 0; j < height && n < MM_STRIP; j++)
+        memcpy(out + j * ld_out, edge + j * MM_STRIP, (size_t)n * sizeof *edge);
     for (int j = 0; j < height && bias; j++)
         for (int k = 0; k < n; k++) out[j * ld_out + k] += bias[k];
 }
 
-// Rows r0 ... r1-1 of one strip and the `steps` of the sum from `sum0` on, of which b points to the weights. Meanwhile those at
-// prefetch come in.
-static void mm_strip(const MatmulJob *job, int r0, int r1, int strip, int sum0, int steps, const bf16_t *b, MatmulPrefetch *prefetch) {
+// Rows r0 ... r1-1 of one strip and the `steps` of the sum from `sum0` on, of which b points to the weights. Meanwhile
+// those at prefetch come in.
+static void mm_strip(const MatmulJob *job, int r0, int r1, int strip, int sum0, int steps, const bf16_t *b,
+                     MatmulPrefetch *prefetch) {
     const int rows = r1 - r0, n_tiles = (rows + MM_ROWS - 1) / MM_ROWS, left = job->n_out - strip * MM_STRIP;
     const int whole = mm_whole(steps), groups = (whole / 2 + MM_GROUP - 1) / MM_GROUP * n_tiles;
     const size_t ld = (size_t)job->n_out;
@@ -53,7 +68,8 @@ static void mm_strip(const MatmulJob *job, int r0, int r1, int strip, int sum0, 
     for (int i = 0; i < n_tiles; i++) {
         const int r = mm_tile_row(rows, n_tiles, i), height = mm_tile_row(rows, n_tiles, i + 1) - r;
         float *out = job->out + (size_t)(r0 + r) * ld + (size_t)strip * MM_STRIP;
-        for (int j = height; i + 1 < n_tiles && j < 2 * height; j++) __builtin_prefetch(out + j * ld, 1, 3); // the next tile's sums
+        for (int j = height; i + 1 < n_tiles && j < 2 * height; j++)
+            __builtin_prefetch(out + j * ld, 1, 3); // the next tile's sums
         mm_tile_of(out, ld, height, left < MM_STRIP ? left : MM_STRIP, sum0 == 0, bias, x, b, whole, prefetch);
         x += mm_input_size(height, whole);
     }
@@ -61,7 +77,10 @@ static void mm_strip(const MatmulJob *job, int r0, int r1, int strip, int sum0, 
 
 // Panels p0 ... p1-1 of rows r0 ... r1-1 and one block of the sum.
 static void mm_panels(const MatmulJob *job, int r0, int r1, int p0, int p1, int sum0, int steps) {
-    enum { STRIPS = MM_COLS / MM_STRIP, PIECE = 2 * MM_STRIP }; // of a panel; cache lines that the backward finds side by side
+    enum {
+        STRIPS = MM_COLS / MM_STRIP,
+        PIECE = 2 * MM_STRIP
+    }; // of a panel; cache lines that the backward finds side by side
     const size_t strip = job->panel / STRIPS;
     const int n_tiles = (r1 - r0 + MM_ROWS - 1) / MM_ROWS, whole = mm_whole(steps);
     mm_input *x = matmul_input;

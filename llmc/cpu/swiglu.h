@@ -12,8 +12,12 @@ SwiGLU, a = silu(gate) * up: an operation on rows, and the epilogue of a product
 
 // A register of elements, or the last n of a row when fewer are left; where none is (n <= 0), zeros are read and
 // nothing is written.
-SIMD_INLINE vf vf_get(const float *p, int n) { return n >= VF_LANES ? vf_load(p) : n > 0 ? vf_load_n(p, n) : vf_zero(); }
-SIMD_INLINE vf vf_get_bf16(const bf16_t *p, int n) { return n >= VF_LANES ? vf_load_bf16(p) : n > 0 ? vf_load_bf16_n(p, n) : vf_zero(); }
+SIMD_INLINE vf vf_get(const float *p, int n) {
+    return n >= VF_LANES ? vf_load(p) : n > 0 ? vf_load_n(p, n) : vf_zero();
+}
+SIMD_INLINE vf vf_get_bf16(const bf16_t *p, int n) {
+    return n >= VF_LANES ? vf_load_bf16(p) : n > 0 ? vf_load_bf16_n(p, n) : vf_zero();
+}
 
 SIMD_INLINE void vf_put(float *p, vf v, int n) {
     if (n >= VF_LANES) vf_store(p, v);

@@ -23,15 +23,16 @@ tile does not enter. Rows and pairs that are missing are copied with zeros behin
 #define amx_panel SIMD_NAME(amx_panel)
 #define amx_swiglu SIMD_NAME(amx_swiglu)
 
-#define AMX_STEP 16  // pairs that one product takes
+#define AMX_STEP 16                        // pairs that one product takes
 #define AMX_TILE (AMX_STEP * 2 * MM_STRIP) // bf16 values in a register
-#define AMX_PANELS 8 // panels that take a block of the input in turn
+#define AMX_PANELS 8                       // panels that take a block of the input in turn
 
 // scratch of one thread: the last rows of an input, the last pairs of a panel, the edge of an output; zeros behind
 static __thread __attribute__((aligned(64))) bf16_t amx_input[32 * (MM_BLOCK_MAX * 2 + 32)];
 static __thread __attribute__((aligned(64))) bf16_t amx_pairs[AMX_STEP * MM_COLS * 2];
 static __thread __attribute__((aligned(64))) float amx_edge[32 * MM_COLS];
-static __thread __attribute__((aligned(64))) float amx_products[MM_CHUNK * AMX_PANELS * MM_COLS]; // 512 KiB, before SwiGLU
+static __thread
+    __attribute__((aligned(64))) float amx_products[MM_CHUNK * AMX_PANELS * MM_COLS]; // 512 KiB, before SwiGLU
 
 #if !AMX_EMULATED
 
@@ -56,12 +57,15 @@ static const AmxConfig amx_config = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}
 
 // out[32][32] (+)= in[32] times `steps` steps of two strips b and b + strip, then of `last`, MM_STRIP * AMX_STEP pairs
 // a strip, if there are pairs left over. Strides in elements.
-SIMD_INLINE void amx_tile_32x32(float *out, size_t ld_out, const bf16_t *in, size_t ld_in, const bf16_t *b, size_t strip,
-                                int steps, const bf16_t *last, bool first, MatmulPrefetch *next) {
+SIMD_INLINE void amx_tile_32x32(float *out, size_t ld_out, const bf16_t *in, size_t ld_in, const bf16_t *b,
+                                size_t strip, int steps, const bf16_t *last, bool first, MatmulPrefetch *next) {
     const size_t in_bytes = ld_in * sizeof *in, out_bytes = ld_out * sizeof *out;
     MatmulPrefetch f = *next; // in registers
     if (first) {
-        TILE_ZERO(0); TILE_ZERO(1); TILE_ZERO(2); TILE_ZERO(3);
+        TILE_ZERO(0);
+        TILE_ZERO(1);
+        TILE_ZERO(2);
+        TILE_ZERO(3);
     } else {
         TILE_LOAD(0, out, out_bytes);
         TILE_LOAD(1, out + 16, out_bytes);
@@ -89,11 +93,14 @@ SIMD_INLINE void amx_tile_32x32(float *out, size_t ld_out, const bf16_t *in, siz
 }
 
 // out[16][64], as above with four strips
-SIMD_INLINE void amx_tile_16x64(float *out, size_t ld_out, const bf16_t *in, size_t ld_in, const bf16_t *b, size_t strip,
-                                int steps, const bf16_t *last, bool first) {
+SIMD_INLINE void amx_tile_16x64(float *out, size_t ld_out, const bf16_t *in, size_t ld_in, const bf16_t *b,
+                                size_t strip, int steps, const bf16_t *last, bool first) {
     const size_t in_bytes = ld_in * sizeof *in, out_bytes = ld_out * sizeof *out;
     if (first) {
-        TILE_ZERO(0); TILE_ZERO(1); TILE_ZERO(2); TILE_ZERO(3);
+        TILE_ZERO(0);
+        TILE_ZERO(1);
+        TILE_ZERO(2);
+        TILE_ZERO(3);
     } else {
         TILE_LOAD(0, out, out_bytes);
         TILE_LOAD(1, out + 16, out_bytes);
@@ -120,8 +127,8 @@ SIMD_INLINE void amx_tile_16x64(float *out, size_t ld_out, const bf16_t *in, siz
 
 // Rows r ... r+height-1 (height <= 32) of columns column ... column+width-1, one block of the sum. width: 32, or, for
 // 16 rows or fewer, 64. b: the first of their strips. next: what comes in meanwhile.
-static inline void amx_rows(const MatmulJob *job, int r, int height, int column, int width, const bf16_t *b, size_t strip, int sum0, int pairs,
-                            MatmulPrefetch *next) {
+static inline void amx_rows(const MatmulJob *job, int r, int height, int column, int width, const bf16_t *b,
+                            size_t strip, int sum0, int pairs, MatmulPrefetch *next) {
     const int tall = width == MM_COLS ? 16 : 32, cols = job->n_out - column < width ? job->n_out - column : width;
     const int steps = pairs / AMX_STEP, over = pairs % AMX_STEP;
     const bool first = sum0 == 0, edge = height < tall || cols < width;
@@ -131,7 +138,8 @@ static inline void amx_rows(const MatmulJob *job, int r, int height, int column,
     if (over) {
         memset(amx_pairs, 0, sizeof amx_pairs);
         for (int i = 0; i < width / MM_STRIP; i++)
-            memcpy(amx_pairs + i * AMX_TILE, b + i * strip + (size_t)steps * AMX_TILE, (size_t)over * 2 * MM_STRIP * sizeof *b);
+            memcpy(amx_pairs + i * AMX_TILE, b + i * strip + (size_t)steps * AMX_TILE,
+                   (size_t)over * 2 * MM_STRIP * sizeof *b);
         last = amx_pairs;
     }
     if (over || height < tall) {
@@ -141,7 +149,8 @@ static inline void amx_rows(const MatmulJob *job, int r, int height, int column,
         in = amx_input;
         ld_in = padded;
     }
-    for (int i = 0; i < height && edge && !first; i++) memcpy(to + i * ld_to, out + i * ld_out, (size_t)cols * sizeof *to);
+    for (int i = 0; i < height && edge && !first; i++)
+        memcpy(to + i * ld_to, out + i * ld_out, (size_t)cols * sizeof *to);
     if (tall == 32) amx_tile_32x32(to, ld_to, in, ld_in, b, strip, steps, last, first, next);
     else amx_tile_16x64(to, ld_to, in, ld_in, b, strip, steps, last, first);
     for (int i = 0; i < height && edge; i++) memcpy(out + i * ld_out, to + i * ld_to, (size_t)cols * sizeof *to);
@@ -159,14 +168,23 @@ SIMD_INLINE const bf16_t *amx_weights(const MatmulJob *job, int p, int k) {
 
 // One block of the sum, from pair k on, for rows r0 ... r1-1 of panel p; the products go to to->out from `column` on.
 // Meanwhile the weights at `next`, of a panel like this one, come in.
-static inline void amx_panel(const MatmulJob *job, const MatmulJob *to, int r0, int r1, int p, int column, int k, const bf16_t *next) {
+static inline void amx_panel(const MatmulJob *job, const MatmulJob *to, int r0, int r1, int p, int column, int k,
+                             const bf16_t *next) {
     const int n_pairs = job->n_sum / 2, pairs = n_pairs - k < MM_BLOCK ? n_pairs - k : MM_BLOCK;
     size_t strip = job->panel / (MM_COLS / MM_STRIP);
     const bf16_t *b = amx_weights(job, p, k), *second = b + (job->a ? job->n_out / 2 / MM_STRIP : 2) * strip;
-    const int last = r1 - r0 > 0 && (r1 - r0 - 1) % 32 < 16 && !job->a ? (r1 - r0 - 1) / 32 * 32 + r0 : r1; // where 16 or fewer begin
-    const int blocks = (last - r0 + 31) / 32; // of rows; each brings in its part of what comes next, two strips at a time
+    const int last = r1 - r0 > 0 && (r1 - r0 - 1) % 32 < 16 && !job->a ? (r1 - r0 - 1) / 32 * 32 + r0
+                                                                       : r1; // where 16 or fewer begin
+    const int blocks =
+        (last - r0 + 31) / 32; // of rows; each brings in its part of what comes next, two strips at a time
     const size_t strip_bytes = strip * sizeof *b, piece_bytes = 32 * 2 * MM_STRIP * sizeof *b;
-    MatmulPrefetch f = {(const char *)next, 2 * strip_bytes - piece_bytes, strip_bytes, 32, 32, 2 * pairs, blocks ? (AMX_STEP / 2 + blocks - 1) / blocks : 0};
+    MatmulPrefetch f = {(const char *)next,
+                        2 * strip_bytes - piece_bytes,
+                        strip_bytes,
+                        32,
+                        32,
+                        2 * pairs,
+                        blocks ? (AMX_STEP / 2 + blocks - 1) / blocks : 0};
     if (job->backward) {
         const int left_k2 = (job->n_out + 1) / 2 - 32 * p, n_k2 = left_k2 < 32 ? left_k2 : 32;
         for (int j = 0; j < pairs; j += 32)
@@ -175,12 +193,14 @@ static inline void amx_panel(const MatmulJob *job, const MatmulJob *to, int r0, 
         b = matmul_scratch;
         second = b + 2 * strip;
     }
-    for (int c = 0; c < MM_COLS && column + c < to->n_out; c += 32) { // two strips lie in the L1 cache while all rows pass
+    for (int c = 0; c < MM_COLS && column + c < to->n_out;
+         c += 32) { // two strips lie in the L1 cache while all rows pass
         if (!job->backward) {
             MatmulPrefetch strips = {(const char *)(c ? next : second), 0, strip_bytes, pairs, pairs, pairs, f.burst};
             f = strips;
         }
-        for (int r = r0; r < last; r += 32) amx_rows(to, r, r1 - r < 32 ? r1 - r : 32, column + c, 32, c ? second : b, strip, 2 * k, pairs, &f);
+        for (int r = r0; r < last; r += 32)
+            amx_rows(to, r, r1 - r < 32 ? r1 - r : 32, column + c, 32, c ? second : b, strip, 2 * k, pairs, &f);
     }
     if (last < r1) amx_rows(to, last, r1 - last, column, MM_COLS, b, strip, 2 * k, pairs, &f);
 }
@@ -193,7 +213,8 @@ static inline void amx_swiglu(const MatmulJob *job, int r0, int r1, int p, int n
         for (int i = 0; i < n; i++) {
             const float *products = amx_products + (size_t)(r - r0) * n * MM_COLS + i * MM_COLS;
             bf16_t *saved = job->gu_saved ? job->gu_saved + (size_t)r * 2 * I + (p + i) * 32 : NULL;
-            rows_swiglu(job->a + (size_t)r * I + (p + i) * 32, saved, saved ? saved + I : NULL, products, products + 32, 32);
+            rows_swiglu(job->a + (size_t)r * I + (p + i) * 32, saved, saved ? saved + I : NULL, products, products + 32,
+                        32);
         }
 }
 
@@ -202,7 +223,8 @@ static inline void amx_swiglu(const MatmulJob *job, int r0, int r1, int p, int n
 static void mm_work(const MatmulJob *job, int u0, int u1) {
     TILE_BEGIN();
     for (int u = u0, n; u < u1; u += n) {
-        const int chunk = u / job->n_panels, p = u % job->n_panels, left = job->n_panels - p < u1 - u ? job->n_panels - p : u1 - u;
+        const int chunk = u / job->n_panels, p = u % job->n_panels,
+                  left = job->n_panels - p < u1 - u ? job->n_panels - p : u1 - u;
         const int r0 = chunk * job->chunk, r1 = r0 + job->chunk < job->T ? r0 + job->chunk : job->T;
         n = left < AMX_PANELS ? left : AMX_PANELS;
         MatmulJob to = *job;
@@ -215,7 +237,8 @@ static void mm_work(const MatmulJob *job, int u0, int u1) {
             for (int i = 0; i < n; i++) {
                 const bool more = k + MM_BLOCK < job->n_sum / 2;
                 const bf16_t *next = i + 1 < n ? amx_weights(job, p + i + 1, k)
-                                   : more ? amx_weights(job, p, k + MM_BLOCK) : amx_weights(job, (p + n) % job->n_panels, 0);
+                                     : more    ? amx_weights(job, p, k + MM_BLOCK)
+                                               : amx_weights(job, (p + n) % job->n_panels, 0);
                 if (job->a) amx_panel(job, &to, 0, r1 - r0, p + i, i * MM_COLS, k, next);
                 else amx_panel(job, &to, r0, r1, p + i, (p + i) * MM_COLS, k, next);
             }

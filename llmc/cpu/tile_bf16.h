@@ -50,7 +50,7 @@ static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, cons
     int cols = job->n_out - panel * MM_COLS < MM_COLS ? job->n_out - panel * MM_COLS : MM_COLS;
     bool first = sum0 == 0, last = sum0 + 2 * pairs >= job->n_sum;
     const float *bias = last && job->bias ? job->bias + (size_t)panel * MM_COLS : NULL;
-    enum { PIECE = 2 * MM_COLS }; // cache lines of 32 pairs
+    enum { PIECE = 2 * MM_COLS };                       // cache lines of 32 pairs
     if (n_tiles == 1 && !job->backward) next_pairs = 0; // it is a stream anyway
     const int next_lines = next_pairs * MM_STRIP / 16, burst = (MM_GROUP * MM_STRIP / 16 + n_tiles - 1) / n_tiles;
     MatmulPrefetch prefetch = {(const char *)next, next_stride - PIECE * 64, 0, PIECE, PIECE, 0, burst};
@@ -60,8 +60,16 @@ static inline void mm_rows(const MatmulJob *job, int r0, int r1, int panel, cons
         const bf16_t *in = job->in + (size_t)r * job->ld_in + sum0;
         const size_t ld_out = (size_t)job->n_out, ld_in = (size_t)job->ld_in;
         prefetch.lines = next_lines * (i + 1) / n_tiles - next_lines * i / n_tiles;
-#define MM_TILE(R) case R: mm_tile(R, out, ld_out, cols, in, ld_in, b, pairs, first, bias, &prefetch); break
-        switch (height) { MM_TILE(1); MM_TILE(2); MM_TILE(3); MM_TILE(4); MM_TILE(5); MM_TILE(6); }
+#define MM_TILE(R) \
+case R: mm_tile(R, out, ld_out, cols, in, ld_in, b, pairs, first, bias, &prefetch); break
+        switch (height) {
+            MM_TILE(1);
+            MM_TILE(2);
+            MM_TILE(3);
+            MM_TILE(4);
+            MM_TILE(5);
+            MM_TILE(6);
+        }
 #undef MM_TILE
     }
 }
@@ -79,7 +87,8 @@ static void mm_work(const MatmulJob *job, int u0, int u1) {
                     const bf16_t *b = job->w + p * job->panel + (size_t)k * 2 * MM_COLS;
                     int pairs = n_pairs - k < job->block ? n_pairs - k : job->block;
                     bool end = p + 1 == p1 && k + pairs == n_pairs;
-                    const bf16_t *behind = k + pairs < n_pairs ? b + (size_t)pairs * 2 * MM_COLS : job->w + (p + 1) * job->panel;
+                    const bf16_t *behind =
+                        k + pairs < n_pairs ? b + (size_t)pairs * 2 * MM_COLS : job->w + (p + 1) * job->panel;
                     mm_rows(job, r0, r1, p, b, 2 * k, pairs, behind, 128 * MM_COLS, end ? 0 : pairs);
                 }
             continue;

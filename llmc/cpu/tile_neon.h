@@ -18,7 +18,8 @@ typedef float mm_input;
 
 // v[4][4], turned
 SIMD_INLINE void mm_turn_words(uint32x4_t v[4]) {
-    const uint32x4_t a = vzip1q_u32(v[0], v[2]), b = vzip1q_u32(v[1], v[3]), c = vzip2q_u32(v[0], v[2]), d = vzip2q_u32(v[1], v[3]);
+    const uint32x4_t a = vzip1q_u32(v[0], v[2]), b = vzip1q_u32(v[1], v[3]), c = vzip2q_u32(v[0], v[2]),
+                     d = vzip2q_u32(v[1], v[3]);
     v[0] = vzip1q_u32(a, b);
     v[1] = vzip2q_u32(a, b);
     v[2] = vzip1q_u32(c, d);
@@ -42,9 +43,11 @@ static inline void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n
     for (int n = 0; n < 64; n += 4)
         for (int k = 0; k < n_k2; k += 2) {
             const bf16_t *f = from + n / MM_STRIP * strip + ((size_t)k * MM_STRIP + n % MM_STRIP) * 2;
-            bf16_t *t = to + (size_t)(2 * k / MM_STRIP) * MM_BLOCK * 2 * MM_STRIP + (size_t)n * MM_STRIP + 2 * k % MM_STRIP * 2;
+            bf16_t *t =
+                to + (size_t)(2 * k / MM_STRIP) * MM_BLOCK * 2 * MM_STRIP + (size_t)n * MM_STRIP + 2 * k % MM_STRIP * 2;
             const uint16x8_t a = vld1q_u16(f), b = k + 1 < n_k2 ? vld1q_u16(f + 2 * MM_STRIP) : vdupq_n_u16(0);
-            const uint32x4_t even = vreinterpretq_u32_u16(vuzp1q_u16(a, b)), odd = vreinterpretq_u32_u16(vuzp2q_u16(a, b)); // columns
+            const uint32x4_t even = vreinterpretq_u32_u16(vuzp1q_u16(a, b)),
+                             odd = vreinterpretq_u32_u16(vuzp2q_u16(a, b)); // columns
             vst1q_u16(t, vreinterpretq_u16_u32(vtrn1q_u32(even, odd)));
             vst1q_u16(t + 2 * MM_STRIP, vreinterpretq_u16_u32(vtrn2q_u32(even, odd)));
         }
@@ -76,7 +79,8 @@ static inline void mm_turn_input(mm_input *x, const bf16_t *in, size_t ld_in, in
             }
             mm_turn_words(v);
             for (int i = 0; i < 4; i++, t += step) {
-                const float32x4_t even = vreinterpretq_f32_u32(vshlq_n_u32(v[i], 16)), odd = vreinterpretq_f32_u32(vandq_u32(v[i], high));
+                const float32x4_t even = vreinterpretq_f32_u32(vshlq_n_u32(v[i], 16)),
+                                  odd = vreinterpretq_f32_u32(vandq_u32(v[i], high));
                 if (height - r > 2) {
                     vst1q_f32(t, even);
                     vst1q_f32(t + 4, odd);
@@ -97,7 +101,8 @@ SIMD_INLINE void mm_step(int R, int S, float32x4_t acc[MM_ROWS][4], const bf16_t
     for (int half = 0; half < 2; half++) {
         float32x4_t f[4];
         MM_UNROLL
-        for (int j = 0; j < S; j++) f[j] = vreinterpretq_f32_u32(half ? vandq_u32(word[j], high) : vshlq_n_u32(word[j], 16));
+        for (int j = 0; j < S; j++)
+            f[j] = vreinterpretq_f32_u32(half ? vandq_u32(word[j], high) : vshlq_n_u32(word[j], 16));
         MM_UNROLL
         for (int r = 0; r < MM_ROWS; r++) {
             if (r >= R) break;
@@ -112,8 +117,8 @@ SIMD_INLINE void mm_step(int R, int S, float32x4_t acc[MM_ROWS][4], const bf16_t
 
 // out[R][4 S] = from[R][4 S] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `pairs` pairs of a
 // strip from b on. R and S are constants after inlining.
-SIMD_INLINE void mm_tile_any(int R, int S, float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b,
-                             int pairs, MatmulPrefetch *prefetch) {
+SIMD_INLINE void mm_tile_any(int R, int S, float *out, size_t ld_out, const float *from, size_t ld_from,
+                             const mm_input *x, const bf16_t *b, int pairs, MatmulPrefetch *prefetch) {
     float32x4_t acc[MM_ROWS][4];
     MM_UNROLL
     for (int r = 0; r < R; r++) {
@@ -149,11 +154,12 @@ SIMD_INLINE void mm_tile_any(int R, int S, float *out, size_t ld_out, const floa
     MM_FMLA_ROWS(a, b, c, d, "v26", "v30") MM_FMLA_ROWS(e, f, g, h, "v27", "v30") \
     MM_FMLA_ROWS(a, b, c, d, "v24", "v31") MM_FMLA_ROWS(e, f, g, h, "v25", "v31")
 // clang-format on
-SIMD_INLINE void mm_tile_12(float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b, int pairs,
-                            MatmulPrefetch *prefetch) {
+SIMD_INLINE void mm_tile_12(float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x,
+                            const bf16_t *b, int pairs, MatmulPrefetch *prefetch) {
     const uint32x4_t high = vdupq_n_u32(0xFFFF0000u);
     float sums[24][4] = {{0}}; // in the order of the registers
-    for (int i = 0; i < 24 && from; i++) memcpy(sums[i], from + (i / 8 * 4 + i % 4) * ld_from + i / 4 % 2 * 4, sizeof sums[i]);
+    for (int i = 0; i < 24 && from; i++)
+        memcpy(sums[i], from + (i / 8 * 4 + i % 4) * ld_from + i / 4 % 2 * 4, sizeof sums[i]);
     for (int k = 0; k < pairs; k += MM_GROUP) {
         int n = pairs - k < MM_GROUP ? pairs - k : MM_GROUP;
         mm_prefetch(prefetch);
@@ -183,8 +189,8 @@ SIMD_INLINE void mm_tile_12(float *out, size_t ld_out, const float *from, size_t
     "shl v26.4s, " word ".4s, #16\n\t" MM_FMLA_6(a, b, c, d, e, f, "v26", "v29", "0", "1") \
     "and " word ".16b, " word ".16b, %[high].16b\n\t" MM_FMLA_6(a, b, c, d, e, f, word, "v30", "2", "3")
 // clang-format on
-SIMD_INLINE void mm_tile_6(float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b, int pairs,
-                           MatmulPrefetch *prefetch) {
+SIMD_INLINE void mm_tile_6(float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x,
+                           const bf16_t *b, int pairs, MatmulPrefetch *prefetch) {
     const uint32x4_t high = vdupq_n_u32(0xFFFF0000u);
     float sums[6][16] = {{0}};
     for (int r = 0; r < 6 && from; r++) memcpy(sums[r], from + r * ld_from, sizeof sums[r]);
@@ -210,8 +216,8 @@ SIMD_INLINE void mm_tile_6(float *out, size_t ld_out, const float *from, size_t 
 
 // out[R][MM_STRIP] = from[R][MM_STRIP] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `steps` steps
 // of the strip at b. R is a constant after inlining.
-SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b, int steps,
-                         MatmulPrefetch *prefetch) {
+SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x,
+                         const bf16_t *b, int steps, MatmulPrefetch *prefetch) {
     const int pairs = steps / 2;
     if (R == 6) {
         mm_tile_6(out, ld_out, from, ld_from, x, b, pairs, prefetch);
@@ -223,7 +229,8 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, si
         return;
     }
     const int S = R <= 6 ? 4 : 2;
-    for (int c = 0; c < MM_STRIP; c += 4 * S) mm_tile_any(R, S, out + c, ld_out, from ? from + c : NULL, ld_from, x, b + 2 * c, pairs, prefetch);
+    for (int c = 0; c < MM_STRIP; c += 4 * S)
+        mm_tile_any(R, S, out + c, ld_out, from ? from + c : NULL, ld_from, x, b + 2 * c, pairs, prefetch);
 }
 
 #endif

@@ -59,7 +59,8 @@ static inline void mm_turn_input(mm_input *x, const bf16_t *in, size_t ld_in, in
             vst1q_u16(t, mm_halves(p, q, 0));
             vst1q_u16(t + step, mm_halves(p, q, 1));
         }
-        if (k < pairs) vst1q_u16(t, vcombine_u16(vld1_u16(a + 2 * k), r + 1 < height ? vld1_u16(b + 2 * k) : vdup_n_u16(0)));
+        if (k < pairs)
+            vst1q_u16(t, vcombine_u16(vld1_u16(a + 2 * k), r + 1 < height ? vld1_u16(b + 2 * k) : vdup_n_u16(0)));
     }
 }
 
@@ -70,7 +71,8 @@ SIMD_INLINE void mm_step(int P, float32x4_t acc[3][8], const bf16_t *w, const mm
     for (int j = 0; j < 8; j++) {
         const bfloat16x8_t f = vreinterpretq_bf16_u16(vld1q_u16(w + 8 * j));
         MM_UNROLL
-        for (int p = 0; p < P; p++) acc[p][j] = vbfmmlaq_f32(acc[p][j], vreinterpretq_bf16_u16(vld1q_u16(x + 8 * p)), f);
+        for (int p = 0; p < P; p++)
+            acc[p][j] = vbfmmlaq_f32(acc[p][j], vreinterpretq_bf16_u16(vld1q_u16(x + 8 * p)), f);
     }
 }
 
@@ -80,7 +82,8 @@ SIMD_INLINE void mm_step(int P, float32x4_t acc[3][8], const bf16_t *w, const mm
 #define MM_BFMMLA(a, b, c, w) \
     "bfmmla v" a ".4s, v24.8h, " w ".8h\n\tbfmmla v" b ".4s, v25.8h, " w ".8h\n\tbfmmla v" c ".4s, v26.8h, " w ".8h\n\t"
 // clang-format on
-SIMD_INLINE void mm_steps_6(float sums[3][8][4], const mm_input *x, const bf16_t *w, int pairs, MatmulPrefetch *prefetch) {
+SIMD_INLINE void mm_steps_6(float sums[3][8][4], const mm_input *x, const bf16_t *w, int pairs,
+                            MatmulPrefetch *prefetch) {
     for (int k = 0; k < pairs; k += MM_GROUP) {
         int n = (pairs - k < MM_GROUP ? pairs - k : MM_GROUP) / 2;
         mm_prefetch(prefetch);
@@ -106,8 +109,8 @@ SIMD_INLINE void mm_steps_6(float sums[3][8][4], const mm_input *x, const bf16_t
 
 // out[R][MM_STRIP] = from[R][MM_STRIP] (or 0 where that is NULL) + x, as mm_turn_input makes it, times `steps` (a
 // multiple of 4) steps of the strip at b. R is a constant after inlining.
-SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x, const bf16_t *b, int steps,
-                         MatmulPrefetch *prefetch) {
+SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, size_t ld_from, const mm_input *x,
+                         const bf16_t *b, int steps, MatmulPrefetch *prefetch) {
     const int pairs = steps / 2, P = (R + 1) / 2;
     float sums[3][8][4] = {{{0}}}; // as the registers hold them
     for (int p = 0; p < P && from; p++)
@@ -140,7 +143,8 @@ SIMD_INLINE void mm_tile(int R, float *out, size_t ld_out, const float *from, si
     for (int p = 0; p < P; p++)
         for (int j = 0; j < 8; j += 2) {
             float *to = out + 2 * p * ld_out + 2 * j;
-            const float64x2_t row = vreinterpretq_f64_f32(vld1q_f32(sums[p][j])), right = vreinterpretq_f64_f32(vld1q_f32(sums[p][j + 1]));
+            const float64x2_t row = vreinterpretq_f64_f32(vld1q_f32(sums[p][j])),
+                              right = vreinterpretq_f64_f32(vld1q_f32(sums[p][j + 1]));
             vst1q_f32(to, vreinterpretq_f32_f64(vzip1q_f64(row, right)));
             if (2 * p + 1 < R) vst1q_f32(to + ld_out, vreinterpretq_f32_f64(vzip2q_f64(row, right)));
         }

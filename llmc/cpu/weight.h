@@ -13,7 +13,8 @@ columns of its input and its weight, so both are turned first: dy^T [N,T] is the
 static void SIMD_NAME(matmul_weight_backward)(float *dw, const act *dy, const act *x, int T, int N, int K) {
     if (T == 0) return;
     const int most = N < WEIGHT_ROWS ? N : WEIGHT_ROWS;
-    bf16_t *turned_x = (bf16_t *)cpu_scratch((size_t)K * T * sizeof(bf16_t)), *turned_dy = (bf16_t *)cpu_scratch((size_t)most * T * sizeof(bf16_t));
+    bf16_t *turned_x = (bf16_t *)cpu_scratch((size_t)K * T * sizeof(bf16_t)),
+           *turned_dy = (bf16_t *)cpu_scratch((size_t)most * T * sizeof(bf16_t));
     float *product = (float *)cpu_scratch((size_t)most * K * sizeof(float));
     Weight w;
     cpu_turn(turned_x, (const bf16_t *)x, T, K, K);

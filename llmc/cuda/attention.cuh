@@ -25,13 +25,13 @@ fold are written with __fmul_rn and its like, lest the compiler fuse them in one
 #include "llmc/cuda/rope.cuh"   // kv_page_at
 #include "llmc/cuda/tiles.cuh"  // Tile, load_tile, copy_async
 
-#define ATTENTION_CHUNK 64    // keys between two folds
+#define ATTENTION_CHUNK 64 // keys between two folds
 #define ATTENTION_MAX_HD 256
-#define ATTENTION_SCORES 72   // floats between two rows of scores: rows begin 8 banks apart
+#define ATTENTION_SCORES 72 // floats between two rows of scores: rows begin 8 banks apart
 
 // What all kernels of attention are told. Pointers are the device's.
 struct Attention {
-    const bf16 *q, *k, *v;   // [rows, NH*HD]; the cache
+    const bf16 *q, *k, *v; // [rows, NH*HD]; the cache
     const Segment *segments;
     int n_segments, n_pages, NH, NKV, HD, layer;
 };
@@ -39,11 +39,12 @@ struct Attention {
 // Sizes for heads of up to HDP columns; columns HD ... HDP-1 are zeros in shared memory.
 template <int HDP> struct AttentionShape {
     static constexpr int WARPS = HDP <= 128 ? 4 : 2, THREADS = 32 * WARPS, VECTORS = 16 * WARPS;
-    static constexpr int COLUMNS = HDP <= 128 ? HDP : 64, PARTS = HDP / COLUMNS; // a block's accumulators have room for so many
+    static constexpr int COLUMNS = HDP <= 128 ? HDP : 64,
+                         PARTS = HDP / COLUMNS; // a block's accumulators have room for so many
     static constexpr int TILES = COLUMNS / 16;
     static constexpr int BLOCKS = HDP <= 64 ? 3 : HDP <= 128 ? 2 : 1; // that registers should leave room for
     static constexpr int STRIDE = HDP + 8; // bf16 between two rows: 16 bytes more, so that rows lie in other banks
-    static constexpr size_t ROW = STRIDE * sizeof(bf16); // bytes
+    static constexpr size_t ROW = STRIDE * sizeof(bf16);                         // bytes
     static constexpr size_t SCORE_BYTES = 16 * ATTENTION_SCORES * sizeof(float); // of one warp
 };
 
@@ -70,8 +71,8 @@ __device__ __forceinline__ size_t key_at(const Attention &a, const int *pages, i
 // Keys (or values) first ... first+ROWS-1 of a segment from `cache` to to[ROWS][STRIDE], zeros from position `end` on.
 // By thread `thread` of n_threads.
 template <int HDP, int ROWS>
-__device__ __forceinline__ void load_keys(bf16 *to, const bf16 *cache, const Attention &a, const int *pages, int kv_head,
-                                          int first, int end, int thread, int n_threads) {
+__device__ __forceinline__ void load_keys(bf16 *to, const bf16 *cache, const Attention &a, const int *pages,
+                                          int kv_head, int first, int end, int thread, int n_threads) {
     constexpr int PIECES = HDP / 8;
     #pragma unroll 2
     for (int i = thread; i < ROWS * PIECES; i += n_threads) {
@@ -90,14 +91,14 @@ __device__ __forceinline__ size_t vector_at(const Attention &a, int kv_head, int
 
 // Query vectors first ... first+ROWS-1 of from[rows, NH][stride] to to[ROWS][STRIDE], zeros from vector `end` on.
 template <int HDP, int ROWS>
-__device__ __forceinline__ void load_vectors(bf16 *to, const bf16 *from, int stride, const Attention &a, int kv_head, int first,
-                                             int end) {
+__device__ __forceinline__ void load_vectors(bf16 *to, const bf16 *from, int stride, const Attention &a, int kv_head,
+                                             int first, int end) {
     constexpr int PIECES = HDP / 8;
     for (int i = (int)threadIdx.x; i < ROWS * PIECES; i += AttentionShape<HDP>::THREADS) {
         int vector = first + i / PIECES;
         bool valid = vector < end;
-        load_piece(to + i / PIECES * AttentionShape<HDP>::STRIDE, valid ? from + vector_at(a, kv_head, vector) * stride : from,
-                   i % PIECES, a.HD, valid);
+        load_piece(to + i / PIECES * AttentionShape<HDP>::STRIDE,
+                   valid ? from + vector_at(a, kv_head, vector) * stride : from, i % PIECES, a.HD, valid);
     }
 }
 
@@ -113,7 +114,9 @@ __device__ __forceinline__ int segment_of_row(const Segment *segments, int n_seg
 }
 
 // Segments of so few query vectors are left to attention_decode.cuh (but where heads are too large for its registers).
-template <int HDP> __device__ __forceinline__ bool is_decoded(const Segment &g, int G) { return HDP <= 128 && g.T * G <= 16; }
+template <int HDP> __device__ __forceinline__ bool is_decoded(const Segment &g, int G) {
+    return HDP <= 128 && g.T * G <= 16;
+}
 
 // ----------------------------------------------------------------------------
 // one chunk, by one warp. Lanes 2r and 2r+1 look after query vector r.
@@ -155,7 +158,7 @@ __device__ __forceinline__ void chunk_probabilities(float *row, int visible, flo
     }
     t = fmaxf(t, __shfl_xor_sync(~0u, t, 1));
     float from = t == -INFINITY ? 0.0f : t; // nothing visible, or all NaN
-    __syncwarp(); // both lanes have read
+    __syncwarp();                           // both lanes have read
     #pragma unroll
     for (int j = 0; j < 8; j++) {
         #pragma unroll
@@ -196,7 +199,9 @@ __device__ __forceinline__ float fold(float O, float value, float keep, float ad
 }
 
 // + 0 turns -0 into 0, the one trace that keys of probability 0 could leave
-__device__ __forceinline__ float fold_finish(float O, float one_by_l) { return __fadd_rn(__fmul_rn(O, one_by_l), 0.0f); }
+__device__ __forceinline__ float fold_finish(float O, float one_by_l) {
+    return __fadd_rn(__fmul_rn(O, one_by_l), 0.0f);
+}
 __device__ __forceinline__ float fold_lse(float m, float l) { return __fmaf_rn(m, 0.693147181f, logf(l)); }
 
 // ----------------------------------------------------------------------------
@@ -205,8 +210,8 @@ __device__ __forceinline__ float fold_lse(float m, float l) { return __fmaf_rn(m
 // out[at] = O / l for the 16 vectors of a warp, `at` being the lane's; none where not `mine`. O has the columns from
 // column0 on. stage[16][STRIDE] is this warp's.
 template <int HDP>
-__device__ __forceinline__ void write_output(bf16 *out, float *lse, const Tile *O, float *stage, float m, float l, bool mine,
-                                             size_t at, int column0, int HD) {
+__device__ __forceinline__ void write_output(bf16 *out, float *lse, const Tile *O, float *stage, float m, float l,
+                                             bool mine, size_t at, int column0, int HD) {
     constexpr int STRIDE = AttentionShape<HDP>::STRIDE;
     int row = threadIdx.x % 32 / 2, half = threadIdx.x % 2;
     #pragma unroll
@@ -220,7 +225,8 @@ __device__ __forceinline__ void write_output(bf16 *out, float *lse, const Tile *
         bf16 *to = out + at * HD + column0 + i;
         for (int j = 0; j < 8; j++) x[j] = fold_finish(stage[row * STRIDE + i + j], one_by_l);
         if (HD % 8 == 0) *(Bf16x8 *)to = round8(x);
-        else for (int j = 0; j < 8 && column0 + i + j < HD; j++) to[j] = __float2bfloat16(x[j]);
+        else
+            for (int j = 0; j < 8 && column0 + i + j < HD; j++) to[j] = __float2bfloat16(x[j]);
     }
     if (lse && half == 0 && column0 == 0) lse[at] = fold_lse(m, l);
 }
@@ -234,7 +240,7 @@ template <int HDP> constexpr size_t attention_forward_bytes() {
 // computed its values are on their way, and the next keys while its values are added.
 template <int HDP>
 __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, AttentionShape<HDP>::BLOCKS)
-attention_forward_kernel(bf16 *out, float *lse, Attention a) {
+    attention_forward_kernel(bf16 *out, float *lse, Attention a) {
     typedef AttentionShape<HDP> S;
     DYN_SHARED(unsigned char, memory);
     bf16 *qs = (bf16 *)memory, *keys = qs + S::VECTORS * S::STRIDE, *values = keys + ATTENTION_CHUNK * S::STRIDE;
@@ -245,8 +251,10 @@ attention_forward_kernel(bf16 *out, float *lse, Attention a) {
     const Segment end = a.segments[a.n_segments - 1];
     int n = (end.row0 + end.T) * G, tasks = (n + S::VECTORS - 1) / S::VECTORS * a.NKV * S::PARTS;
     for (int task = (int)blockIdx.x; task < tasks; task += (int)gridDim.x) {
-        int first = task / (a.NKV * S::PARTS) * S::VECTORS, last = min(first + S::VECTORS, n) - 1; // query vectors of the block
-        int kv_head = task / S::PARTS % a.NKV, column0 = task % S::PARTS * S::COLUMNS, first_row = first / G, last_row = last / G;
+        int first = task / (a.NKV * S::PARTS) * S::VECTORS,
+            last = min(first + S::VECTORS, n) - 1; // query vectors of the block
+        int kv_head = task / S::PARTS % a.NKV, column0 = task % S::PARTS * S::COLUMNS, first_row = first / G,
+            last_row = last / G;
         int segment0 = segment_of_row(a.segments, a.n_segments, first_row), segment1 = segment0;
         bool any = false;
         for (; segment1 < a.n_segments && a.segments[segment1].row0 <= last_row; segment1++)
@@ -266,7 +274,7 @@ attention_forward_kernel(bf16 *out, float *lse, Attention a) {
             if (is_decoded<HDP>(g, G) || first_row >= g.row0 + g.T) continue;
             int n_keys = g.pos0 + min(last_row, g.row0 + g.T - 1) - g.row0 + 1; // that any vector of the tile sees
             bool here = vector <= last && vector_row >= g.row0 && vector_row < g.row0 + g.T;
-            int sees = here ? g.pos0 + vector_row - g.row0 + 1 : 0;                     // keys that the lane's vector sees
+            int sees = here ? g.pos0 + vector_row - g.row0 + 1 : 0; // keys that the lane's vector sees
             int warp_sees = g.pos0 + min(warp_last_row, g.row0 + g.T - 1) - g.row0 + 1; // at most, in this warp
             if (here) mine = true;
             load_keys<HDP, ATTENTION_CHUNK>(keys, a.k, a, g.pages, kv_head, 0, n_keys, thread, S::THREADS);
@@ -304,7 +312,8 @@ attention_forward_kernel(bf16 *out, float *lse, Attention a) {
                     #pragma unroll
                     for (int d = 0; d < S::TILES; d++) {
                         Tile sum = chunk_value<HDP>(p, values + column0 + 16 * d);
-                        for (int i = 0; i < factor.num_elements; i++) O[d].x[i] = __fmaf_rn(sum.x[i], factor.x[i], O[d].x[i]);
+                        for (int i = 0; i < factor.num_elements; i++)
+                            O[d].x[i] = __fmaf_rn(sum.x[i], factor.x[i], O[d].x[i]);
                     }
                 }
                 __syncthreads(); // values are done with
@@ -341,13 +350,24 @@ template <int HDP> void attention_forward(bf16 *out, float *lse, const Attention
 }
 
 // Ends the program if heads are larger than the kernels can take.
-static Attention attention_of(const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments, int NH) {
+static Attention attention_of(const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments,
+                              int NH) {
     if (kv->HD > ATTENTION_MAX_HD) {
-        fprintf(stderr, "error: attention on the GPU: the model's heads have %d columns (head_dim), at most %d are supported\n"
-                "  -> use --device cpu\n", kv->HD, ATTENTION_MAX_HD);
+        fprintf(stderr,
+                "error: attention on the GPU: the model's heads have %d columns (head_dim), at most %d are supported\n"
+                "  -> use --device cpu\n",
+                kv->HD, ATTENTION_MAX_HD);
         exit(EXIT_FAILURE);
     }
-    return {(const bf16 *)q, (const bf16 *)kv->k, (const bf16 *)kv->v, segments, n_segments, kv->n_pages, NH, kv->NKV, kv->HD,
+    return {(const bf16 *)q,
+            (const bf16 *)kv->k,
+            (const bf16 *)kv->v,
+            segments,
+            n_segments,
+            kv->n_pages,
+            NH,
+            kv->NKV,
+            kv->HD,
             layer};
 }
 
@@ -355,8 +375,10 @@ void cuda_attention_forward(act *out, float *lse, const act *q, const KVCache *k
                             int n_segments, int NH) {
     if (n_segments == 0) return;
     Attention a = attention_of(q, kv, layer, segments, n_segments, NH);
-    auto forward = kv->HD <= 32 ? attention_forward<32> : kv->HD <= 64 ? attention_forward<64>
-                 : kv->HD <= 128 ? attention_forward<128> : attention_forward<256>;
+    auto forward = kv->HD <= 32    ? attention_forward<32>
+                   : kv->HD <= 64  ? attention_forward<64>
+                   : kv->HD <= 128 ? attention_forward<128>
+                                   : attention_forward<256>;
     forward((bf16 *)out, lse, a);
 }
 

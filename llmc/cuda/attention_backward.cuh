@@ -38,7 +38,9 @@ template <int HDP> struct BackwardShape : AttentionShape<HDP> {
 
 // A piece of dkv's work: tile `tile` of keys, its query rows row0 ... row1-1. It is number `piece` of n; if n > 1 its
 // sums wait in slot `slot`.
-struct alignas(16) Piece { int tile, row0, row1, piece, n, slot, padding[2]; };
+struct alignas(16) Piece {
+    int tile, row0, row1, piece, n, slot, padding[2];
+};
 
 // Scratch that lives from prepare to the end.
 struct BackwardScratch {
@@ -54,8 +56,8 @@ struct BackwardScratch {
 // prepare and plan
 
 // One warp per row and head. Rows of no segment get dk = dv = 0 here (and dq = 0 from its kernel).
-__global__ void attention_prepare_kernel(float *dq, float *dk, float *dv, int *row_segment, const float *dout, const bf16 *out,
-                                         Attention a, int T) {
+__global__ void attention_prepare_kernel(float *dq, float *dk, float *dv, int *row_segment, const float *dout,
+                                         const bf16 *out, Attention a, int T) {
     size_t at = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) / 32;
     int lane = threadIdx.x % 32, row = (int)(at / a.NH), head = (int)(at % a.NH);
     if (row >= T) return;
@@ -80,7 +82,7 @@ __global__ void attention_prepare_kernel(float *dq, float *dk, float *dv, int *r
 // One block. Cuts the work of dkv into pieces of equally many rows, of BACKWARD_PIECE_ROWS or as many more as it takes
 // for the slots to suffice.
 __global__ void __launch_bounds__(PLAN_THREADS, 1)
-attention_plan_kernel(BackwardScratch scratch, Attention a, int T, int tile_rows) {
+    attention_plan_kernel(BackwardScratch scratch, Attention a, int T, int tile_rows) {
     SHARED(int, sums, [32]);
     int thread = (int)threadIdx.x, warp = thread / 32, lane = thread % 32, tiles = (T + tile_rows - 1) / tile_rows;
     for (int s = warp; s < a.n_segments; s += PLAN_THREADS / 32) { // a warp looks for those that share a segment's keys
@@ -178,8 +180,8 @@ template <int HDP> __device__ __forceinline__ void stream_add(Tile *sum, const f
 
 // Columns column0 ... of to[row] = factor * sum, for the lane's row of 16 if `valid`. stage[16][STRIDE] is this warp's.
 template <int HDP>
-__device__ __forceinline__ void write_sums(float *to, const Tile *sum, float *stage, float factor, bool valid, int column0,
-                                           int HD) {
+__device__ __forceinline__ void write_sums(float *to, const Tile *sum, float *stage, float factor, bool valid,
+                                           int column0, int HD) {
     typedef AttentionShape<HDP> S;
     int row = threadIdx.x % 32 / 2, half = threadIdx.x % 2;
     __syncwarp();
@@ -205,7 +207,7 @@ __device__ __forceinline__ void write_sums(float *to, const Tile *sum, float *st
 // stream by several times.
 template <int HDP>
 __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, AttentionShape<HDP>::BLOCKS)
-attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_segment, int T) {
+    attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_segment, int T) {
     typedef BackwardShape<HDP> S;
     DYN_SHARED(unsigned char, memory);
     bf16 *qs = (bf16 *)memory, *douts = qs + S::VECTORS * S::STRIDE, *stream = douts + S::VECTORS * S::STRIDE;
@@ -225,7 +227,8 @@ attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_seg
     float lse2 = own >= 0 ? lse[at] * LOG2_E : 0, D = own >= 0 ? dq[at * a.HD + a.HD / 2] : 0;
     int segment0 = segment_of_row(a.segments, a.n_segments, first_row);
     copies_wait<0>();
-    __syncthreads(); // all dout is here, before any of it is overwritten: rows of no segment see no key and wait for none
+    __syncthreads(); // all dout is here, before any of it is overwritten: rows of no segment see no key and wait for
+                     // none
 
     for (int part = 0; part < S::PARTS; part++) {
         Tile sum[S::TILES];
@@ -237,7 +240,8 @@ attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_seg
             int n_keys = g.pos0 + min(last_row, g.row0 + g.T - 1) - g.row0 + 1;
             int sees = own == segment ? g.pos0 + row - g.row0 + 1 : 0;
             int warp_sees = g.pos0 + min(warp_last_row, g.row0 + g.T - 1) - g.row0 + 1;
-            for (int key = -S::STREAM; key < n_keys; key += S::STREAM) { // computes with one buffer while the other is filled
+            for (int key = -S::STREAM; key < n_keys;
+                 key += S::STREAM) { // computes with one buffer while the other is filled
                 int next = key + S::STREAM, buffer = next / S::STREAM % 2;
                 copies_wait<0>();
                 __syncthreads();
@@ -248,7 +252,8 @@ attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_seg
                     copies_commit();
                 }
                 if (key < 0 || key >= warp_sees) continue;
-                const bf16 *keys = stream + (1 - buffer) * 2 * S::STREAM * S::STRIDE, *values = keys + S::STREAM * S::STRIDE;
+                const bf16 *keys = stream + (1 - buffer) * 2 * S::STREAM * S::STRIDE,
+                           *values = keys + S::STREAM * S::STRIDE;
                 stream_scores<HDP>(s, qs + 16 * warp * S::STRIDE, keys);
                 stream_scores<HDP>(dp, douts + 16 * warp * S::STRIDE, values);
                 __syncwarp();
@@ -272,7 +277,8 @@ attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_seg
             __syncthreads(); // keys are done with
         }
         // The sums pass through where keys were.
-        write_sums<HDP>(dq + at * a.HD, sum, (float *)stream + warp * 16 * S::STRIDE, scale, valid, part * S::COLUMNS, a.HD);
+        write_sums<HDP>(dq + at * a.HD, sum, (float *)stream + warp * 16 * S::STRIDE, scale, valid, part * S::COLUMNS,
+                        a.HD);
         __syncthreads();
     }
 }
@@ -282,12 +288,16 @@ attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_seg
 
 // What decides which keys a query vector sees: positions below pos0 are rows `prefix` + position, others `own` +
 // position.
-struct alignas(16) StreamVector { int pos, pos0, prefix, own; float lse2, D; };
+struct alignas(16) StreamVector {
+    int pos, pos0, prefix, own;
+    float lse2, D;
+};
 
 // Block (piece of work, key/value head and part of the columns).
 template <int HDP>
 __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, HDP <= 128 ? 2 : 1)
-attention_dkv_kernel(float *dk, float *dv, const float *dq, const float *lse, Attention a, BackwardScratch scratch, int T) {
+    attention_dkv_kernel(float *dk, float *dv, const float *dq, const float *lse, Attention a, BackwardScratch scratch,
+                         int T) {
     typedef BackwardShape<HDP> S;
     DYN_SHARED(unsigned char, memory);
     SHARED(StreamVector, infos, [2][S::STREAM]);
@@ -320,7 +330,8 @@ attention_dkv_kernel(float *dk, float *dv, const float *dq, const float *lse, At
     }
 
     int first = piece.row0 * G, end = piece.row1 * G;
-    for (int vector = first - S::STREAM; vector < end; vector += S::STREAM) { // computes with one buffer, the other being filled
+    for (int vector = first - S::STREAM; vector < end;
+         vector += S::STREAM) { // computes with one buffer, the other being filled
         int next = vector + S::STREAM, buffer = (next - first) / S::STREAM % 2;
         copies_wait<0>();
         __syncthreads();
@@ -331,7 +342,8 @@ attention_dkv_kernel(float *dk, float *dv, const float *dq, const float *lse, At
             copies_commit();
             if (thread < S::STREAM) {
                 StreamVector info = {-1, 0, 0, 0, 0, 0};
-                int query_row = (next + thread) / G, query_segment = next + thread < end ? scratch.row_segment[query_row] : -1;
+                int query_row = (next + thread) / G,
+                    query_segment = next + thread < end ? scratch.row_segment[query_row] : -1;
                 if (query_segment >= 0) {
                     const Segment g = a.segments[query_segment];
                     size_t at = vector_at(a, kv_head, next + thread);
@@ -355,7 +367,8 @@ attention_dkv_kernel(float *dk, float *dv, const float *dq, const float *lse, At
             *(float4 *)y = *(const float4 *)(dp_row + j);
             for (int k = 0; k < 4; k++) {
                 const StreamVector info = infos[1 - buffer][j + k];
-                bool visible = position <= info.pos && (position < info.pos0 ? info.prefix : info.own) == row - position;
+                bool visible =
+                    position <= info.pos && (position < info.pos0 ? info.prefix : info.own) == row - position;
                 p[i + k] = visible ? exp2f(x[k] * (scale * LOG2_E) - info.lse2) : 0.0f;
                 ds[i + k] = visible ? p[i + k] * (y[k] - info.D) : 0.0f;
             }
@@ -410,8 +423,9 @@ __global__ void attention_add_kernel(float *dk, float *dv, Attention a, Backward
 template <int HDP> size_t backward_scratch_bytes(size_t at[6], int T, int n_segments, int NKV, int HD) {
     typedef BackwardShape<HDP> S;
     size_t tiles = blocks_for((size_t)T, S::VECTORS), total = 0;
-    size_t bytes[6] = {(size_t)T * sizeof(int), (size_t)n_segments * sizeof(int), tiles * sizeof(int), sizeof(int), 2 * tiles * sizeof(Piece),
-                       tiles * 2 * NKV * S::VECTORS * HD * sizeof(float)};
+    size_t bytes[6] = {(size_t)T * sizeof(int),   (size_t)n_segments * sizeof(int),
+                       tiles * sizeof(int),       sizeof(int),
+                       2 * tiles * sizeof(Piece), tiles * 2 * NKV * S::VECTORS * HD * sizeof(float)};
     for (int i = 0; i < 6; i++) {
         at[i] = total;
         total += (bytes[i] + 255) / 256 * 256;
@@ -422,13 +436,13 @@ template <int HDP> size_t backward_scratch_bytes(size_t at[6], int T, int n_segm
 static BackwardScratch backward_scratch(const size_t at[6], size_t bytes) {
     static CudaScratch scratch;
     char *p = (char *)cuda_scratch(&scratch, bytes);
-    return {(int *)(p + at[0]), (int *)(p + at[1]), (int *)(p + at[2]), (int *)(p + at[3]), (Piece *)(p + at[4]),
-            (float *)(p + at[5])};
+    return {(int *)(p + at[0]), (int *)(p + at[1]),   (int *)(p + at[2]),
+            (int *)(p + at[3]), (Piece *)(p + at[4]), (float *)(p + at[5])};
 }
 
 template <int HDP>
-void attention_backward(float *dq, float *dk, float *dv, const float *dout, const bf16 *out, const float *lse, const Attention &a,
-                        int T) {
+void attention_backward(float *dq, float *dk, float *dv, const float *dout, const bf16 *out, const float *lse,
+                        const Attention &a, int T) {
     typedef BackwardShape<HDP> S;
     int tiles = (int)blocks_for((size_t)T, S::VECTORS);
     size_t at[6], bytes = backward_scratch_bytes<HDP>(at, T, a.n_segments, a.NKV, a.HD);
@@ -451,12 +465,15 @@ void attention_backward(float *dq, float *dk, float *dv, const float *dout, cons
     CUDA_CHECK(cudaGetLastError());
 }
 
-void cuda_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse, const act *q,
-                             const KVCache *kv, int layer, const Segment *segments, int n_segments, int T, int NH) {
+void cuda_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse,
+                             const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments, int T,
+                             int NH) {
     if (T == 0 || n_segments == 0) return;
     Attention a = attention_of(q, kv, layer, segments, n_segments, NH);
-    auto backward = kv->HD <= 32 ? attention_backward<32> : kv->HD <= 64 ? attention_backward<64>
-                  : kv->HD <= 128 ? attention_backward<128> : attention_backward<256>;
+    auto backward = kv->HD <= 32    ? attention_backward<32>
+                    : kv->HD <= 64  ? attention_backward<64>
+                    : kv->HD <= 128 ? attention_backward<128>
+                                    : attention_backward<256>;
     backward(dq, dk, dv, dout, (const bf16 *)out, lse, a, T);
 }
 

@@ -23,7 +23,7 @@ template <int HDP> constexpr size_t attention_decode_bytes() {
 // Block ((segment, head), split). A pair with more chunks than there is room for is done by its first block alone.
 template <int HDP>
 __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, 2)
-attention_decode_kernel(bf16 *out, float *lse, Attention a, DecodePartials partials) {
+    attention_decode_kernel(bf16 *out, float *lse, Attention a, DecodePartials partials) {
     typedef AttentionShape<HDP> S;
     constexpr int ELEMENTS = 16 * HDP / S::THREADS; // of O, for each thread
     DYN_SHARED(unsigned char, memory);
@@ -40,7 +40,8 @@ attention_decode_kernel(bf16 *out, float *lse, Attention a, DecodePartials parti
     if (!is_decoded<HDP>(g, G) || g.T == 0 || chunk0 >= chunk1) return;
 
     int thread = (int)threadIdx.x, warp = thread / 32, lane = thread % 32;
-    bf16 *qs = (bf16 *)memory, *keys = qs + (16 + warp * ATTENTION_CHUNK) * S::STRIDE; // keys, then values, then their sum
+    bf16 *qs = (bf16 *)memory,
+         *keys = qs + (16 + warp * ATTENTION_CHUNK) * S::STRIDE; // keys, then values, then their sum
     float *s = (float *)(qs + (16 + S::WARPS * ATTENTION_CHUNK) * S::STRIDE) + warp * 16 * ATTENTION_SCORES;
     float *row = s + lane / 2 * ATTENTION_SCORES;
     float scale = 1.44269504f / sqrtf((float)a.HD);
@@ -86,7 +87,8 @@ attention_decode_kernel(bf16 *out, float *lse, Attention a, DecodePartials parti
                 const float *value = (const float *)(qs + (16 + w * ATTENTION_CHUNK) * S::STRIDE);
                 for (int i = thread; i < n * HDP / 4; i += S::THREADS) {
                     int vector = i / (HDP / 4), d = i % (HDP / 4) * 4;
-                    *(float4 *)(partials.values + (at + vector) * HDP + d) = *(const float4 *)(value + vector * S::STRIDE + d);
+                    *(float4 *)(partials.values + (at + vector) * HDP + d) =
+                        *(const float4 *)(value + vector * S::STRIDE + d);
                 }
                 if (thread < n) partials.stats[at + thread] = stats[w][thread];
             }
@@ -103,7 +105,8 @@ attention_decode_kernel(bf16 *out, float *lse, Attention a, DecodePartials parti
                 int vector = (thread + i * S::THREADS) / HDP, d = (thread + i * S::THREADS) % HDP;
                 if (vector >= n) break;
                 for (int w = 0; w < n_here; w++) {
-                    float value = ((const float *)(qs + (16 + w * ATTENTION_CHUNK) * S::STRIDE))[vector * S::STRIDE + d];
+                    float value =
+                        ((const float *)(qs + (16 + w * ATTENTION_CHUNK) * S::STRIDE))[vector * S::STRIDE + d];
                     O[i] = fold(O[i], value, factors[w][vector].x, factors[w][vector].y);
                 }
             }
@@ -127,7 +130,8 @@ attention_decode_kernel(bf16 *out, float *lse, Attention a, DecodePartials parti
 
 // Block ((segment, head), vector), thread d: folds what the blocks of a pair have left.
 template <int HDP>
-__global__ void __launch_bounds__(HDP) attention_fold_kernel(bf16 *out, float *lse, Attention a, DecodePartials partials) {
+__global__ void __launch_bounds__(HDP)
+    attention_fold_kernel(bf16 *out, float *lse, Attention a, DecodePartials partials) {
     int pair = (int)blockIdx.x, vector = (int)blockIdx.y, kv_head = pair % a.NKV, G = a.NH / a.NKV, d = threadIdx.x;
     const Segment g = a.segments[pair / a.NKV];
     int n_chunks = (g.pos0 + g.T + ATTENTION_CHUNK - 1) / ATTENTION_CHUNK;

@@ -24,10 +24,14 @@ another block, so no bit of a kernel's result depends on the order in which the 
 static size_t cuda_own_bytes(const LargestPass *p) {
     size_t at[6], backward = 0;
     if (p->backward)
-        backward = (p->HD <= 32 ? backward_scratch_bytes<32> : p->HD <= 64 ? backward_scratch_bytes<64>
-                  : p->HD <= 128 ? backward_scratch_bytes<128> : backward_scratch_bytes<256>)(at, p->T, p->n_segments, p->NKV, p->HD) + NORM_BYTES;
+        backward = (p->HD <= 32    ? backward_scratch_bytes<32>
+                    : p->HD <= 64  ? backward_scratch_bytes<64>
+                    : p->HD <= 128 ? backward_scratch_bytes<128>
+                                   : backward_scratch_bytes<256>)(at, p->T, p->n_segments, p->NKV, p->HD) +
+                   NORM_BYTES;
     const size_t convert = p->fp32_weights ? CONVERT_BYTES : cuda.convert.bytes;
-    return cuda.workspace_bytes + convert + decode_scratch_bytes(p->NH, p->NKV, p->HD) + output_chunks_bytes(p->head_rows, p->V) + backward;
+    return cuda.workspace_bytes + convert + decode_scratch_bytes(p->NH, p->NKV, p->HD) +
+           output_chunks_bytes(p->head_rows, p->V) + backward;
 }
 
 // How many GPUs this process can see; 0 and in why[why_size] the reason, with what to do about it.
@@ -35,8 +39,10 @@ static int gpu_count(char *why, size_t why_size) {
     int count = 0;
     cudaError_t error = cudaGetDeviceCount(&count);
     if (error == cudaSuccess && count > 0) return count;
-    snprintf(why, why_size, "no GPU can be used: %s\n  -> %s", error != cudaSuccess ? cudaGetErrorString(error) : "there is none",
-             error == cudaErrorInsufficientDriver ? cuda_advice(error) : "see what nvidia-smi says, or use --device cpu");
+    snprintf(why, why_size, "no GPU can be used: %s\n  -> %s",
+             error != cudaSuccess ? cudaGetErrorString(error) : "there is none",
+             error == cudaErrorInsufficientDriver ? cuda_advice(error)
+                                                  : "see what nvidia-smi says, or use --device cpu");
     return 0;
 }
 
@@ -65,13 +71,16 @@ extern "C" const Ops *ops_cuda_init(char *why, size_t why_size) {
     CUDA_CHECK(cudaGetDevice(&device));
     CUDA_CHECK(cudaGetDeviceProperties(&cuda.device, device));
     if (cuda.device.major < 8) {
-        snprintf(why, why_size, "GPU %d, %s, has compute capability %d.%d; 8.0 or higher is needed (bf16 tensor cores)\n"
-                 "  -> choose another GPU by CUDA_VISIBLE_DEVICES, or use --device cpu", device, cuda.device.name, cuda.device.major, cuda.device.minor);
+        snprintf(why, why_size,
+                 "GPU %d, %s, has compute capability %d.%d; 8.0 or higher is needed (bf16 tensor cores)\n"
+                 "  -> choose another GPU by CUDA_VISIBLE_DEVICES, or use --device cpu",
+                 device, cuda.device.name, cuda.device.major, cuda.device.minor);
         return NULL;
     }
     CUDA_CHECK(cudaStreamCreateWithFlags(&cuda_stream, cudaStreamNonBlocking));
     CUBLAS_CHECK(cublasLtCreate(&cuda.cublas));
-    cuda.workspace_bytes = (size_t)(cuda.device.major >= 9 ? 32 : 4) << 20; // what NVIDIA advises for Hopper, and before it
+    cuda.workspace_bytes = (size_t)(cuda.device.major >= 9 ? 32 : 4)
+                           << 20; // what NVIDIA advises for Hopper, and before it
     cuda.workspace = cuda_allocate(cuda.workspace_bytes);
     cuda_staging_init();
 

@@ -25,36 +25,40 @@ typedef __nv_bfloat16 bf16; // what `act` is here
 // ----------------------------------------------------------------------------
 // checked calls
 
-[[noreturn]] static void cuda_failed(const char *what, const char *error, const char *advice, const char *file, int line) {
+[[noreturn]] static void cuda_failed(const char *what, const char *error, const char *advice, const char *file,
+                                     int line) {
     fprintf(stderr, "error: %s:%d: %s: %s\n  -> %s\n", file, line, what, error, advice);
     exit(EXIT_FAILURE);
 }
 
 static const char *cuda_advice(cudaError_t error) {
     switch (error) {
-    case cudaErrorMemoryAllocation: return "lower rollout_batch_size, max_completion_length or activation_memory, or use --device cpu";
-    case cudaErrorNoKernelImageForDevice: return "rebuild for this GPU: make CUDA=1 GPU_ARCH=sm_<its compute capability>";
+    case cudaErrorMemoryAllocation:
+        return "lower rollout_batch_size, max_completion_length or activation_memory, or use --device cpu";
+    case cudaErrorNoKernelImageForDevice:
+        return "rebuild for this GPU: make CUDA=1 GPU_ARCH=sm_<its compute capability>";
     case cudaErrorInsufficientDriver: return "update the NVIDIA driver, or use --device cpu";
     case cudaErrorIllegalAddress:
     case cudaErrorMisalignedAddress:
-    case cudaErrorLaunchFailure: return "a kernel went wrong: `compute-sanitizer` before the command names it; please report what it prints";
+    case cudaErrorLaunchFailure:
+        return "a kernel went wrong: `compute-sanitizer` before the command names it; please report what it prints";
     default: return "see whether nvidia-smi finds the GPU in order; CUDA_LAUNCH_BLOCKING=1 shows which call it was";
     }
 }
 
-#define CUDA_CHECK(call)                                                                                               \
-    do {                                                                                                               \
-        cudaError_t cuda_error = (call);                                                                               \
-        if (cuda_error != cudaSuccess)                                                                                 \
-            cuda_failed(#call, cudaGetErrorString(cuda_error), cuda_advice(cuda_error), __FILE__, __LINE__);           \
+#define CUDA_CHECK(call) \
+    do { \
+        cudaError_t cuda_error = (call); \
+        if (cuda_error != cudaSuccess) \
+            cuda_failed(#call, cudaGetErrorString(cuda_error), cuda_advice(cuda_error), __FILE__, __LINE__); \
     } while (0)
 
-#define CUBLAS_CHECK(call)                                                                                             \
-    do {                                                                                                               \
-        cublasStatus_t cublas_status = (call);                                                                         \
-        if (cublas_status != CUBLAS_STATUS_SUCCESS)                                                                    \
-            cuda_failed(#call, cublasLtGetStatusString(cublas_status),                                                 \
-                        "CUBLASLT_LOG_LEVEL=2 in the environment says more", __FILE__, __LINE__);                      \
+#define CUBLAS_CHECK(call) \
+    do { \
+        cublasStatus_t cublas_status = (call); \
+        if (cublas_status != CUBLAS_STATUS_SUCCESS) \
+            cuda_failed(#call, cublasLtGetStatusString(cublas_status), \
+                        "CUBLASLT_LOG_LEVEL=2 in the environment says more", __FILE__, __LINE__); \
     } while (0)
 
 // ----------------------------------------------------------------------------
@@ -64,17 +68,20 @@ static const char *cuda_advice(cudaError_t error) {
 static cudaStream_t cuda_stream;
 
 // A piece of device memory of the backend's own that grows when more is wanted and is kept for the next call.
-typedef struct { void *p; size_t bytes; } CudaScratch;
+typedef struct {
+    void *p;
+    size_t bytes;
+} CudaScratch;
 
 // Set by ops_cuda_init (backend.cu).
 static struct {
     cudaDeviceProp device;
     cublasLtHandle_t cublas;
-    void *workspace;          // cuBLASLt's
+    void *workspace; // cuBLASLt's
     size_t workspace_bytes;
-    CudaScratch output;       // sums of chunks of logits (output.cuh)
-    CudaScratch update;       // partial sums of a gradient's norm (update.cuh)
-    CudaScratch convert;      // a piece of a weight before its conversion (matmul.cuh)
+    CudaScratch output;  // sums of chunks of logits (output.cuh)
+    CudaScratch update;  // partial sums of a gradient's norm (update.cuh)
+    CudaScratch convert; // a piece of a weight before its conversion (matmul.cuh)
 } cuda;
 
 static inline int cuda_multiprocessors() { return cuda.device.multiProcessorCount; }
@@ -84,17 +91,17 @@ static inline unsigned blocks_for(size_t n, size_t each) { return (unsigned)((n 
 
 // kernel<true> where `wide` (128-bit accesses), else kernel<false>; a second template argument stands behind in
 // LAUNCH_WIDE2. Both are named, so that a report of dev/cuda_on_cpu says which one it was.
-#define LAUNCH_WIDE(wide, kernel, grid, block, arguments)                                                              \
-    do {                                                                                                               \
-        if (wide) LAUNCH(kernel<true>, grid, block, 0, cuda_stream) arguments;                                         \
-        else LAUNCH(kernel<false>, grid, block, 0, cuda_stream) arguments;                                             \
-        CUDA_CHECK(cudaGetLastError());                                                                                \
+#define LAUNCH_WIDE(wide, kernel, grid, block, arguments) \
+    do { \
+        if (wide) LAUNCH(kernel<true>, grid, block, 0, cuda_stream) arguments; \
+        else LAUNCH(kernel<false>, grid, block, 0, cuda_stream) arguments; \
+        CUDA_CHECK(cudaGetLastError()); \
     } while (0)
-#define LAUNCH_WIDE2(wide, kernel, second, grid, block, arguments)                                                     \
-    do {                                                                                                               \
-        if (wide) LAUNCH((kernel<true, second>), grid, block, 0, cuda_stream) arguments;                               \
-        else LAUNCH((kernel<false, second>), grid, block, 0, cuda_stream) arguments;                                   \
-        CUDA_CHECK(cudaGetLastError());                                                                                \
+#define LAUNCH_WIDE2(wide, kernel, second, grid, block, arguments) \
+    do { \
+        if (wide) LAUNCH((kernel<true, second>), grid, block, 0, cuda_stream) arguments; \
+        else LAUNCH((kernel<false, second>), grid, block, 0, cuda_stream) arguments; \
+        CUDA_CHECK(cudaGetLastError()); \
     } while (0)
 
 static inline bool aligned16(const void *p) { return (uintptr_t)p % 16 == 0; } // true for NULL
@@ -110,7 +117,9 @@ __device__ __forceinline__ uint32_t round2(float a, float b) {
     __nv_bfloat162 x = __floats2bfloat162_rn(a, b);
     return *(const uint32_t *)&x;
 }
-__device__ __forceinline__ Bf16x4 round4(float a, float b, float c, float d) { return make_uint2(round2(a, b), round2(c, d)); }
+__device__ __forceinline__ Bf16x4 round4(float a, float b, float c, float d) {
+    return make_uint2(round2(a, b), round2(c, d));
+}
 __device__ __forceinline__ Bf16x8 round8(float4 a, float4 b) {
     return make_uint4(round2(a.x, a.y), round2(a.z, a.w), round2(b.x, b.y), round2(b.z, b.w));
 }
@@ -129,7 +138,10 @@ template <bool WIDE> __device__ __forceinline__ void load8(float *out, const flo
         #pragma unroll
         for (int i = 0; i < 8; i += 4) {
             float4 v = *(const float4 *)(p + i);
-            out[i] = v.x; out[i + 1] = v.y; out[i + 2] = v.z; out[i + 3] = v.w;
+            out[i] = v.x;
+            out[i + 1] = v.y;
+            out[i + 2] = v.z;
+            out[i + 3] = v.w;
         }
     } else {
         #pragma unroll
@@ -140,7 +152,8 @@ template <bool WIDE> __device__ __forceinline__ void load8(float *out, const flo
 __device__ __forceinline__ void from_bits(bf16 *x, unsigned short bits) { *x = __ushort_as_bfloat16(bits); }
 __device__ __forceinline__ void from_bits(__half *x, unsigned short bits) { *x = __ushort_as_half(bits); }
 
-template <bool WIDE, class Half> __device__ __forceinline__ void load8(float *out, const Half *p, int n) { // bf16 or __half
+template <bool WIDE, class Half>
+__device__ __forceinline__ void load8(float *out, const Half *p, int n) { // bf16 or __half
     if (WIDE) {
         const uint4 v = *(const uint4 *)p;
         const uint32_t two[4] = {v.x, v.y, v.z, v.w};
@@ -163,7 +176,8 @@ template <bool WIDE> __device__ __forceinline__ void store8(float *p, const floa
         *(float4 *)(p + 4) = make_float4(x[4], x[5], x[6], x[7]);
     } else {
         #pragma unroll
-        for (int i = 0; i < 8; i++) if (i < n) p[i] = x[i];
+        for (int i = 0; i < 8; i++)
+            if (i < n) p[i] = x[i];
     }
 }
 
@@ -171,16 +185,23 @@ template <bool WIDE> __device__ __forceinline__ void store8(bf16 *p, const float
     if (WIDE) *(Bf16x8 *)p = round8(x);
     else {
         #pragma unroll
-        for (int i = 0; i < 8; i++) if (i < n) p[i] = __float2bfloat16(x[i]);
+        for (int i = 0; i < 8; i++)
+            if (i < n) p[i] = __float2bfloat16(x[i]);
     }
 }
 
 // ----------------------------------------------------------------------------
 // reductions. The order is that of a butterfly, the same in every run; every thread gets the result.
 
-struct Sum { template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return a + b; } };
-struct Largest { template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return b > a ? b : a; } }; // of numbers, not NaN
-struct Smallest { template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return a < b ? a : b; } };
+struct Sum {
+    template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return a + b; }
+};
+struct Largest {
+    template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return b > a ? b : a; }
+}; // of numbers, not NaN
+struct Smallest {
+    template <class T> __device__ __forceinline__ T operator()(T a, T b) const { return a < b ? a : b; }
+};
 
 template <class Op, class T> __device__ __forceinline__ T warp_reduce(T x) {
     #pragma unroll

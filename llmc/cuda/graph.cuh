@@ -16,11 +16,12 @@ bounds what is kept.
 
 #include "llmc/cuda/common.cuh"
 
-#define GRAPHS 256 // rollout_batch_size up to here has a graph for each number of sequences; of more, the least recently used goes
+#define GRAPHS \
+    256 // rollout_batch_size up to here has a graph for each number of sequences; of more, the least recently used goes
 #define GRAPH_KEY_BYTES 2048
 
 typedef struct {
-    size_t bytes;          // of the key; 0: free
+    size_t bytes; // of the key; 0: free
     unsigned char key[GRAPH_KEY_BYTES];
     cudaGraphExec_t ready; // NULL: seen, not recorded yet
     long long used;        // when: counts calls of graph_begin
@@ -41,11 +42,13 @@ static void cuda_graph_drop(Graph *g) {
 
 // Memory is given back: any graph may point there, and at the same address other memory may come.
 static void cuda_graphs_drop(void) {
-    for (int i = 0; i < GRAPHS; i++) if (cuda_graphs[i].bytes) cuda_graph_drop(&cuda_graphs[i]);
+    for (int i = 0; i < GRAPHS; i++)
+        if (cuda_graphs[i].bytes) cuda_graph_drop(&cuda_graphs[i]);
 }
 
 bool cuda_graph_begin(const void *key, size_t bytes) {
-    if (bytes == 0 || bytes > GRAPH_KEY_BYTES) cuda_failed("graph_begin", "the key is empty or too long", "raise GRAPH_KEY_BYTES", __FILE__, __LINE__);
+    if (bytes == 0 || bytes > GRAPH_KEY_BYTES)
+        cuda_failed("graph_begin", "the key is empty or too long", "raise GRAPH_KEY_BYTES", __FILE__, __LINE__);
     Graph *g = NULL, *oldest = cuda_graphs;
     for (int i = 0; i < GRAPHS && !g; i++) {
         if (cuda_graphs[i].bytes == bytes && memcmp(cuda_graphs[i].key, key, bytes) == 0) g = &cuda_graphs[i];

@@ -25,7 +25,7 @@ have that.
 typedef struct {
     const void *file;
     void *there;
-    size_t n;             // elements
+    size_t n; // elements
     int users;
 } CudaEmbedding;
 
@@ -115,7 +115,7 @@ typedef struct {
     int T, N, K;
     MatmulKind kind;
     bool bias;
-    int align[3];         // bytes that the addresses of the two factors and the output are multiples of, 16 at most
+    int align[3]; // bytes that the addresses of the two factors and the output are multiples of, 16 at most
 } MatmulKey;
 
 typedef struct {
@@ -140,22 +140,27 @@ static void matmul_plan_free(MatmulPlan *p) {
 }
 
 static bool matmul_same_key(const MatmulKey *a, const MatmulKey *b) {
-    return a->T == b->T && a->N == b->N && a->K == b->K && a->kind == b->kind && a->bias == b->bias && a->align[0] == b->align[0] &&
-           a->align[1] == b->align[1] && a->align[2] == b->align[2];
+    return a->T == b->T && a->N == b->N && a->K == b->K && a->kind == b->kind && a->bias == b->bias &&
+           a->align[0] == b->align[0] && a->align[1] == b->align[1] && a->align[2] == b->align[2];
 }
 
 static void matmul_plan_make(MatmulPlan *p, const MatmulKey *key) {
-    const int rows = key->kind == MATMUL_FORWARD ? key->N : key->K, columns = key->kind == MATMUL_WEIGHT ? key->N : key->T; // of the output's transpose
-    const int w_columns = key->kind == MATMUL_WEIGHT ? key->T : key->N, in_rows = key->kind == MATMUL_FORWARD ? key->K : key->N;
+    const int rows = key->kind == MATMUL_FORWARD ? key->N : key->K,
+              columns = key->kind == MATMUL_WEIGHT ? key->N : key->T; // of the output's transpose
+    const int w_columns = key->kind == MATMUL_WEIGHT ? key->T : key->N,
+              in_rows = key->kind == MATMUL_FORWARD ? key->K : key->N;
     const cublasOperation_t yes = CUBLAS_OP_T, no = CUBLAS_OP_N;
     p->used = true;
     p->key = *key;
     CUBLAS_CHECK(cublasLtMatmulDescCreate(&p->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, key->kind == MATMUL_FORWARD ? &yes : &no, sizeof no));
-    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, key->kind == MATMUL_WEIGHT ? &yes : &no, sizeof no));
+    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA,
+                                                key->kind == MATMUL_FORWARD ? &yes : &no, sizeof no));
+    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB,
+                                                key->kind == MATMUL_WEIGHT ? &yes : &no, sizeof no));
     if (key->bias) {
         const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-        CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+        CUBLAS_CHECK(
+            cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
     }
     CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&p->w, CUDA_R_16BF, (uint64_t)key->K, (uint64_t)w_columns, key->K));
     CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&p->in, CUDA_R_16BF, (uint64_t)in_rows, (uint64_t)key->T, in_rows));
@@ -163,23 +168,27 @@ static void matmul_plan_make(MatmulPlan *p, const MatmulKey *key) {
 
     cublasLtMatmulPreference_t preference;
     CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference));
-    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &cuda.workspace_bytes,
-                                                      sizeof cuda.workspace_bytes));
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                      &cuda.workspace_bytes, sizeof cuda.workspace_bytes));
     const cublasLtMatmulPreferenceAttributes_t attributes[4] = {
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
     for (int i = 0; i < 4; i++) {
         uint32_t bytes = (uint32_t)key->align[i < 2 ? i : 2];
         CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, attributes[i], &bytes, sizeof bytes));
     }
     cublasLtMatmulHeuristicResult_t found;
     int n = 0;
-    CUBLAS_CHECK(cublasLtMatmulAlgoGetHeuristic(cuda.cublas, p->desc, p->w, p->in, p->out, p->out, preference, 1, &found, &n));
+    CUBLAS_CHECK(
+        cublasLtMatmulAlgoGetHeuristic(cuda.cublas, p->desc, p->w, p->in, p->out, p->out, preference, 1, &found, &n));
     CUBLAS_CHECK(cublasLtMatmulPreferenceDestroy(preference));
     if (n == 0) {
         char what[128];
         snprintf(what, sizeof what, "%s product of %d rows with a %d x %d matrix",
-                 key->kind == MATMUL_FORWARD ? "forward" : key->kind == MATMUL_BACKWARD ? "backward" : "weight's", key->T, key->N, key->K);
+                 key->kind == MATMUL_FORWARD    ? "forward"
+                 : key->kind == MATMUL_BACKWARD ? "backward"
+                                                : "weight's",
+                 key->T, key->N, key->K);
         cuda_failed(what, "cuBLASLt has no algorithm for it", "update cuBLAS, or use --device cpu", __FILE__, __LINE__);
     }
     p->algo = found.algo;
@@ -195,7 +204,8 @@ static MatmulPlan *matmul_plan(const MatmulKey *key) {
         if (p->used && matmul_same_key(&p->key, key)) return p;
         if (p->used) continue;
         if (4 * ++cuda_matmul_n_plans > 3 * MATMUL_PLANS) {
-            for (int j = 0; j < MATMUL_PLANS; j++) if (cuda_matmul_plans[j].used) matmul_plan_free(&cuda_matmul_plans[j]);
+            for (int j = 0; j < MATMUL_PLANS; j++)
+                if (cuda_matmul_plans[j].used) matmul_plan_free(&cuda_matmul_plans[j]);
             cuda_matmul_n_plans = 1;
             p = &cuda_matmul_plans[hash % MATMUL_PLANS];
         }
@@ -216,15 +226,20 @@ static void matmul(float *out, const act *in, const act *w, const float *bias, i
     MatmulKey key = {T, N, K, kind, bias != NULL, {matmul_alignment(w), matmul_alignment(in), matmul_alignment(out)}};
     MatmulPlan *p = matmul_plan(&key);
     const float one = 1, zero = 0;
-    if (bias) CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
-    CUBLAS_CHECK(cublasLtMatmul(cuda.cublas, p->desc, &one, w, p->w, in, p->in, kind == MATMUL_WEIGHT ? &one : &zero, out, p->out, out, p->out,
-                                &p->algo, cuda.workspace, p->workspace, cuda_stream));
+    if (bias)
+        CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
+    CUBLAS_CHECK(cublasLtMatmul(cuda.cublas, p->desc, &one, w, p->w, in, p->in, kind == MATMUL_WEIGHT ? &one : &zero,
+                                out, p->out, out, p->out, &p->algo, cuda.workspace, p->workspace, cuda_stream));
 }
 
 void cuda_matmul_forward(float *y, const act *x, const Weight *w, const float *bias, int T) {
     matmul(y, x, w->data, bias, T, w->N, w->K, MATMUL_FORWARD);
 }
-void cuda_matmul_backward(float *dx, const act *dy, const Weight *w, int T) { matmul(dx, dy, w->data, NULL, T, w->N, w->K, MATMUL_BACKWARD); }
-void cuda_matmul_weight_backward(float *dw, const act *dy, const act *x, int T, int N, int K) { matmul(dw, dy, x, NULL, T, N, K, MATMUL_WEIGHT); }
+void cuda_matmul_backward(float *dx, const act *dy, const Weight *w, int T) {
+    matmul(dx, dy, w->data, NULL, T, w->N, w->K, MATMUL_BACKWARD);
+}
+void cuda_matmul_weight_backward(float *dw, const act *dy, const act *x, int T, int N, int K) {
+    matmul(dw, dy, x, NULL, T, N, K, MATMUL_WEIGHT);
+}
 
 #endif

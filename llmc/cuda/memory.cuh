@@ -12,7 +12,10 @@ an upload returns as soon as the bytes are there, so that the host goes on while
 
 // All that is allocated, so that release knows how many bytes come back.
 static struct {
-    struct { void *p; size_t bytes; } *list;
+    struct {
+        void *p;
+        size_t bytes;
+    } *list;
     size_t n, cap, bytes; // bytes: their sum
 } cuda_memory;
 
@@ -26,8 +29,10 @@ static void *cuda_allocate(size_t bytes) {
         (void)cudaGetLastError(); // is dealt with
         CUDA_CHECK(cudaMemGetInfo(&available, &total));
         const double MiB = 1 << 20;
-        fprintf(stderr, "error: the GPU is out of memory: %.1f MiB more are wanted, %.1f of its %.1f MiB are free; "
-                "%.1f MiB are in use by this program, the rest by others\n  -> %s\n", (double)bytes / MiB, (double)available / MiB, (double)total / MiB, (double)cuda_memory.bytes / MiB,
+        fprintf(stderr,
+                "error: the GPU is out of memory: %.1f MiB more are wanted, %.1f of its %.1f MiB are free; "
+                "%.1f MiB are in use by this program, the rest by others\n  -> %s\n",
+                (double)bytes / MiB, (double)available / MiB, (double)total / MiB, (double)cuda_memory.bytes / MiB,
                 cuda_advice(error));
         exit(EXIT_FAILURE);
     }

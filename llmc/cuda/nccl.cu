@@ -32,8 +32,11 @@ static struct {
 
 static const char *nccl_advice(ncclResult_t result) {
     switch (result) {
-    case ncclSystemError: return "NCCL_DEBUG=WARN says which; often a network card: NCCL_SOCKET_IFNAME=<its name> chooses one; or too small a /dev/shm";
-    case ncclRemoteError: return "another rank, its machine or its link was lost: see above what it said; then go on with --resume auto";
+    case ncclSystemError:
+        return "NCCL_DEBUG=WARN says which; often a network card: NCCL_SOCKET_IFNAME=<its name> chooses one; or too "
+               "small a /dev/shm";
+    case ncclRemoteError:
+        return "another rank, its machine or its link was lost: see above what it said; then go on with --resume auto";
     case ncclInvalidUsage: return "one GPU for each rank, and the same NCCL on all machines; NCCL_DEBUG=WARN says more";
     case ncclUnhandledCudaError: return "see whether nvidia-smi finds the GPUs in order; NCCL_DEBUG=WARN says more";
     default: return "NCCL_DEBUG=WARN in the environment says more; `make NCCL=0` builds without NCCL";
@@ -43,7 +46,8 @@ static const char *nccl_advice(ncclResult_t result) {
 // Ends this rank; the exit that follows ends the others (dist/ranks.h). The abort stops what still waits on the GPU,
 // which would keep the process from ending.
 [[noreturn]] static void nccl_failed(const char *call, const char *error, const char *detail, const char *advice) {
-    fprintf(stderr, "error: rank %d of %d (%s): %s: %s%s%s\n  -> %s\n", nccl.rank, nccl.size, nccl.host, call, error, *detail ? ": " : "", detail, advice);
+    fprintf(stderr, "error: rank %d of %d (%s): %s: %s%s%s\n  -> %s\n", nccl.rank, nccl.size, nccl.host, call, error,
+            *detail ? ": " : "", detail, advice);
     if (nccl.comm) ncclCommAbort(nccl.comm);
     nccl.comm = NULL;
     exit(EXIT_FAILURE);
@@ -67,7 +71,8 @@ static void nccl_wait(cudaStream_t stream) {
         if (state == cudaErrorNotReady) {
             nanosleep(&pause, NULL);
             nccl.waiting(); // ends the run when a rank does not come (dist/ranks.h)
-        } else if (state != cudaSuccess) nccl_failed("exchange of the gradient", cudaGetErrorString(state), "", nccl_advice(ncclUnhandledCudaError));
+        } else if (state != cudaSuccess)
+            nccl_failed("exchange of the gradient", cudaGetErrorString(state), "", nccl_advice(ncclUnhandledCudaError));
     }
 }
 
@@ -83,7 +88,8 @@ bool nccl_make_id(void *id, char *why, size_t why_bytes) {
     ncclUniqueId fresh;
     ncclResult_t result = ncclGetUniqueId(&fresh);
     if (result != ncclSuccess) {
-        snprintf(why, why_bytes, "ncclGetUniqueId: %s: %s\n  -> %s", ncclGetErrorString(result), ncclGetLastError(NULL), nccl_advice(result));
+        snprintf(why, why_bytes, "ncclGetUniqueId: %s: %s\n  -> %s", ncclGetErrorString(result), ncclGetLastError(NULL),
+                 nccl_advice(result));
         return false;
     }
     memcpy(id, &fresh, sizeof fresh);
@@ -105,7 +111,8 @@ void nccl_share(float *arrays, const float *const *from, const int *owner, int n
     NCCL_CHECK(ncclGroupStart());
     for (int i = 0; i < n; i++) {
         float *to = arrays + (size_t)i * count;
-        NCCL_CHECK(ncclBroadcast(owner[i] == nccl.rank ? from[i] : to, to, count, ncclFloat32, owner[i], nccl.comm, stream));
+        NCCL_CHECK(
+            ncclBroadcast(owner[i] == nccl.rank ? from[i] : to, to, count, ncclFloat32, owner[i], nccl.comm, stream));
     }
     NCCL_CHECK(ncclGroupEnd());
     nccl_wait(stream);

@@ -11,7 +11,8 @@ one chain or one tree of additions of its own, which knows nothing of the rows b
 #define RANK_GROUP 4 // rows of a gradient that a thread sums up at once
 
 // A warp per element of u.
-__global__ void __launch_bounds__(RANK_THREADS) rank_down_kernel(float *u, const bf16 *x, int ld, const float *a, float scale, size_t all, int K, int r) {
+__global__ void __launch_bounds__(RANK_THREADS)
+    rank_down_kernel(float *u, const bf16 *x, int ld, const float *a, float scale, size_t all, int K, int r) {
     const size_t i = (size_t)blockIdx.x * (RANK_THREADS / 32) + threadIdx.x / 32;
     if (i >= all) return;
     const bf16 *row = x + i / r * ld;
@@ -25,12 +26,14 @@ __global__ void __launch_bounds__(RANK_THREADS) rank_down_kernel(float *u, const
 void cuda_rank_down(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r) {
     const size_t all = (size_t)T * r;
     if (all == 0) return;
-    LAUNCH(rank_down_kernel, blocks_for(all, RANK_THREADS / 32), RANK_THREADS, 0, cuda_stream)(u, (const bf16 *)x, ld, a, scale, all, K, r);
+    LAUNCH(rank_down_kernel, blocks_for(all, RANK_THREADS / 32), RANK_THREADS, 0, cuda_stream)(u, (const bf16 *)x, ld,
+                                                                                               a, scale, all, K, r);
     CUDA_CHECK(cudaGetLastError());
 }
 
 // A thread per element of y.
-__global__ void __launch_bounds__(RANK_THREADS) rank_up_kernel(float *y, int ld, const float *u, const float *b, size_t all, int N, int r) {
+__global__ void __launch_bounds__(RANK_THREADS)
+    rank_up_kernel(float *y, int ld, const float *u, const float *b, size_t all, int N, int r) {
     const size_t i = (size_t)blockIdx.x * RANK_THREADS + threadIdx.x;
     if (i >= all) return;
     const size_t t = i / N, n = i % N;
@@ -47,7 +50,8 @@ void cuda_rank_up(float *y, int ld, const float *u, const float *b, int T, int N
 }
 
 // A thread per column, for RANK_GROUP rows of g.
-__global__ void __launch_bounds__(RANK_THREADS) rank_outer_kernel(float *g, const float *u, const bf16 *x, int ld, int T, int K, int r) {
+__global__ void __launch_bounds__(RANK_THREADS)
+    rank_outer_kernel(float *g, const float *u, const bf16 *x, int ld, int T, int K, int r) {
     const int k = (int)(blockIdx.x * RANK_THREADS + threadIdx.x), first = (int)blockIdx.y * RANK_GROUP;
     if (k >= K) return;
     float sum[RANK_GROUP];
@@ -56,10 +60,12 @@ __global__ void __launch_bounds__(RANK_THREADS) rank_outer_kernel(float *g, cons
     for (int t = 0; t < T; t++) {
         const float v = to_float(x[(size_t)t * ld + k]);
         #pragma unroll
-        for (int j = 0; j < RANK_GROUP; j++) if (first + j < r) sum[j] += u[(size_t)t * r + first + j] * v;
+        for (int j = 0; j < RANK_GROUP; j++)
+            if (first + j < r) sum[j] += u[(size_t)t * r + first + j] * v;
     }
     #pragma unroll
-    for (int j = 0; j < RANK_GROUP; j++) if (first + j < r) g[(size_t)(first + j) * K + k] = sum[j];
+    for (int j = 0; j < RANK_GROUP; j++)
+        if (first + j < r) g[(size_t)(first + j) * K + k] = sum[j];
 }
 
 void cuda_rank_outer(float *g, const float *u, const act *x, int ld, int T, int K, int r) {

@@ -63,16 +63,18 @@ __device__ __forceinline__ void rotate_piece(bf16 *out, const float *in, const f
 
 template <bool WIDE> __device__ __forceinline__ void round_piece(bf16 *out, const float *in, int piece) {
     if (WIDE) round16(out + 16 * piece, in + 16 * piece);
-    else for (int j = 2 * piece; j < 2 * piece + 2; j++) out[j] = __float2bfloat16(in[j]);
+    else
+        for (int j = 2 * piece; j < 2 * piece + 2; j++) out[j] = __float2bfloat16(in[j]);
 }
 
 // One thread per piece: first those of q, then those of k together with those of v, write by write.
 template <bool WIDE>
-__global__ void rope_kv_write_kernel(bf16 *q, bf16 *k_cache, bf16 *v_cache, const float *qkv, const float *rope, const int *pos,
-                                     const int *write_row, const int *write_slot, int n_writes, int T, int NH, int NKV, int HD,
-                                     int layer, int n_pages) {
+__global__ void rope_kv_write_kernel(bf16 *q, bf16 *k_cache, bf16 *v_cache, const float *qkv, const float *rope,
+                                     const int *pos, const int *write_row, const int *write_slot, int n_writes, int T,
+                                     int NH, int NKV, int HD, int layer, int n_pages) {
     int pieces = WIDE ? HD / 16 : HD / 2;
-    size_t QKV = (size_t)(NH + 2 * NKV) * HD, i = (size_t)blockIdx.x * blockDim.x + threadIdx.x, of_q = (size_t)T * NH * pieces;
+    size_t QKV = (size_t)(NH + 2 * NKV) * HD, i = (size_t)blockIdx.x * blockDim.x + threadIdx.x,
+           of_q = (size_t)T * NH * pieces;
     if (i < of_q) {
         int piece = (int)(i % pieces), head = (int)(i / pieces % NH);
         size_t t = i / pieces / NH;
@@ -127,13 +129,13 @@ void cuda_rope_kv_write(act *q, KVCache *kv, int layer, const float *qkv, const 
     if (n == 0) return;
     auto rope_kv_write = wide ? rope_kv_write_kernel<true> : rope_kv_write_kernel<false>;
     LAUNCH(rope_kv_write, blocks_for(n, ROPE_THREADS), ROPE_THREADS, 0, cuda_stream)
-    ((bf16 *)q, (bf16 *)kv->k, (bf16 *)kv->v, qkv, rope, pos, write_row, write_slot, n_writes, T, NH, kv->NKV, kv->HD, layer,
-     kv->n_pages);
+    ((bf16 *)q, (bf16 *)kv->k, (bf16 *)kv->v, qkv, rope, pos, write_row, write_slot, n_writes, T, NH, kv->NKV, kv->HD,
+     layer, kv->n_pages);
     CUDA_CHECK(cudaGetLastError());
 }
 
-void cuda_rope_backward(act *dqkv, const float *dq, const float *dk, const float *dv, const float *rope,
-                        const int *pos, int T, int NH, int NKV, int HD) {
+void cuda_rope_backward(act *dqkv, const float *dq, const float *dk, const float *dv, const float *rope, const int *pos,
+                        int T, int NH, int NKV, int HD) {
     bool wide = HD % 16 == 0;
     size_t n = (size_t)T * (NH + 2 * NKV) * (wide ? HD / 16 : HD / 2);
     if (n == 0) return;

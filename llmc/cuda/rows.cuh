@@ -18,8 +18,7 @@ static inline int row_threads(int C) {
 // ----------------------------------------------------------------------------
 // embedding, gathering, scattering: one block a row
 
-template <bool WIDE, class Type>
-__global__ void copy_rows_kernel(float *out, const Type *x, const int *rows, int C) {
+template <bool WIDE, class Type> __global__ void copy_rows_kernel(float *out, const Type *x, const int *rows, int C) {
     size_t from = (size_t)rows[blockIdx.x] * C, to = (size_t)blockIdx.x * C;
     for (int c = 8 * (int)threadIdx.x; c < C; c += 8 * (int)blockDim.x) {
         float v[8];
@@ -34,7 +33,9 @@ template <class Type> static void copy_rows(float *out, const void *x, const int
     LAUNCH_WIDE2(wide, copy_rows_kernel, Type, (unsigned)n, row_threads(C), (out, (const Type *)x, rows, C));
 }
 
-void cuda_gather_rows(float *out, const float *x, const int *rows, int n, int C) { copy_rows<float>(out, x, rows, n, C); }
+void cuda_gather_rows(float *out, const float *x, const int *rows, int n, int C) {
+    copy_rows<float>(out, x, rows, n, C);
+}
 
 void cuda_embed(float *h, const int *ids, const RawTensor *wte, int T, int C) {
     if (wte->dtype == DTYPE_F32) copy_rows<float>(h, wte->data, ids, T, C);
@@ -43,8 +44,7 @@ void cuda_embed(float *h, const int *ids, const RawTensor *wte, int T, int C) {
 }
 
 // The block of a row's first mention adds all of its mentions, in order; the others have nothing to do.
-template <bool WIDE>
-__global__ void scatter_add_rows_kernel(float *x, const float *in, const int *rows, int n, int C) {
+template <bool WIDE> __global__ void scatter_add_rows_kernel(float *x, const float *in, const int *rows, int n, int C) {
     int me = (int)blockIdx.x, row = rows[me], earlier = 0;
     for (int i = (int)threadIdx.x; i < me; i += (int)blockDim.x) earlier |= rows[i] == row;
     if (__syncthreads_or(earlier)) return;
@@ -71,16 +71,17 @@ void cuda_scatter_add_rows(float *x, const float *in, const int *rows, int n, in
 // residual + steering vector + RMSNorm, and backward: one block a row, of which each thread keeps PACKS packs in
 // registers between the two passes. PACKS 0: rows too long for that are read again.
 
-#define LAUNCH_PACKS(wide, kernel, T, C, arguments)                                                                    \
-    do {                                                                                                               \
-        if ((C) <= 8 * 256) LAUNCH_WIDE2(wide, kernel, 1, (unsigned)(T), row_threads(C), arguments);                   \
-        else if ((C) <= 2 * 8 * 256) LAUNCH_WIDE2(wide, kernel, 2, (unsigned)(T), row_threads(C), arguments);          \
-        else if ((C) <= 4 * 8 * 256) LAUNCH_WIDE2(wide, kernel, 4, (unsigned)(T), row_threads(C), arguments);          \
-        else LAUNCH_WIDE2(wide, kernel, 0, (unsigned)(T), row_threads(C), arguments);                                  \
+#define LAUNCH_PACKS(wide, kernel, T, C, arguments) \
+    do { \
+        if ((C) <= 8 * 256) LAUNCH_WIDE2(wide, kernel, 1, (unsigned)(T), row_threads(C), arguments); \
+        else if ((C) <= 2 * 8 * 256) LAUNCH_WIDE2(wide, kernel, 2, (unsigned)(T), row_threads(C), arguments); \
+        else if ((C) <= 4 * 8 * 256) LAUNCH_WIDE2(wide, kernel, 4, (unsigned)(T), row_threads(C), arguments); \
+        else LAUNCH_WIDE2(wide, kernel, 0, (unsigned)(T), row_threads(C), arguments); \
     } while (0)
 
 template <bool WIDE>
-__device__ __forceinline__ void residual8(float *sum, const float *h, const float *y, const float *s, size_t at, int c, int C) {
+__device__ __forceinline__ void residual8(float *sum, const float *h, const float *y, const float *s, size_t at, int c,
+                                          int C) {
     float v[8];
     load8<WIDE>(sum, h + at + c, C - c);
     if (y) {
@@ -112,8 +113,9 @@ __device__ __forceinline__ void normalise8(bf16 *x, const float *h, float r, con
 }
 
 template <bool WIDE, int PACKS>
-__global__ void __launch_bounds__(256) add_rmsnorm_kernel(float *h_out, bf16 *x, float *rstd, const float *h, const float *y,
-                                                          const float *s, const float *w, float eps, int C) {
+__global__ void __launch_bounds__(256)
+    add_rmsnorm_kernel(float *h_out, bf16 *x, float *rstd, const float *h, const float *y, const float *s,
+                       const float *w, float eps, int C) {
     SHARED(float, parts, [8]);
     const int step = 8 * (int)blockDim.x, c0 = 8 * (int)threadIdx.x;
     const size_t at = (size_t)blockIdx.x * C;
@@ -153,16 +155,18 @@ __global__ void __launch_bounds__(256) add_rmsnorm_kernel(float *h_out, bf16 *x,
     }
 }
 
-void cuda_add_rmsnorm_forward(float *h_out, act *x, float *rstd, const float *h, const float *y, const float *s, const float *w,
-                              float eps, int T, int C) {
+void cuda_add_rmsnorm_forward(float *h_out, act *x, float *rstd, const float *h, const float *y, const float *s,
+                              const float *w, float eps, int T, int C) {
     if (T == 0) return;
-    bool wide = C % 8 == 0 && aligned16(h_out) && aligned16(x) && aligned16(h) && aligned16(y) && aligned16(s) && aligned16(w);
+    bool wide =
+        C % 8 == 0 && aligned16(h_out) && aligned16(x) && aligned16(h) && aligned16(y) && aligned16(s) && aligned16(w);
     LAUNCH_PACKS(wide, add_rmsnorm_kernel, T, C, (h_out, (bf16 *)x, rstd, h, y, s, w, eps, C));
 }
 
 // wdx[8] = w dx, h8[8] = h; returns their dot product
 template <bool WIDE>
-__device__ __forceinline__ float weighted8(float *wdx, float *h8, const float *dx, const float *h, const float *w, size_t at, int c, int C) {
+__device__ __forceinline__ float weighted8(float *wdx, float *h8, const float *dx, const float *h, const float *w,
+                                           size_t at, int c, int C) {
     float v[8], dot = 0;
     load8<WIDE>(wdx, dx + at + c, C - c);
     load8<WIDE>(v, w + c, C - c);
@@ -176,7 +180,8 @@ __device__ __forceinline__ float weighted8(float *wdx, float *h8, const float *d
 }
 
 template <bool WIDE>
-__device__ __forceinline__ void add_gradient8(float *dh, bf16 *dy, const float *wdx, const float *h8, float r, float share, size_t at, int c, int C) {
+__device__ __forceinline__ void add_gradient8(float *dh, bf16 *dy, const float *wdx, const float *h8, float r,
+                                              float share, size_t at, int c, int C) {
     float v[8];
     load8<WIDE>(v, dh + at + c, C - c);
     #pragma unroll
@@ -186,8 +191,8 @@ __device__ __forceinline__ void add_gradient8(float *dh, bf16 *dy, const float *
 }
 
 template <bool WIDE, int PACKS>
-__global__ void __launch_bounds__(256) rmsnorm_backward_kernel(float *dh, bf16 *dy, const float *dx, const float *h, const float *rstd,
-                                                               const float *w, int C) {
+__global__ void __launch_bounds__(256) rmsnorm_backward_kernel(float *dh, bf16 *dy, const float *dx, const float *h,
+                                                               const float *rstd, const float *w, int C) {
     SHARED(float, parts, [8]);
     const int step = 8 * (int)blockDim.x, c0 = 8 * (int)threadIdx.x;
     const size_t at = (size_t)blockIdx.x * C;
@@ -216,14 +221,16 @@ __global__ void __launch_bounds__(256) rmsnorm_backward_kernel(float *dh, bf16 *
     }
 }
 
-void cuda_rmsnorm_backward(float *dh, act *dy, const float *dx, const float *h, const float *rstd, const float *w, int T, int C) {
+void cuda_rmsnorm_backward(float *dh, act *dy, const float *dx, const float *h, const float *rstd, const float *w,
+                           int T, int C) {
     if (T == 0) return;
     bool wide = C % 8 == 0 && aligned16(dh) && aligned16(dy) && aligned16(dx) && aligned16(h) && aligned16(w);
     LAUNCH_PACKS(wide, rmsnorm_backward_kernel, T, C, (dh, (bf16 *)dy, dx, h, rstd, w, C));
 }
 
 // The gradient of a norm's weight: a thread a column, rows in order.
-__global__ void __launch_bounds__(256) rmsnorm_weight_backward_kernel(float *dw, const float *dx, const float *h, const float *rstd, int T, int C) {
+__global__ void __launch_bounds__(256)
+    rmsnorm_weight_backward_kernel(float *dw, const float *dx, const float *h, const float *rstd, int T, int C) {
     const int c = (int)(blockIdx.x * 256 + threadIdx.x);
     if (c >= C) return;
     float sum = dw[c];
@@ -247,7 +254,8 @@ void cuda_rmsnorm_weight_backward(float *dw, const float *dx, const float *h, co
 
 // The part of thread `thread` in rows first ... first + COLUMN_SUM_ROWS - 1 of columns c0 ... c0 + 15: two pieces of 4.
 template <bool WIDE>
-__device__ __forceinline__ void column_fetch(float4 *piece, const float *dh, int first, int c0, int T, int C, int thread) {
+__device__ __forceinline__ void column_fetch(float4 *piece, const float *dh, int first, int c0, int T, int C,
+                                             int thread) {
     #pragma unroll
     for (int i = 0; i < 2; i++) {
         int at = thread + i * COLUMN_SUM_THREADS, t = first + at / 4, c = c0 + at % 4 * 4;
@@ -279,7 +287,8 @@ __global__ void __launch_bounds__(COLUMN_SUM_THREADS) column_sum_kernel(float *d
             #pragma unroll 8
             for (int t = 0; t < n; t++) sum += x[t * COLUMN_SUM_COLUMNS];
         }
-        if (more) for (int i = 0; i < 2; i++) rows[now ^ 1][thread + i * COLUMN_SUM_THREADS] = piece[i];
+        if (more)
+            for (int i = 0; i < 2; i++) rows[now ^ 1][thread + i * COLUMN_SUM_THREADS] = piece[i];
         __syncthreads();
     }
     if (adds) ds[column] = sum;

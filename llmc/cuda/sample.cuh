@@ -16,7 +16,10 @@ their probability for top_p), and the cells are added in a fixed order: no atomi
 #define SAMPLE_WARPS (SAMPLE_THREADS / 32)
 
 // What is kept: tokens with a key above `key`, and the first `ties` of those with it.
-typedef struct { uint32_t key; int ties; } SampleBound;
+typedef struct {
+    uint32_t key;
+    int ties;
+} SampleBound;
 
 // A row as its block sees it.
 typedef struct {
@@ -39,7 +42,9 @@ __device__ __forceinline__ float sample_p(const SampleRow &r, float z) { return 
 // top_k and top_p
 
 // weight (1 each if COUNT, else p) of the tokens with a key above `key`, and *ties = how many have it
-template <bool COUNT> __device__ __forceinline__ double sample_weight_above(const SampleRow &r, uint32_t key, int *ties, double *parts, int *counts) {
+template <bool COUNT>
+__device__ __forceinline__ double sample_weight_above(const SampleRow &r, uint32_t key, int *ties, double *parts,
+                                                      int *counts) {
     double weight = 0;
     int equal = 0;
     for (int v = (int)threadIdx.x; v < r.V; v += SAMPLE_THREADS) {
@@ -54,7 +59,8 @@ template <bool COUNT> __device__ __forceinline__ double sample_weight_above(cons
 
 // The largest key at which the weight of the tokens with it or a larger one reaches `need`; the smallest that occurs
 // if none does. cells: [16][SAMPLE_THREADS], sums: [16].
-template <bool COUNT> __device__ __forceinline__ uint32_t sample_find_key(const SampleRow &r, double need, double *cells, double *sums) {
+template <bool COUNT>
+__device__ __forceinline__ uint32_t sample_find_key(const SampleRow &r, double need, double *cells, double *sums) {
     const int thread = (int)threadIdx.x, warp = thread / 32, lane = thread % 32;
     uint32_t found = 0;
     for (int shift = 28; shift >= 0; shift -= 4) {
@@ -78,7 +84,10 @@ template <bool COUNT> __device__ __forceinline__ uint32_t sample_find_key(const 
             if (sums[digit] > 0) last = digit;
             if (sums[digit] >= need && sums[digit] > 0) break;
             need -= sums[digit];
-            if (digit == 0) { digit = last; break; }
+            if (digit == 0) {
+                digit = last;
+                break;
+            }
         }
         found = found << 4 | (uint32_t)digit;
         __syncthreads(); // before sums are overwritten
@@ -87,8 +96,8 @@ template <bool COUNT> __device__ __forceinline__ uint32_t sample_find_key(const 
 }
 
 // The bound of top_k (0: off), then of top_p on what that leaves (1: off); *mass = sum of p of all that is kept.
-__device__ __forceinline__ SampleBound sample_bound(const SampleRow &r, int top_k, float top_p, double *mass, double *cells,
-                                                    double *sums, double *parts, int *counts) {
+__device__ __forceinline__ SampleBound sample_bound(const SampleRow &r, int top_k, float top_p, double *mass,
+                                                    double *cells, double *sums, double *parts, int *counts) {
     SampleBound bound = {0, 0};
     *mass = r.row.total;
     if (top_k > 0) {
@@ -96,7 +105,8 @@ __device__ __forceinline__ SampleBound sample_bound(const SampleRow &r, int top_
         int above = (int)sample_weight_above<true>(r, bound.key, &bound.ties, parts, counts);
         bound.ties = top_k - above < bound.ties ? top_k - above : bound.ties;
     }
-    for (int pass = top_k > 0 ? 0 : 1; pass < 2; pass++) { // the mass that top_k leaves; then top_p and the mass that it leaves
+    for (int pass = top_k > 0 ? 0 : 1; pass < 2;
+         pass++) { // the mass that top_k leaves; then top_p and the mass that it leaves
         int ties = bound.ties;
         double need = 0;
         if (pass == 1) {
@@ -129,14 +139,15 @@ __device__ __forceinline__ SampleBound sample_bound(const SampleRow &r, int top_
 // The first token of a chunk, of those kept, with whose p the sum, starting from `before`, exceeds target; r.V if there
 // is none. *before then includes the chunk, *ties what it took of the ties, *last is its last token with p > 0
 // (unchanged if none).
-__device__ __forceinline__ int sample_draw_in_chunk(const SampleRow &r, int chunk, double target, uint32_t key, int *ties, double *before, int *last,
-                                    double *parts, int *counts) {
+__device__ __forceinline__ int sample_draw_in_chunk(const SampleRow &r, int chunk, double target, uint32_t key,
+                                                    int *ties, double *before, int *last, double *parts, int *counts) {
     const int first = chunk * OUTPUT_CHUNK + 16 * (int)threadIdx.x;
     float p[16];
     int equal = 0, total_equal = 0;
     if (*ties > 0) {
         #pragma unroll
-        for (int i = 0; i < 16; i++) equal += first + i < r.V && sample_key(output_z(r.logits[first + i], r.inv_t)) == key;
+        for (int i = 0; i < 16; i++)
+            equal += first + i < r.V && sample_key(output_z(r.logits[first + i], r.inv_t)) == key;
     }
     int left = *ties - block_sum_before(equal, &total_equal, counts); // ties that may still be taken from here on
     double sum = 0, total;
@@ -182,8 +193,8 @@ __device__ __forceinline__ int sample_draw(const SampleRow &r, float u, double *
     return token < r.V ? token : last;
 }
 
-__device__ __forceinline__ int sample_draw_filtered(const SampleRow &r, float u, int top_k, float top_p, double *cells, double *sums, double *parts,
-                                    int *counts) {
+__device__ __forceinline__ int sample_draw_filtered(const SampleRow &r, float u, int top_k, float top_p, double *cells,
+                                                    double *sums, double *parts, int *counts) {
     double mass, before = 0;
     SampleBound bound = sample_bound(r, top_k, top_p, &mass, cells, sums, parts, counts);
     int last = -1;
@@ -199,7 +210,8 @@ __device__ __forceinline__ int sample_draw_filtered(const SampleRow &r, float u,
 __device__ __forceinline__ int sample_greedy(const SampleRow &r, int *counts) {
     int chunk = 0, token = r.V;
     while (r.chunks[chunk].max != r.row.max) chunk++;
-    for (int v = chunk * OUTPUT_CHUNK + (int)threadIdx.x; v < r.V && v < (chunk + 1) * OUTPUT_CHUNK; v += SAMPLE_THREADS)
+    for (int v = chunk * OUTPUT_CHUNK + (int)threadIdx.x; v < r.V && v < (chunk + 1) * OUTPUT_CHUNK;
+         v += SAMPLE_THREADS)
         if (output_z(r.logits[v], r.inv_t) == r.row.max && v < token) token = v;
     return block_reduce<Smallest>(token, counts);
 }
@@ -209,8 +221,9 @@ __device__ __forceinline__ int sample_greedy(const SampleRow &r, int *counts) {
 enum { SAMPLE_GREEDY, SAMPLE_ALL, SAMPLE_FILTERED };
 
 template <int HOW>
-__global__ void __launch_bounds__(SAMPLE_THREADS, 2) sample_rows_kernel(int *token, float *logprob, const float *logits, const OutputChunk *chunks,
-                                                                     const float *u, float inv_t, int top_k, float top_p, int n_chunks, int V) {
+__global__ void __launch_bounds__(SAMPLE_THREADS, 2)
+    sample_rows_kernel(int *token, float *logprob, const float *logits, const OutputChunk *chunks, const float *u,
+                       float inv_t, int top_k, float top_p, int n_chunks, int V) {
     SHARED(OutputRow, row);
     SHARED(double, parts, [SAMPLE_WARPS]);
     SHARED(int, counts, [SAMPLE_WARPS]);
@@ -239,16 +252,16 @@ __global__ void __launch_bounds__(SAMPLE_THREADS, 2) sample_rows_kernel(int *tok
     logprob[i] = drawn < 0 ? NAN : output_logprob(r.logits[drawn], inv_t, r.row.lse);
 }
 
-void cuda_sample_rows(int *token, float *logprob, const float *logits, const float *u, float temperature, int top_k, float top_p, int n,
-                      int V) {
+void cuda_sample_rows(int *token, float *logprob, const float *logits, const float *u, float temperature, int top_k,
+                      float top_p, int n, int V) {
     if (n == 0) return;
     bool greedy = temperature <= 0;
     float inv_t = 1.0f / (greedy ? 1.0f : temperature);
     if (top_k >= V) top_k = 0;
     OutputChunk *chunks = output_chunks(logits, inv_t, n, V);
     int n_chunks = output_chunks_of(V);
-#define SAMPLE(how)                                                                                                    \
-    LAUNCH(sample_rows_kernel<how>, (unsigned)n, SAMPLE_THREADS, 0, cuda_stream)                                       \
+#define SAMPLE(how) \
+    LAUNCH(sample_rows_kernel<how>, (unsigned)n, SAMPLE_THREADS, 0, cuda_stream) \
     (token, logprob, logits, chunks, u, inv_t, top_k, top_p, n_chunks, V)
     if (greedy) SAMPLE(SAMPLE_GREEDY);
     else if (top_k > 0 || top_p < 1) SAMPLE(SAMPLE_FILTERED);

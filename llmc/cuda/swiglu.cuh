@@ -17,7 +17,8 @@ __device__ __forceinline__ bool swiglu_at(size_t *t, int *i, int T, int I) {
 }
 
 template <bool WIDE>
-__global__ void __launch_bounds__(SWIGLU_THREADS) swiglu_forward_kernel(bf16 *a, bf16 *gu_saved, const float *gu, int T, int I) {
+__global__ void __launch_bounds__(SWIGLU_THREADS)
+    swiglu_forward_kernel(bf16 *a, bf16 *gu_saved, const float *gu, int T, int I) {
     size_t t;
     int i;
     if (!swiglu_at(&t, &i, T, I)) return;
@@ -36,7 +37,8 @@ __global__ void __launch_bounds__(SWIGLU_THREADS) swiglu_forward_kernel(bf16 *a,
 
 // AGAIN: silu(gate) * up too, to a; a template, as it costs registers.
 template <bool WIDE, bool AGAIN>
-__global__ void __launch_bounds__(SWIGLU_THREADS) swiglu_backward_kernel(bf16 *dgu, bf16 *a, const float *da, const bf16 *gu_saved, int T, int I) {
+__global__ void __launch_bounds__(SWIGLU_THREADS)
+    swiglu_backward_kernel(bf16 *dgu, bf16 *a, const float *da, const bf16 *gu_saved, int T, int I) {
     size_t t;
     int i;
     if (!swiglu_at(&t, &i, T, I)) return;
@@ -68,8 +70,12 @@ void cuda_swiglu_backward(act *dgu, act *a, const float *da, const act *gu_saved
     if (T == 0) return;
     bool wide = I % 8 == 0 && aligned16(dgu) && aligned16(a) && aligned16(da) && aligned16(gu_saved);
     unsigned blocks = blocks_for((size_t)T * (((size_t)I + 7) / 8), SWIGLU_THREADS);
-    if (a) LAUNCH_WIDE2(wide, swiglu_backward_kernel, true, blocks, SWIGLU_THREADS, ((bf16 *)dgu, (bf16 *)a, da, (const bf16 *)gu_saved, T, I));
-    else LAUNCH_WIDE2(wide, swiglu_backward_kernel, false, blocks, SWIGLU_THREADS, ((bf16 *)dgu, NULL, da, (const bf16 *)gu_saved, T, I));
+    if (a)
+        LAUNCH_WIDE2(wide, swiglu_backward_kernel, true, blocks, SWIGLU_THREADS,
+                     ((bf16 *)dgu, (bf16 *)a, da, (const bf16 *)gu_saved, T, I));
+    else
+        LAUNCH_WIDE2(wide, swiglu_backward_kernel, false, blocks, SWIGLU_THREADS,
+                     ((bf16 *)dgu, NULL, da, (const bf16 *)gu_saved, T, I));
 }
 
 #endif

@@ -20,7 +20,9 @@ typedef wmma::fragment<wmma::matrix_b, 16, 16, 16, bf16, wmma::col_major> TileBT
 
 // f = the tile at p, in shared memory, whose rows lie ld elements apart.
 #ifdef CUDA_ON_CPU
-template <class F> __forceinline__ void load_tile(F &f, const bf16 *p, unsigned ld) { wmma::load_matrix_sync(f, p, ld); }
+template <class F> __forceinline__ void load_tile(F &f, const bf16 *p, unsigned ld) {
+    wmma::load_matrix_sync(f, p, ld);
+}
 #else
 #define LOAD_TILE(F, operand, order) \
     __device__ __forceinline__ void load_tile(F &f, const bf16 *p, unsigned ld) { \
@@ -28,7 +30,8 @@ template <class F> __forceinline__ void load_tile(F &f, const bf16 *p, unsigned 
         static_assert(sizeof x == sizeof f, "a tile is four registers"); \
         asm volatile("wmma.load." operand ".sync.aligned." order ".m16n16k16.shared.bf16 {%0, %1, %2, %3}, [%4], %5;" \
                      : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) \
-                     : "r"((unsigned)__cvta_generic_to_shared(p)), "r"(ld) : "memory"); \
+                     : "r"((unsigned)__cvta_generic_to_shared(p)), "r"(ld) \
+                     : "memory"); \
         memcpy(&f, x, sizeof x); \
     }
 LOAD_TILE(TileA, "a", "row")
@@ -42,8 +45,9 @@ __device__ __forceinline__ void copy_async(void *shared, const void *global, boo
 #ifdef CUDA_ON_CPU
     *(uint4 *)shared = valid ? *(const uint4 *)global : make_uint4(0, 0, 0, 0);
 #else
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((unsigned)__cvta_generic_to_shared(shared)), "l"(global),
-                 "r"(valid ? 16 : 0) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((unsigned)__cvta_generic_to_shared(shared)),
+                 "l"(global), "r"(valid ? 16 : 0)
+                 : "memory");
 #endif
 }
 

@@ -16,7 +16,8 @@ The update of the vectors, in double as ops_host.h does it: the length of the gr
 __global__ void __launch_bounds__(UPDATE_THREADS) squares_kernel(double *part, const float *g, size_t n) {
     SHARED(double, parts, [UPDATE_THREADS / 32]);
     double sum = 0;
-    for (size_t i = (size_t)blockIdx.x * UPDATE_THREADS + threadIdx.x; i < n; i += (size_t)NORM_BLOCKS * UPDATE_THREADS) sum += (double)g[i] * g[i];
+    for (size_t i = (size_t)blockIdx.x * UPDATE_THREADS + threadIdx.x; i < n; i += (size_t)NORM_BLOCKS * UPDATE_THREADS)
+        sum += (double)g[i] * g[i];
     sum = block_reduce<Sum>(sum, parts);
     if (threadIdx.x == 0) part[blockIdx.x] = sum;
 }
@@ -35,18 +36,21 @@ double cuda_gradient_norm(const float *g, size_t n) {
 __device__ __forceinline__ double mul(double a, double b) { return __dmul_rn(a, b); }
 __device__ __forceinline__ double add(double a, double b) { return __dadd_rn(a, b); }
 
-__global__ void __launch_bounds__(UPDATE_THREADS) adamw_kernel(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n,
-                                                               double correction1, double correction2, AdamW a) {
+__global__ void __launch_bounds__(UPDATE_THREADS)
+    adamw_kernel(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n,
+                 double correction1, double correction2, AdamW a) {
     size_t i = (size_t)blockIdx.x * UPDATE_THREADS + threadIdx.x;
     if (i >= n) return;
     float gi = (float)mul(g[i], scale), m, v;
     m = exp_avg[i] = (float)add(mul(a.beta1, exp_avg[i]), mul(1 - a.beta1, gi));
     v = exp_avg_sq[i] = (float)add(mul(a.beta2, exp_avg_sq[i]), mul(mul(1 - a.beta2, gi), gi));
     double denominator = add(sqrt(v / correction2), a.epsilon);
-    x[i] = (float)add(mul(x[i], add(1, -mul(a.learning_rate, a.weight_decay))), -(mul(a.learning_rate, m) / correction1 / denominator));
+    x[i] = (float)add(mul(x[i], add(1, -mul(a.learning_rate, a.weight_decay))),
+                      -(mul(a.learning_rate, m) / correction1 / denominator));
 }
 
-void cuda_adamw_update(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step, const AdamW *a) {
+void cuda_adamw_update(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step,
+                       const AdamW *a) {
     if (n == 0) return;
     LAUNCH(adamw_kernel, blocks_for(n, UPDATE_THREADS), UPDATE_THREADS, 0, cuda_stream)
     (x, exp_avg, exp_avg_sq, g, scale, n, 1 - pow(a->beta1, step), 1 - pow(a->beta2, step), *a);

@@ -65,9 +65,14 @@ void assign_groups(Trainer *t, const PolicySample *samples, int n) {
         for (int i = 0, k; i < n; i = k) {
             double rows = samples[i].P;
             for (k = i; k < n && samples[k].part == samples[i].part; k++) rows += samples[k].completion->n;
-            if (pass == 0) { total += rows; continue; }
+            if (pass == 0) {
+                total += rows;
+                continue;
+            }
             int middle = (int)(dist.size * (done + rows / 2) / total);
-            t->tree.owner[samples[i].part] = t->rollout.kept ? t->groups[samples[i].part].sampled_by : middle < dist.size ? middle : dist.size - 1;
+            t->tree.owner[samples[i].part] = t->rollout.kept      ? t->groups[samples[i].part].sampled_by
+                                             : middle < dist.size ? middle
+                                                                  : dist.size - 1;
             done += rows;
         }
     }
@@ -94,7 +99,8 @@ void exchange_logprobs(const Trainer *t, PolicySample *samples, int n, long long
     size_t *at = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
     str_add(&mine, (const char *)rows, sizeof *rows);
     for (int i = 0; i < n; i++)
-        if (t->tree.owner[samples[i].part] == dist.rank) str_add(&mine, (const char *)samples[i].logprob, arrays * (size_t)samples[i].completion->n * sizeof(float));
+        if (t->tree.owner[samples[i].part] == dist.rank)
+            str_add(&mine, (const char *)samples[i].logprob, arrays * (size_t)samples[i].completion->n * sizeof(float));
     dist_gather(&all, at, mine.s, mine.n);
     *rows = 0;
     for (int r = 0; r < dist.size; r++) {
@@ -104,7 +110,8 @@ void exchange_logprobs(const Trainer *t, PolicySample *samples, int n, long long
         at[r] += sizeof theirs;
     }
     for (int i = 0; i < n; i++) {
-        size_t *from = &at[t->tree.owner[samples[i].part]], bytes = arrays * (size_t)samples[i].completion->n * sizeof(float);
+        size_t *from = &at[t->tree.owner[samples[i].part]],
+               bytes = arrays * (size_t)samples[i].completion->n * sizeof(float);
         memcpy(samples[i].logprob, all.s + *from, bytes);
         *from += bytes;
     }

@@ -10,8 +10,8 @@ has started the processes and hands out the id by which NCCL finds them.
 #include "llmc/dist/ranks.h" // dist, dist_gather, dist_agree
 
 typedef struct {
-    bool direct;         // arrays go from GPU to GPU: dist_gpu_share, dist_gpu_trade
-    char gpu[160];       // for the header of a run: this rank's GPU, and what moves the gradient; empty: nothing to say
+    bool direct;   // arrays go from GPU to GPU: dist_gpu_share, dist_gpu_trade
+    char gpu[160]; // for the header of a run: this rank's GPU, and what moves the gradient; empty: nothing to say
     char gradient[100];
 } DistGpu;
 
@@ -27,8 +27,10 @@ bool dist_gpu_choose(const char *device, Error *err) {
 #ifdef LLMC_CUDA
     char why[512];
     if (strcmp(device, "cuda") != 0) return true;
-    if (!gpu_choose(&dist_gpu_chosen, dist.local_rank, why, sizeof why)) return fail(err, EXIT_RUN, "device cuda: %s", why);
-    snprintf(dist_gpu.gpu, sizeof dist_gpu.gpu, "%s, number %d of %d on %s", dist_gpu_chosen.name, dist_gpu_chosen.index, dist_gpu_chosen.count, dist.host);
+    if (!gpu_choose(&dist_gpu_chosen, dist.local_rank, why, sizeof why))
+        return fail(err, EXIT_RUN, "device cuda: %s", why);
+    snprintf(dist_gpu.gpu, sizeof dist_gpu.gpu, "%s, number %d of %d on %s", dist_gpu_chosen.name,
+             dist_gpu_chosen.index, dist_gpu_chosen.count, dist.host);
 #else
     (void)device;
     (void)err;
@@ -56,7 +58,10 @@ static void dist_gpu_waiting(void) { dist_wait_on(&dist_gpu_wait); }
 bool dist_gpu_begin(const char *device, Error *err) {
     if (dist.size == 1) return true;
     const bool cuda = strcmp(device, "cuda") == 0;
-    struct { int cuda, nccl, machine; char bus[32]; } mine, *one, *other;
+    struct {
+        int cuda, nccl, machine;
+        char bus[32];
+    } mine, *one, *other;
     memset(&mine, 0, sizeof mine);
     mine.cuda = cuda;
     mine.machine = dist.machine;
@@ -71,19 +76,29 @@ bool dist_gpu_begin(const char *device, Error *err) {
     bool ok = true;
     dist_gather(&all, start, &mine, sizeof mine);
     one = (__typeof__(one))(void *)all.s;
-    if (mine.cuda != one->cuda) ok = fail(err, EXIT_RUN, "this rank has --device %s, rank 0 has not\n  -> the same call on every machine", device);
+    if (mine.cuda != one->cuda)
+        ok = fail(err, EXIT_RUN, "this rank has --device %s, rank 0 has not\n  -> the same call on every machine",
+                  device);
     else if (mine.nccl != one->nccl)
-        ok = fail(err, EXIT_RUN, "NCCL here is %d, that of rank 0 is %d (0: built without)\n  -> the same program and NCCL on every machine", mine.nccl, one->nccl);
+        ok = fail(
+            err, EXIT_RUN,
+            "NCCL here is %d, that of rank 0 is %d (0: built without)\n  -> the same program and NCCL on every machine",
+            mine.nccl, one->nccl);
     for (int r = 0; r < dist.rank && ok && mine.nccl; r++) {
         other = one + r;
         if (mine.machine == other->machine && strcmp(mine.bus, other->bus) == 0)
-            ok = fail(err, EXIT_RUN, "it has the same GPU as rank %d (%s), for there are more ranks on this machine than GPUs that they can see; NCCL wants one for each\n"
-                      "  -> no more ranks than GPUs, and CUDA_VISIBLE_DEVICES as it fits; or `make NCCL=0`: then they share it, by way of the host", r, mine.bus);
+            ok = fail(err, EXIT_RUN,
+                      "it has the same GPU as rank %d (%s), for there are more ranks on this machine than GPUs that "
+                      "they can see; NCCL wants one for each\n"
+                      "  -> no more ranks than GPUs, and CUDA_VISIBLE_DEVICES as it fits; or `make NCCL=0`: then they "
+                      "share it, by way of the host",
+                      r, mine.bus);
     }
     str_free(&all);
     free(start);
     if (!dist_agree(ok, err)) return false;
-    if (cuda) snprintf(dist_gpu.gradient, sizeof dist_gpu.gradient, "through the hosts' memory, by MPI (built without NCCL)");
+    if (cuda)
+        snprintf(dist_gpu.gradient, sizeof dist_gpu.gradient, "through the hosts' memory, by MPI (built without NCCL)");
 #ifdef LLMC_NCCL
     if (dist_gpu_will_be_direct(device)) {
         char id[NCCL_ID_BYTES] = "", why[512];
@@ -93,7 +108,8 @@ bool dist_gpu_begin(const char *device, Error *err) {
         nccl_begin(id, dist.rank, dist.size, dist.host, dist_gpu_waiting);
         dist_gpu.direct = true;
         const int v = mine.nccl;
-        snprintf(dist_gpu.gradient, sizeof dist_gpu.gradient, "from GPU to GPU, by NCCL %d.%d.%d", v / 10000, v / 100 % 100, v % 100);
+        snprintf(dist_gpu.gradient, sizeof dist_gpu.gradient, "from GPU to GPU, by NCCL %d.%d.%d", v / 10000,
+                 v / 100 % 100, v % 100);
         dist.close = nccl_end;
     }
 #endif

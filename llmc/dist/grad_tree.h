@@ -21,15 +21,16 @@ itself (single); the ranks' are added by shard.h.
 
 typedef struct {
     const Ops *ops;
-    size_t size;       // numbers of a gradient
-    float *parts;      // [cap, size] in the backend's memory: this rank's parts, then the subtrees of all
+    size_t size;  // numbers of a gradient
+    float *parts; // [cap, size] in the backend's memory: this rank's parts, then the subtrees of all
     int cap;
-    float *spare;      // [spare_cap, size] what subtrees of all arrive in that come from other GPUs; then it is `parts`
+    float *spare; // [spare_cap, size] what subtrees of all arrive in that come from other GPUs; then it is `parts`
     int spare_cap;
-    int n;             // groups of the step
-    int *owner, *part; // [n] the rank that computes a group's part, -1: it has none; its place in parts, if that is this rank
-    int owned;         // parts of this rank
-    bool single;       // parts is one, the caller's array
+    int n; // groups of the step
+    int *owner,
+        *part;   // [n] the rank that computes a group's part, -1: it has none; its place in parts, if that is this rank
+    int owned;   // parts of this rank
+    bool single; // parts is one, the caller's array
 } GradTree;
 
 // Free with grad_tree_free.

@@ -17,7 +17,7 @@ which name it and end the run.
 
 #include "llmc/logger.h" // stop_requested; by way of it utils/utils.h: Error, fail, Str
 
-#ifdef LLMC_MPI // set by `make MPI=1`, and by `make` where mpicc is found
+#ifdef LLMC_MPI            // set by `make MPI=1`, and by `make` where mpicc is found
 #define OMPI_SKIP_MPICXX 1 // the C interface, also in C++
 #define MPICH_SKIP_MPICXX 1
 #include <mpi.h>
@@ -48,7 +48,8 @@ static MPI_Comm dist_calls; // what dist_call_roll talks over
 
 // A number that the launcher (Open MPI, MPICH and Intel MPI, Slurm's PMIx) left in the environment; -1: none.
 int dist_launched(const char *const *names) {
-    for (; *names; names++) if (getenv(*names)) return atoi(getenv(*names));
+    for (; *names; names++)
+        if (getenv(*names)) return atoi(getenv(*names));
     return -1;
 }
 
@@ -69,7 +70,8 @@ bool dist_init(int *argc, char ***argv, Error *err) {
 #ifdef LLMC_MPI
     if (dist_launched(ranks) < 0) return true;
     int level;
-    if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level) != MPI_SUCCESS) return fail(err, EXIT_RUN, "MPI cannot start on %s", dist.host);
+    if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level) != MPI_SUCCESS)
+        return fail(err, EXIT_RUN, "MPI cannot start on %s", dist.host);
     MPI_Comm_rank(MPI_COMM_WORLD, &dist.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &dist.size);
     dist.started = true;
@@ -85,17 +87,23 @@ bool dist_init(int *argc, char ***argv, Error *err) {
     dist.hosts = (char (*)[64])xcalloc((size_t)dist.size, sizeof *dist.hosts);
     MPI_Allgather(dist.host, sizeof dist.host, MPI_CHAR, dist.hosts, sizeof dist.host, MPI_CHAR, MPI_COMM_WORLD);
     if (dist.size == 1 && dist_launched(sizes) > 1)
-        return fail(err, EXIT_RUN, "the launcher started %d processes, MPI says that each is alone\n  -> use the mpirun of the MPI this was built with", dist_launched(sizes));
+        return fail(err, EXIT_RUN,
+                    "the launcher started %d processes, MPI says that each is alone\n  -> use the mpirun of the MPI "
+                    "this was built with",
+                    dist_launched(sizes));
     if (dist.rank > 0) {
         warnings_off = true;
-        if (!freopen("/dev/null", "w", stdout)) return fail(err, EXIT_RUN, "cannot open /dev/null: %s", strerror(errno));
+        if (!freopen("/dev/null", "w", stdout))
+            return fail(err, EXIT_RUN, "cannot open /dev/null: %s", strerror(errno));
     }
     return true;
 #else
     (void)argc;
     (void)argv;
     if (dist_launched(sizes) <= 1) return true;
-    return fail(err, EXIT_USAGE, "started as process %d of %d, but built without MPI\n  -> scripts/setup.sh --mpi && make MPI=1, or start it without mpirun",
+    return fail(err, EXIT_USAGE,
+                "started as process %d of %d, but built without MPI\n  -> scripts/setup.sh --mpi && make MPI=1, or "
+                "start it without mpirun",
                 dist_launched(ranks), dist_launched(sizes));
 #endif
 }
@@ -157,12 +165,13 @@ static bool dist_all_here(const DistWait *w) {
     for (int r = 0; r < dist.size; r++)
         if (!w->here[r]) str_printf(&missing, "%s%d (%s)", n++ ? ", " : "", r, dist.hosts[r]);
     if (n > 0 && (lowest == dist.rank || w->waited > 2 * dist.timeout)) {
-        fprintf(
-            stderr,
-            "error: rank %s of %d did not come to an exchange within %g s (ddp_timeout): it is stopped, hangs, or is much slower than rank "
-            "%d (%s), which waits\n"
-            "  -> look at that machine; then --resume auto goes on from the last checkpoint; a longer --ddp_timeout if it was only slow\n",
-            missing.s, dist.size, dist.timeout, dist.rank, dist.host);
+        fprintf(stderr,
+                "error: rank %s of %d did not come to an exchange within %g s (ddp_timeout): it is stopped, hangs, or "
+                "is much slower than rank "
+                "%d (%s), which waits\n"
+                "  -> look at that machine; then --resume auto goes on from the last checkpoint; a longer "
+                "--ddp_timeout if it was only slow\n",
+                missing.s, dist.size, dist.timeout, dist.rank, dist.host);
         exit(EXIT_RUN);
     }
     str_free(&missing);
@@ -226,8 +235,7 @@ void dist_finalize(void) {
 }
 
 // Ends all ranks with an error that dist_agree has made known to all; rank 0 prints it.
-__attribute__((noreturn))
-void dist_die(const Error *err) {
+__attribute__((noreturn)) void dist_die(const Error *err) {
     fflush(stdout);
     if (dist.rank == 0) fprintf(stderr, "error: %s\n", err->text);
     fflush(stderr);
@@ -254,7 +262,10 @@ void dist_gather(Str *all, size_t *start, const void *mine, size_t bytes) {
         dist_wait(request, t0);
         for (int r = 0; r < size; r++) start[r + 1] = start[r] + 4 * (size_t)count[r];
         if (start[size] / 4 > INT_MAX) {
-            fprintf(stderr, "error: the ranks want to exchange %.1f GiB at once, 8 are possible\n  -> lower prompts_per_step or num_generations\n", (double)start[size] / (1 << 30));
+            fprintf(stderr,
+                    "error: the ranks want to exchange %.1f GiB at once, 8 are possible\n  -> lower prompts_per_step "
+                    "or num_generations\n",
+                    (double)start[size] / (1 << 30));
             exit(EXIT_RUN);
         }
         for (int r = 0; r < size; r++) first[r] = (int)(start[r] / 4);
@@ -290,7 +301,8 @@ void dist_broadcast(void *p, size_t bytes) {
 // in + r in_stride = in_count[r] numbers from rank r, and out_count[r] numbers at out + r out_stride go to rank r, for
 // all r: what r sends here must be as many as are awaited of it. The two do not overlap. (MPI_Ialltoallv would be one
 // call; with Open MPI 4.1 it hung here, for a reason that was not found.)
-void dist_trade(float *in, size_t in_stride, const int *in_count, const float *out, size_t out_stride, const int *out_count) {
+void dist_trade(float *in, size_t in_stride, const int *in_count, const float *out, size_t out_stride,
+                const int *out_count) {
 #ifdef LLMC_MPI
     const double start = now_s();
     MPI_Request *requests = (MPI_Request *)xmalloc(2 * (size_t)dist.size * sizeof *requests);
@@ -301,7 +313,8 @@ void dist_trade(float *in, size_t in_stride, const int *in_count, const float *o
     }
     for (int i = 1; i < dist.size; i++) { // each begins with another one
         const int r = (dist.rank + i) % dist.size;
-        if (out_count[r]) MPI_Isend(out + (size_t)r * out_stride, out_count[r], MPI_FLOAT, r, 0, MPI_COMM_WORLD, &requests[n++]);
+        if (out_count[r])
+            MPI_Isend(out + (size_t)r * out_stride, out_count[r], MPI_FLOAT, r, 0, MPI_COMM_WORLD, &requests[n++]);
     }
     const size_t own = (size_t)in_count[dist.rank] * sizeof(float);
     if (own) memcpy(in + (size_t)dist.rank * in_stride, out + (size_t)dist.rank * out_stride, own);
@@ -319,7 +332,9 @@ bool dist_agree(bool ok, Error *err) {
         dist.stop = stop_requested;
         return ok;
     }
-    struct { int failed, signal; } mine = {!ok, stop_requested}, *one;
+    struct {
+        int failed, signal;
+    } mine = {!ok, stop_requested}, *one;
     Str all = {0};
     size_t *start = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
     int first = -1, stop = 0, failed = 0;
@@ -334,7 +349,8 @@ bool dist_agree(bool ok, Error *err) {
     if (first >= 0) {
         Error theirs = *err;
         if (dist.rank == first && failed < dist.size) // if all have failed, all for the same reason
-            snprintf(theirs.text, sizeof theirs.text, "rank %d of %d (%s): %.1900s", dist.rank, dist.size, dist.host, err->text);
+            snprintf(theirs.text, sizeof theirs.text, "rank %d of %d (%s): %.1900s", dist.rank, dist.size, dist.host,
+                     err->text);
         dist_gather(&all, start, &theirs, dist.rank == first ? sizeof theirs : 0);
         memcpy(err, all.s, sizeof *err);
     }

@@ -131,7 +131,8 @@ void shard_share(Shard *s, float *x) {
         free(come);
         return;
     }
-    float *in = s->ops->host_memory ? NULL : (float *)xmalloc(((size_t)ranks + 1) * SHARD_PIECE * sizeof(float)), *out = in ? in + (size_t)ranks * SHARD_PIECE : NULL;
+    float *in = s->ops->host_memory ? NULL : (float *)xmalloc(((size_t)ranks + 1) * SHARD_PIECE * sizeof(float)),
+          *out = in ? in + (size_t)ranks * SHARD_PIECE : NULL;
     for (size_t at = 0; at < s->each; at += SHARD_PIECE) {
         const int len = shard_piece(s, at);
         shard_counts(come, len, me);
@@ -139,7 +140,8 @@ void shard_share(Shard *s, float *x) {
         if (in) s->ops->download(out, x + s->first + at, (size_t)len * sizeof(float));
         dist_trade(in ? in : x + at, in ? SHARD_PIECE : s->each, come, in ? out : x + s->first + at, 0, go);
         for (int r = 0; r < ranks && in; r++)
-            if (r != me) s->ops->upload(x + (size_t)r * s->each + at, in + (size_t)r * SHARD_PIECE, (size_t)len * sizeof(float));
+            if (r != me)
+                s->ops->upload(x + (size_t)r * s->each + at, in + (size_t)r * SHARD_PIECE, (size_t)len * sizeof(float));
     }
     free(in);
     free(come);

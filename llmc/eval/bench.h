@@ -17,7 +17,7 @@ gradients of inputs, and need none below the lowest vector.
 #ifndef LLMC_EVAL_BENCH_H
 #define LLMC_EVAL_BENCH_H
 
-#include <sys/resource.h>  // getrusage
+#include <sys/resource.h>           // getrusage
 #include "llmc/eval/bench_limits.h" // bench_peak_gflops, bench_memory_gbs
 #include "llmc/grpo.h"              // PolicyPass, group_advantages
 #include "llmc/logger.h"            // Progress
@@ -26,21 +26,23 @@ gradients of inputs, and need none below the lowest vector.
 
 #define BENCH_SEQUENCES 16 // forward and forward_backward
 #define BENCH_TOKENS 256
-#define BENCH_PROMPTS 4    // grpo_step
+#define BENCH_PROMPTS 4 // grpo_step
 #define BENCH_SAMPLES 8
 #define BENCH_NEW 128
 
 // ----------------------------------------------------------------------------
 // results and limits
 
-typedef struct { double count, flops, bytes; } BenchPass; // so many alike passes, and what each must at least do
+typedef struct {
+    double count, flops, bytes;
+} BenchPass; // so many alike passes, and what each must at least do
 
 typedef struct {
     const char *phase;
-    int batch;          // sequences
+    int batch; // sequences
     double tokens, seconds;
-    double resident;    // bytes of memory the process has held at most, so far
-    double peak;        // FLOP/s of multiply-adds, the mean of just before and just after
+    double resident; // bytes of memory the process has held at most, so far
+    double peak;     // FLOP/s of multiply-adds, the mean of just before and just after
     BenchPass passes[4];
     int n_passes;
 } BenchResult;
@@ -97,7 +99,9 @@ double bench_limit_s(const BenchResult *b, double bandwidth, double *memory_s) {
 RolloutPrompt *bench_prompts(IntVec *ids, const Qwen2 *m, const Options *o, int n, int P, int G) {
     RolloutPrompt *prompts = (RolloutPrompt *)xcalloc((size_t)n, sizeof *prompts);
     for (int i = 0; i < n; i++)
-        for (int k = 0; k < P; k++) ints_push(ids, (int)(rng_bits((uint32_t)o->seed, RNG_SHUFFLE, 0, (uint32_t)i, 0, (uint32_t)k) % (uint32_t)m->config.V));
+        for (int k = 0; k < P; k++)
+            ints_push(ids, (int)(rng_bits((uint32_t)o->seed, RNG_SHUFFLE, 0, (uint32_t)i, 0, (uint32_t)k) %
+                                 (uint32_t)m->config.V));
     for (int i = 0; i < n; i++) {
         prompts[i].prompt = ids->v + (size_t)i * P;
         prompts[i].P = P;
@@ -108,7 +112,8 @@ RolloutPrompt *bench_prompts(IntVec *ids, const Qwen2 *m, const Options *o, int 
 }
 
 void bench_completions_free(RolloutPrompt *prompts, int n, int G) {
-    for (int i = 0; i < n; i++) for (int g = 0; g < G; g++) completion_free(&prompts[i].completions[g]);
+    for (int i = 0; i < n; i++)
+        for (int g = 0; g < G; g++) completion_free(&prompts[i].completions[g]);
 }
 
 void bench_prompts_free(RolloutPrompt *prompts, int n, int G, IntVec *ids) {
@@ -124,16 +129,22 @@ Sampling bench_sampling(const Options *o, int max_new) {
 }
 
 // A sampler that looks at the clock: when the first tokens of a rollout were drawn, and the last.
-struct { const Ops *ops; int draws; double first_s, last_s; } bench_clock;
+struct {
+    const Ops *ops;
+    int draws;
+    double first_s, last_s;
+} bench_clock;
 
-void bench_sample_rows(int *token, float *logprob, const float *logits, const float *u, float temperature, int top_k, float top_p, int n, int V) {
+void bench_sample_rows(int *token, float *logprob, const float *logits, const float *u, float temperature, int top_k,
+                       float top_p, int n, int V) {
     bench_clock.ops->sample_rows(token, logprob, logits, u, temperature, top_k, top_p, n, V);
     bench_clock.last_s = now_s();
     if (bench_clock.draws++ == 0) bench_clock.first_s = bench_clock.last_s;
 }
 
 // One rollout gives both: up to the first draw it is prefill, from there to the last, new_tokens later, decode.
-bool bench_prefill_decode(BenchResult out[2], const Qwen2 *m, const float *steering, const Options *o, int B, Error *err) {
+bool bench_prefill_decode(BenchResult out[2], const Qwen2 *m, const float *steering, const Options *o, int B,
+                          Error *err) {
     int P = o->prompt_length, N = o->new_tokens;
     Ops timed_ops = *m->ops;
     Qwen2 timed = *m;
@@ -171,7 +182,8 @@ bool bench_prefill_decode(BenchResult out[2], const Qwen2 *m, const float *steer
 // forward
 
 // n prompts packed into one batch, with the logits of their last rows alone.
-void bench_forward_rows(const Qwen2 *m, Scratch *s, KVCache *kv, Packed *p, const float *steering, const RolloutPrompt *prompts, int n) {
+void bench_forward_rows(const Qwen2 *m, Scratch *s, KVCache *kv, Packed *p, const float *steering,
+                        const RolloutPrompt *prompts, int n) {
     IntVec last = {0, 0, 0}, pages = {0, 0, 0};
     packed_reset(p);
     for (int i = 0, page = 0; i < n; i++) {
@@ -248,14 +260,17 @@ void bench_trainer_free(BenchTrainer *t, const Qwen2 *m) {
 }
 
 // Gradient of the loss over the n_prompts * G completions at rewards of +1 and -1, no group all alike.
-bool bench_gradient(BenchTrainer *t, const Qwen2 *m, const Options *o, const RolloutPrompt *prompts, int n_prompts, int G, Error *err) {
+bool bench_gradient(BenchTrainer *t, const Qwen2 *m, const Options *o, const RolloutPrompt *prompts, int n_prompts,
+                    int G, Error *err) {
     PolicySample *samples = (PolicySample *)xcalloc((size_t)n_prompts * G, sizeof *samples);
     long long tokens = 0, at = 0;
-    for (int i = 0; i < n_prompts; i++) for (int g = 0; g < G; g++) tokens += prompts[i].completions[g].n;
+    for (int i = 0; i < n_prompts; i++)
+        for (int g = 0; g < G; g++) tokens += prompts[i].completions[g].n;
     float *out = (float *)xmalloc(2 * (size_t)tokens * sizeof(float));
     float *reward = (float *)xmalloc(2 * (size_t)G * sizeof(float)), *advantage = reward + G;
     for (int i = 0; i < n_prompts; i++) {
-        for (int g = 0; g < G; g++) reward[g] = rng_bits((uint32_t)o->seed, RNG_REWARD, 0, (uint32_t)i, (uint32_t)g, 0) & 1 ? 1.0f : -1.0f;
+        for (int g = 0; g < G; g++)
+            reward[g] = rng_bits((uint32_t)o->seed, RNG_REWARD, 0, (uint32_t)i, (uint32_t)g, 0) & 1 ? 1.0f : -1.0f;
         if (group_is_equal(reward, G)) reward[0] = -reward[0];
         group_advantages(advantage, reward, G, "grpo_no_std"); // unlike rloo it allows G = 1
         for (int g = 0; g < G; g++) {
@@ -276,7 +291,8 @@ bool bench_gradient(BenchTrainer *t, const Qwen2 *m, const Options *o, const Rol
     PolicyStats stats;
     memset(&stats, 0, sizeof stats);
     m->ops->zero(t->dsteering, bench_numbers(m) * sizeof(float));
-    bool ok = policy_pass(&t->pass, m, t->steering, samples, n_prompts * G, &how, t->dsteering, t->trained, &stats, err);
+    bool ok =
+        policy_pass(&t->pass, m, t->steering, samples, n_prompts * G, &how, t->dsteering, t->trained, &stats, err);
     free(samples);
     free(out);
     free(reward);
@@ -342,8 +358,11 @@ bool bench_grpo_step(BenchResult *out, BenchTrainer *t, const Qwen2 *m, const Op
     ok = ok && rollout(&r, m, t->steering, prompts, BENCH_PROMPTS, BENCH_SAMPLES, &how, NULL, NULL, err) &&
          bench_gradient(t, m, o, prompts, BENCH_PROMPTS, BENCH_SAMPLES, err);
     double norm = m->ops->gradient_norm(t->dsteering, n);
-    if (ok && !(norm > 0 && isfinite(norm))) ok = fail(err, EXIT_RUN, "bench: the gradient's length is %g, expected a number above 0", norm);
-    if (ok) m->ops->adamw_update(t->steering, t->exp_avg, t->exp_avg_sq, t->dsteering, norm > 2 ? 2 / norm : 1, n, 1, &adamw);
+    if (ok && !(norm > 0 && isfinite(norm)))
+        ok = fail(err, EXIT_RUN, "bench: the gradient's length is %g, expected a number above 0", norm);
+    if (ok)
+        m->ops->adamw_update(t->steering, t->exp_avg, t->exp_avg_sq, t->dsteering, norm > 2 ? 2 / norm : 1, n, 1,
+                             &adamw);
     out->phase = "grpo_step";
     out->batch = samples;
     out->tokens = samples * BENCH_NEW;
@@ -374,10 +393,12 @@ void bench_print_header(const Qwen2 *m, const Options *o, const double peak[2], 
     const ModelConfig *c = &m->config;
     char *name = model_name_from_dir(o->model);
     double weights = c->L * bench_layer_weights(c) + bench_head_weights(c);
-    printf("model   %s: %d layers, hidden size %d, %.1f M weights in matrix products\n", name, c->L, c->C, 1e-6 * weights);
-    printf("device  %s, %s, %d threads; prompts of %d tokens, %d new\n", m->ops->name, m->ops->isa, omp_get_max_threads(), o->prompt_length, o->new_tokens);
-    printf("limits  %.4g to %.4g GFLOP/s of multiply-adds, measured before and after each phase, %.3g GB/s of memory\n", 1e-9 * peak[0],
-           1e-9 * peak[1], 1e-9 * bandwidth);
+    printf("model   %s: %d layers, hidden size %d, %.1f M weights in matrix products\n", name, c->L, c->C,
+           1e-6 * weights);
+    printf("device  %s, %s, %d threads; prompts of %d tokens, %d new\n", m->ops->name, m->ops->isa,
+           omp_get_max_threads(), o->prompt_length, o->new_tokens);
+    printf("limits  %.4g to %.4g GFLOP/s of multiply-adds, measured before and after each phase, %.3g GB/s of memory\n",
+           1e-9 * peak[0], 1e-9 * peak[1], 1e-9 * bandwidth);
     printf("memory  %.2f GiB at most resident\n\n", resident / (1 << 30));
     printf("%-16s %6s %11s %11s %7s  %s\n", "phase", "batch", "tokens/s", "limit", "share", "limited by");
     free(name);
@@ -387,9 +408,11 @@ void bench_print(const BenchResult *b, const Options *o, const char *isa, double
     double memory_s, limit_s = bench_limit_s(b, bandwidth, &memory_s);
     double speed = b->tokens / b->seconds, limit = b->tokens / limit_s;
     if (o->json)
-        printf("{\"phase\":\"%s\",\"batch\":%d,\"prompt_length\":%d,\"new_tokens\":%d,\"isa\":\"%s\",\"threads\":%d,\"tokens_per_s\":%.6g,"
+        printf("{\"phase\":\"%s\",\"batch\":%d,\"prompt_length\":%d,\"new_tokens\":%d,\"isa\":\"%s\",\"threads\":%d,"
+               "\"tokens_per_s\":%.6g,"
                "\"limit_tokens_per_s\":%.6g,\"seconds\":%.6g,\"resident_gib\":%.4g}\n",
-               b->phase, b->batch, o->prompt_length, o->new_tokens, isa, omp_get_max_threads(), speed, limit, b->seconds, b->resident / (1 << 30));
+               b->phase, b->batch, o->prompt_length, o->new_tokens, isa, omp_get_max_threads(), speed, limit,
+               b->seconds, b->resident / (1 << 30));
     else
         printf("%-16s %6d %11.4g %11.4g %6.0f%%  %s\n", b->phase, b->batch, speed, limit, 100 * speed / limit,
                memory_s > limit_s / 2 ? "memory" : "multiply-adds");
@@ -407,7 +430,8 @@ void bench_set_peak(BenchResult *results, int n, const Qwen2 *m, double *last) {
 bool bench_run(const Qwen2 *m, const float *steering, const Options *o, Error *err) {
     const bool all = strcmp(o->phase, "all") == 0;
     const bool rollouts = all || strcmp(o->phase, "rollout") == 0, forward = all || strcmp(o->phase, "forward") == 0;
-    const bool gradient = all || strcmp(o->phase, "forward_backward") == 0, step = all || strcmp(o->phase, "grpo_step") == 0;
+    const bool gradient = all || strcmp(o->phase, "forward_backward") == 0,
+               step = all || strcmp(o->phase, "grpo_step") == 0;
     const int n = (rollouts ? 2 * o->batch.n : 0) + forward + gradient + step;
     BenchResult *results = (BenchResult *)xcalloc((size_t)n, sizeof *results), *r = results;
     BenchTrainer trainer;

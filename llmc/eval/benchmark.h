@@ -28,7 +28,7 @@ typedef struct {
 } Benchmark;
 
 typedef struct {
-    Benchmark *items; // [n]
+    Benchmark *items;        // [n]
     int n, longest, max_new; // tokens of the longest prompt, of the longest completion
 } Benchmarks;
 
@@ -41,7 +41,9 @@ bool benchmark_number(int *value, const char *list, const char *name, const char
         char *end = NULL;
         long number = equals ? strtol(equals + 1, &end, 10) : 0;
         if (!equals || end != item + n || number < 1 || number > 1 << 20)
-            return fail(err, EXIT_USAGE, "%s: found \"%.*s\", expected NAME=N with N from 1 to 1048576\n  -> for example aime24=32", key, (int)n, item);
+            return fail(err, EXIT_USAGE,
+                        "%s: found \"%.*s\", expected NAME=N with N from 1 to 1048576\n  -> for example aime24=32", key,
+                        (int)n, item);
         if ((size_t)(equals - item) == length && strncmp(item, name, length) == 0) *value = (int)number;
     }
     return true;
@@ -57,7 +59,8 @@ bool benchmarks_check_names(const Benchmarks *all, Error *err) {
             const size_t n = strlen(a->name);
             if (i != k && strncmp(b->name, a->name, n) == 0 && (b->name[n] == 0 || strcmp(b->name + n, ".tokens") == 0))
                 return fail(err, EXIT_USAGE,
-                            "data: %s and %s would both write %s.jsonl\n  -> give one of the files another name, or evaluate them with "
+                            "data: %s and %s would both write %s.jsonl\n  -> give one of the files another name, or "
+                            "evaluate them with "
                             "two --results_dir",
                             a->path, b->path, b->name);
         }
@@ -70,7 +73,10 @@ bool benchmarks_check_names(const Benchmarks *all, Error *err) {
 bool benchmarks_load(Benchmarks *all, Session *s, Error *err) {
     const Options *o = &s->options;
     memset(all, 0, sizeof *all);
-    if (!*o->data) return fail(err, EXIT_USAGE, "data is missing: the problems to answer\n  -> --data FILE.jsonl,..., or a line `data: ...` in --config FILE.yml");
+    if (!*o->data)
+        return fail(err, EXIT_USAGE,
+                    "data is missing: the problems to answer\n  -> --data FILE.jsonl,..., or a line `data: ...` in "
+                    "--config FILE.yml");
     char *paths = xstrdup(o->data), *rest = paths;
     bool ok = true;
     for (char *path; ok && (path = strsep(&rest, ",")) != NULL;) {
@@ -87,12 +93,14 @@ bool benchmarks_load(Benchmarks *all, Session *s, Error *err) {
              dataset_load(&b->problems, path, err) && sha256_file(b->sha256, path, err);
         if (ok && o->limit > 0) dataset_truncate(&b->problems, o->limit);
         if (ok) answer_warn_unmatchable(&b->problems, path);
-        ok = ok && prompts_encode(&b->prompts, &longest, s->tokenizer, &b->problems, o->prompt_template, o->system, err);
+        ok =
+            ok && prompts_encode(&b->prompts, &longest, s->tokenizer, &b->problems, o->prompt_template, o->system, err);
         if (longest > all->longest) all->longest = longest;
         if (b->max_new > all->max_new) all->max_new = b->max_new;
     }
     free(paths);
-    const SessionWork work = {o->rollout_batch_size, all->longest, all->max_new, o->save_tokens ? all->longest + all->max_new : 0,
+    const SessionWork work = {o->rollout_batch_size, all->longest,
+                              all->max_new,          o->save_tokens ? all->longest + all->max_new : 0,
                               TOKENS_PASS_BYTES,     false};
     s->work = work;
     return ok && benchmarks_check_names(all, err);
@@ -116,16 +124,23 @@ void benchmarks_free(Benchmarks *all) {
 void benchmark_json(Str *out, const char *name, const Evaluation *e) {
     str_printf(out, "{\"benchmark\": ");
     json_add_string(out, name, strlen(name));
-    str_printf(out, ", \"accuracy\": %.6g, \"ci_low\": %.6g, \"ci_high\": %.6g, \"format_rate\": %.6g, \"truncation_rate\": %.6g, \"formed_rate\": %.6g, "
-                    "\"accuracy_formed\": %.6g, \"mean_length\": %.6g, ", e->accuracy, e->low, e->high, e->format_rate, e->truncation_rate, e->formed_rate,
-               e->accuracy_formed, e->mean_length);
+    str_printf(out,
+               ", \"accuracy\": %.6g, \"ci_low\": %.6g, \"ci_high\": %.6g, \"format_rate\": %.6g, \"truncation_rate\": "
+               "%.6g, \"formed_rate\": %.6g, "
+               "\"accuracy_formed\": %.6g, \"mean_length\": %.6g, ",
+               e->accuracy, e->low, e->high, e->format_rate, e->truncation_rate, e->formed_rate, e->accuracy_formed,
+               e->mean_length);
     for (int i = 0; i < e->n_pass; i++) str_printf(out, "\"pass@%d\": %.6g, ", e->pass[i].k, e->pass[i].percent);
-    str_printf(out, "\"n\": %d, \"num_generations\": %d, \"tokens\": %lld, \"seconds\": %.3f}", e->n, e->G, e->tokens, e->seconds);
+    str_printf(out, "\"n\": %d, \"num_generations\": %d, \"tokens\": %lld, \"seconds\": %.3f}", e->n, e->G, e->tokens,
+               e->seconds);
 }
 
 // The figures of a row, as benchmark_json wrote them.
 void benchmark_from_json(Evaluation *e, const cJSON *row) {
-    const struct { const char *key; double *value; } numbers[] = {{"accuracy", &e->accuracy},
+    const struct {
+        const char *key;
+        double *value;
+    } numbers[] = {{"accuracy", &e->accuracy},
                    {"ci_low", &e->low},
                    {"ci_high", &e->high},
                    {"format_rate", &e->format_rate},
@@ -142,7 +157,8 @@ void benchmark_from_json(Evaluation *e, const cJSON *row) {
         e->pass[e->n_pass].k = atoi(item->string + 5);
         e->pass[e->n_pass++].percent = item->valuedouble;
     }
-    const cJSON *n = cJSON_GetObjectItemCaseSensitive(row, "n"), *G = cJSON_GetObjectItemCaseSensitive(row, "num_generations"),
+    const cJSON *n = cJSON_GetObjectItemCaseSensitive(row, "n"),
+                *G = cJSON_GetObjectItemCaseSensitive(row, "num_generations"),
                 *tokens = cJSON_GetObjectItemCaseSensitive(row, "tokens");
     e->n = n ? n->valueint : 0;
     e->G = G ? G->valueint : 0;
@@ -154,12 +170,14 @@ void benchmark_decoding_dir(Str *dir, const Options *o) {
     char temperature[32], top_p[32];
     number_text(temperature, o->temperature);
     number_text(top_p, o->top_p);
-    str_printf(dir, "/temp_%s%s_top_p_%s%s", temperature, strpbrk(temperature, ".e") ? "" : ".0", top_p, strpbrk(top_p, ".e") ? "" : ".0");
+    str_printf(dir, "/temp_%s%s_top_p_%s%s", temperature, strpbrk(temperature, ".e") ? "" : ".0", top_p,
+               strpbrk(top_p, ".e") ? "" : ".0");
 }
 
 // save_tokens: every completion's tokens with their log-probs under what sampled it (`own`) and under the other model:
 // the base model for completions of steered ones, the session's vectors for those of the base.
-bool benchmark_tokens(const Session *s, const float *steering, const Benchmark *b, Completion *completions, const char *path, Error *err) {
+bool benchmark_tokens(const Session *s, const float *steering, const Benchmark *b, Completion *completions,
+                      const char *path, Error *err) {
     const int n = b->problems.n * b->G;
     const float *other = steering ? NULL : s->steering;
     Qwen2 plain = s->model; // the other model has no intervention
@@ -197,7 +215,8 @@ bool benchmark_tokens(const Session *s, const float *steering, const Benchmark *
         str_printf(&lines, "], \"own\": [");
         for (int t = 0; t < c->n; t++) str_printf(&lines, "%s%.4g", t ? ", " : "", (double)c->logprob[t]);
         str_printf(&lines, "], \"other\": [");
-        for (int t = 0; t < c->n; t++) str_printf(&lines, "%s%.4g", t ? ", " : "", ok ? (double)samples[i].logprob[t] : 0);
+        for (int t = 0; t < c->n; t++)
+            str_printf(&lines, "%s%.4g", t ? ", " : "", ok ? (double)samples[i].logprob[t] : 0);
         str_printf(&lines, "]}\n");
         free(samples[i].logprob);
     }
@@ -228,31 +247,36 @@ char *benchmark_file(const char *dir, const Benchmark *b, const char *end) {
 
 // Samples what the journal at `path` lacks and grades: *e, the lines for <benchmark>.jsonl, completions[n*G]. After a
 // failure err says what is kept.
-bool benchmark_sample(const Session *s, Rollout *r, const float *steering, const Benchmark *b, int seed, const char *path,
-                      const char *made_with, bool logprobs, Evaluation *e, Str *lines, Completion *completions, Error *err) {
+bool benchmark_sample(const Session *s, Rollout *r, const float *steering, const Benchmark *b, int seed,
+                      const char *path, const char *made_with, bool logprobs, Evaluation *e, Str *lines,
+                      Completion *completions, Error *err) {
     Sampling how = session_sampling(&s->options);
     Journal journal;
     Error why = {0, ""};
     double seconds = 0;
     how.seed = (uint32_t)seed;
     how.max_new = b->max_new;
-    bool ok = journal_open(&journal, completions, path, b->problems.n, b->G, logprobs, b->max_new, s->model.config.V, made_with, &why);
+    bool ok = journal_open(&journal, completions, path, b->problems.n, b->G, logprobs, b->max_new, s->model.config.V,
+                           made_with, &why);
     if (ok && journal.count) {
         cJSON *found = journal_made_with(path), *mine = cJSON_Parse(made_with);
         Str differs = {0};
         made_with_differences(&differs, found, mine, MADE_ROUNDING);
-        fprintf(stderr, "%s: going on from %d of %d problems%s%s%s\n", path, journal.count, b->problems.n, differs.n ? " (" : "",
-                differs.n ? differs.s : "", differs.n ? ": the rest may be rounded otherwise)" : "");
+        fprintf(stderr, "%s: going on from %d of %d problems%s%s%s\n", path, journal.count, b->problems.n,
+                differs.n ? " (" : "", differs.n ? differs.s : "",
+                differs.n ? ": the rest may be rounded otherwise)" : "");
         str_free(&differs);
         cJSON_Delete(found);
         cJSON_Delete(mine);
     }
-    ok = ok && evaluate_sample(completions, &seconds, &journal, r, &s->model, steering, &b->problems, b->prompts, b->G, &how, &why);
+    ok = ok && evaluate_sample(completions, &seconds, &journal, r, &s->model, steering, &b->problems, b->prompts, b->G,
+                               &how, &why);
     if (ok) {
         evaluate_grade(e, lines, completions, s->tokenizer, &b->problems, b->G);
         e->seconds = seconds;
     } else if (stop_requested) {
-        fail(err, 128 + stop_requested, "stopped: %d of %d problems of %s are answered and kept\n  -> the same call goes on from there",
+        fail(err, 128 + stop_requested,
+             "stopped: %d of %d problems of %s are answered and kept\n  -> the same call goes on from there",
              journal.count, b->problems.n, b->name);
     } else {
         fail(err, why.code, "%s\n  -> %d of %d problems of %s are answered and kept: the same call goes on from there",
@@ -268,17 +292,18 @@ void benchmark_print(const Options *o, const char *label, const Benchmark *b, co
     benchmark_json(&summary, b->name, e);
     if (o->json) printf("%s\n", summary.s);
     else
-        printf("%s%-16s %5.1f %%  [%.1f, %.1f]   boxed %5.1f %%   cut %5.1f %%   length %6.1f   %d problems x %d   %.0f tok/s\n", label,
-               b->name, e->accuracy, e->low, e->high, e->format_rate, e->truncation_rate, e->mean_length, e->n, e->G,
-               e->tokens / (e->seconds > 0 ? e->seconds : 1e-3));
+        printf("%s%-16s %5.1f %%  [%.1f, %.1f]   boxed %5.1f %%   cut %5.1f %%   length %6.1f   %d problems x %d   "
+               "%.0f tok/s\n",
+               label, b->name, e->accuracy, e->low, e->high, e->format_rate, e->truncation_rate, e->mean_length, e->n,
+               e->G, e->tokens / (e->seconds > 0 ? e->seconds : 1e-3));
     fflush(stdout);
     str_free(&summary);
 }
 
 // Answers one benchmark into the folder dir, which is locked: its completions first, then its row of metrics.json; the
 // journal goes last.
-bool benchmark_answer(const Session *s, Rollout *r, const float *steering, const Benchmark *b, int seed, const char *dir,
-                      const ResultRows *rows, const cJSON *mine, Evaluation *e, Error *err) {
+bool benchmark_answer(const Session *s, Rollout *r, const float *steering, const Benchmark *b, int seed,
+                      const char *dir, const ResultRows *rows, const cJSON *mine, Evaluation *e, Error *err) {
     const bool tokens = s->options.save_tokens && (steering || s->steering);
     Completion *completions = (Completion *)xcalloc((size_t)b->problems.n * b->G, sizeof(Completion));
     char *journal = benchmark_file(dir, b, ".partial"), *path = benchmark_file(dir, b, ".jsonl"),
@@ -286,7 +311,8 @@ bool benchmark_answer(const Session *s, Rollout *r, const float *steering, const
     char *made = cJSON_PrintUnformatted(mine);
     Str lines = {0}, row = {0};
     bool ok = benchmark_sample(s, r, steering, b, seed, journal, made, tokens, e, &lines, completions, err);
-    ok = ok && write_file(path, lines.s, lines.n, err) && (!tokens || benchmark_tokens(s, steering, b, completions, tokens_path, err));
+    ok = ok && write_file(path, lines.s, lines.n, err) &&
+         (!tokens || benchmark_tokens(s, steering, b, completions, tokens_path, err));
     if (ok) {
         benchmark_json(&row, b->name, e);
         row.n--; // its brace
@@ -306,7 +332,8 @@ bool benchmark_answer(const Session *s, Rollout *r, const float *steering, const
 }
 
 const cJSON *benchmark_row(const Benchmark *b, const ResultRows *rows) {
-    for (int i = 0; i < rows->n; i++) if (strcmp(results_name(rows->rows[i]), b->name) == 0) return rows->rows[i];
+    for (int i = 0; i < rows->n; i++)
+        if (strcmp(results_name(rows->rows[i]), b->name) == 0) return rows->rows[i];
     return NULL;
 }
 
@@ -326,8 +353,8 @@ bool benchmark_may_write(const Benchmark *b, const char *dir, const ResultRows *
 
 // Is the benchmark answered already, with all that is asked for? `mine` may lie there (results_check). Then *e and
 // true.
-bool benchmark_kept(const Session *s, const float *steering, const Benchmark *b, const char *dir, const ResultRows *rows,
-                    const cJSON *mine, const char *label, Evaluation *e) {
+bool benchmark_kept(const Session *s, const float *steering, const Benchmark *b, const char *dir,
+                    const ResultRows *rows, const cJSON *mine, const char *label, Evaluation *e) {
     char *path = benchmark_file(dir, b, ".jsonl"), *tokens = benchmark_file(dir, b, ".tokens.jsonl");
     bool kept = path_exists(path) && (!s->options.save_tokens || !(steering || s->steering) || path_exists(tokens));
     const cJSON *row = benchmark_row(b, rows);
@@ -335,8 +362,8 @@ bool benchmark_kept(const Session *s, const float *steering, const Benchmark *b,
     if (kept) {
         Str differs = {0};
         made_with_differences(&differs, cJSON_GetObjectItemCaseSensitive(row, "made_with"), mine, MADE_ROUNDING);
-        fprintf(stderr, "%skept, not answered again: %s%s%s%s\n", label, path, differs.n ? " (" : "", differs.n ? differs.s : "",
-                differs.n ? ": remove it to answer again)" : "");
+        fprintf(stderr, "%skept, not answered again: %s%s%s%s\n", label, path, differs.n ? " (" : "",
+                differs.n ? differs.s : "", differs.n ? ": remove it to answer again)" : "");
         str_free(&differs);
         benchmark_from_json(e, row);
     }
@@ -351,7 +378,8 @@ bool benchmarks_answer_seed(const Session *s, Rollout *r, const Benchmarks *b, c
     Str here = {0};
     int lock = -1;
     str_printf(&here, "%s/eval_seed-%d", dir, seed);
-    bool ok = make_dirs(here.s, err) && lock_dir(&lock, here.s, "answering", "choose another --results_dir or --seed", err);
+    bool ok =
+        make_dirs(here.s, err) && lock_dir(&lock, here.s, "answering", "choose another --results_dir or --seed", err);
     if (ok) remove_temporaries(here.s);
     for (int i = 0; i < b->n && ok; i++) {
         const Benchmark *one = &b->items[i];
@@ -405,7 +433,8 @@ bool benchmarks_answer(const Session *s, const Benchmarks *b, const float *steer
     }
     rollout_alloc(&r, &s->model, o->rollout_batch_size, 0, b->longest, b->max_new);
     for (int k = 0; k < n_seeds && ok; k++)
-        ok = benchmarks_answer_seed(s, &r, b, steering, base, here.s, o->seeds.n ? o->seeds.v[k] : o->seed, label, &accuracy[k], err);
+        ok = benchmarks_answer_seed(s, &r, b, steering, base, here.s, o->seeds.n ? o->seeds.v[k] : o->seed, label,
+                                    &accuracy[k], err);
     if (ok && n_seeds > 1 && !o->json) benchmarks_print_seeds(label, accuracy, n_seeds);
     free(accuracy);
     str_free(&here);

@@ -26,7 +26,10 @@ out of the table). Kinds with rule "human" are counted again in a row of that na
 
 // right: of the labelled; correct: of the others; accepted: though labelled unequal; formulas: golds read as
 // mathematics
-typedef struct { char name[24]; long n, labelled, right, correct, accepted, rejected, golds, formulas; } GradeRow;
+typedef struct {
+    char name[24];
+    long n, labelled, right, correct, accepted, rejected, golds, formulas;
+} GradeRow;
 
 typedef struct {
     GradeRow rows[GRADE_MAX_ROWS]; // the first is all
@@ -35,7 +38,10 @@ typedef struct {
 } Grades;
 
 // One verdict.
-typedef struct { bool verdict, labelled, label, is_gold, formula; Str gold, pred; } Grade; // formula: the gold answer is read as mathematics
+typedef struct {
+    bool verdict, labelled, label, is_gold, formula;
+    Str gold, pred;
+} Grade; // formula: the gold answer is read as mathematics
 
 // Seconds of processor time, which other programs on the machine do not lengthen.
 double grade_cpu_s(void) {
@@ -45,7 +51,8 @@ double grade_cpu_s(void) {
 }
 
 GradeRow *grade_row(Grades *g, const char *name) {
-    for (int i = 0; i < g->n; i++) if (strncmp(g->rows[i].name, name, sizeof g->rows[i].name - 1) == 0) return &g->rows[i];
+    for (int i = 0; i < g->n; i++)
+        if (strncmp(g->rows[i].name, name, sizeof g->rows[i].name - 1) == 0) return &g->rows[i];
     if (g->n == GRADE_MAX_ROWS) return &g->rows[GRADE_MAX_ROWS - 1];
     GradeRow *r = &g->rows[g->n++];
     memset(r, 0, sizeof *r);
@@ -90,7 +97,8 @@ void grade_answer(Str *out, const char *text, const char *form) {
 
 // Grades one line into *g, whose strings are appended to.
 bool grade_line(Grade *g, const cJSON *o, const char *what, Error *err) {
-    const char *completion = grade_text(o, "completion", NULL), *pred = grade_text(o, "pred", NULL), *gold = grade_text(o, "gold", NULL);
+    const char *completion = grade_text(o, "completion", NULL), *pred = grade_text(o, "pred", NULL),
+               *gold = grade_text(o, "gold", NULL);
     const cJSON *equal = json_find(o, "equal");
     g->labelled = cJSON_IsBool(equal);
     g->label = cJSON_IsTrue(equal);
@@ -118,7 +126,8 @@ bool grade_line(Grade *g, const cJSON *o, const char *what, Error *err) {
         g->verdict = answer_unmatchable(answer) == NULL;
         return true;
     }
-    if (!gold || !(pred || completion)) return fail(err, EXIT_RUN, "%s: expected the strings \"gold\" and \"pred\" or \"completion\"", what);
+    if (!gold || !(pred || completion))
+        return fail(err, EXIT_RUN, "%s: expected the strings \"gold\" and \"pred\" or \"completion\"", what);
     grade_answer(&g->gold, gold, grade_text(o, "gold_form", "bare"));
     if (pred) grade_answer(&g->pred, pred, grade_text(o, "pred_form", "bare"));
     else answer_extract(&g->pred, completion, strlen(completion));
@@ -128,8 +137,10 @@ bool grade_line(Grade *g, const cJSON *o, const char *what, Error *err) {
 }
 
 void grade_count(Grades *g, const Grade *x, const cJSON *o) {
-    const char *mode = grade_text(o, "mode", NULL), *kind = mode ? mode : grade_text(o, x->is_gold ? "source" : "kind", NULL);
-    GradeRow *rows[3] = {grade_row(g, "all"), kind ? grade_row(g, kind) : NULL, strcmp(grade_text(o, "rule", ""), "human") == 0 ? grade_row(g, "human") : NULL};
+    const char *mode = grade_text(o, "mode", NULL),
+               *kind = mode ? mode : grade_text(o, x->is_gold ? "source" : "kind", NULL);
+    GradeRow *rows[3] = {grade_row(g, "all"), kind ? grade_row(g, kind) : NULL,
+                         strcmp(grade_text(o, "rule", ""), "human") == 0 ? grade_row(g, "human") : NULL};
     for (int i = 0; i < 3; i++) {
         GradeRow *r = rows[i];
         if (!r) continue;
@@ -158,20 +169,27 @@ void grade_print_table(const Grades *g) {
     printf("%-24s %8s %9s %9s %9s\n", "kind", "lines", "right", "accepted", "rejected");
     for (int i = 0; i < g->n; i++) {
         const GradeRow *r = &g->rows[i];
-        if (r->labelled) printf("%-24s %8ld %7.2f %% %9ld %9ld\n", r->name, r->labelled, 100.0 * (double)r->right / (double)r->labelled,
-            r->accepted, r->rejected);
+        if (r->labelled)
+            printf("%-24s %8ld %7.2f %% %9ld %9ld\n", r->name, r->labelled,
+                   100.0 * (double)r->right / (double)r->labelled, r->accepted, r->rejected);
     }
-    if (g->n && g->rows[0].labelled) printf("right: the verdict is the label; accepted, rejected: the verdicts that are not\n");
+    if (g->n && g->rows[0].labelled)
+        printf("right: the verdict is the label; accepted, rejected: the verdicts that are not\n");
     for (int i = 0; i < g->n; i++) {
         const GradeRow *r = &g->rows[i];
-        if (r->n > r->labelled) printf("%-24s %8ld lines without a label: %ld correct (%.2f %%)\n", r->name, r->n - r->labelled,
-            r->correct, 100.0 * (double)r->correct / (double)(r->n - r->labelled));
+        if (r->n > r->labelled)
+            printf("%-24s %8ld lines without a label: %ld correct (%.2f %%)\n", r->name, r->n - r->labelled, r->correct,
+                   100.0 * (double)r->correct / (double)(r->n - r->labelled));
     }
     for (int i = 0; i < g->n; i++) {
         const GradeRow *r = &g->rows[i];
-        if (r->golds) printf("%-24s %8ld gold answers: %ld read as mathematics, %ld compared as text\n", r->name, r->golds, r->formulas, r->golds - r->formulas);
+        if (r->golds)
+            printf("%-24s %8ld gold answers: %ld read as mathematics, %ld compared as text\n", r->name, r->golds,
+                   r->formulas, r->golds - r->formulas);
     }
-    if (g->n) printf("%.1f us of processor time a line, %.1f us the longest\n", 1e6 * g->seconds / (double)g->rows[0].n, 1e6 * g->worst);
+    if (g->n)
+        printf("%.1f us of processor time a line, %.1f us the longest\n", 1e6 * g->seconds / (double)g->rows[0].n,
+               1e6 * g->worst);
 }
 
 // Grades every line of `path` ("-": standard input). json: a line for each instead of the table; misses: a line for
@@ -198,7 +216,9 @@ bool grade_file(Grades *g, const char *path, bool json, bool misses, Error *err)
             grade_count(g, &x, o);
             g->seconds += took;
             if (took > g->worst) g->worst = took;
-            if (misses && x.labelled && x.verdict != x.label) printf("%s %s/%s: %s ||| %s\n", x.verdict ? "ACCEPTED" : "REJECTED", grade_text(o, "kind", grade_text(o, "mode", "")), grade_text(o, "rule", ""), x.gold.s, x.pred.s);
+            if (misses && x.labelled && x.verdict != x.label)
+                printf("%s %s/%s: %s ||| %s\n", x.verdict ? "ACCEPTED" : "REJECTED",
+                       grade_text(o, "kind", grade_text(o, "mode", "")), grade_text(o, "rule", ""), x.gold.s, x.pred.s);
         }
         str_free(&x.gold);
         str_free(&x.pred);

@@ -18,17 +18,29 @@ otherwise or may, so a difference there is named, and no more.
 
 // Options that say where things go, how many results a call makes or how fast it is: none of these depends on them. Of
 // the last two each benchmark has its own.
-static const char *const made_with_left_out[] = {
-    "config", "results_dir", "model_name", "dataset_name", "seeds", "rollout_batch_size", "activation_memory", "json", "skip_done",
-    "save_tokens", "variants", "benchmark_generations", "benchmark_lengths"};
-static const char *const made_with_paths[] = {"model", "data", "checkpoint", "steering", "place_steering", "adapter", "recipients", "donors"};
+static const char *const made_with_left_out[] = {"config",
+                                                 "results_dir",
+                                                 "model_name",
+                                                 "dataset_name",
+                                                 "seeds",
+                                                 "rollout_batch_size",
+                                                 "activation_memory",
+                                                 "json",
+                                                 "skip_done",
+                                                 "save_tokens",
+                                                 "variants",
+                                                 "benchmark_generations",
+                                                 "benchmark_lengths"};
+static const char *const made_with_paths[] = {"model",          "data",    "checkpoint", "steering",
+                                              "place_steering", "adapter", "recipients", "donors"};
 static const char *const made_with_rounding[] = {"isa", "program_sha256"};
 // what each benchmark has of its own
 static const char *const made_with_benchmark[] = {"data", "data_sha256", "num_generations", "max_completion_length"};
 
 #define MADE_WITH_HAS(list, key) made_with_has(list, (int)(sizeof(list) / sizeof *(list)), key)
 static bool made_with_has(const char *const *list, int n, const char *key) {
-    for (int i = 0; i < n; i++) if (strcmp(list[i], key) == 0) return true;
+    for (int i = 0; i < n; i++)
+        if (strcmp(list[i], key) == 0) return true;
     return false;
 }
 
@@ -66,7 +78,8 @@ cJSON *made_with_preset(const char *key) {
 bool made_with_hash(cJSON *to, const char *key, const char *path, Error *err) {
     char hex[SHA256_HEX];
     struct stat info;
-    const bool folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode), whole = folder && (model_is_folder(path) || peft_is_folder(path));
+    const bool folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode),
+               whole = folder && (model_is_folder(path) || peft_is_folder(path));
     char *file = folder && !whole ? model_path(path, "steering_vectors.safetensors") : xstrdup(path);
     const bool ok = whole ? sha256_folder(hex, file, err) : sha256_file(hex, file, err);
     if (ok) cJSON_AddStringToObject(to, key, hex);
@@ -87,7 +100,8 @@ bool made_with_hashes(Session *s, Error *err) {
                {"place_steering_sha256", o->place_steering},
                {"adapter_sha256", o->adapter}};
     bool ok = true;
-    for (int i = 0; i < 4 && ok; i++) if (*all[i].path) ok = made_with_hash(h, all[i].key, all[i].path, err);
+    for (int i = 0; i < 4 && ok; i++)
+        if (*all[i].path) ok = made_with_hash(h, all[i].key, all[i].path, err);
     char hex[SHA256_HEX];
     cJSON_AddStringToObject(h, "isa", s->model.ops->isa);
     if (sha256_file(hex, "/proc/self/exe", NULL)) cJSON_AddStringToObject(h, "program_sha256", hex);
@@ -106,16 +120,19 @@ cJSON *made_with(Session *s, Command cmd, Error *err) {
     cJSON *m = cJSON_CreateObject();
     for (int i = 0; i < OPTIONS_ROWS; i++) {
         const OptionRow *row = &options_table[i];
-        if (row->type == OPTION_GROUP || !(row->commands & cmd) || MADE_WITH_HAS(made_with_left_out, row->key)) continue;
+        if (row->type == OPTION_GROUP || !(row->commands & cmd) || MADE_WITH_HAS(made_with_left_out, row->key))
+            continue;
         cJSON_AddItemToObject(m, row->key, made_with_value(&s->options, row));
     }
-    for (const cJSON *h = s->hashes->child; h; h = h->next) cJSON_AddItemToObject(m, h->string, cJSON_Duplicate(h, true));
+    for (const cJSON *h = s->hashes->child; h; h = h->next)
+        cJSON_AddItemToObject(m, h->string, cJSON_Duplicate(h, true));
     return m;
 }
 
 // With the hashes of all files of --data, in order.
 cJSON *made_with_data(Session *s, Command cmd, Error *err) {
-    cJSON *m = made_with(s, cmd, err), *hashes = m && *s->options.data ? cJSON_AddArrayToObject(m, "data_sha256") : NULL;
+    cJSON *m = made_with(s, cmd, err),
+          *hashes = m && *s->options.data ? cJSON_AddArrayToObject(m, "data_sha256") : NULL;
     char *paths = xstrdup(s->options.data), *rest = paths, hex[SHA256_HEX];
     bool ok = m != NULL;
     for (char *path; hashes && ok && (path = strsep(&rest, ",")) != NULL;) {
@@ -149,11 +166,14 @@ void made_with_difference(Str *out, const char *key, const cJSON *found, const c
     if (MADE_WITH_HAS(made_with_paths, key) || rounding != (kind == MADE_ROUNDING)) return;
     if ((kind & MADE_OTHER_BENCHMARK) && MADE_WITH_HAS(made_with_benchmark, key)) return;
     if ((kind & MADE_OTHER_SEED) && strcmp(key, "seed") == 0) return;
-    cJSON *preset = !found || !mine ? made_with_preset(key) : NULL; // an option that one of the two programs did not have yet
+    cJSON *preset =
+        !found || !mine ? made_with_preset(key) : NULL; // an option that one of the two programs did not have yet
     if (!cJSON_Compare(found ? found : preset, mine ? mine : preset, true)) {
-        char *a = found ? cJSON_PrintUnformatted(found) : xstrdup("nothing"), *b = mine ? cJSON_PrintUnformatted(mine) : xstrdup("nothing");
+        char *a = found ? cJSON_PrintUnformatted(found) : xstrdup("nothing"),
+             *b = mine ? cJSON_PrintUnformatted(mine) : xstrdup("nothing");
         const int long_enough = strstr(key, "_sha256") ? 13 : 60; // of a hash its beginning tells two apart
-        str_printf(out, "%s%s: found %.*s, this call has %.*s", out->n ? "; " : "", key, long_enough, a, long_enough, b);
+        str_printf(out, "%s%s: found %.*s, this call has %.*s", out->n ? "; " : "", key, long_enough, a, long_enough,
+                   b);
         free(a);
         free(b);
     }
@@ -166,13 +186,16 @@ void made_with_differences(Str *out, const cJSON *found, const cJSON *mine, int 
     for (const cJSON *m = mine->child; m; m = m->next)
         made_with_difference(out, m->string, cJSON_GetObjectItemCaseSensitive(found, m->string), m, kind);
     for (const cJSON *f = found ? found->child : NULL; f; f = f->next)
-        if (f->string && !cJSON_GetObjectItemCaseSensitive(mine, f->string)) made_with_difference(out, f->string, f, NULL, kind);
+        if (f->string && !cJSON_GetObjectItemCaseSensitive(mine, f->string))
+            made_with_difference(out, f->string, f, NULL, kind);
 }
 
 // For what stands at the path `what` and does not say what it was made with. Always false, with err.
 bool made_with_unknown(const char *what, Error *err) {
-    return fail(err, EXIT_RUN, "%s is there and does not say what it was made with (an earlier version wrote it, or another program)\n"
-                               "  -> another --results_dir, or move it away", what);
+    return fail(err, EXIT_RUN,
+                "%s is there and does not say what it was made with (an earlier version wrote it, or another program)\n"
+                "  -> another --results_dir, or move it away",
+                what);
 }
 
 // What stands at `what` (a path, perhaps with a benchmark) was made with `found` (NULL: it does not say): false and err
@@ -182,8 +205,10 @@ bool made_with_check(const char *what, const cJSON *found, const cJSON *mine, in
     Str differs = {0};
     made_with_differences(&differs, found, mine, kind);
     if (differs.n)
-        fail(err, EXIT_RUN, "%s was made with other settings: %.1400s\n"
-                            "  -> another --results_dir keeps both; or the same settings; or move it away", what, differs.s);
+        fail(err, EXIT_RUN,
+             "%s was made with other settings: %.1400s\n"
+             "  -> another --results_dir keeps both; or the same settings; or move it away",
+             what, differs.s);
     const bool ok = differs.n == 0;
     str_free(&differs);
     return ok;

@@ -13,7 +13,11 @@ All of a folder is made alike but for seeds; each benchmark has its own data, ge
 #include "llmc/eval/made_with.h" // made_with_check
 #include "llmc/files/journal.h"  // journal_made_with
 
-typedef struct { char **lines; cJSON **rows; int n; } ResultRows; // of one metrics.json: the text and the meaning of each row
+typedef struct {
+    char **lines;
+    cJSON **rows;
+    int n;
+} ResultRows; // of one metrics.json: the text and the meaning of each row
 
 void results_rows_free(ResultRows *r) {
     for (int i = 0; i < r->n; i++) {
@@ -34,18 +38,21 @@ const char *results_name(const cJSON *row) {
 // file. Free with results_rows_free, also after a failure.
 bool results_read(ResultRows *r, const char *dir, Error *err) {
     memset(r, 0, sizeof *r);
-    char *path = model_path(dir, "metrics.json"), *text = path_exists(path) ? read_file(path, NULL, err) : xstrdup("[]"), *rest = text;
+    char *path = model_path(dir, "metrics.json"),
+         *text = path_exists(path) ? read_file(path, NULL, err) : xstrdup("[]"), *rest = text;
     cJSON *all = text ? json_parse(text, strlen(text), path, err) : NULL;
     const int n = cJSON_GetArraySize(all);
-    bool ok = all && (cJSON_IsArray(all) ||
-                      fail(err, EXIT_RUN, "%s: found %s, expected a list of rows\n  -> move it away", path, json_type_name(all)));
+    bool ok =
+        all && (cJSON_IsArray(all) || fail(err, EXIT_RUN, "%s: found %s, expected a list of rows\n  -> move it away",
+                                           path, json_type_name(all)));
     if (ok && n) {
         r->lines = (char **)xcalloc((size_t)n, sizeof(char *));
         r->rows = (cJSON **)xcalloc((size_t)n, sizeof(cJSON *));
     }
     for (; ok && r->n < n; r->n++) {
         char *line;
-        do line = strsep(&rest, "\n"); while (line && strncmp(line, "  {", 3) != 0);
+        do line = strsep(&rest, "\n");
+        while (line && strncmp(line, "  {", 3) != 0);
         const size_t length = line ? strlen(line) : 0;
         if (line && line[length - 1] == ',') line[length - 1] = 0;
         r->rows[r->n] = cJSON_DetachItemFromArray(all, 0);
@@ -82,7 +89,8 @@ bool results_write(const char *dir, const ResultRows *r, const char *name, const
 // k of a folder called eval_seed-<k>, -1 for any other name.
 long long results_seed(const char *name) {
     char *end;
-    const long long seed = strncmp(name, "eval_seed-", 10) == 0 && name[10] >= '0' && name[10] <= '9' ? strtoll(name + 10, &end, 10) : -1;
+    const long long seed =
+        strncmp(name, "eval_seed-", 10) == 0 && name[10] >= '0' && name[10] <= '9' ? strtoll(name + 10, &end, 10) : -1;
     return seed >= 0 && *end == 0 ? seed : -1;
 }
 
@@ -101,14 +109,16 @@ bool results_check_seed(const char *dir, const char *name, const cJSON *mine, in
     results_rows_free(&r);
     DIR *folder = ok ? opendir(dir) : NULL;
     for (struct dirent *e; folder && ok && (e = readdir(folder)) != NULL;) {
-        const size_t n = strlen(e->d_name), k = n > 8 && e->d_name[0] != '.' && strcmp(e->d_name + n - 8, ".partial") == 0 ? n - 8 : 0;
+        const size_t n = strlen(e->d_name),
+                     k = n > 8 && e->d_name[0] != '.' && strcmp(e->d_name + n - 8, ".partial") == 0 ? n - 8 : 0;
         if (!k) continue;
         what.n = 0;
         str_printf(&what, "%s/%s", dir, e->d_name);
         cJSON *found = journal_made_with(what.s);
         if (found)
-            ok = made_with_check(what.s, found, mine,
-                                 strlen(name) == k && strncmp(e->d_name, name, k) == 0 ? kind : kind | MADE_OTHER_BENCHMARK, err);
+            ok = made_with_check(
+                what.s, found, mine,
+                strlen(name) == k && strncmp(e->d_name, name, k) == 0 ? kind : kind | MADE_OTHER_BENCHMARK, err);
         cJSON_Delete(found);
     }
     if (folder) closedir(folder);

@@ -29,13 +29,13 @@ typedef struct Session {
     Options options;
     Tokenizer *tokenizer;
     Qwen2 model;
-    Tuning tuning;       // of a LoRA: the model's
-    Intervention place;  // of vectors that were trained elsewhere than behind the feed-forward: the model's
-    float *steering;     // [L,C], or as tuning says, in the backend's memory, NULL = base model
-    float *vectors;      // [L,C] the same on the host; NULL of a LoRA
+    Tuning tuning;      // of a LoRA: the model's
+    Intervention place; // of vectors that were trained elsewhere than behind the feed-forward: the model's
+    float *steering;    // [L,C], or as tuning says, in the backend's memory, NULL = base model
+    float *vectors;     // [L,C] the same on the host; NULL of a LoRA
     char *model_name;
-    cJSON *hashes;       // of the model, the vectors and the program, once asked for (made_with.h)
-    SessionWork work;    // set before session_model
+    cJSON *hashes;                       // of the model, the vectors and the program, once asked for (made_with.h)
+    SessionWork work;                    // set before session_model
     const struct Experiment *experiment; // which one `experiment NAME` asks for (experiments.h)
 } Session;
 
@@ -48,7 +48,11 @@ bool session_tokenizer(Session *s, Error *err) {
 bool session_adapter(Session *s, const char *dir, Error *err) {
     PeftConfig config;
     float *numbers;
-    if (s->experiment) return fail(err, EXIT_USAGE, "%s is a LoRA, and experiments are about vectors\n  -> a checkpoint of setup steering; lora1_plots takes its LoRA by --adapter", dir);
+    if (s->experiment)
+        return fail(err, EXIT_USAGE,
+                    "%s is a LoRA, and experiments are about vectors\n  -> a checkpoint of setup steering; lora1_plots "
+                    "takes its LoRA by --adapter",
+                    dir);
     if (!peft_load(&config, &s->tuning, &numbers, &s->model.config, dir, err)) return false;
     s->steering = (float *)s->model.ops->alloc(s->tuning.n * sizeof(float));
     s->model.ops->upload(s->steering, numbers, s->tuning.n * sizeof(float));
@@ -70,8 +74,10 @@ bool session_vectors(Session *s, const char *path, Error *err) {
     s->place.place = place_by_site(site);
     free(site);
     if (s->place.place == PLACE_MLP || s->experiment) return true;
-    if (!s->model.ops->act_add_row) return fail(err, EXIT_USAGE, "%s: the vectors belong behind %s, which device %s cannot compute\n  -> --device cpu", path,
-                                                place_names[s->place.place].name, s->options.device);
+    if (!s->model.ops->act_add_row)
+        return fail(err, EXIT_USAGE,
+                    "%s: the vectors belong behind %s, which device %s cannot compute\n  -> --device cpu", path,
+                    place_names[s->place.place].name, s->options.device);
     s->model.intervention = &s->place;
     return true;
 }
@@ -115,11 +121,16 @@ bool session_model(Session *s, int positions, Error *err) {
         !qwen2_load_weights(&s->model, dir, err))
         return false;
     if (s->experiment && !ops->mix_blocks)
-        return fail(err, EXIT_USAGE, "device %s lacks the operations that change the forward pass (llmc/intervene.h)\n  -> --device cpu", o->device);
+        return fail(err, EXIT_USAGE,
+                    "device %s lacks the operations that change the forward pass (llmc/intervene.h)\n  -> --device cpu",
+                    o->device);
     const ModelConfig *c = &s->model.config;
     if (s->tokenizer && tokenizer_size(s->tokenizer) > c->V)
-        return fail(err, EXIT_RUN, "%s: tokenizer.json has ids up to %d, the model's vocab_size is %d", o->model, tokenizer_size(s->tokenizer) - 1, c->V);
-    if (*vectors && !whole && !(peft_is_folder(vectors) ? session_adapter(s, vectors, err) : session_vectors(s, vectors, err))) return false;
+        return fail(err, EXIT_RUN, "%s: tokenizer.json has ids up to %d, the model's vocab_size is %d", o->model,
+                    tokenizer_size(s->tokenizer) - 1, c->V);
+    if (*vectors && !whole &&
+        !(peft_is_folder(vectors) ? session_adapter(s, vectors, err) : session_vectors(s, vectors, err)))
+        return false;
     s->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);
     return true;
 }
@@ -127,7 +138,8 @@ bool session_model(Session *s, int positions, Error *err) {
 // As session_model, for commands that sample. raw: the prompts have no template.
 bool session_sampler(Session *s, int positions, bool raw, Error *err) {
     const Options *o = &s->options;
-    return session_model(s, positions, err) && generation_begin(&s->model.config, s->tokenizer, o->model, o->stop, o->prompt_template, raw, err);
+    return session_model(s, positions, err) &&
+           generation_begin(&s->model.config, s->tokenizer, o->model, o->stop, o->prompt_template, raw, err);
 }
 
 void session_free(Session *s) {
@@ -143,7 +155,8 @@ void session_free(Session *s) {
 
 // The sampler's settings, from the options that every sampling command has.
 Sampling session_sampling(const Options *o) {
-    Sampling how = {(float)o->temperature, (float)o->top_p, o->top_k, o->max_completion_length, false, (uint32_t)o->seed, 0};
+    Sampling how = {
+        (float)o->temperature, (float)o->top_p, o->top_k, o->max_completion_length, false, (uint32_t)o->seed, 0};
     return how;
 }
 

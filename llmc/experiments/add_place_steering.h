@@ -10,7 +10,9 @@ another part of it (Q, --place_steering at --place), token by token; completions
 
 bool experiment_add_place_steering(Session *s, Error *err) {
     Benchmarks b;
-    if (!*s->options.place_steering) return fail(err, EXIT_USAGE, "place_steering is missing: the vectors trained at --place\n  -> --place_steering FILE");
+    if (!*s->options.place_steering)
+        return fail(err, EXIT_USAGE,
+                    "place_steering is missing: the vectors trained at --place\n  -> --place_steering FILE");
     if (!experiment_begin(s, &b, true, err)) return false;
     const int L = s->model.config.L, C = s->model.config.C;
     IntVec layers = {0};
@@ -21,10 +23,13 @@ bool experiment_add_place_steering(Session *s, Error *err) {
     memset(&v, 0, sizeof v);
     v.place = place_by_name(s->options.place);
     if (s->options.layers.n == 0) ints_push(&layers, L - 1);
-    bool ok = (layers.n || experiment_layers(&layers, s, err)) && (usual = effect_rows(s->vectors, &layers, L, C, err)) != NULL &&
-              steering_load(placed, &s->model.config, s->options.place_steering, err) && (dir = experiment_dir(s, "add_place_steering", err)) != NULL;
+    bool ok = (layers.n || experiment_layers(&layers, s, err)) &&
+              (usual = effect_rows(s->vectors, &layers, L, C, err)) != NULL &&
+              steering_load(placed, &s->model.config, s->options.place_steering, err) &&
+              (dir = experiment_dir(s, "add_place_steering", err)) != NULL;
     const size_t LC = (size_t)L * C;
-    Condition P = {ok ? intervention_floats(s->model.ops, usual, LC) : NULL, NULL}, Q = {ok ? intervention_floats(s->model.ops, placed, LC) : NULL, &v};
+    Condition P = {ok ? intervention_floats(s->model.ops, usual, LC) : NULL, NULL},
+              Q = {ok ? intervention_floats(s->model.ops, placed, LC) : NULL, &v};
     str_printf(&what, "\"P\": \"mlp\", \"Q\": \"%s\"", s->options.place);
     ok = ok && effect_compare(s, &b, dir, what.s, P, P, Q, err);
     if (P.steering) s->model.ops->release((void *)P.steering);

@@ -13,7 +13,10 @@ bool exchange_next(const char **list, char **name, char **path, const char *key,
     const size_t n = strcspn(*list, ",");
     const char *equals = (const char *)memchr(*list, '=', n);
     if (!equals || equals == *list || equals + 1 == *list + n || memchr(*list, '/', (size_t)(equals - *list)))
-        return fail(err, EXIT_USAGE, "%s: found \"%.*s\", expected NAME=PATH (no / in the name)\n  -> for example %s: [math=FILE, base=FILE]", key, (int)n, *list, key);
+        return fail(
+            err, EXIT_USAGE,
+            "%s: found \"%.*s\", expected NAME=PATH (no / in the name)\n  -> for example %s: [math=FILE, base=FILE]",
+            key, (int)n, *list, key);
     *name = xstrndup(*list, (size_t)(equals - *list));
     *path = xstrndup(equals + 1, n - (size_t)(equals + 1 - *list));
     *list += n + ((*list)[n] == ',');
@@ -33,7 +36,8 @@ bool exchange_row(Session *s, const Benchmarks *b, const char *dir, const char *
         name.n = json.n = 0;
         str_printf(&name, "%s_from_%s", recipient, donor);
         str_printf(&json, "\"recipient\": \"%s\", \"donor\": \"%s\"", recipient, donor);
-        ok = steering_load(vectors, &s->model.config, path, err) && experiment_answer(s, b, dir, name.s, json.s, vectors, NULL, err);
+        ok = steering_load(vectors, &s->model.config, path, err) &&
+             experiment_answer(s, b, dir, name.s, json.s, vectors, NULL, err);
         free(donor);
         free(path);
     }
@@ -45,14 +49,16 @@ bool exchange_row(Session *s, const Benchmarks *b, const char *dir, const char *
 
 bool experiment_exchange_svs(Session *s, Error *err) {
     Benchmarks b;
-    if (!*s->options.donors) return fail(err, EXIT_USAGE, "donors is missing: whose vectors to put in\n  -> --donors NAME=FILE,NAME=FILE");
+    if (!*s->options.donors)
+        return fail(err, EXIT_USAGE, "donors is missing: whose vectors to put in\n  -> --donors NAME=FILE,NAME=FILE");
     if (!experiment_begin(s, &b, false, err)) return false;
     char *dir = experiment_dir(s, "exchange_svs", err);
     bool ok = dir != NULL;
     if (ok && !*s->options.recipients) ok = exchange_row(s, &b, dir, s->model_name, err);
     const Ops *ops = s->model.ops;
     const int positions = s->model.rope_positions;
-    for (const char *list = s->options.recipients; *list && ok;) { // tokenizer and prompts are those of --model: a family shares them
+    for (const char *list = s->options.recipients;
+         *list && ok;) { // tokenizer and prompts are those of --model: a family shares them
         char *name, *path;
         if (!(ok = exchange_next(&list, &name, &path, "recipients", err))) break;
         qwen2_free(&s->model);

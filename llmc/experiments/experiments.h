@@ -17,7 +17,7 @@ From outside: experiments.h
 #include "llmc/experiments/exchange_svs.h"
 #include "llmc/experiments/magnitude.h"
 #include "llmc/experiments/pair_single.h"
-#include "llmc/experiments/patch_head.h"   // and patch_head_path
+#include "llmc/experiments/patch_head.h" // and patch_head_path
 #include "llmc/experiments/vanilla.h"
 // looked into once
 #include "llmc/experiments/add_place_steering.h"
@@ -60,7 +60,8 @@ bool experiments_find(const Experiment **found, Str *usage, const char *name, Er
     *found = NULL;
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
         str_printf(usage, "usage: ./eval_steer experiment NAME --config FILE.yml [--option value ...]\n");
-        for (int i = 0; i < EXPERIMENTS; i++) str_printf(usage, "    %-24s %s\n", experiments[i].name, experiments[i].what);
+        for (int i = 0; i < EXPERIMENTS; i++)
+            str_printf(usage, "    %-24s %s\n", experiments[i].name, experiments[i].what);
         return true;
     }
     const Experiment *nearest = &experiments[0];
@@ -69,8 +70,12 @@ bool experiments_find(const Experiment **found, Str *usage, const char *name, Er
         if (edit_distance(name, experiments[i].name) < edit_distance(name, nearest->name)) nearest = &experiments[i];
     }
     if (!*found)
-        return fail(err, EXIT_USAGE, "there is no experiment \"%.60s\"\n  -> ./eval_steer experiment --help lists them; did you mean %s?", name, nearest->name);
-    str_printf(usage, "usage: ./eval_steer experiment %s --config FILE.yml [--option value ...]\n%s.\n", name, (*found)->what);
+        return fail(
+            err, EXIT_USAGE,
+            "there is no experiment \"%.60s\"\n  -> ./eval_steer experiment --help lists them; did you mean %s?", name,
+            nearest->name);
+    str_printf(usage, "usage: ./eval_steer experiment %s --config FILE.yml [--option value ...]\n%s.\n", name,
+               (*found)->what);
     return true;
 }
 

@@ -62,7 +62,10 @@ void lens_json_token(Str *out, const Tokenizer *tokenizer, int id) {
 // ----------------------------------------------------------------------------
 // the tokens a direction points to
 
-typedef struct { int id; double dot, cosine; } LensToken;
+typedef struct {
+    int id;
+    double dot, cosine;
+} LensToken;
 
 int lens_by_dot(const void *a, const void *b) {
     const LensToken *x = (const LensToken *)a, *y = (const LensToken *)b;
@@ -128,7 +131,8 @@ void lens_json_direction(Str *out, const Qwen2 *m, const Tokenizer *tokenizer, c
 // Jacobi's rotations.
 void lens_singular_values(double *values, const float *x, int n, int C) {
     double *a = (double *)xmalloc((size_t)n * n * sizeof(double));
-    for (int i = 0; i < n; i++) for (int j = 0; j < n; j++) a[i * n + j] = lens_dot(x + (size_t)i * C, x + (size_t)j * C, (size_t)C);
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++) a[i * n + j] = lens_dot(x + (size_t)i * C, x + (size_t)j * C, (size_t)C);
     for (int sweep = 0; sweep < 60; sweep++) {
         double off = 0, all = 0;
         for (int i = 0; i < n * n; i++) {
@@ -136,21 +140,23 @@ void lens_singular_values(double *values, const float *x, int n, int C) {
             if (i / n != i % n) off += a[i] * a[i];
         }
         if (!(off > 1e-26 * all)) break;
-        for (int p = 0; p < n; p++) for (int q = p + 1; q < n; q++) {
-            if (a[p * n + q] == 0) continue;
-            double theta = (a[q * n + q] - a[p * n + p]) / (2 * a[p * n + q]);
-            double t = (theta < 0 ? -1 : 1) / (fabs(theta) + sqrt(theta * theta + 1)), c = 1 / sqrt(t * t + 1), s = t * c;
-            for (int k = 0; k < n; k++) {
-                double x1 = a[k * n + p], x2 = a[k * n + q];
-                a[k * n + p] = c * x1 - s * x2;
-                a[k * n + q] = s * x1 + c * x2;
+        for (int p = 0; p < n; p++)
+            for (int q = p + 1; q < n; q++) {
+                if (a[p * n + q] == 0) continue;
+                double theta = (a[q * n + q] - a[p * n + p]) / (2 * a[p * n + q]);
+                double t = (theta < 0 ? -1 : 1) / (fabs(theta) + sqrt(theta * theta + 1)), c = 1 / sqrt(t * t + 1),
+                       s = t * c;
+                for (int k = 0; k < n; k++) {
+                    double x1 = a[k * n + p], x2 = a[k * n + q];
+                    a[k * n + p] = c * x1 - s * x2;
+                    a[k * n + q] = s * x1 + c * x2;
+                }
+                for (int k = 0; k < n; k++) {
+                    double x1 = a[p * n + k], x2 = a[q * n + k];
+                    a[p * n + k] = c * x1 - s * x2;
+                    a[q * n + k] = s * x1 + c * x2;
+                }
             }
-            for (int k = 0; k < n; k++) {
-                double x1 = a[p * n + k], x2 = a[q * n + k];
-                a[p * n + k] = c * x1 - s * x2;
-                a[q * n + k] = s * x1 + c * x2;
-            }
-        }
     }
     for (int i = 0; i < n; i++) { // sorted as they come
         double v = a[i * n + i] > 0 ? sqrt(a[i * n + i]) : 0;

@@ -27,9 +27,11 @@ bool experiment_logit_lens(Session *s, Error *err) {
         lens_json_direction(&out, &s->model, s->tokenizer, v, s->options.top);
         str_printf(&out, "}");
     }
-    double *cosines = (double *)xcalloc((size_t)L * L, sizeof(double)), *values = (double *)xcalloc((size_t)L, sizeof(double));
+    double *cosines = (double *)xcalloc((size_t)L * L, sizeof(double)),
+           *values = (double *)xcalloc((size_t)L, sizeof(double));
     for (int i = 0; i < L; i++)
-        for (int j = 0; j < L; j++) cosines[i * L + j] = lens_cosine(s->vectors + (size_t)i * C, s->vectors + (size_t)j * C, (size_t)C);
+        for (int j = 0; j < L; j++)
+            cosines[i * L + j] = lens_cosine(s->vectors + (size_t)i * C, s->vectors + (size_t)j * C, (size_t)C);
     lens_singular_values(values, s->vectors, L, C);
     str_printf(&out, "\n], \"cosines\": ");
     lens_json_matrix(&out, cosines, L, L);
@@ -39,7 +41,8 @@ bool experiment_logit_lens(Session *s, Error *err) {
     lens_json_number(&out, lens_stable_rank(values, L));
     str_printf(&out, "}\n");
     bool ok = experiment_write(dir, "logit_lens.json", &out, err);
-    if (ok && !s->options.json) printf("stable rank %.2f of %d vectors\nsaved %s\n", lens_stable_rank(values, L), L, dir);
+    if (ok && !s->options.json)
+        printf("stable rank %.2f of %d vectors\nsaved %s\n", lens_stable_rank(values, L), L, dir);
     if (ok && s->options.json) printf("{\"stable_rank\": %.6g}\n", lens_stable_rank(values, L));
     free(cosines);
     free(values);

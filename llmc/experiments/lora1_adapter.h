@@ -13,9 +13,17 @@ bool lora1_load(float *a, float *b, const ModelConfig *c, const char *dir, Error
     Tuning t;
     float *numbers;
     if (!peft_load(&config, &t, &numbers, c, dir, err)) return false;
-    bool ok = config.rank == 1 || fail(err, EXIT_RUN, "%s/" PEFT_CONFIG ": key \"r\": found %d, expected 1\n  -> this experiment is about LoRA of rank one", dir, config.rank);
+    bool ok =
+        config.rank == 1 ||
+        fail(err, EXIT_RUN,
+             "%s/" PEFT_CONFIG ": key \"r\": found %d, expected 1\n  -> this experiment is about LoRA of rank one", dir,
+             config.rank);
     for (int p = 0; p < N_PROJ && ok; p++)
-        ok = config.targets[p] == (p == PROJ_DOWN) || fail(err, EXIT_RUN, "%s/" PEFT_CONFIG ": target_modules: expected down_proj alone\n  -> this experiment is about LoRA on down_proj", dir);
+        ok = config.targets[p] == (p == PROJ_DOWN) ||
+             fail(err, EXIT_RUN,
+                  "%s/" PEFT_CONFIG
+                  ": target_modules: expected down_proj alone\n  -> this experiment is about LoRA on down_proj",
+                  dir);
     for (int l = 0; l < c->L && ok; l++) {
         const LoraSite *s = tuning_lora_site(&t, l, PROJ_DOWN);
         if (!s) continue;

@@ -23,7 +23,10 @@ For every layer and token, of completions sampled with the adapter on (prompt in
 #define LORA1_PAIRS 1000 // points of a layer's scatter plot
 #define LORA1_BINS 60
 
-typedef struct { double *strength, *cosine; size_t n, cap; } Lora1Layer; // all tokens of all samples
+typedef struct {
+    double *strength, *cosine;
+    size_t n, cap;
+} Lora1Layer; // all tokens of all samples
 
 int lora1_compare(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -32,7 +35,10 @@ int lora1_compare(const void *a, const void *b) {
 
 double lora1_pearson(const double *x, const double *y, size_t n) {
     double sx = 0, sy = 0, xx = 0, yy = 0, xy = 0;
-    for (size_t i = 0; i < n; i++) { sx += x[i]; sy += y[i]; }
+    for (size_t i = 0; i < n; i++) {
+        sx += x[i];
+        sy += y[i];
+    }
     for (size_t i = 0; i < n; i++) {
         double dx = x[i] - sx / (double)n, dy = y[i] - sy / (double)n;
         xx += dx * dx;
@@ -48,7 +54,8 @@ double lora1_act(const void *acts, size_t i, size_t act_bytes) {
 }
 
 // Appends strength and cosine of the T tokens of the last run to layer l; a, b: its LoRA on the host.
-void lora1_layer(Lora1Layer *out, const Teacher *t, const Qwen2 *m, int l, int T, const float *a, const float *b, float *mid, float *behind, void *gu) {
+void lora1_layer(Lora1Layer *out, const Teacher *t, const Qwen2 *m, int l, int T, const float *a, const float *b,
+                 float *mid, float *behind, void *gu) {
     const int C = m->config.C, I = m->config.I;
     const size_t bytes = m->ops->act_bytes;
     const double size = lens_norm(b, (size_t)C);
@@ -92,7 +99,9 @@ void lora1_json_layer(Str *out, const Lora1Layer *x, const float *b, int C) {
         int bin = high > low ? (int)((sorted[i] - low) / (high - low) * LORA1_BINS) : 0;
         counts[bin < LORA1_BINS ? bin : LORA1_BINS - 1]++;
     }
-    str_printf(out, "\"norm_b\": %.6g, \"tokens\": %zu, \"mean\": %.6g, \"median\": %.6g, \"r\": ", lens_norm(b, (size_t)C), n, sum / (double)n, sorted[n / 2]);
+    str_printf(out,
+               "\"norm_b\": %.6g, \"tokens\": %zu, \"mean\": %.6g, \"median\": %.6g, \"r\": ", lens_norm(b, (size_t)C),
+               n, sum / (double)n, sorted[n / 2]);
     lens_json_number(out, lora1_pearson(x->strength, x->cosine, n));
     str_printf(out, ", \"low\": %.6g, \"high\": %.6g, \"counts\": [", low, high);
     for (int i = 0; i < LORA1_BINS; i++) str_printf(out, "%s%d", i ? ", " : "", counts[i]);
@@ -108,7 +117,8 @@ bool lora1_segments(Str *out, Session *s, const Problem *p, int P, int generated
     const ChatTemplate *t = chat_find(s->options.prompt_template, err);
     if (!t) return false;
     const char *system = *s->options.system ? s->options.system : t->system ? t->system : "";
-    const char *parts[5] = {t->before_system, system, t->after_system, p->problem, t->after_problem}, *names[5] = {"role", "system", "role", "question", "role"};
+    const char *parts[5] = {t->before_system, system, t->after_system, p->problem, t->after_problem},
+               *names[5] = {"role", "system", "role", "question", "role"};
     int tokens[5], sum = 0;
     bool ok = true;
     for (int i = 0; i < 5 && ok; i++) {
@@ -119,14 +129,16 @@ bool lora1_segments(Str *out, Session *s, const Problem *p, int P, int generated
         ints_free(&ids);
     }
     str_printf(out, "[");
-    for (int i = 0; i < 5 && sum == P; i++) if (tokens[i]) str_printf(out, "[\"%s\", %d], ", names[i], tokens[i]);
+    for (int i = 0; i < 5 && sum == P; i++)
+        if (tokens[i]) str_printf(out, "[\"%s\", %d], ", names[i], tokens[i]);
     if (sum != P) str_printf(out, "[\"prompt\", %d], ", P);
     str_printf(out, "[\"generation\", %d]]", generated);
     return ok;
 }
 
 // The whole matrix of a sample whose tokens are the last T of each layer.
-bool lora1_json_sample(Str *out, Session *s, const Benchmark *b, int i, const Completion *c, const Lora1Layer *layers, int T, Error *err) {
+bool lora1_json_sample(Str *out, Session *s, const Benchmark *b, int i, const Completion *c, const Lora1Layer *layers,
+                       int T, Error *err) {
     const int P = b->prompts[i].n;
     str_printf(out, "{\"segments\": ");
     bool ok = lora1_segments(out, s, &b->problems.items[i], P, c->n - 1, err);
@@ -146,7 +158,10 @@ bool lora1_json_sample(Str *out, Session *s, const Benchmark *b, int i, const Co
 
 bool experiment_lora1_plots(Session *s, Error *err) {
     Benchmarks b;
-    if (!*s->options.adapter) return fail(err, EXIT_USAGE, "adapter is missing: the rank-one LoRA to look at\n  -> --adapter DIR, a PEFT folder with adapter_model.safetensors");
+    if (!*s->options.adapter)
+        return fail(err, EXIT_USAGE,
+                    "adapter is missing: the rank-one LoRA to look at\n  -> --adapter DIR, a PEFT folder with "
+                    "adapter_model.safetensors");
     if (!experiment_begin(s, &b, false, err)) return false;
     Qwen2 *m = &s->model;
     const int L = m->config.L, C = m->config.C, I = m->config.I;
@@ -159,7 +174,8 @@ bool experiment_lora1_plots(Session *s, Error *err) {
     Str out = {0}, samples = {0};
     char *dir = NULL;
     memset(&sampled, 0, sizeof sampled);
-    bool ok = lora1_load(a, bs, &m->config, s->options.adapter, err) && (dir = experiment_dir(s, "lora1_plots", err)) != NULL &&
+    bool ok = lora1_load(a, bs, &m->config, s->options.adapter, err) &&
+              (dir = experiment_dir(s, "lora1_plots", err)) != NULL &&
               experiment_result_begin(&out, s, dir, "lora1_plots.json", err);
     float *host = lora1_tuned(&tuning, a, bs, &m->config), *tuned = intervention_floats(m->ops, host, tuning.n);
     m->tuning = &tuning;
@@ -172,7 +188,8 @@ bool experiment_lora1_plots(Session *s, Error *err) {
     for (int i = 0; i < sampled.n && ok; i++) {
         ok = !stop_requested || fail(err, EXIT_RUN, "stopped at completion %d", i);
         int T = teacher_run(&t, m, &b.items[0].prompts[i], &sampled.completions[i], adapted);
-        for (int l = 0; l < L; l++) lora1_layer(&layers[l], &t, m, l, T, a + (size_t)l * I, bs + (size_t)l * C, mid, behind, gu);
+        for (int l = 0; l < L; l++)
+            lora1_layer(&layers[l], &t, m, l, T, a + (size_t)l * I, bs + (size_t)l * C, mid, behind, gu);
         if (i < LORA1_SHOWN) {
             str_printf(&samples, "%s  ", i ? ",\n" : "");
             ok = ok && lora1_json_sample(&samples, s, &b.items[0], i, &sampled.completions[i], layers, T, err);
@@ -191,9 +208,14 @@ bool experiment_lora1_plots(Session *s, Error *err) {
         }
         str_printf(&out, "\n], \"samples\": [\n%s\n]}\n", samples.s ? samples.s : "");
         ok = experiment_write(dir, "lora1_plots.json", &out, err);
-        if (ok && !s->options.json) printf("%d completions, %zu tokens; stable rank of b %.2f of %d layers\nsaved %s\n", sampled.n, layers[0].n, lens_stable_rank(values, L), L, dir);
+        if (ok && !s->options.json)
+            printf("%d completions, %zu tokens; stable rank of b %.2f of %d layers\nsaved %s\n", sampled.n, layers[0].n,
+                   lens_stable_rank(values, L), L, dir);
     }
-    for (int l = 0; l < L; l++) { free(layers[l].strength); free(layers[l].cosine); }
+    for (int l = 0; l < L; l++) {
+        free(layers[l].strength);
+        free(layers[l].cosine);
+    }
     free(layers);
     free(a);
     free(bs);

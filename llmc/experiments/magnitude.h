@@ -16,7 +16,9 @@ bool experiment_magnitude(Session *s, Error *err) {
     Benchmarks b;
     double *factors;
     int n;
-    if (!experiment_numbers(&factors, &n, s->options.magnitudes, "magnitudes", err) || !experiment_begin(s, &b, true, err)) return false;
+    if (!experiment_numbers(&factors, &n, s->options.magnitudes, "magnitudes", err) ||
+        !experiment_begin(s, &b, true, err))
+        return false;
     const size_t LC = (size_t)s->model.config.L * s->model.config.C;
     float *scaled = (float *)xmalloc(LC * sizeof(float));
     char *dir = experiment_dir(s, "magnitude", err);

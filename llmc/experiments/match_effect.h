@@ -27,10 +27,15 @@ trained alone at layer l.
 #define MATCH_BINS 60 // of the histogram of cosines with the unembedding rows
 
 // The three rows of one l, and sum[L,C] of D over all positions.
-typedef struct { double *diff_vector, *diff_diff, *mean_vector, *sum; long long positions; int samples; } MatchRow;
+typedef struct {
+    double *diff_vector, *diff_diff, *mean_vector, *sum;
+    long long positions;
+    int samples;
+} MatchRow;
 
 // Adds one sample: with[T,C] and without[T,C] behind layer k. difference and mean are scratch.
-void match_layer(MatchRow *row, const float *with, const float *without, const float *s_k, int k, int T, int C, float *difference, float *mean) {
+void match_layer(MatchRow *row, const float *with, const float *without, const float *s_k, int k, int T, int C,
+                 float *difference, float *mean) {
     double *sum = row->sum + (size_t)k * C, vector_cosines = 0, mean_cosines = 0;
     for (int c = 0; c < C; c++) {
         double total = 0;
@@ -80,8 +85,10 @@ bool match_one(Session *s, const Benchmarks *b, int l, MatchRow *row, Str *out, 
     bool ok = sample_under(&a, s, &b->items[0], steered, err);
     const size_t most = ok ? (size_t)a.longest : 1;
     teacher_alloc(&t, m, (int)most, NULL, true);
-    float *with = (float *)xmalloc((size_t)L * most * C * sizeof(float)), *without = (float *)xmalloc(most * C * sizeof(float));
-    float *difference = (float *)xmalloc((size_t)C * sizeof(float)), *mean = (float *)xmalloc((size_t)C * sizeof(float));
+    float *with = (float *)xmalloc((size_t)L * most * C * sizeof(float)),
+          *without = (float *)xmalloc(most * C * sizeof(float));
+    float *difference = (float *)xmalloc((size_t)C * sizeof(float)),
+          *mean = (float *)xmalloc((size_t)C * sizeof(float));
     for (int i = 0; i < a.n && ok; i++) {
         ok = !stop_requested || fail(err, EXIT_RUN, "stopped at layer %d, completion %d", l, i);
         int T = teacher_run(&t, m, &b->items[0].prompts[i], &a.completions[i], steered);
@@ -89,7 +96,8 @@ bool match_one(Session *s, const Benchmarks *b, int l, MatchRow *row, Str *out, 
         teacher_run(&t, m, &b->items[0].prompts[i], &a.completions[i], base);
         for (int k = l; k < L; k++) {
             teacher_residual(without, &t, m, k, T);
-            match_layer(row, with + (size_t)k * most * C, without, s->vectors + (size_t)k * C, k, T, C, difference, mean);
+            match_layer(row, with + (size_t)k * most * C, without, s->vectors + (size_t)k * C, k, T, C, difference,
+                        mean);
         }
         row->positions += T;
         row->samples++;
@@ -135,12 +143,18 @@ bool experiment_match_effect(Session *s, Error *err) {
     double *matrices[3];
     for (int i = 0; i < 3; i++) matrices[i] = (double *)xcalloc((size_t)(layers.n ? layers.n : 1) * L, sizeof(double));
     for (int i = 0; i < layers.n && ok; i++) {
-        MatchRow row = {matrices[0] + i * L, matrices[1] + i * L, matrices[2] + i * L, (double *)xcalloc((size_t)L * C, sizeof(double)), 0, 0};
+        MatchRow row = {matrices[0] + i * L,
+                        matrices[1] + i * L,
+                        matrices[2] + i * L,
+                        (double *)xcalloc((size_t)L * C, sizeof(double)),
+                        0,
+                        0};
         str_printf(&final, "%s  ", i ? ",\n" : "");
         ok = match_one(s, &b, layers.v[i], &row, &final, err);
         if (ok && !s->options.json)
-            printf("layer %2d: behind the last layer diff_vector %.3f, diff_diff %.3f (%d samples, %lld positions)\n", layers.v[i], row.diff_vector[L - 1], row.diff_diff[L - 1],
-                   row.samples, row.positions); // nan: the last layer has no vector
+            printf("layer %2d: behind the last layer diff_vector %.3f, diff_diff %.3f (%d samples, %lld positions)\n",
+                   layers.v[i], row.diff_vector[L - 1], row.diff_diff[L - 1], row.samples,
+                   row.positions); // nan: the last layer has no vector
         fflush(stdout);
         free(row.sum);
     }

@@ -26,7 +26,8 @@ bool experiment_pair_single(Session *s, Error *err) {
     for (int a = 0; a < layers.n && ok; a++) {
         for (int k = a; k < layers.n && ok; k++) {
             char name[48], json[64];
-            const int i = layers.v[a] < layers.v[k] ? layers.v[a] : layers.v[k], j = layers.v[a] < layers.v[k] ? layers.v[k] : layers.v[a];
+            const int i = layers.v[a] < layers.v[k] ? layers.v[a] : layers.v[k],
+                      j = layers.v[a] < layers.v[k] ? layers.v[k] : layers.v[a];
             snprintf(name, sizeof name, "layers_%d_%d", i, j);
             snprintf(json, sizeof json, "\"i\": %d, \"j\": %d", i, j);
             vectors_pair(pair, s->vectors, i, j, L, C);

@@ -12,8 +12,14 @@ MLP alone.
 #include "llmc/experiments/variants.h"
 
 // One variant with its head; name: "skip_head_3".
-typedef struct { char name[40], kind[24]; int head; } PatchVariant;
-typedef struct { PatchVariant *items; int n; } PatchVariants;
+typedef struct {
+    char name[40], kind[24];
+    int head;
+} PatchVariant;
+typedef struct {
+    PatchVariant *items;
+    int n;
+} PatchVariants;
 
 // --variants, those without a number run over all heads they count. Free items with free().
 bool patch_variants(PatchVariants *all, const Session *s, Error *err) {
@@ -29,8 +35,11 @@ bool patch_variants(PatchVariants *all, const Session *s, Error *err) {
         if (numbered) number[-1] = 0;
         const int heads = variant_heads(word, NH, NKV), last = numbered ? first : heads - 1;
         if (heads < 0 || (numbered && first >= heads)) {
-            ok = fail(err, EXIT_USAGE, "variants: found \"%.40s\"%s%s, expected no_patch, base, skip_attn, skip_layer, skip_all_v, steer_all_v, or skip_ or steer_ with head or q "
-                      "(0 to %d) or k, v or kv (0 to %d)\n  -> skip_head_3 is one head, skip_head all of them", word, numbered ? " with head " : "", numbered ? number : "", NH - 1, NKV - 1);
+            ok = fail(err, EXIT_USAGE,
+                      "variants: found \"%.40s\"%s%s, expected no_patch, base, skip_attn, skip_layer, skip_all_v, "
+                      "steer_all_v, or skip_ or steer_ with head or q "
+                      "(0 to %d) or k, v or kv (0 to %d)\n  -> skip_head_3 is one head, skip_head all of them",
+                      word, numbered ? " with head " : "", numbered ? number : "", NH - 1, NKV - 1);
             break;
         }
         for (int h = first; h <= (heads ? last : first); h++) {
@@ -54,8 +63,12 @@ bool patch_variants(PatchVariants *all, const Session *s, Error *err) {
 const float *patch_vector(const Session *s, Error *err) {
     const int L = s->model.config.L, C = s->model.config.C;
     const float *v = L > 1 ? s->vectors + (size_t)(L - 2) * C : NULL;
-    for (int c = 0; c < C && v; c++) if (v[c] != 0) return v;
-    fail(err, EXIT_RUN, "the vector of layer %d is zero: there is nothing to patch\n  -> give vectors that were trained there (setup steering_layer, layers: [%d])", L - 2, L - 2);
+    for (int c = 0; c < C && v; c++)
+        if (v[c] != 0) return v;
+    fail(err, EXIT_RUN,
+         "the vector of layer %d is zero: there is nothing to patch\n  -> give vectors that were trained there (setup "
+         "steering_layer, layers: [%d])",
+         L - 2, L - 2);
     return NULL;
 }
 
@@ -80,7 +93,8 @@ bool patch_head_run(Session *s, const char *experiment, int n_paths, Error *err)
             Intervention v;
             Str name = {0}, json = {0};
             str_printf(&name, "%s%s%s", n_paths > 1 ? patch_path_names[path] : "", n_paths > 1 ? "_" : "", p->name);
-            str_printf(&json, "\"kind\": \"%s\", \"head\": %d, \"path\": \"%s\"", p->kind, p->head, patch_path_names[path]);
+            str_printf(&json, "\"kind\": \"%s\", \"head\": %d, \"path\": \"%s\"", p->kind, p->head,
+                       patch_path_names[path]);
             patch_variant(&v, s, p, vector, (PatchPath)path);
             ok = experiment_answer(s, &b, dir, name.s, json.s, NULL, &v, err);
             intervention_free(&v, s->model.ops);

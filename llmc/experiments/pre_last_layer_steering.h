@@ -16,13 +16,20 @@ bool experiment_pre_last_layer_steering(Session *s, Error *err) {
     PatchVariants all = {NULL, 0};
     const float *vector = patch_vector(s, err);
     char *dir = NULL;
-    bool ok = vector && patch_variants(&all, s, err) && (dir = experiment_dir(s, "pre_last_layer_steering", err)) != NULL;
-    PatchPath path = strcmp(s->options.path, "residual") == 0 ? PATH_RESIDUAL : strcmp(s->options.path, "mlp") == 0 ? PATH_MLP : PATH_BOTH;
+    bool ok =
+        vector && patch_variants(&all, s, err) && (dir = experiment_dir(s, "pre_last_layer_steering", err)) != NULL;
+    PatchPath path = strcmp(s->options.path, "residual") == 0 ? PATH_RESIDUAL
+                     : strcmp(s->options.path, "mlp") == 0    ? PATH_MLP
+                                                              : PATH_BOTH;
     for (int i = 0; i < all.n && ok; i++) {
         const PatchVariant *q = &all.items[i];
-        const bool heads = strncmp(q->kind, "skip_attn", 9) != 0 && strncmp(q->kind, "skip_layer", 10) != 0 && strcmp(q->kind, "base") != 0;
+        const bool heads = strncmp(q->kind, "skip_attn", 9) != 0 && strncmp(q->kind, "skip_layer", 10) != 0 &&
+                           strcmp(q->kind, "base") != 0;
         PatchVariant p = {"skip_attn", "skip_attn", 0};
-        if (heads) { strcpy(p.name, "no_patch"); strcpy(p.kind, "no_patch"); }
+        if (heads) {
+            strcpy(p.name, "no_patch");
+            strcpy(p.kind, "no_patch");
+        }
         if (strcmp(p.name, q->name) == 0) continue; // P itself
         Intervention P, Q;
         patch_variant(&P, s, &p, vector, PATH_BOTH);

@@ -22,7 +22,8 @@ the end of the prompt, and the entropy of the next token. "residual_norm" is how
 // *prompt = the question as ids, *at = the position of the token that holds its X.
 bool self_explain_prompt(IntVec *prompt, int *at, Session *s, Error *err) {
     Str text = {0}, piece = {0};
-    bool ok = chat_format(&text, s->options.prompt_template, s->options.system, SELF_EXPLAIN_PROBLEM, err) && tokenizer_encode(s->tokenizer, prompt, text.s, text.n, err);
+    bool ok = chat_format(&text, s->options.prompt_template, s->options.system, SELF_EXPLAIN_PROBLEM, err) &&
+              tokenizer_encode(s->tokenizer, prompt, text.s, text.n, err);
     const char *question = ok ? strstr(text.s, SELF_EXPLAIN_PROBLEM) : NULL;
     size_t wanted = question ? (size_t)(strstr(question, "\"X\"") + 1 - text.s) : 0;
     *at = -1;
@@ -30,19 +31,22 @@ bool self_explain_prompt(IntVec *prompt, int *at, Session *s, Error *err) {
         tokenizer_decode(s->tokenizer, &piece, prompt->v + i, 1, false);
         if (piece.n > wanted) *at = i;
     }
-    if (ok && *at < 0) ok = fail(err, EXIT_RUN, "the question's X is in no token of its prompt\n  -> choose another prompt_template");
+    if (ok && *at < 0)
+        ok = fail(err, EXIT_RUN, "the question's X is in no token of its prompt\n  -> choose another prompt_template");
     str_free(&text);
     str_free(&piece);
     return ok;
 }
 
 // One (l, a): an object appended to out.
-bool self_explain_one(Session *s, Teacher *t, Rollout *r, const IntVec *prompt, int at, int layer, double alpha, double residual_norm, Str *out, Error *err) {
+bool self_explain_one(Session *s, Teacher *t, Rollout *r, const IntVec *prompt, int at, int layer, double alpha,
+                      double residual_norm, Str *out, Error *err) {
     Qwen2 *m = &s->model;
     const int C = m->config.C, V = m->config.V;
     const float *v = s->vectors + (size_t)layer * C;
     const double size = lens_norm(v, (size_t)C);
-    float *put = (float *)xmalloc((size_t)C * sizeof(float)), *state = (float *)xmalloc((size_t)C * sizeof(float)), *logits = (float *)xmalloc((size_t)V * sizeof(float));
+    float *put = (float *)xmalloc((size_t)C * sizeof(float)), *state = (float *)xmalloc((size_t)C * sizeof(float)),
+          *logits = (float *)xmalloc((size_t)V * sizeof(float));
     double *p = (double *)xmalloc((size_t)V * sizeof(double));
     for (int c = 0; c < C; c++) put[c] = (float)(alpha * v[c] / size);
     Intervention how;
@@ -67,7 +71,8 @@ bool self_explain_one(Session *s, Teacher *t, Rollout *r, const IntVec *prompt, 
     Str text = {0};
     if (ok) {
         tokenizer_decode(s->tokenizer, &text, c.ids, c.n, true);
-        str_printf(out, "{\"layer\": %d, \"alpha\": %.6g, \"residual_norm\": %.6g, \"cosine\": ", layer, alpha, residual_norm);
+        str_printf(out, "{\"layer\": %d, \"alpha\": %.6g, \"residual_norm\": %.6g, \"cosine\": ", layer, alpha,
+                   residual_norm);
         lens_json_number(out, alpha < 0 ? -lens_cosine(v, state, (size_t)C) : lens_cosine(v, state, (size_t)C));
         str_printf(out, ", \"entropy\": %.6g, \"text\": ", entropy);
         json_add_string(out, text.s ? text.s : "", text.n);
@@ -87,8 +92,11 @@ bool experiment_self_explain(Session *s, Error *err) {
     double *alphas = NULL;
     int n_alphas, at;
     IntVec prompt = {0}, layers = {0};
-    if (!experiment_numbers(&alphas, &n_alphas, s->options.magnitudes, "magnitudes", err) || !session_tokenizer(s, err) || !self_explain_prompt(&prompt, &at, s, err) ||
-        !session_sampler(s, prompt.n + s->options.max_completion_length, false, err) || !experiment_needs_vectors(s, err) || !experiment_layers(&layers, s, err)) return false;
+    if (!experiment_numbers(&alphas, &n_alphas, s->options.magnitudes, "magnitudes", err) ||
+        !session_tokenizer(s, err) || !self_explain_prompt(&prompt, &at, s, err) ||
+        !session_sampler(s, prompt.n + s->options.max_completion_length, false, err) ||
+        !experiment_needs_vectors(s, err) || !experiment_layers(&layers, s, err))
+        return false;
     install_signal_handlers();
     Qwen2 *m = &s->model;
     const int C = m->config.C;
@@ -117,7 +125,8 @@ bool experiment_self_explain(Session *s, Error *err) {
             str_printf(&out, "%s  ", i || k ? ",\n" : "");
             ok = ok && self_explain_one(s, &t, &r, &prompt, at, l, alphas[k], before, &out, err);
         }
-        if (ok && !s->options.json) printf("layer %2d: %d answers (the residual stream at X is %.3g long)\n", l, n_alphas, before);
+        if (ok && !s->options.json)
+            printf("layer %2d: %d answers (the residual stream at X is %.3g long)\n", l, n_alphas, before);
     }
     str_printf(&out, "\n]}\n");
     ok = ok && experiment_write(dir, "self_explain.json", &out, err);

@@ -9,7 +9,7 @@ and an intervention), and its residual streams and whole distributions are compa
 
 // What the model is run under; each may be NULL.
 typedef struct {
-    const float *steering;            // [L,C], or what Qwen2.tuning says, in the backend's memory
+    const float *steering; // [L,C], or what Qwen2.tuning says, in the backend's memory
     const Intervention *intervention;
 } Condition;
 
@@ -19,7 +19,7 @@ typedef struct {
 // Completions of the first benchmark's problems, one each.
 typedef struct {
     const Benchmark *of;
-    Completion *completions; // [of->problems.n]
+    Completion *completions;  // [of->problems.n]
     int n, finished, longest; // longest: tokens of a prompt and its completion
 } Sampled;
 
@@ -77,7 +77,7 @@ typedef struct {
     KVCache kv;
     Packed packed;
     IntVec head_rows, targets;
-    Mirror rows_there;        // head_rows for the backend
+    Mirror rows_there; // head_rows for the backend
     int longest;
 } Teacher;
 
@@ -135,7 +135,8 @@ void teacher_residual(float *x, const Teacher *t, const Qwen2 *m, int k, int T) 
 // p[V] = softmax(logits), in double. Returns the entropy in nats.
 double distribution(double *p, const float *logits, int V) {
     double max = -INFINITY, sum = 0, entropy = 0;
-    for (int v = 0; v < V; v++) if (logits[v] > max) max = logits[v];
+    for (int v = 0; v < V; v++)
+        if (logits[v] > max) max = logits[v];
     for (int v = 0; v < V; v++) sum += p[v] = exp(logits[v] - max);
     for (int v = 0; v < V; v++) {
         p[v] /= sum;
@@ -146,7 +147,8 @@ double distribution(double *p, const float *logits, int V) {
 
 double distribution_kl(const double *p, const double *q, int V) {
     double sum = 0;
-    for (int v = 0; v < V; v++) if (p[v] > 0) sum += p[v] * log(p[v] / q[v]);
+    for (int v = 0; v < V; v++)
+        if (p[v] > 0) sum += p[v] * log(p[v] / q[v]);
     return sum;
 }
 

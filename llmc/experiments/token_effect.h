@@ -17,7 +17,10 @@ run under P and under Q; at every generated position, in double over the whole v
 #include "llmc/experiments/teacher.h"
 #include "llmc/experiments/variants.h"
 
-typedef struct { long long positions, was_top; double kl, delta; } EffectSums;
+typedef struct {
+    long long positions, was_top;
+    double kl, delta;
+} EffectSums;
 
 // The id of --token, which must be one token; -1 and err if not.
 int effect_token(const Session *s, Error *err) {
@@ -25,13 +28,18 @@ int effect_token(const Session *s, Error *err) {
     IntVec ids = {0};
     bool ok = tokenizer_encode(s->tokenizer, &ids, text, strlen(text), err);
     int id = ok && ids.n == 1 ? ids.v[0] : -1;
-    if (ok && ids.n != 1) fail(err, EXIT_USAGE, "token: \"%.40s\" is %d tokens of this model, expected one\n  -> choose another: ./eval_steer tokenize shows how a text is split", text, ids.n);
+    if (ok && ids.n != 1)
+        fail(err, EXIT_USAGE,
+             "token: \"%.40s\" is %d tokens of this model, expected one\n  -> choose another: ./eval_steer tokenize "
+             "shows how a text is split",
+             text, ids.n);
     ints_free(&ids);
     return id;
 }
 
 // One position: a line for positions.jsonl.
-void effect_line(Str *out, const Session *s, int sample, int position, int generated, int followed, const double *p, const double *q, double entropy, EffectSums *sums) {
+void effect_line(Str *out, const Session *s, int sample, int position, int generated, int followed, const double *p,
+                 const double *q, double entropy, EffectSums *sums) {
     const int V = s->model.config.V;
     int top = 0, was = 0;
     for (int v = 1; v < V; v++) {
@@ -43,7 +51,8 @@ void effect_line(Str *out, const Session *s, int sample, int position, int gener
     lens_json_token(out, s->tokenizer, generated);
     str_printf(out, ", \"top\": %d, \"top_token\": ", top);
     lens_json_token(out, s->tokenizer, top);
-    str_printf(out, ", \"delta\": %.6g, \"was_top\": %s, \"followed\": %.6g, \"kl\": ", q[top] - p[top], top == was ? "true" : "false", q[followed] - p[followed]);
+    str_printf(out, ", \"delta\": %.6g, \"was_top\": %s, \"followed\": %.6g, \"kl\": ", q[top] - p[top],
+               top == was ? "true" : "false", q[followed] - p[followed]);
     lens_json_number(out, kl);
     str_printf(out, ", \"entropy\": %.6g}\n", entropy);
     sums->positions++;
@@ -54,7 +63,8 @@ void effect_line(Str *out, const Session *s, int sample, int position, int gener
 
 // Compares P and Q on completions sampled under `from`; what: the keys of summary.json that say what P and Q are,
 // without braces.
-bool effect_compare(Session *s, const Benchmarks *b, const char *dir, const char *what, Condition from, Condition P, Condition Q, Error *err) {
+bool effect_compare(Session *s, const Benchmarks *b, const char *dir, const char *what, Condition from, Condition P,
+                    Condition Q, Error *err) {
     Qwen2 *m = &s->model;
     const int V = m->config.V, C = m->config.C, followed = effect_token(s, err);
     Sampled a;
@@ -64,7 +74,8 @@ bool effect_compare(Session *s, const Benchmarks *b, const char *dir, const char
     Teacher t;
     const Intervention *patched = P.intervention && P.intervention->vector ? P.intervention : Q.intervention;
     teacher_alloc(&t, m, ok ? a.longest : 1, patched, false);
-    float *first = (float *)m->ops->alloc((size_t)(ok ? a.longest : 1) * C * sizeof(float)), *logits = (float *)xmalloc((size_t)TEACHER_ROWS * V * sizeof(float));
+    float *first = (float *)m->ops->alloc((size_t)(ok ? a.longest : 1) * C * sizeof(float)),
+          *logits = (float *)xmalloc((size_t)TEACHER_ROWS * V * sizeof(float));
     double *p = (double *)xmalloc((size_t)V * sizeof(double)), *q = (double *)xmalloc((size_t)V * sizeof(double));
     EffectSums sums = {0, 0, 0, 0};
     Progress progress;
@@ -92,18 +103,24 @@ bool effect_compare(Session *s, const Benchmarks *b, const char *dir, const char
         progress_update(&progress, i + 1, "");
     }
     progress_clear(&progress);
-    if (ok && sums.positions == 0) ok = fail(err, EXIT_RUN, "none of %d completions ended within %d tokens: nothing to compare\n  -> raise max_completion_length", a.n, b->items[0].max_new);
+    if (ok && sums.positions == 0)
+        ok = fail(err, EXIT_RUN,
+                  "none of %d completions ended within %d tokens: nothing to compare\n  -> raise max_completion_length",
+                  a.n, b->items[0].max_new);
     if (ok) {
         const double n = (double)sums.positions;
-        str_printf(&summary, "%s, \"problems\": %d, \"kept\": %d, \"positions\": %lld, \"followed_token\": ", what, a.n, a.finished,
-                   sums.positions);
+        str_printf(&summary, "%s, \"problems\": %d, \"kept\": %d, \"positions\": %lld, \"followed_token\": ", what, a.n,
+                   a.finished, sums.positions);
         lens_json_token(&summary, s->tokenizer, followed);
-        str_printf(&summary, ", \"was_top\": %.6g, \"mean_kl\": %.6g, \"mean_delta\": %.6g}\n", sums.was_top / n, sums.kl / n, sums.delta / n);
-        ok = make_dirs(dir, err) && experiment_write(dir, "positions.jsonl", &lines, err) && experiment_write(dir, "summary.json", &summary, err);
+        str_printf(&summary, ", \"was_top\": %.6g, \"mean_kl\": %.6g, \"mean_delta\": %.6g}\n", sums.was_top / n,
+                   sums.kl / n, sums.delta / n);
+        ok = make_dirs(dir, err) && experiment_write(dir, "positions.jsonl", &lines, err) &&
+             experiment_write(dir, "summary.json", &summary, err);
         if (ok) printf("%s", s->options.json ? summary.s : "");
         if (ok && !s->options.json)
-            printf("%d of %d completions kept, %lld positions: mean KL %.4f; the token that gains most was on top already at %.1f %%\nsaved %s\n", a.finished, a.n, sums.positions,
-                   sums.kl / n, 100.0 * sums.was_top / n, dir);
+            printf("%d of %d completions kept, %lld positions: mean KL %.4f; the token that gains most was on top "
+                   "already at %.1f %%\nsaved %s\n",
+                   a.finished, a.n, sums.positions, sums.kl / n, 100.0 * sums.was_top / n, dir);
     }
     m->ops->release(first);
     free(logits);

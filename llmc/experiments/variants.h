@@ -38,7 +38,8 @@ bool experiment_numbers(double **numbers, int *n, const char *list, const char *
         double x = strtod(item, &end);
         if (end == item || (*end && *end != ',') || !isfinite(x)) {
             free(*numbers);
-            return fail(err, EXIT_USAGE, "%s: found \"%.*s\", expected a number\n  -> for example %s: [0, 0.5, 1]", key, (int)strcspn(item, ","), item, key);
+            return fail(err, EXIT_USAGE, "%s: found \"%.*s\", expected a number\n  -> for example %s: [0, 0.5, 1]", key,
+                        (int)strcspn(item, ","), item, key);
         }
         (*numbers)[(*n)++] = x;
     }
@@ -53,7 +54,8 @@ bool experiment_layers(IntVec *layers, const Session *s, Error *err) {
     const IntList *chosen = &s->options.layers;
     for (int i = 0; i < (chosen->n ? chosen->n : L); i++) {
         int l = chosen->n ? chosen->v[i] : i;
-        if (l >= L) return fail(err, EXIT_USAGE, "layers: found %d, the model has %d layers: expected 0 to %d", l, L, L - 1);
+        if (l >= L)
+            return fail(err, EXIT_USAGE, "layers: found %d, the model has %d layers: expected 0 to %d", l, L, L - 1);
         ints_push(layers, l);
     }
     return true;
@@ -61,13 +63,16 @@ bool experiment_layers(IntVec *layers, const Session *s, Error *err) {
 
 // The vectors must be given: true if they were.
 bool experiment_needs_vectors(const Session *s, Error *err) {
-    return s->steering || fail(err, EXIT_USAGE, "steering is missing: this experiment works on vectors\n  -> --steering FILE or --checkpoint DIR");
+    return s->steering ||
+           fail(err, EXIT_USAGE,
+                "steering is missing: this experiment works on vectors\n  -> --steering FILE or --checkpoint DIR");
 }
 
 // Tokenizer, benchmarks and model; the vectors where wanted. False: *b needs no freeing.
 bool experiment_begin(Session *s, Benchmarks *b, bool vectors, Error *err) {
     memset(b, 0, sizeof *b);
-    bool ok = session_tokenizer(s, err) && benchmarks_load(b, s, err) && session_sampler(s, b->longest + b->max_new, false, err) && (!vectors || experiment_needs_vectors(s, err));
+    bool ok = session_tokenizer(s, err) && benchmarks_load(b, s, err) &&
+              session_sampler(s, b->longest + b->max_new, false, err) && (!vectors || experiment_needs_vectors(s, err));
     if (!ok) benchmarks_free(b);
     else install_signal_handlers();
     return ok;
@@ -87,16 +92,19 @@ cJSON *experiment_made_with(Session *s, const Str *variant, const float *vectors
 
 // Answers the benchmarks under these vectors (on the host) and this intervention (each may be NULL) into dir/name;
 // json: what variant.json holds besides the name, without braces.
-bool experiment_answer(Session *s, const Benchmarks *b, const char *dir, const char *name, const char *json, const float *vectors, const Intervention *v, Error *err) {
+bool experiment_answer(Session *s, const Benchmarks *b, const char *dir, const char *name, const char *json,
+                       const float *vectors, const Intervention *v, Error *err) {
     Str here = {0}, text = {0}, label = {0};
     str_printf(&here, "%s/%s", dir, name);
     str_printf(&text, "{\"variant\": \"%s\"%s%s}\n", name, *json ? ", " : "", json);
     str_printf(&label, "%-16s ", name);
     const Intervention *before = s->model.intervention;
-    float *there = vectors ? intervention_floats(s->model.ops, vectors, (size_t)s->model.config.L * s->model.config.C) : NULL;
+    float *there =
+        vectors ? intervention_floats(s->model.ops, vectors, (size_t)s->model.config.L * s->model.config.C) : NULL;
     s->model.intervention = v;
     cJSON *made = experiment_made_with(s, &text, vectors, err);
-    bool ok = made && benchmarks_answer(s, b, there, made, here.s, label.s, err) && experiment_write(here.s, "variant.json", &text, err);
+    bool ok = made && benchmarks_answer(s, b, there, made, here.s, label.s, err) &&
+              experiment_write(here.s, "variant.json", &text, err);
     cJSON_Delete(made);
     s->model.intervention = before;
     if (there) s->model.ops->release(there);

@@ -20,7 +20,7 @@ function of (seed, step, ...), so there is no generator to save.
 #define LLMC_FILES_CHECKPOINT_H
 
 #ifdef __linux__
-#include <sys/syscall.h>  // SYS_renameat2
+#include <sys/syscall.h> // SYS_renameat2
 #endif
 #include "llmc/files/export_files.h" // export_copy_side_files
 #include "llmc/files/json.h"         // json_load, json_get_*, json_add_string
@@ -34,26 +34,27 @@ function of (seed, step, ...), so there is no generator to save.
 
 // The counters of a run, saved as trainer_state.json.
 typedef struct {
-    int step;                           // optimiser steps done
-    int updates;                        // AdamW's t, for its bias correction (above `step` where num_iterations > 1)
-    long long next_problem;             // position in the shuffled stream of problems
-    long long tokens_total;             // completion tokens sampled so far
-    long long prompt_tokens_total;      // prompt tokens, a prompt for each of its completions; 0 in a checkpoint that does not know
-    long long samples_total;            // completions sampled so far
-    double seconds_total;               // of all steps with their validation, over all starts
-    char fingerprint[CHECKPOINT_TEXT];  // whatever the trainer wants to compare on resume: data, seed, batch
+    int step;                      // optimiser steps done
+    int updates;                   // AdamW's t, for its bias correction (above `step` where num_iterations > 1)
+    long long next_problem;        // position in the shuffled stream of problems
+    long long tokens_total;        // completion tokens sampled so far
+    long long prompt_tokens_total; // prompt tokens, a prompt for each of its completions; 0 in a checkpoint that does
+                                   // not know
+    long long samples_total;       // completions sampled so far
+    double seconds_total;          // of all steps with their validation, over all starts
+    char fingerprint[CHECKPOINT_TEXT]; // whatever the trainer wants to compare on resume: data, seed, batch
 } TrainerState;
 
 // What a checkpoint holds. The arrays belong to the trainer.
 typedef struct {
     const char *base_model, *setup, *site; // base_model NULL: any, when loading
-    const char *file;              // of the weights: steering_vectors.safetensors or adapter_model.safetensors
-    const PeftConfig *adapter;     // of a LoRA, NULL: vectors
-    bool whole_model;              // the weights are all of a model's
-    const char *base_path;         // the base model's folder: named in an adapter, copied from for a whole model
-    const FileTensor *tensors;    // [n_tensors] what that file holds
+    const char *file;                      // of the weights: steering_vectors.safetensors or adapter_model.safetensors
+    const PeftConfig *adapter;             // of a LoRA, NULL: vectors
+    bool whole_model;                      // the weights are all of a model's
+    const char *base_path;     // the base model's folder: named in an adapter, copied from for a whole model
+    const FileTensor *tensors; // [n_tensors] what that file holds
     int n_tensors;
-    FileTensor moments[2];        // exp_avg, exp_avg_sq
+    FileTensor moments[2]; // exp_avg, exp_avg_sq
     TrainerState state;
 } Checkpoint;
 
@@ -61,7 +62,8 @@ typedef struct {
 // paths and folders
 
 // "<output_dir>/<Model>/<dataset>/<setup>/seed-<s>". Free with free().
-char *checkpoint_run_dir(const char *output_dir, const char *model, const char *dataset, const char *setup, long long seed) {
+char *checkpoint_run_dir(const char *output_dir, const char *model, const char *dataset, const char *setup,
+                         long long seed) {
     Str s = {0};
     str_printf(&s, "%s/%s/%s/%s/seed-%lld", output_dir, model, dataset, setup, seed);
     return s.s;
@@ -107,9 +109,12 @@ void checkpoint_list(IntVec *numbers, const char *run_dir) {
 
 bool checkpoint_write_state(const char *dir, const TrainerState *s, Error *err) {
     Str text = {0};
-    str_printf(&text, "{\n  \"step\": %d,\n  \"updates\": %d,\n  \"next_problem\": %lld,\n  \"tokens_total\": %lld,\n"
-                      "  \"prompt_tokens_total\": %lld,\n  \"samples_total\": %lld,\n  \"seconds_total\": %.17g,\n  \"fingerprint\": ",
-               s->step, s->updates, s->next_problem, s->tokens_total, s->prompt_tokens_total, s->samples_total, s->seconds_total);
+    str_printf(&text,
+               "{\n  \"step\": %d,\n  \"updates\": %d,\n  \"next_problem\": %lld,\n  \"tokens_total\": %lld,\n"
+               "  \"prompt_tokens_total\": %lld,\n  \"samples_total\": %lld,\n  \"seconds_total\": %.17g,\n  "
+               "\"fingerprint\": ",
+               s->step, s->updates, s->next_problem, s->tokens_total, s->prompt_tokens_total, s->samples_total,
+               s->seconds_total);
     json_add_string(&text, s->fingerprint, strlen(s->fingerprint));
     str_printf(&text, "\n}\n");
     char *path = model_path(dir, "trainer_state.json");
@@ -123,14 +128,18 @@ bool checkpoint_write_state(const char *dir, const TrainerState *s, Error *err) 
 bool checkpoint_write_files(const char *dir, const Checkpoint *c, const char *config_yaml, Error *err) {
     char step[16];
     snprintf(step, sizeof step, "%d", c->state.step);
-    const char *metadata[] = {"format", "pt", "base_model", c->base_model, "site", c->site, "step", step, "setup", c->setup, NULL};
-    char *weights = model_path(dir, c->file), *optimizer = model_path(dir, "optimizer.safetensors"), *config = model_path(dir, "config.yml"),
-         *adapter = model_path(dir, PEFT_CONFIG);
+    const char *metadata[] = {"format", "pt", "base_model", c->base_model, "site", c->site,
+                              "step",   step, "setup",      c->setup,      NULL};
+    char *weights = model_path(dir, c->file), *optimizer = model_path(dir, "optimizer.safetensors"),
+         *config = model_path(dir, "config.yml"), *adapter = model_path(dir, PEFT_CONFIG);
     Str text = {0};
     if (c->adapter) peft_config_write(&text, c->adapter, NULL, c->base_path);
-    char *model_config = model_path(c->base_path ? c->base_path : "", "config.json"), *own_config = model_path(dir, "config.json");
-    bool ok = (!c->whole_model || (export_copy_side_files(c->base_path, dir, err) && export_copy_file(model_config, own_config, err))) &&
-              tuned_write(weights, c->tensors, c->n_tensors, metadata, err) && (!c->adapter || write_file(adapter, text.s, text.n, err)) &&
+    char *model_config = model_path(c->base_path ? c->base_path : "", "config.json"),
+         *own_config = model_path(dir, "config.json");
+    bool ok = (!c->whole_model ||
+               (export_copy_side_files(c->base_path, dir, err) && export_copy_file(model_config, own_config, err))) &&
+              tuned_write(weights, c->tensors, c->n_tensors, metadata, err) &&
+              (!c->adapter || write_file(adapter, text.s, text.n, err)) &&
               tuned_write(optimizer, c->moments, 2, metadata, err) && checkpoint_write_state(dir, &c->state, err) &&
               write_file(config, config_yaml, strlen(config_yaml), err) && fsync_path(dir, err);
     str_free(&text);
@@ -148,7 +157,8 @@ bool checkpoint_write_files(const char *dir, const Checkpoint *c, const char *co
 // the place before is then removed.
 bool checkpoint_move(const char *from, const char *to, const char *old, Error *err) {
     if (!path_exists(to))
-        return rename(from, to) == 0 ? true : fail(err, EXIT_RUN, "cannot rename %s to %s: %s", from, to, strerror(errno));
+        return rename(from, to) == 0 ? true
+                                     : fail(err, EXIT_RUN, "cannot rename %s to %s: %s", from, to, strerror(errno));
     const char *leftover = old;
     bool moved = false;
 #ifdef SYS_renameat2
@@ -170,27 +180,31 @@ bool checkpoint_move(const char *from, const char *to, const char *old, Error *e
 }
 
 bool checkpoint_check_finite(const Checkpoint *c, Error *err) {
-    for (int i = 0; i < c->n_tensors; i++) if (!tuned_check_finite(&c->tensors[i], err)) return false;
-    for (int i = 0; i < 2; i++) if (!tuned_check_finite(&c->moments[i], err)) return false;
-    return isfinite(c->state.seconds_total) || fail(err, EXIT_RUN, "seconds_total: found %g, expected a finite number", c->state.seconds_total);
+    for (int i = 0; i < c->n_tensors; i++)
+        if (!tuned_check_finite(&c->tensors[i], err)) return false;
+    for (int i = 0; i < 2; i++)
+        if (!tuned_check_finite(&c->moments[i], err)) return false;
+    return isfinite(c->state.seconds_total) ||
+           fail(err, EXIT_RUN, "seconds_total: found %g, expected a finite number", c->state.seconds_total);
 }
 
 // Writes run_dir/checkpoint-<step>, making run_dir where needed and replacing a checkpoint of that number. On failure
 // nothing that was saved before has changed, the temporary folder is gone and err says what to do.
 bool checkpoint_save(const char *run_dir, const Checkpoint *c, const char *config_yaml, Error *err) {
-    char *path = checkpoint_path(run_dir, "", c->state.step), *temporary = checkpoint_path(run_dir, ".tmp-", c->state.step),
+    char *path = checkpoint_path(run_dir, "", c->state.step),
+         *temporary = checkpoint_path(run_dir, ".tmp-", c->state.step),
          *old = checkpoint_path(run_dir, ".old-", c->state.step);
     Error inner = {0, ""}, ignored = {0, ""};
     bool ok = checkpoint_check_finite(c, &inner) && make_dirs(run_dir, &inner) && remove_dir(temporary, &inner) &&
               make_dirs(temporary, &inner);
     if (ok) {
-        ok = checkpoint_write_files(temporary, c, config_yaml, &inner) && checkpoint_move(temporary, path, old, &inner) &&
-             fsync_path(run_dir, &inner);
+        ok = checkpoint_write_files(temporary, c, config_yaml, &inner) &&
+             checkpoint_move(temporary, path, old, &inner) && fsync_path(run_dir, &inner);
         if (!ok && !remove_dir(temporary, &ignored)) warn("%s", ignored.text);
     }
     if (!ok)
-        fail(err, EXIT_RUN, "cannot save %s: %s%s: earlier checkpoints are untouched, go on with --resume auto", path, inner.text,
-             strstr(inner.text, "\n  -> ") ? "" : "\n  -> mend this");
+        fail(err, EXIT_RUN, "cannot save %s: %s%s: earlier checkpoints are untouched, go on with --resume auto", path,
+             inner.text, strstr(inner.text, "\n  -> ") ? "" : "\n  -> mend this");
     free(path);
     free(temporary);
     free(old);
@@ -238,8 +252,8 @@ bool checkpoint_read_state(TrainerState *s, const char *path, Error *err) {
               json_get_int(root, "updates", 0, INT_MAX, &s->updates, path, err) &&
               checkpoint_read_count(&s->next_problem, root, "next_problem", path, err) &&
               checkpoint_read_count(&s->tokens_total, root, "tokens_total", path, err) &&
-              (!json_has(root, "prompt_tokens_total") || checkpoint_read_count(&s->prompt_tokens_total, root,
-                      "prompt_tokens_total", path, err)) &&
+              (!json_has(root, "prompt_tokens_total") ||
+               checkpoint_read_count(&s->prompt_tokens_total, root, "prompt_tokens_total", path, err)) &&
               checkpoint_read_count(&s->samples_total, root, "samples_total", path, err) &&
               json_get_double(root, "seconds_total", &s->seconds_total, path, err) &&
               json_get_string(root, "fingerprint", &fingerprint, path, err);
@@ -260,8 +274,8 @@ bool checkpoint_open(SafeTensors *st, const char *path, const Checkpoint *c, Err
     for (int i = 0; i < 2; i++) {
         const char *found = safetensors_metadata(st, keys[i]);
         if (!found || (expected[i] && strcmp(found, expected[i]) != 0)) {
-            fail(err, EXIT_RUN, "%s: metadata %s: found \"%.100s\", expected \"%.100s\"", path, keys[i], found ? found : "(nothing)",
-                 expected[i] ? expected[i] : "a name");
+            fail(err, EXIT_RUN, "%s: metadata %s: found \"%.100s\", expected \"%.100s\"", path, keys[i],
+                 found ? found : "(nothing)", expected[i] ? expected[i] : "a name");
             safetensors_close(st);
             return false;
         }
@@ -270,7 +284,8 @@ bool checkpoint_open(SafeTensors *st, const char *path, const Checkpoint *c, Err
 }
 
 // dir/file's tensors, of this step and this base model; look: only checked.
-bool checkpoint_read_file(const char *dir, const char *file, const FileTensor *t, int n, const Checkpoint *c, bool look, Error *err) {
+bool checkpoint_read_file(const char *dir, const char *file, const FileTensor *t, int n, const Checkpoint *c, bool look,
+                          Error *err) {
     SafeTensors st;
     char *path = model_path(dir, file);
     bool ok = checkpoint_open(&st, path, c, err);
@@ -286,22 +301,28 @@ bool checkpoint_check_adapter(const char *dir, const PeftConfig *expected, Error
     PeftConfig found;
     bool sites[N_PROJ]; // every layer has the same
     if (!peft_config_read(&found, sites, 1, dir, err)) return false;
-    if (found.rank == expected->rank && found.alpha == expected->alpha && memcmp(found.targets, expected->targets, sizeof found.targets) == 0) return true;
-    return fail(err, EXIT_RUN, "%s/" PEFT_CONFIG ": found r %d, lora_alpha %g or target_modules other than the %d, %g and targets of this run", dir, found.rank, found.alpha,
-                expected->rank, expected->alpha);
+    if (found.rank == expected->rank && found.alpha == expected->alpha &&
+        memcmp(found.targets, expected->targets, sizeof found.targets) == 0)
+        return true;
+    return fail(err, EXIT_RUN,
+                "%s/" PEFT_CONFIG
+                ": found r %d, lora_alpha %g or target_modules other than the %d, %g and targets of this run",
+                dir, found.rank, found.alpha, expected->rank, expected->alpha);
 }
 
 // Fills c->state and the arrays of c (look: only checks them) from the folder dir; the other fields of c say what is
 // expected. Shapes, types, values, the step in every file and in the folder's name, and the base model are checked; err
 // names what differs. On failure the arrays may be half filled: do not train on.
 bool checkpoint_read(Checkpoint *c, const char *dir, bool look, Error *err) {
-    char *state = model_path(dir, "trainer_state.json"), *config = model_path(dir, "config.yml"), *name = path_basename(dir);
+    char *state = model_path(dir, "trainer_state.json"), *config = model_path(dir, "config.yml"),
+         *name = path_basename(dir);
     char *model_config = model_path(dir, "config.json");
     Error inner = {0, ""};
     bool ok = checkpoint_read_state(&c->state, state, &inner);
     int number = checkpoint_number(name);
     if (ok && number >= 0 && number != c->state.step)
-        ok = fail(&inner, EXIT_RUN, "%s: step: found %d, expected %d as in the folder's name", state, c->state.step, number);
+        ok = fail(&inner, EXIT_RUN, "%s: step: found %d, expected %d as in the folder's name", state, c->state.step,
+                  number);
     if (ok && !path_exists(config)) ok = fail(&inner, EXIT_RUN, "%s is missing", config);
     if (ok && c->whole_model && !path_exists(model_config)) ok = fail(&inner, EXIT_RUN, "%s is missing", model_config);
     free(model_config);
@@ -309,8 +330,9 @@ bool checkpoint_read(Checkpoint *c, const char *dir, bool look, Error *err) {
          checkpoint_read_file(dir, c->file, c->tensors, c->n_tensors, c, look, &inner) &&
          checkpoint_read_file(dir, "optimizer.safetensors", c->moments, 2, c, look, &inner);
     if (!ok)
-        fail(err, EXIT_RUN, "cannot resume from %s: %s\n  -> resume from another checkpoint, or start anew in another --output_dir", dir,
-             inner.text);
+        fail(err, EXIT_RUN,
+             "cannot resume from %s: %s\n  -> resume from another checkpoint, or start anew in another --output_dir",
+             dir, inner.text);
     free(state);
     free(config);
     free(name);
@@ -356,7 +378,8 @@ bool checkpoint_prune(const char *run_dir, int keep, const Checkpoint *like, Err
             kept += checkpoint_is_whole(run_dir, numbers.v[i], like, NULL);
             continue;
         }
-        char *path = checkpoint_path(run_dir, "", numbers.v[i]), *temporary = checkpoint_path(run_dir, ".tmp-", numbers.v[i]);
+        char *path = checkpoint_path(run_dir, "", numbers.v[i]),
+             *temporary = checkpoint_path(run_dir, ".tmp-", numbers.v[i]);
         ok = remove_dir(temporary, err);
         if (ok && rename(path, temporary) != 0) ok = fail(err, EXIT_RUN, "cannot remove %s: %s", path, strerror(errno));
         ok = ok && remove_dir(temporary, err);

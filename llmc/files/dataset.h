@@ -46,31 +46,41 @@ void dataset_free(Dataset *d) {
 bool problem_is_blank(const char *s) { return s[strspn(s, " \t\r\n")] == 0; }
 
 // A string of the line, copied; `otherwise` where it is absent (NULL: an error). Blank is always an error.
-bool problem_string(const cJSON *o, const char *key, const char *otherwise, char **copy, const char *where, Error *err) {
+bool problem_string(const cJSON *o, const char *key, const char *otherwise, char **copy, const char *where,
+                    Error *err) {
     const char *s = otherwise;
     if ((!s || json_has(o, key)) && !json_get_string(o, key, &s, where, err)) return false;
-    if (s != otherwise && problem_is_blank(s)) return fail(err, EXIT_RUN, "%s: key \"%s\" is empty\n  -> correct or remove the line", where, key);
+    if (s != otherwise && problem_is_blank(s))
+        return fail(err, EXIT_RUN, "%s: key \"%s\" is empty\n  -> correct or remove the line", where, key);
     *copy = xstrdup(s);
     return true;
 }
 
 bool problem_parse(Problem *p, const cJSON *o, const char *where, const char *file, Error *err) {
-    if (!problem_string(o, "problem", NULL, &p->problem, where, err) || !problem_string(o, "answer", NULL, &p->answer, where, err)
-        || !problem_string(o, "id", where, &p->id, where, err) || !problem_string(o, "source", file, &p->source, where, err)
-        || !problem_string(o, "solution", "", &p->solution, where, err)) return false;
+    if (!problem_string(o, "problem", NULL, &p->problem, where, err) ||
+        !problem_string(o, "answer", NULL, &p->answer, where, err) ||
+        !problem_string(o, "id", where, &p->id, where, err) ||
+        !problem_string(o, "source", file, &p->source, where, err) ||
+        !problem_string(o, "solution", "", &p->solution, where, err))
+        return false;
     if (json_has(o, "multiple") && !json_get_bool(o, "multiple", &p->multiple, where, err)) return false;
     const cJSON *error = json_find(o, "error"); // OlympiadBench writes it as a string
     char *end = NULL;
     if (cJSON_IsString(error)) p->error = strtod(error->valuestring, &end);
     else if (error && !json_get_double(o, "error", &p->error, where, err)) return false;
-    if (end && (*end || end == error->valuestring)) return fail(err, EXIT_RUN, "%s: key \"error\": found \"%.60s\", expected a number", where, error->valuestring);
-    if (!(p->error >= 0 && p->error < HUGE_VAL)) return fail(err, EXIT_RUN, "%s: key \"error\": found %g, expected a finite tolerance of 0 or more", where, p->error);
+    if (end && (*end || end == error->valuestring))
+        return fail(err, EXIT_RUN, "%s: key \"error\": found \"%.60s\", expected a number", where, error->valuestring);
+    if (!(p->error >= 0 && p->error < HUGE_VAL))
+        return fail(err, EXIT_RUN, "%s: key \"error\": found %g, expected a finite tolerance of 0 or more", where,
+                    p->error);
     if (!json_has(o, "alt")) return true;
     const cJSON *alt = json_get_array(o, "alt", where, err);
     if (!alt) return false;
     p->alt = (char **)xcalloc((size_t)cJSON_GetArraySize(alt), sizeof(char *));
     for (const cJSON *item = alt->child; item; item = item->next) {
-        if (!cJSON_IsString(item)) return fail(err, EXIT_RUN, "%s: key \"alt\": found %s in it, expected strings", where, json_type_name(item));
+        if (!cJSON_IsString(item))
+            return fail(err, EXIT_RUN, "%s: key \"alt\": found %s in it, expected strings", where,
+                        json_type_name(item));
         p->alt[p->n_alt++] = xstrdup(item->valuestring);
     }
     return true;
@@ -105,7 +115,9 @@ bool dataset_load_file(Dataset *d, const char *path, Error *err) {
         } else ok = false;
         cJSON_Delete(o);
     }
-    if (ok && d->n == before) ok = fail(err, EXIT_RUN, "%s: no problems in it\n  -> expected one JSON object a line with \"problem\" and \"answer\"", path);
+    if (ok && d->n == before)
+        ok = fail(err, EXIT_RUN,
+                  "%s: no problems in it\n  -> expected one JSON object a line with \"problem\" and \"answer\"", path);
     free(file);
     free(text);
     return ok;
@@ -118,9 +130,14 @@ bool dataset_load(Dataset *d, const char *paths, Error *err) {
     for (const char *p = paths;;) {
         size_t n = strcspn(p, ",");
         char *path = xstrndup(p, n);
-        bool ok = n > 0 ? dataset_load_file(d, path, err) : fail(err, EXIT_USAGE, "found an empty file name in the data files \"%.200s\", expected FILE.jsonl,...", paths);
+        bool ok = n > 0 ? dataset_load_file(d, path, err)
+                        : fail(err, EXIT_USAGE,
+                               "found an empty file name in the data files \"%.200s\", expected FILE.jsonl,...", paths);
         free(path);
-        if (!ok) { dataset_free(d); return false; }
+        if (!ok) {
+            dataset_free(d);
+            return false;
+        }
         if (p[n] == 0) return true;
         p += n + 1;
     }
@@ -139,7 +156,10 @@ int problem_steps(const Problem *p) {
     return count;
 }
 
-typedef struct { char *text; int index; } DatasetKey; // letters and digits of a problem, lower case
+typedef struct {
+    char *text;
+    int index;
+} DatasetKey; // letters and digits of a problem, lower case
 
 int dataset_compare_keys(const void *a, const void *b) {
     const DatasetKey *x = (const DatasetKey *)a, *y = (const DatasetKey *)b;
@@ -152,7 +172,8 @@ char *dataset_key(const char *s) {
     for (; *s; s++) {
         unsigned char c = (unsigned char)*s;
         if (c >= 'A' && c <= 'Z') *k++ = (char)(c + 32);
-        else if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c >= 0x80) *k++ = (char)c; // other scripts stay as they are
+        else if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c >= 0x80)
+            *k++ = (char)c; // other scripts stay as they are
     }
     *k = 0;
     return key;

@@ -37,15 +37,20 @@ bool export_vectors(float *s, Place *place, const ModelConfig *c, const char *pa
     for (char *path; ok && (path = strsep(&rest, ",")) != NULL;) {
         char *site = NULL;
         ok = steering_load_site(one, &site, c, path, err);
-        if (ok && path != copy && place_by_site(site) != *place) ok = fail(err, EXIT_RUN, "%s: its vectors belong behind %s, those before it behind %s", path,
-                                                                          place_names[place_by_site(site)].name, place_names[*place].name);
+        if (ok && path != copy && place_by_site(site) != *place)
+            ok = fail(err, EXIT_RUN, "%s: its vectors belong behind %s, those before it behind %s", path,
+                      place_names[place_by_site(site)].name, place_names[*place].name);
         *place = place_by_site(site);
         free(site);
         for (int l = 0; l < c->L && ok; l++) {
             bool zero = true;
             for (size_t i = 0; i < C; i++) zero &= one[l * C + i] == 0;
             if (zero) continue;
-            if (set[l]) ok = fail(err, EXIT_RUN, "%s: layer %d has a vector, but so has a checkpoint before it\n  -> merge checkpoints whose trained layers differ", path, l);
+            if (set[l])
+                ok = fail(err, EXIT_RUN,
+                          "%s: layer %d has a vector, but so has a checkpoint before it\n  -> merge checkpoints whose "
+                          "trained layers differ",
+                          path, l);
             set[l] = true;
             memcpy(s + l * C, one + l * C, C * sizeof(float));
         }
@@ -65,7 +70,9 @@ bool export_hf_config(const ModelConfig *c, const char *from, const char *to, Er
     cJSON *root = json_load(path, err);
     free(path);
     if (!root) return false;
-    const char *gone[] = {"architectures", "model_type", "sliding_window", "use_sliding_window", "max_window_layers", "layer_types", "attention_bias", "mlp_bias", "head_dim"};
+    const char *gone[] = {"architectures",      "model_type",        "sliding_window",
+                          "use_sliding_window", "max_window_layers", "layer_types",
+                          "attention_bias",     "mlp_bias",          "head_dim"};
     for (size_t i = 0; i < sizeof gone / sizeof gone[0]; i++) cJSON_DeleteItemFromObjectCaseSensitive(root, gone[i]);
     cJSON_AddItemToArray(cJSON_AddArrayToObject(root, "architectures"), cJSON_CreateString("LlamaForCausalLM"));
     cJSON_AddStringToObject(root, "model_type", "llama");
@@ -80,8 +87,12 @@ bool export_hf_config(const ModelConfig *c, const char *from, const char *to, Er
 }
 
 // A file of the biases that Qwen2 has not: zeros, and the vectors on down_proj.
-bool export_hf_biases(const ModelConfig *c, const float *s, const char *path, cJSON *map, const char *file, Error *err) {
-    const struct { const char *name; int64_t n; } biases[4] = {{"self_attn.o_proj", c->C}, {"mlp.gate_proj", c->I}, {"mlp.up_proj", c->I}, {"mlp.down_proj", c->C}};
+bool export_hf_biases(const ModelConfig *c, const float *s, const char *path, cJSON *map, const char *file,
+                      Error *err) {
+    const struct {
+        const char *name;
+        int64_t n;
+    } biases[4] = {{"self_attn.o_proj", c->C}, {"mlp.gate_proj", c->I}, {"mlp.up_proj", c->I}, {"mlp.down_proj", c->C}};
     float *zeros = (float *)xcalloc((size_t)(c->I > c->C ? c->I : c->C), sizeof(float));
     OutTensor *t = (OutTensor *)xcalloc((size_t)c->L * 4, sizeof(OutTensor));
     char (*names)[64] = (char (*)[64])xcalloc((size_t)c->L * 4, 64);
@@ -91,7 +102,10 @@ bool export_hf_biases(const ModelConfig *c, const float *s, const char *path, cJ
             OutTensor *o = &t[l * 4 + k];
             snprintf(names[l * 4 + k], 64, "model.layers.%d.%s.bias", l, biases[k].name);
             if (ok && cJSON_HasObjectItem(map, names[l * 4 + k]))
-                ok = fail(err, EXIT_RUN, "the model has a tensor %s already, where the vectors would go\n  -> export both sets of vectors from the model without it", names[l * 4 + k]);
+                ok = fail(err, EXIT_RUN,
+                          "the model has a tensor %s already, where the vectors would go\n  -> export both sets of "
+                          "vectors from the model without it",
+                          names[l * 4 + k]);
             o->name = names[l * 4 + k];
             o->ndim = 1;
             o->shape[0] = biases[k].n;
@@ -118,7 +132,8 @@ bool export_hf(const ModelConfig *c, const float *s, const char *from, const cha
         SafeTensors st;
         char *copy = model_path(to, "model-00001-of-00002.safetensors");
         ok = safetensors_open(&st, single, err);
-        for (int i = 0; ok && i < st.n_entries; i++) cJSON_AddStringToObject(map, st.entries[i].name, "model-00001-of-00002.safetensors");
+        for (int i = 0; ok && i < st.n_entries; i++)
+            cJSON_AddStringToObject(map, st.entries[i].name, "model-00001-of-00002.safetensors");
         if (ok) safetensors_close(&st);
         ok = ok && export_copy_file(single, copy, err);
         free(copy);
@@ -127,7 +142,10 @@ bool export_hf(const ModelConfig *c, const float *s, const char *from, const cha
         ok = (old = json_load(index, err)) != NULL && (found = json_get_object(old, "weight_map", index, err)) != NULL;
         for (const cJSON *item = found ? found->child : NULL; item && ok; item = item->next) {
             const char *shard = cJSON_GetStringValue(item);
-            ok = shard && !strchr(shard, '/') ? true : fail(err, EXIT_RUN, "%s: weight_map: tensor \"%.80s\": expected a file name of the same folder", index, item->string);
+            ok = shard && !strchr(shard, '/')
+                     ? true
+                     : fail(err, EXIT_RUN, "%s: weight_map: tensor \"%.80s\": expected a file name of the same folder",
+                            index, item->string);
             if (!ok) break;
             cJSON_AddStringToObject(map, item->string, shard);
             char *a = model_path(from, shard), *b = model_path(to, shard);
@@ -137,8 +155,12 @@ bool export_hf(const ModelConfig *c, const float *s, const char *from, const cha
         }
     }
     char *biases = model_path(to, "model-00002-of-00002.safetensors");
-    if (old) { free(biases); biases = model_path(to, "model-biases.safetensors"); }
-    ok = ok && export_hf_biases(c, s, biases, map, strrchr(biases, '/') + 1, err) && export_copy_side_files(from, to, err) && export_hf_config(c, from, to, err);
+    if (old) {
+        free(biases);
+        biases = model_path(to, "model-biases.safetensors");
+    }
+    ok = ok && export_hf_biases(c, s, biases, map, strrchr(biases, '/') + 1, err) &&
+         export_copy_side_files(from, to, err) && export_hf_config(c, from, to, err);
     char *text = cJSON_Print(root);
     ok = ok && export_write_text(to, "model.safetensors.index.json", text, err);
     cJSON_free(text);
@@ -172,11 +194,14 @@ bool export_peft(const ModelConfig *c, const float *s, const char *base, const c
     Str config = {0};
     str_printf(&config, "{\n  \"base_model_name_or_path\": ");
     json_add_string(&config, base, strlen(base));
-    str_printf(&config, ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n  \"inference_mode\": true,\n  \"lora_alpha\": 1,\n  \"lora_bias\": true,\n"
-                        "  \"lora_dropout\": 0.0,\n  \"peft_type\": \"LORA\",\n  \"r\": 1,\n  \"target_modules\": [\"down_proj\"],\n  \"task_type\": \"CAUSAL_LM\"\n}\n");
+    str_printf(&config, ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n  \"inference_mode\": true,\n  "
+                        "\"lora_alpha\": 1,\n  \"lora_bias\": true,\n"
+                        "  \"lora_dropout\": 0.0,\n  \"peft_type\": \"LORA\",\n  \"r\": 1,\n  \"target_modules\": "
+                        "[\"down_proj\"],\n  \"task_type\": \"CAUSAL_LM\"\n}\n");
     const char *const metadata[] = {"format", "pt", NULL};
     char *file = model_path(to, "adapter_model.safetensors");
-    bool ok = safetensors_write(file, t, c->L * 3, metadata, err) && export_write_text(to, "adapter_config.json", config.s, err);
+    bool ok = safetensors_write(file, t, c->L * 3, metadata, err) &&
+              export_write_text(to, "adapter_config.json", config.s, err);
     free(file);
     free(zeros);
     free(t);
@@ -189,19 +214,29 @@ bool export_peft(const ModelConfig *c, const float *s, const char *base, const c
 // gguf (version 3): magic, counts, key-value pairs, tensor descriptions, then the tensors, each at a multiple of 32
 // bytes
 
-void gguf_u32(Str *out, uint32_t x) { for (int i = 0; i < 4; i++) { char c = (char)(x >> (8 * i)); str_add(out, &c, 1); } }
-void gguf_u64(Str *out, uint64_t x) { gguf_u32(out, (uint32_t)x); gguf_u32(out, (uint32_t)(x >> 32)); }
+void gguf_u32(Str *out, uint32_t x) {
+    for (int i = 0; i < 4; i++) {
+        char c = (char)(x >> (8 * i));
+        str_add(out, &c, 1);
+    }
+}
+void gguf_u64(Str *out, uint64_t x) {
+    gguf_u32(out, (uint32_t)x);
+    gguf_u32(out, (uint32_t)(x >> 32));
+}
 
 void gguf_string(Str *out, const char *s) {
     gguf_u64(out, strlen(s));
     str_add(out, s, strlen(s));
 }
 
-void gguf_pad(Str *out) { while (out->n % 32) str_add(out, "", 1); }
+void gguf_pad(Str *out) {
+    while (out->n % 32) str_add(out, "", 1);
+}
 
 #define GGUF_UINT32 4 // value types
 #define GGUF_STRING 8
-#define GGUF_F32 0    // tensor type
+#define GGUF_F32 0 // tensor type
 
 // direction.1 ... direction.L-1: llama.cpp adds direction.l to the output of layer l.
 bool export_gguf(const ModelConfig *c, const float *s, const char *to, Error *err) {
@@ -244,7 +279,9 @@ bool export_gguf(const ModelConfig *c, const float *s, const char *to, Error *er
     char *file = model_path(to, "steering_vectors.gguf");
     bool ok = write_file(file, out.s, out.n, err);
     if (ok && lost > 0)
-        warn("a control vector of llama.cpp has no place for layer 0: its vector (length %.4g, %.1f %% of all squared lengths) is lost; results will differ", sqrt(lost), 100 * lost / all);
+        warn("a control vector of llama.cpp has no place for layer 0: its vector (length %.4g, %.1f %% of all squared "
+             "lengths) is lost; results will differ",
+             sqrt(lost), 100 * lost / all);
     free(file);
     str_free(&out);
     return ok;
@@ -252,7 +289,8 @@ bool export_gguf(const ModelConfig *c, const float *s, const char *to, Error *er
 
 // ----------------------------------------------------------------------------
 
-bool export_safetensors(const ModelConfig *c, const float *s, Place place, const char *base, const char *to, Error *err) {
+bool export_safetensors(const ModelConfig *c, const float *s, Place place, const char *base, const char *to,
+                        Error *err) {
     OutTensor t;
     memset(&t, 0, sizeof t);
     t.name = "steering";
@@ -275,7 +313,8 @@ bool export_steering(const ModelConfig *c, const char *vectors, const Options *o
     bool ok = export_vectors(s, &place, c, vectors, err);
     if (ok && place != PLACE_MLP && strcmp(o->format, "safetensors") != 0)
         ok = fail(err, EXIT_USAGE,
-                  "%s: its vectors belong behind %s; format %s has a place only behind the feed-forward\n  -> --format safetensors",
+                  "%s: its vectors belong behind %s; format %s has a place only behind the feed-forward\n  -> --format "
+                  "safetensors",
                   vectors, place_names[place].name, o->format);
     if (ok && strcmp(o->format, "hf") == 0) ok = export_hf(c, s, o->model, to, err);
     else if (ok && strcmp(o->format, "peft") == 0) ok = export_peft(c, s, o->model, to, err);
@@ -290,15 +329,18 @@ bool export_steering(const ModelConfig *c, const char *vectors, const Options *o
 bool export_run(const Options *o, Error *err) {
     ModelConfig c;
     const char *vectors = *o->steering ? o->steering : o->checkpoint;
-    if (!*vectors) return fail(err, EXIT_USAGE, "checkpoint is missing: whose vectors to export\n  -> --checkpoint DIR or --steering FILE");
+    if (!*vectors)
+        return fail(err, EXIT_USAGE,
+                    "checkpoint is missing: whose vectors to export\n  -> --checkpoint DIR or --steering FILE");
     if (!*o->out) return fail(err, EXIT_USAGE, "out is missing: the folder to write\n  -> --out DIR");
     if (!model_config_load(&c, o->model, err)) return false;
     if (model_is_folder(vectors)) {
         model_config_free(&c);
-        return fail(err, EXIT_USAGE, "%s is a whole model already, as Hugging Face has it\n  -> copy the folder", vectors);
+        return fail(err, EXIT_USAGE, "%s is a whole model already, as Hugging Face has it\n  -> copy the folder",
+                    vectors);
     }
-    const bool adapter = peft_is_folder(vectors), hf = strcmp(o->format, "hf") == 0, peft = strcmp(o->format, "peft") == 0,
-               gguf = strcmp(o->format, "gguf") == 0;
+    const bool adapter = peft_is_folder(vectors), hf = strcmp(o->format, "hf") == 0,
+               peft = strcmp(o->format, "peft") == 0, gguf = strcmp(o->format, "gguf") == 0;
     Export e;
     if (!export_begin(&e, o->out,
                       hf     ? "config.json"
@@ -309,9 +351,10 @@ bool export_run(const Options *o, Error *err) {
         model_config_free(&c);
         return false;
     }
-    bool ok = export_end(
-        &e, adapter ? export_adapter(&c, vectors, o->format, o->model, e.work, err) : export_steering(&c, vectors, o, e.work, err),
-        err);
+    bool ok = export_end(&e,
+                         adapter ? export_adapter(&c, vectors, o->format, o->model, e.work, err)
+                                 : export_steering(&c, vectors, o, e.work, err),
+                         err);
     if (ok) printf("saved %s\n", o->out);
     model_config_free(&c);
     return ok;

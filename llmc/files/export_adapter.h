@@ -12,7 +12,8 @@ A LoRA (a checkpoint of setup lora, or any PEFT folder) for other programs:
 #include "llmc/files/peft.h"         // peft_load, peft_tensors
 #include "llmc/files/tuned_file.h"   // tuned_write
 
-bool export_adapter_peft(const PeftConfig *p, const Tuning *t, float *tuned, const char *base, const char *to, Error *err) {
+bool export_adapter_peft(const PeftConfig *p, const Tuning *t, float *tuned, const char *base, const char *to,
+                         Error *err) {
     int n = 0;
     const char *const metadata[] = {"format", "pt", NULL};
     FileTensor *tensors = peft_tensors(t, tuned, &n);
@@ -43,13 +44,21 @@ bool adapter_merge_file(const Tuning *t, const float *tuned, const char *path, i
     for (int i = 0; i < t->L * N_PROJ && ok; i++) {
         const LoraSite *s = &t->sites[i];
         char name[96];
-        snprintf(name, sizeof name, "model.layers.%d.%s.%s.weight", i / N_PROJ, peft_block((Projection)(i % N_PROJ)), projection_names[i % N_PROJ]);
+        snprintf(name, sizeof name, "model.layers.%d.%s.%s.weight", i / N_PROJ, peft_block((Projection)(i % N_PROJ)),
+                 projection_names[i % N_PROJ]);
         if (s->K == 0 || !safetensors_find_entry(&st, name)) continue;
         const int64_t shape[2] = {s->N, s->K};
         const RawTensor *w = safetensors_get(&st, name, 2, shape, err);
         const char *start = (const char *)st.map, *data = w ? (const char *)w->data : NULL;
-        ok = w && (data >= start && data < start + st.map_bytes ? true : fail(err, EXIT_RUN, "%s: tensor %s is not aligned to its type\n  -> have another program save the model anew", path, name));
-        ok = ok && (w->dtype != DTYPE_F16 || fail(err, EXIT_RUN, "%s: tensor %s: found dtype F16, expected BF16 or F32 to merge into\n  -> --format peft", path, name));
+        ok = w && (data >= start && data < start + st.map_bytes
+                       ? true
+                       : fail(err, EXIT_RUN,
+                              "%s: tensor %s is not aligned to its type\n  -> have another program save the model anew",
+                              path, name));
+        ok = ok && (w->dtype != DTYPE_F16 ||
+                    fail(err, EXIT_RUN,
+                         "%s: tensor %s: found dtype F16, expected BF16 or F32 to merge into\n  -> --format peft", path,
+                         name));
         const size_t bytes = ok && w->dtype == DTYPE_F32 ? 4 : 2;
         float *row = (float *)xmalloc((size_t)s->K * sizeof(float));
         bf16_t *half = (bf16_t *)xmalloc((size_t)s->K * sizeof(bf16_t));
@@ -58,7 +67,8 @@ bool adapter_merge_file(const Tuning *t, const float *tuned, const char *path, i
             adapter_add_row(row, t, s, tuned, n);
             for (int j = 0; j < s->K; j++) half[j] = f32_to_bf16(row[j]);
             const off_t at = (off_t)(data - start) + (off_t)((size_t)n * s->K * bytes);
-            ok = pwrite(fd, bytes == 4 ? (const void *)row : half, s->K * bytes, at) == (ssize_t)(s->K * bytes) || fail(err, EXIT_RUN, "cannot write %s: %s", path, strerror(errno));
+            ok = pwrite(fd, bytes == 4 ? (const void *)row : half, s->K * bytes, at) == (ssize_t)(s->K * bytes) ||
+                 fail(err, EXIT_RUN, "cannot write %s: %s", path, strerror(errno));
         }
         *merged += ok;
         free(row);
@@ -84,7 +94,8 @@ bool export_adapter_hf(const Tuning *t, const float *tuned, const char *from, co
         free(b);
     }
     if (dir) closedir(dir);
-    if (ok && merged != wanted) ok = fail(err, EXIT_RUN, "%s: found %d of the %d matrices that the LoRA changes", from, merged, wanted);
+    if (ok && merged != wanted)
+        ok = fail(err, EXIT_RUN, "%s: found %d of the %d matrices that the LoRA changes", from, merged, wanted);
     ok = ok && export_copy_side_files(from, to, err);
     const char *last[2] = {"model.safetensors.index.json", "config.json"};
     for (int i = 0; i < 2 && ok; i++) {
@@ -97,15 +108,20 @@ bool export_adapter_hf(const Tuning *t, const float *tuned, const char *from, co
 }
 
 // Everything for --checkpoint `dir`, which is an adapter.
-bool export_adapter(const ModelConfig *c, const char *dir, const char *format, const char *model, const char *to, Error *err) {
+bool export_adapter(const ModelConfig *c, const char *dir, const char *format, const char *model, const char *to,
+                    Error *err) {
     PeftConfig config;
     Tuning t;
     float *tuned;
     const bool hf = strcmp(format, "hf") == 0;
     if (!hf && strcmp(format, "peft") != 0)
-        return fail(err, EXIT_USAGE, "%s is a LoRA, which format %s cannot hold\n  -> --format peft (the adapter) or hf (a model with it in its weights)", dir, format);
+        return fail(err, EXIT_USAGE,
+                    "%s is a LoRA, which format %s cannot hold\n  -> --format peft (the adapter) or hf (a model with "
+                    "it in its weights)",
+                    dir, format);
     if (!peft_load(&config, &t, &tuned, c, dir, err)) return false;
-    bool ok = hf ? export_adapter_hf(&t, tuned, model, to, err) : export_adapter_peft(&config, &t, tuned, model, to, err);
+    bool ok =
+        hf ? export_adapter_hf(&t, tuned, model, to, err) : export_adapter_peft(&config, &t, tuned, model, to, err);
     tuning_free(&t);
     free(tuned);
     return ok;

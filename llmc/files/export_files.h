@@ -29,12 +29,16 @@ bool export_begin(Export *e, const char *to, const char *last, Error *err) {
     str_printf(&parent, "%s", e->to);
     char *slash = strrchr(parent.s, '/');
     if (e->fresh && slash) parent.n = slash == parent.s ? 1 : (size_t)(slash - parent.s);
-    else if (e->fresh) { parent.n = 0; str_printf(&parent, "."); }
+    else if (e->fresh) {
+        parent.n = 0;
+        str_printf(&parent, ".");
+    }
     parent.s[parent.n] = 0;
     char *inside = model_path(e->to, "export");
     e->work = temporary_path(e->fresh ? e->to : inside);
     e->lock = -1;
-    bool ok = (!path_exists(path.s) || fail(err, EXIT_RUN, "%s is there already\n  -> choose another --out, or remove it", path.s)) &&
+    bool ok = (!path_exists(path.s) ||
+               fail(err, EXIT_RUN, "%s is there already\n  -> choose another --out, or remove it", path.s)) &&
               make_dirs(parent.s, err) && (path_exists(e->work) || make_dirs(e->work, err)) &&
               lock_dir(&e->lock, e->work, "exporting", "choose another --out", err);
     DIR *dir = ok ? opendir(e->work) : NULL; // emptied, not removed: it is locked
@@ -84,7 +88,8 @@ bool export_publish(const Export *e, const char *name, Error *err) {
 bool export_end(Export *e, bool ok, Error *err) {
     ok = ok && fsync_path(e->work, err);
     if (ok && e->fresh) {
-        ok = rename(e->work, e->to) == 0 || fail(err, EXIT_RUN, "cannot rename %s to %s: %s", e->work, e->to, strerror(errno));
+        ok = rename(e->work, e->to) == 0 ||
+             fail(err, EXIT_RUN, "cannot rename %s to %s: %s", e->work, e->to, strerror(errno));
     } else if (ok) {
         DIR *dir = opendir(e->work);
         for (struct dirent *d; dir && ok && (d = readdir(dir)) != NULL;)
@@ -112,13 +117,17 @@ bool export_copy_file(const char *from, const char *to, Error *err) {
     FILE *in = fopen(from, "rb");
     if (!in) return fail(err, EXIT_RUN, "cannot copy %s: %s", from, strerror(errno));
     NewFile out;
-    if (!new_file_begin(&out, to, err)) { fclose(in); return false; }
+    if (!new_file_begin(&out, to, err)) {
+        fclose(in);
+        return false;
+    }
     char *chunk = (char *)xmalloc(1 << 20);
     size_t n;
     bool ok = true;
     while (ok && (n = fread(chunk, 1, 1 << 20, in)) > 0) ok = fwrite(chunk, 1, n, out.f) == n;
     ok = new_file_end(&out, ok && !ferror(in)) ||
-         fail(err, EXIT_RUN, "cannot copy %s to %s: %s\n  -> free the disk or choose another place", from, to, strerror(errno));
+         fail(err, EXIT_RUN, "cannot copy %s to %s: %s\n  -> free the disk or choose another place", from, to,
+              strerror(errno));
     fclose(in);
     free(chunk);
     return ok;
@@ -135,7 +144,8 @@ bool export_copy_side_files(const char *from, const char *to, Error *err) {
     if (!dir) return fail(err, EXIT_RUN, "cannot read the folder %s: %s", from, strerror(errno));
     bool ok = true;
     for (struct dirent *e; ok && (e = readdir(dir)) != NULL;) {
-        const bool wanted = export_ends_with(e->d_name, ".json") || export_ends_with(e->d_name, ".txt") || export_ends_with(e->d_name, ".jinja");
+        const bool wanted = export_ends_with(e->d_name, ".json") || export_ends_with(e->d_name, ".txt") ||
+                            export_ends_with(e->d_name, ".jinja");
         if (!wanted || strcmp(e->d_name, "config.json") == 0 || export_ends_with(e->d_name, ".index.json")) continue;
         char *a = model_path(from, e->d_name), *b = model_path(to, e->d_name);
         ok = export_copy_file(a, b, err);

@@ -13,12 +13,12 @@ contain): json_get_text gives the NUL back, json_get_string refuses it.
 #ifndef LLMC_FILES_JSON_H
 #define LLMC_FILES_JSON_H
 
-#include <cjson/cJSON.h> // cJSON, cJSON_ParseWithLengthOpts, cJSON_Delete
-#include <limits.h>      // INT_MIN, INT_MAX
+#include <cjson/cJSON.h>      // cJSON, cJSON_ParseWithLengthOpts, cJSON_Delete
+#include <limits.h>           // INT_MIN, INT_MAX
 #include "llmc/utils/utils.h" // Error, fail, Str, read_file
 
-#define JSON_MAX_DEPTH 64                        // config.json and tokenizer.json need about 8
-#define JSON_MAX_INTEGER 9007199254740992.0      // 2^53: above it a double no longer holds every integer
+#define JSON_MAX_DEPTH 64                   // config.json and tokenizer.json need about 8
+#define JSON_MAX_INTEGER 9007199254740992.0 // 2^53: above it a double no longer holds every integer
 
 // ----------------------------------------------------------------------------
 // UTF-8
@@ -67,7 +67,8 @@ bool json_scan(char *text, size_t *n, const char *what, Error *err) {
                 continue;
             }
             text[out++] = text[i++];
-            if (i == *n || (unsigned char)text[i] < 0x20 || (unsigned char)text[i] >= 0x80) continue; // reported above or by cJSON
+            if (i == *n || (unsigned char)text[i] < 0x20 || (unsigned char)text[i] >= 0x80)
+                continue; // reported above or by cJSON
         } else if (c == '"') {
             quoted = !quoted;
         } else if (!quoted && (c == '[' || c == '{')) {
@@ -91,7 +92,11 @@ cJSON *json_parse(const char *text, size_t n, const char *what, Error *err) {
         root = cJSON_ParseWithLengthOpts(copy, n, &end, false);
         while (root && end < copy + n && strchr(" \t\r\n", *end)) end++;
         if (!root || end != copy + n) {
-            json_fail_at(copy, (size_t)(end - copy), what, root ? "text after the value" : n ? "syntax error or text cut short" : "empty", err);
+            json_fail_at(copy, (size_t)(end - copy), what,
+                         root ? "text after the value"
+                         : n  ? "syntax error or text cut short"
+                              : "empty",
+                         err);
             cJSON_Delete(root);
             root = NULL;
         }
@@ -114,8 +119,13 @@ cJSON *json_load(const char *path, Error *err) {
 // getters
 
 const char *json_type_name(const cJSON *item) {
-    return !item ? "nothing" : cJSON_IsObject(item) ? "an object" : cJSON_IsArray(item) ? "an array" : cJSON_IsString(item) ? "a string"
-         : cJSON_IsNumber(item) ? "a number" : cJSON_IsBool(item) ? "a boolean" : "null";
+    return !item                  ? "nothing"
+           : cJSON_IsObject(item) ? "an object"
+           : cJSON_IsArray(item)  ? "an array"
+           : cJSON_IsString(item) ? "a string"
+           : cJSON_IsNumber(item) ? "a number"
+           : cJSON_IsBool(item)   ? "a boolean"
+                                  : "null";
 }
 
 // The value under key, NULL if there is none or it is null or object is no object.
@@ -127,8 +137,11 @@ const cJSON *json_find(const cJSON *object, const char *key) {
 bool json_has(const cJSON *object, const char *key) { return json_find(object, key) != NULL; }
 
 bool json_fail_type(const cJSON *object, const char *key, const char *expected, const char *what, Error *err) {
-    if (!cJSON_IsObject(object)) return fail(err, EXIT_RUN, "%s: found %s, expected an object with key \"%s\"", what, json_type_name(object), key);
-    return fail(err, EXIT_RUN, "%s: key \"%s\": found %s, expected %s", what, key, json_type_name(json_find(object, key)), expected);
+    if (!cJSON_IsObject(object))
+        return fail(err, EXIT_RUN, "%s: found %s, expected an object with key \"%s\"", what, json_type_name(object),
+                    key);
+    return fail(err, EXIT_RUN, "%s: key \"%s\": found %s, expected %s", what, key,
+                json_type_name(json_find(object, key)), expected);
 }
 
 const cJSON *json_get_object(const cJSON *object, const char *key, const char *what, Error *err) {
@@ -149,7 +162,8 @@ const cJSON *json_get_array(const cJSON *object, const char *key, const char *wh
 bool json_get_string(const cJSON *object, const char *key, const char **value, const char *what, Error *err) {
     const cJSON *item = json_find(object, key);
     if (!cJSON_IsString(item)) return json_fail_type(object, key, "a string", what, err);
-    if (strstr(item->valuestring, "\xC0\x80")) return fail(err, EXIT_RUN, "%s: key \"%s\": the string holds a NUL character", what, key);
+    if (strstr(item->valuestring, "\xC0\x80"))
+        return fail(err, EXIT_RUN, "%s: key \"%s\": the string holds a NUL character", what, key);
     *value = item->valuestring;
     return true;
 }
@@ -170,17 +184,20 @@ bool json_get_text(const cJSON *object, const char *key, Str *value, const char 
 bool json_get_double(const cJSON *object, const char *key, double *value, const char *what, Error *err) {
     const cJSON *item = json_find(object, key);
     if (!cJSON_IsNumber(item)) return json_fail_type(object, key, "a number", what, err);
-    if (!isfinite(item->valuedouble)) return fail(err, EXIT_RUN, "%s: key \"%s\": the number is out of range", what, key);
+    if (!isfinite(item->valuedouble))
+        return fail(err, EXIT_RUN, "%s: key \"%s\": the number is out of range", what, key);
     *value = item->valuedouble;
     return true;
 }
 
 // A whole number in [low, high]; JSON numbers are doubles, so |value| is at most 2^53.
-bool json_get_int64(const cJSON *object, const char *key, int64_t low, int64_t high, int64_t *value, const char *what, Error *err) {
+bool json_get_int64(const cJSON *object, const char *key, int64_t low, int64_t high, int64_t *value, const char *what,
+                    Error *err) {
     double x = 0;
     if (!json_get_double(object, key, &x, what, err)) return false;
     if (!(fabs(x) <= JSON_MAX_INTEGER) || x != floor(x) || (int64_t)x < low || (int64_t)x > high)
-        return fail(err, EXIT_RUN, "%s: key \"%s\": found %.17g, expected a whole number from %lld to %lld", what, key, x, (long long)low, (long long)high);
+        return fail(err, EXIT_RUN, "%s: key \"%s\": found %.17g, expected a whole number from %lld to %lld", what, key,
+                    x, (long long)low, (long long)high);
     *value = (int64_t)x;
     return true;
 }
@@ -205,7 +222,8 @@ int json_compare_keys(const void *a, const void *b) { return strcmp(*(const char
 const char *json_duplicate_key(const cJSON *object) {
     size_t n = (size_t)cJSON_GetArraySize(object), k = 0;
     const char **keys = (const char **)xmalloc(n * sizeof(char *)), *found = NULL;
-    for (const cJSON *item = object ? object->child : NULL; item; item = item->next) keys[k++] = item->string ? item->string : "";
+    for (const cJSON *item = object ? object->child : NULL; item; item = item->next)
+        keys[k++] = item->string ? item->string : "";
     qsort(keys, k, sizeof(char *), json_compare_keys);
     for (size_t i = 1; i < k && !found; i++) {
         if (strcmp(keys[i - 1], keys[i]) == 0) found = keys[i];

@@ -5,7 +5,7 @@ name of a repository on the hub, a GGUF file, a folder of the hub's cache. Nothi
 #ifndef LLMC_FILES_MODEL_DIR_H
 #define LLMC_FILES_MODEL_DIR_H
 
-#include <dirent.h> // opendir
+#include <dirent.h>           // opendir
 #include "llmc/utils/utils.h" // Error, fail, path_exists
 
 static inline bool text_ends_with(const char *text, const char *end) {
@@ -44,7 +44,8 @@ static inline bool model_dir_check(const char *dir, Error *err) {
         if (model_is_repository(dir) && why == ENOENT)
             return fail(err, EXIT_RUN,
                         "cannot open the model %s: there is no such folder here, and nothing is downloaded\n"
-                        "  -> if it is a repository of the Hugging Face hub: hf download %s --local-dir models/%s, then --model models/%s",
+                        "  -> if it is a repository of the Hugging Face hub: hf download %s --local-dir models/%s, "
+                        "then --model models/%s",
                         dir, dir, strchr(dir, '/') + 1, strchr(dir, '/') + 1);
         return fail(err, EXIT_RUN, "cannot open the model %s: %s\n  -> " MODEL_DIR_WANTED, dir, strerror(why));
     }
@@ -65,12 +66,13 @@ static inline bool model_dir_check(const char *dir, Error *err) {
     str_printf(&inner, "%s/snapshots", dir);
     if (!ok && path_exists(inner.s))
         fail(err, EXIT_RUN,
-             "cannot open the model %s: it is a repository in the hub's cache\n  -> give the folder below %s, whose name is a long number",
+             "cannot open the model %s: it is a repository in the hub's cache\n  -> give the folder below %s, whose "
+             "name is a long number",
              dir, inner.s);
     else if (!ok && model_dir_holds(dir, ".gguf", name, sizeof name))
         fail(err, EXIT_RUN,
-             "cannot open the model %s: it has no config.json, but %s: GGUF is llama.cpp's format\n  -> " MODEL_DIR_WANTED
-             " that the GGUF was made from",
+             "cannot open the model %s: it has no config.json, but %s: GGUF is llama.cpp's format\n  "
+             "-> " MODEL_DIR_WANTED " that the GGUF was made from",
              dir, name);
     else if (!ok) fail(err, EXIT_RUN, "cannot open the model %s: it has no config.json\n  -> " MODEL_DIR_WANTED, dir);
     str_free(&inner);

@@ -35,8 +35,10 @@ bool peft_add_target(bool targets[N_PROJ], const char *name, const char *where, 
         if (strcmp(name, projection_names[p]) == 0) return targets[p] = true;
         if (edit_distance(name, projection_names[p]) < edit_distance(name, projection_names[nearest])) nearest = p;
     }
-    return fail(err, EXIT_USAGE, "%s: found '%.60s', expected q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj or down_proj\n  -> did you mean %s?", where, name,
-                projection_names[nearest]);
+    return fail(err, EXIT_USAGE,
+                "%s: found '%.60s', expected q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj or down_proj\n  -> did "
+                "you mean %s?",
+                where, name, projection_names[nearest]);
 }
 
 // "down_proj", "q,v" without _proj: the targets in a short form, appended.
@@ -60,12 +62,17 @@ void peft_config_write(Str *out, const PeftConfig *p, const Tuning *t, const cha
     snprintf(alpha, sizeof alpha, "%.17g", p->alpha);
     str_printf(out, "{\n  \"base_model_name_or_path\": ");
     json_add_string(out, base, strlen(base));
-    str_printf(out, ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n  \"inference_mode\": true,\n  \"lora_alpha\": %s,\n  \"lora_dropout\": 0.0,\n"
-                    "  \"peft_type\": \"LORA\",\n  \"r\": %d,\n  \"target_modules\": [", alpha, p->rank);
+    str_printf(out,
+               ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n  \"inference_mode\": true,\n  \"lora_alpha\": "
+               "%s,\n  \"lora_dropout\": 0.0,\n"
+               "  \"peft_type\": \"LORA\",\n  \"r\": %d,\n  \"target_modules\": [",
+               alpha, p->rank);
     const char *sep = "";
     for (int i = 0; i < (uneven ? t->L * N_PROJ : N_PROJ); i++) {
         if (uneven ? t->sites[i].K == 0 : !p->targets[i]) continue;
-        if (uneven) str_printf(out, "%s\"model.layers.%d.%s.%s\"", sep, i / N_PROJ, peft_block((Projection)(i % N_PROJ)), projection_names[i % N_PROJ]);
+        if (uneven)
+            str_printf(out, "%s\"model.layers.%d.%s.%s\"", sep, i / N_PROJ, peft_block((Projection)(i % N_PROJ)),
+                       projection_names[i % N_PROJ]);
         else str_printf(out, "%s\"%s\"", sep, projection_names[i]);
         sep = ", ";
     }
@@ -75,9 +82,26 @@ void peft_config_write(Str *out, const PeftConfig *p, const Tuning *t, const cha
 // Keys that are read below or by peft_targets.h, then those that change nothing that a trained adapter computes.
 // Whatever else is set changes something.
 static const char *const peft_known[] = {
-    "peft_type", "r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "bias", "init_lora_weights",
-    "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "eva_config", "inference_mode", "lora_dropout", "megatron_core", "peft_version", "qalora_group_size",
-    "revision", "task_type",
+    "peft_type",
+    "r",
+    "lora_alpha",
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "bias",
+    "init_lora_weights",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "ensure_weight_tying",
+    "eva_config",
+    "inference_mode",
+    "lora_dropout",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "task_type",
 };
 
 // Absent, null, false, 0, empty, or made of such values alone.
@@ -98,29 +122,43 @@ bool peft_read_init(PeftConfig *p, const cJSON *init, const char *path, Error *e
     p->starts_at_zero = !cJSON_IsFalse(init) && !(name && strcmp(name, "orthogonal") == 0);
     bool known = !init || cJSON_IsBool(init);
     for (size_t i = 0; name && i < sizeof names / sizeof names[0]; i++) known |= strcasecmp(name, names[i]) == 0;
-    return known || fail(err, EXIT_RUN, "%s: init_lora_weights: found %s%.40s%s, expected true, false, \"gaussian\", \"eva\", \"mica\" or \"orthogonal\"\n"
-                         "  -> the others belong to a changed base model: have PEFT convert the adapter", path, name ? "\"" : "", name ? name : json_type_name(init), name ? "\"" : "");
+    return known || fail(err, EXIT_RUN,
+                         "%s: init_lora_weights: found %s%.40s%s, expected true, false, \"gaussian\", \"eva\", "
+                         "\"mica\" or \"orthogonal\"\n"
+                         "  -> the others belong to a changed base model: have PEFT convert the adapter",
+                         path, name ? "\"" : "", name ? name : json_type_name(init), name ? "\"" : "");
 }
 
 bool peft_config_parse(PeftConfig *p, bool *sites, int L, const cJSON *root, const char *path, Error *err) {
     const char *type = NULL, *bias = "none";
-    if (!cJSON_IsObject(root)) return fail(err, EXIT_RUN, "%s: found %s, expected an object", path, json_type_name(root));
+    if (!cJSON_IsObject(root))
+        return fail(err, EXIT_RUN, "%s: found %s, expected an object", path, json_type_name(root));
     const char *twice = json_duplicate_key(root);
     if (twice) return fail(err, EXIT_RUN, "%s: key \"%.60s\" comes twice", path, twice);
     if (!json_get_string(root, "peft_type", &type, path, err)) return false;
-    if (strcmp(type, "LORA") != 0) return fail(err, EXIT_RUN, "%s: peft_type: found \"%.40s\", expected \"LORA\"", path, type);
+    if (strcmp(type, "LORA") != 0)
+        return fail(err, EXIT_RUN, "%s: peft_type: found \"%.40s\", expected \"LORA\"", path, type);
     for (const cJSON *item = root->child; item; item = item->next) {
         bool known = peft_is_off(item);
-        for (size_t i = 0; i < sizeof peft_known / sizeof peft_known[0] && !known; i++) known = strcmp(item->string, peft_known[i]) == 0;
+        for (size_t i = 0; i < sizeof peft_known / sizeof peft_known[0] && !known; i++)
+            known = strcmp(item->string, peft_known[i]) == 0;
         if (!known)
-            return fail(err, EXIT_RUN, "%s: %.60s is set, which is not computed here\n  -> plain LoRA only: %.60s must be absent, null, false or empty%s", path, item->string, item->string,
-                        strcmp(item->string, "lora_bias") == 0 ? " (vectors are read from their own file: --steering)" : "");
+            return fail(err, EXIT_RUN,
+                        "%s: %.60s is set, which is not computed here\n  -> plain LoRA only: %.60s must be absent, "
+                        "null, false or empty%s",
+                        path, item->string, item->string,
+                        strcmp(item->string, "lora_bias") == 0 ? " (vectors are read from their own file: --steering)"
+                                                               : "");
     }
     if (json_has(root, "bias") && !json_get_string(root, "bias", &bias, path, err)) return false;
-    if (strcmp(bias, "none") != 0) return fail(err, EXIT_RUN, "%s: bias: found \"%.40s\", expected \"none\"", path, bias);
+    if (strcmp(bias, "none") != 0)
+        return fail(err, EXIT_RUN, "%s: bias: found \"%.40s\", expected \"none\"", path, bias);
     if (!peft_read_init(p, json_find(root, "init_lora_weights"), path, err)) return false;
-    if (!json_get_int(root, "r", 1, PEFT_MAX_RANK, &p->rank, path, err) || !json_get_double(root, "lora_alpha", &p->alpha, path, err)) return false;
-    if (!(p->alpha > 0 && p->alpha < 1e6)) return fail(err, EXIT_RUN, "%s: lora_alpha: found %g, expected a number above 0 and below 1e6", path, p->alpha);
+    if (!json_get_int(root, "r", 1, PEFT_MAX_RANK, &p->rank, path, err) ||
+        !json_get_double(root, "lora_alpha", &p->alpha, path, err))
+        return false;
+    if (!(p->alpha > 0 && p->alpha < 1e6))
+        return fail(err, EXIT_RUN, "%s: lora_alpha: found %g, expected a number above 0 and below 1e6", path, p->alpha);
     if (!peft_find_targets(sites, root, L, path, err)) return false;
     for (int i = 0; i < L * N_PROJ; i++) p->targets[i % N_PROJ] |= sites[i];
     return true;
@@ -152,7 +190,8 @@ bool peft_config_read(PeftConfig *p, bool *sites, int L, const char *dir, Error 
 // The name of a factor ('A' or 'B') of matrix i in the file, into name, which holds 128 bytes. Returns name.
 char *peft_tensor_name(char *name, int i, char factor) {
     const Projection p = (Projection)(i % N_PROJ);
-    snprintf(name, 128, "base_model.model.model.layers.%d.%s.%s.lora_%c.weight", i / N_PROJ, peft_block(p), projection_names[p], factor);
+    snprintf(name, 128, "base_model.model.model.layers.%d.%s.%s.lora_%c.weight", i / N_PROJ, peft_block(p),
+             projection_names[p], factor);
     return name;
 }
 
@@ -183,8 +222,11 @@ bool peft_check_tensors(PeftConfig *p, bool *sites, const SafeTensors *st, int L
     char a[128], b[128], lacking[128] = "";
     for (int i = 0; i < L * N_PROJ; i++) {
         if (!sites[i]) continue;
-        const bool has_a = safetensors_find_entry(st, peft_tensor_name(a, i, 'A')), has_b = safetensors_find_entry(st, peft_tensor_name(b, i, 'B'));
-        if (has_a != has_b) return fail(err, EXIT_RUN, "%s: tensor %s is missing, its other half of layer %d is there", st->path, has_a ? b : a, i / N_PROJ);
+        const bool has_a = safetensors_find_entry(st, peft_tensor_name(a, i, 'A')),
+                   has_b = safetensors_find_entry(st, peft_tensor_name(b, i, 'B'));
+        if (has_a != has_b)
+            return fail(err, EXIT_RUN, "%s: tensor %s is missing, its other half of layer %d is there", st->path,
+                        has_a ? b : a, i / N_PROJ);
         if (!has_a && missing++ == 0) snprintf(lacking, sizeof lacking, "%s", a);
         meant++;
         found += 2 * (sites[i] = has_a);
@@ -192,15 +234,25 @@ bool peft_check_tensors(PeftConfig *p, bool *sites, const SafeTensors *st, int L
     for (int k = 0; k < st->n_entries && found < st->n_entries; k++) { // name the first stranger
         bool known = false;
         for (int i = 0; i < L * N_PROJ && !known; i++)
-            known = sites[i] && (strcmp(peft_tensor_name(a, i, 'A'), st->entries[k].name) == 0 || strcmp(peft_tensor_name(b, i, 'B'), st->entries[k].name) == 0);
+            known = sites[i] && (strcmp(peft_tensor_name(a, i, 'A'), st->entries[k].name) == 0 ||
+                                 strcmp(peft_tensor_name(b, i, 'B'), st->entries[k].name) == 0);
         if (!known)
-            return fail(err, EXIT_RUN, "%s: found tensor %.120s, expected only lora_A and lora_B of what target_modules in " PEFT_CONFIG " means in the %d layers\n"
-                        "  -> PEFT would leave it out: correct the config, or remove the tensor", st->path, st->entries[k].name, L);
+            return fail(
+                err, EXIT_RUN,
+                "%s: found tensor %.120s, expected only lora_A and lora_B of what target_modules in " PEFT_CONFIG
+                " means in the %d layers\n"
+                "  -> PEFT would leave it out: correct the config, or remove the tensor",
+                st->path, st->entries[k].name, L);
     }
     if (missing > 0 && (found == 0 || !p->starts_at_zero))
-        return fail(err, EXIT_RUN, "%s: tensor %s is missing, though target_modules in " PEFT_CONFIG " means it%s", st->path, lacking,
-                    found ? " (and init_lora_weights does not begin at zero: PEFT would put random numbers there)" : "");
-    if (missing > 0) warn("%s: %d of the %d matrices that target_modules means have no tensors, %s the first: they stay as they are, as in PEFT", st->path, missing, meant, lacking);
+        return fail(err, EXIT_RUN, "%s: tensor %s is missing, though target_modules in " PEFT_CONFIG " means it%s",
+                    st->path, lacking,
+                    found ? " (and init_lora_weights does not begin at zero: PEFT would put random numbers there)"
+                          : "");
+    if (missing > 0)
+        warn("%s: %d of the %d matrices that target_modules means have no tensors, %s the first: they stay as they "
+             "are, as in PEFT",
+             st->path, missing, meant, lacking);
     memset(p->targets, 0, sizeof p->targets);
     for (int i = 0; i < L * N_PROJ; i++) p->targets[i % N_PROJ] |= sites[i];
     return true;

@@ -12,8 +12,8 @@ Which matrices of a model an adapter of the PEFT library changes, as its adapter
 #define LLMC_FILES_PEFT_TARGETS_H
 
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>   // pcre2_compile, pcre2_match
-#include <strings.h> // strcasecmp
+#include <pcre2.h>           // pcre2_compile, pcre2_match
+#include <strings.h>         // strcasecmp
 #include "llmc/files/json.h" // json_find, cJSON
 #include "llmc/tuning.h"     // Projection, projection_names
 
@@ -23,8 +23,9 @@ const char *peft_block(Projection p) { return p >= PROJ_GATE ? "mlp" : "self_att
 int peft_full_match(const char *pattern, const char *name, const char *what, Error *err) {
     int code = 0;
     size_t at = 0;
-    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)pattern, strlen(pattern),
-                                         PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
+    pcre2_code *compiled =
+        pcre2_compile((PCRE2_SPTR)pattern, strlen(pattern),
+                      PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
     pcre2_match_data *match = compiled ? pcre2_match_data_create_from_pattern(compiled, NULL) : NULL;
     const int rc = match ? pcre2_match(compiled, (PCRE2_SPTR)name, strlen(name), 0, 0, match, NULL) : code;
     pcre2_match_data_free(match);
@@ -42,7 +43,8 @@ bool peft_check_rule(const cJSON *root, const char *key, const char *path, Error
     if (rule && !cJSON_IsString(rule) && !cJSON_IsArray(rule))
         return json_fail_type(root, key, "a string or an array of strings", path, err);
     for (const cJSON *item = cJSON_IsArray(rule) ? rule->child : NULL; item; item = item->next)
-        if (!cJSON_IsString(item)) return fail(err, EXIT_RUN, "%s: %s: found %s in it, expected strings", path, key, json_type_name(item));
+        if (!cJSON_IsString(item))
+            return fail(err, EXIT_RUN, "%s: %s: found %s in it, expected strings", path, key, json_type_name(item));
     return true;
 }
 
@@ -64,7 +66,8 @@ int peft_layer_passes(const cJSON *root, const char *name, int l, const char *pa
     const cJSON *layers = json_find(root, "layers_to_transform"), *patterns = json_find(root, "layers_pattern");
     if (!layers || (cJSON_IsArray(layers) && !layers->child)) return 1;
     bool listed = false;
-    for (const cJSON *item = cJSON_IsArray(layers) ? layers->child : layers; item; item = cJSON_IsArray(layers) ? item->next : NULL) {
+    for (const cJSON *item = cJSON_IsArray(layers) ? layers->child : layers; item;
+         item = cJSON_IsArray(layers) ? item->next : NULL) {
         if (!cJSON_IsNumber(item)) {
             json_fail_type(root, "layers_to_transform", "a whole number or an array of them", path, err);
             return -1;
@@ -88,7 +91,8 @@ int peft_is_target(const cJSON *root, const char *name, int l, const char *path,
     const cJSON *targets = json_find(root, "target_modules");
     const int excluded = peft_rule_finds(json_find(root, "exclude_modules"), name, path, err);
     if (excluded != 0) return excluded < 0 ? -1 : 0;
-    if (cJSON_IsString(targets) && strcasecmp(targets->valuestring, "all-linear") == 0) return l >= 0; // all but the output matrix
+    if (cJSON_IsString(targets) && strcasecmp(targets->valuestring, "all-linear") == 0)
+        return l >= 0; // all but the output matrix
     const int found = peft_rule_finds(targets, name, path, err);
     return found == 2 ? peft_layer_passes(root, name, l, path, err) : found;
 }
@@ -103,7 +107,8 @@ bool peft_find_targets(bool *sites, const cJSON *root, int L, const char *path, 
         return false;
     if (cJSON_IsString(targets) && layers && !(cJSON_IsArray(layers) && !layers->child))
         return fail(err, EXIT_RUN,
-                    "%s: layers_to_transform: found beside target_modules as a string, which PEFT does not take\n  -> the layers belong "
+                    "%s: layers_to_transform: found beside target_modules as a string, which PEFT does not take\n  -> "
+                    "the layers belong "
                     "into the regular expression",
                     path);
     static const char *const others[2] = {"lm_head", "model.embed_tokens"};
@@ -112,18 +117,22 @@ bool peft_find_targets(bool *sites, const cJSON *root, int L, const char *path, 
         char name[96];
         const int l = i < 0 ? -1 : i / N_PROJ;
         if (i < 0) snprintf(name, sizeof name, "%s", others[i + 2]);
-        else snprintf(name, sizeof name, "model.layers.%d.%s.%s", l, peft_block((Projection)(i % N_PROJ)), projection_names[i % N_PROJ]);
+        else
+            snprintf(name, sizeof name, "model.layers.%d.%s.%s", l, peft_block((Projection)(i % N_PROJ)),
+                     projection_names[i % N_PROJ]);
         const int is = peft_is_target(root, name, l, path, err);
         if (is < 0) return false;
         if (i < 0 && is)
             return fail(err, EXIT_RUN,
-                        "%s: target_modules: %s is among them, expected only q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and "
+                        "%s: target_modules: %s is among them, expected only q_proj, k_proj, v_proj, o_proj, "
+                        "gate_proj, up_proj and "
                         "down_proj of layers",
                         path, name);
         if (i >= 0) any |= sites[i] = is;
     }
     return any || fail(err, EXIT_RUN,
-                       "%s: target_modules: none of the %d layers' q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj is meant",
+                       "%s: target_modules: none of the %d layers' q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, "
+                       "down_proj is meant",
                        path, L);
 }
 

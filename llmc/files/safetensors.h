@@ -13,7 +13,7 @@ loads when they are first read and drops when memory is short.
 #ifndef LLMC_FILES_SAFETENSORS_H
 #define LLMC_FILES_SAFETENSORS_H
 
-#include <sys/mman.h> // mmap, munmap
+#include <sys/mman.h>         // mmap, munmap
 #include "llmc/files/json.h"  // json_parse, json_get_*, json_duplicate_key, json_add_string, cJSON
 #include "llmc/ops.h"         // DType, RawTensor
 #include "llmc/utils/utils.h" // Error, fail, Str, write_file
@@ -25,9 +25,9 @@ loads when they are first read and drops when memory is short.
 typedef struct {
     char *name;
     char dtype[12];
-    int ndim;                // of any number of dimensions; shape holds the first four
+    int ndim; // of any number of dimensions; shape holds the first four
     int64_t shape[4];
-    uint64_t begin, end;     // bytes, from the end of the header
+    uint64_t begin, end; // bytes, from the end of the header
 } SafeTensorsEntry;
 
 typedef struct {
@@ -36,14 +36,19 @@ typedef struct {
     size_t map_bytes;
     SafeTensorsEntry *entries; // all tensors of the file, sorted by name
     int n_entries;
-    RawTensor *tensors;        // those in F32, BF16 or F16 with at most four dimensions, sorted by name
+    RawTensor *tensors; // those in F32, BF16 or F16 with at most four dimensions, sorted by name
     int n;
-    char **metadata;           // key, value, key, value, ..., NULL
-    void **copies;             // tensors whose place in the file is not aligned to their type (files of old writers)
+    char **metadata; // key, value, key, value, ..., NULL
+    void **copies;   // tensors whose place in the file is not aligned to their type (files of old writers)
     int n_copies;
 } SafeTensors;
 
-typedef struct { const char *name; int ndim; int64_t shape[4]; const float *data; } OutTensor;
+typedef struct {
+    const char *name;
+    int ndim;
+    int64_t shape[4];
+    const float *data;
+} OutTensor;
 
 // ----------------------------------------------------------------------------
 // words for messages
@@ -52,10 +57,13 @@ const char *dtype_name(DType t) { return t == DTYPE_F32 ? "F32" : t == DTYPE_BF1
 
 // Bits of one element, 0 for a type that the format does not know.
 int safetensors_dtype_bits(const char *dtype) {
-    static const struct { const char *name; int bits; } types[] = {
-        {"F32", 32}, {"BF16", 16}, {"F16", 16}, {"F64", 64}, {"I64", 64}, {"U64", 64}, {"I32", 32}, {"U32", 32}, {"C64", 64},
-        {"I16", 16}, {"U16", 16}, {"I8", 8}, {"U8", 8}, {"BOOL", 8}, {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"F8_E8M0", 8},
-        {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"F4", 4}};
+    static const struct {
+        const char *name;
+        int bits;
+    } types[] = {{"F32", 32},    {"BF16", 16},   {"F16", 16},    {"F64", 64},    {"I64", 64},
+                 {"U64", 64},    {"I32", 32},    {"U32", 32},    {"C64", 64},    {"I16", 16},
+                 {"U16", 16},    {"I8", 8},      {"U8", 8},      {"BOOL", 8},    {"F8_E4M3", 8},
+                 {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"F4", 4}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (strcmp(dtype, types[i].name) == 0) return types[i].bits;
     }
@@ -65,7 +73,8 @@ int safetensors_dtype_bits(const char *dtype) {
 // "[24, 896]" into text, which holds 128 bytes. Returns text.
 char *shape_text(char *text, int ndim, const int64_t *shape) {
     int n = snprintf(text, 128, "[");
-    for (int i = 0; i < ndim && i < 4; i++) n += snprintf(text + n, 128 - (size_t)n, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    for (int i = 0; i < ndim && i < 4; i++)
+        n += snprintf(text + n, 128 - (size_t)n, "%s%lld", i ? ", " : "", (long long)shape[i]);
     snprintf(text + n, 128 - (size_t)n, ndim > 4 ? ", ...]" : "]");
     return text;
 }
@@ -87,9 +96,10 @@ int safetensors_compare_offsets(const void *a, const void *b) {
 bool safetensors_check_name(const char *name, const char *path, Error *err) {
     size_t n = strlen(name);
     bool bad = n == 0 || n > SAFETENSORS_MAX_NAME;
-    for (size_t i = 0; i < n && !bad; i++) bad = (unsigned char)name[i] < 0x20 || name[i] == 0x7F || (unsigned char)name[i] == 0xC0;
-    return bad ? fail(err, EXIT_RUN, "%s: a tensor's name is empty, longer than %d bytes or holds control characters", path,
-                      SAFETENSORS_MAX_NAME)
+    for (size_t i = 0; i < n && !bad; i++)
+        bad = (unsigned char)name[i] < 0x20 || name[i] == 0x7F || (unsigned char)name[i] == 0xC0;
+    return bad ? fail(err, EXIT_RUN, "%s: a tensor's name is empty, longer than %d bytes or holds control characters",
+                      path, SAFETENSORS_MAX_NAME)
                : true;
 }
 
@@ -108,16 +118,19 @@ bool safetensors_read_entry(SafeTensorsEntry *e, const cJSON *item, const char *
     e->name = xstrdup(item->string);
     char what[SAFETENSORS_MAX_NAME + 16];
     snprintf(what, sizeof what, "tensor %s", e->name);
-    if (!cJSON_IsObject(item)) return fail(err, EXIT_RUN, "%s: %s: found %s, expected an object", path, what, json_type_name(item));
+    if (!cJSON_IsObject(item))
+        return fail(err, EXIT_RUN, "%s: %s: found %s, expected an object", path, what, json_type_name(item));
     const char *twice = json_duplicate_key(item), *dtype = NULL;
     if (twice) return fail(err, EXIT_RUN, "%s: %s: key \"%.40s\" comes twice", path, what, twice);
     Error inner = {0, ""};
     const cJSON *shape = json_get_array(item, "shape", what, &inner);
     const cJSON *offsets = json_get_array(item, "data_offsets", what, &inner);
-    if (!shape || !offsets || !json_get_string(item, "dtype", &dtype, what, &inner)) return fail(err, EXIT_RUN, "%s: %s", path, inner.text);
+    if (!shape || !offsets || !json_get_string(item, "dtype", &dtype, what, &inner))
+        return fail(err, EXIT_RUN, "%s: %s", path, inner.text);
     uint64_t bits = (uint64_t)safetensors_dtype_bits(dtype);
     if (bits == 0)
-        return fail(err, EXIT_RUN, "%s: %s: found dtype \"%.40s\", expected F32, BF16, F16 or another type of the format", path, what,
+        return fail(err, EXIT_RUN,
+                    "%s: %s: found dtype \"%.40s\", expected F32, BF16, F16 or another type of the format", path, what,
                     dtype);
     snprintf(e->dtype, sizeof e->dtype, "%s", dtype);
 
@@ -125,15 +138,19 @@ bool safetensors_read_entry(SafeTensorsEntry *e, const cJSON *item, const char *
     for (const cJSON *d = shape->child; d; d = d->next, e->ndim++) {
         uint64_t size = 0;
         if (!safetensors_number(d, &size))
-            return fail(err, EXIT_RUN, "%s: %s: dimension %d of the shape is not a whole number from 0 to 2^53", path, what, e->ndim);
+            return fail(err, EXIT_RUN, "%s: %s: dimension %d of the shape is not a whole number from 0 to 2^53", path,
+                        what, e->ndim);
         if (e->ndim < 4) e->shape[e->ndim] = (int64_t)size;
         if (__builtin_mul_overflow(bits, size, &bits)) overflow = true;
     }
     if (cJSON_GetArraySize(offsets) != 2 || !safetensors_number(offsets->child, &e->begin) ||
         !safetensors_number(offsets->child->next, &e->end) || e->begin > e->end)
-        return fail(err, EXIT_RUN, "%s: %s: data_offsets: expected [begin, end], two whole numbers with begin <= end", path, what);
+        return fail(err, EXIT_RUN, "%s: %s: data_offsets: expected [begin, end], two whole numbers with begin <= end",
+                    path, what);
     char text[128];
-    if (overflow) return fail(err, EXIT_RUN, "%s: %s: the shape %s is too large to exist", path, what, shape_text(text, e->ndim, e->shape));
+    if (overflow)
+        return fail(err, EXIT_RUN, "%s: %s: the shape %s is too large to exist", path, what,
+                    shape_text(text, e->ndim, e->shape));
     if (bits % 8 != 0 || bits / 8 != e->end - e->begin)
         return fail(err, EXIT_RUN, "%s: %s: data_offsets give it %llu bytes, expected %llu for %s %s", path, what,
                     (unsigned long long)(e->end - e->begin), (unsigned long long)(bits + 7) / 8, e->dtype,
@@ -155,20 +172,24 @@ bool safetensors_check_cover(const SafeTensors *st, size_t data_start, Error *er
     }
     if (cut) {
         ok = fail(err, EXIT_RUN,
-                  "%s: file cut short: found %zu bytes, expected %llu; tensor %s is the first that is cut\n  -> download or copy it again",
+                  "%s: file cut short: found %zu bytes, expected %llu; tensor %s is the first that is cut\n  -> "
+                  "download or copy it again",
                   st->path, st->map_bytes, (unsigned long long)(expected + data_start), cut->name);
     }
     for (int i = 0; i < st->n_entries && ok; i++) {
         const SafeTensorsEntry *e = order[i];
-        if (e->begin < covered) ok = fail(err, EXIT_RUN, "%s: tensors %s and %s overlap", st->path, order[i - 1]->name, e->name);
+        if (e->begin < covered)
+            ok = fail(err, EXIT_RUN, "%s: tensors %s and %s overlap", st->path, order[i - 1]->name, e->name);
         else if (e->begin > covered)
             ok = fail(err, EXIT_RUN, "%s: %llu bytes before tensor %s belong to no tensor", st->path,
                       (unsigned long long)(e->begin - covered), e->name);
         covered = e->end;
     }
     if (ok && covered != data_bytes) {
-        ok = fail(err, EXIT_RUN, "%s: found %zu bytes, expected %llu: trailing bytes after the last tensor\n  -> download or copy it again",
-                  st->path, st->map_bytes, (unsigned long long)(covered + data_start));
+        ok = fail(
+            err, EXIT_RUN,
+            "%s: found %zu bytes, expected %llu: trailing bytes after the last tensor\n  -> download or copy it again",
+            st->path, st->map_bytes, (unsigned long long)(covered + data_start));
     }
     free(order);
     return ok;
@@ -176,15 +197,16 @@ bool safetensors_check_cover(const SafeTensors *st, size_t data_start, Error *er
 
 // Metadata is an object of strings.
 bool safetensors_read_metadata(SafeTensors *st, const cJSON *meta, Error *err) {
-    if (!cJSON_IsObject(meta)) return fail(err, EXIT_RUN, "%s: __metadata__: found %s, expected an object", st->path, json_type_name(meta));
+    if (!cJSON_IsObject(meta))
+        return fail(err, EXIT_RUN, "%s: __metadata__: found %s, expected an object", st->path, json_type_name(meta));
     const char *twice = json_duplicate_key(meta);
     if (twice) return fail(err, EXIT_RUN, "%s: __metadata__: key \"%.40s\" comes twice", st->path, twice);
     st->metadata = (char **)xcalloc(2 * (size_t)cJSON_GetArraySize(meta) + 1, sizeof(char *));
     int k = 0;
     for (const cJSON *item = meta->child; item; item = item->next) {
         if (!cJSON_IsString(item))
-            return fail(err, EXIT_RUN, "%s: __metadata__: key \"%.40s\": found %s, expected a string", st->path, item->string,
-                        json_type_name(item));
+            return fail(err, EXIT_RUN, "%s: __metadata__: key \"%.40s\": found %s, expected a string", st->path,
+                        item->string, json_type_name(item));
         st->metadata[k++] = xstrdup(item->string);
         st->metadata[k++] = xstrdup(item->valuestring);
     }
@@ -193,7 +215,8 @@ bool safetensors_read_metadata(SafeTensors *st, const cJSON *meta, Error *err) {
 
 // From the parsed header to the tables of *st.
 bool safetensors_read_header(SafeTensors *st, const cJSON *root, size_t data_start, Error *err) {
-    if (!cJSON_IsObject(root)) return fail(err, EXIT_RUN, "%s: header: found %s, expected an object", st->path, json_type_name(root));
+    if (!cJSON_IsObject(root))
+        return fail(err, EXIT_RUN, "%s: header: found %s, expected an object", st->path, json_type_name(root));
     int n_items = cJSON_GetArraySize(root);
     st->entries = (SafeTensorsEntry *)xcalloc((size_t)n_items, sizeof(SafeTensorsEntry));
     for (const cJSON *item = root->child; item; item = item->next) {
@@ -213,7 +236,8 @@ bool safetensors_read_header(SafeTensors *st, const cJSON *root, size_t data_sta
     st->copies = (void **)xcalloc((size_t)st->n_entries, sizeof(void *));
     for (int i = 0; i < st->n_entries; i++) {
         const SafeTensorsEntry *e = &st->entries[i];
-        bool f32 = strcmp(e->dtype, "F32") == 0, bf16 = strcmp(e->dtype, "BF16") == 0, f16 = strcmp(e->dtype, "F16") == 0;
+        bool f32 = strcmp(e->dtype, "F32") == 0, bf16 = strcmp(e->dtype, "BF16") == 0,
+             f16 = strcmp(e->dtype, "F16") == 0;
         if (!(f32 || bf16 || f16) || e->ndim > 4) continue;
         RawTensor *t = &st->tensors[st->n++];
         t->name = e->name;
@@ -262,8 +286,10 @@ bool safetensors_map(SafeTensors *st, uint64_t *header_bytes, Error *err) {
     size_t size = (size_t)info.st_size;
     if (size < 8) {
         close(fd);
-        return fail(err, EXIT_RUN, "%s: found %zu bytes, expected a safetensors file (at least 8 bytes)\n  -> download or copy it again",
-                    st->path, size);
+        return fail(
+            err, EXIT_RUN,
+            "%s: found %zu bytes, expected a safetensors file (at least 8 bytes)\n  -> download or copy it again",
+            st->path, size);
     }
     void *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
     int why = errno;
@@ -275,16 +301,19 @@ bool safetensors_map(SafeTensors *st, uint64_t *header_bytes, Error *err) {
     const unsigned char *bytes = (const unsigned char *)map;
     if (memcmp(bytes, "version ", 8) == 0)
         return fail(err, EXIT_RUN,
-                    "%s: found a Git LFS pointer (%zu bytes), expected the weights themselves\n  -> run `git lfs pull` in its folder",
+                    "%s: found a Git LFS pointer (%zu bytes), expected the weights themselves\n  -> run `git lfs pull` "
+                    "in its folder",
                     st->path, size);
     *header_bytes = 0;
     for (int i = 0; i < 8; i++) *header_bytes |= (uint64_t)bytes[i] << (8 * i);
     if (*header_bytes > SAFETENSORS_MAX_HEADER)
-        return fail(err, EXIT_RUN, "%s: not a safetensors file: found a header length of %llu bytes, expected at most %u", st->path,
+        return fail(err, EXIT_RUN,
+                    "%s: not a safetensors file: found a header length of %llu bytes, expected at most %u", st->path,
                     (unsigned long long)*header_bytes, SAFETENSORS_MAX_HEADER);
     if (*header_bytes > size - 8)
         return fail(err, EXIT_RUN,
-                    "%s: file cut short inside the header: found %zu bytes, expected at least %llu\n  -> download or copy it again",
+                    "%s: file cut short inside the header: found %zu bytes, expected at least %llu\n  -> download or "
+                    "copy it again",
                     st->path, size, (unsigned long long)*header_bytes + 8);
     if (*header_bytes == 0 || bytes[8] != '{')
         return fail(err, EXIT_RUN, "%s: not a safetensors file: the header does not begin with '{'", st->path);
@@ -325,7 +354,8 @@ const SafeTensorsEntry *safetensors_find_entry(const SafeTensors *st, const char
     memset(&key, 0, sizeof key);
     key.name = (char *)name;
     if (st->n_entries == 0) return NULL;
-    return (const SafeTensorsEntry *)bsearch(&key, st->entries, (size_t)st->n_entries, sizeof key, safetensors_compare_names);
+    return (const SafeTensorsEntry *)bsearch(&key, st->entries, (size_t)st->n_entries, sizeof key,
+                                             safetensors_compare_names);
 }
 
 // The tensor of that name if it has the expected shape; otherwise NULL and err says what the file has.
@@ -334,14 +364,16 @@ const RawTensor *safetensors_get(const SafeTensors *st, const char *name, int nd
     shape_text(expected, ndim, shape);
     const SafeTensorsEntry *e = safetensors_find_entry(st, name);
     if (!e) {
-        fail(err, EXIT_RUN, "%s: tensor %s is missing; expected %s; the file holds %d tensors%s%.*s", st->path, name, expected,
-             st->n_entries, st->n_entries ? ", the first is " : "", SAFETENSORS_MAX_NAME, st->n_entries ? st->entries[0].name : "");
+        fail(err, EXIT_RUN, "%s: tensor %s is missing; expected %s; the file holds %d tensors%s%.*s", st->path, name,
+             expected, st->n_entries, st->n_entries ? ", the first is " : "", SAFETENSORS_MAX_NAME,
+             st->n_entries ? st->entries[0].name : "");
         return NULL;
     }
     shape_text(found, e->ndim, e->shape);
     const RawTensor *t = safetensors_find(st, name);
     if (!t && e->ndim <= 4) {
-        fail(err, EXIT_RUN, "%s: tensor %s: found dtype %s %s, expected F32, BF16 or F16 %s", st->path, name, e->dtype, found, expected);
+        fail(err, EXIT_RUN, "%s: tensor %s: found dtype %s %s, expected F32, BF16 or F16 %s", st->path, name, e->dtype,
+             found, expected);
         return NULL;
     }
     if (!t || t->ndim != ndim || memcmp(t->shape, shape, (size_t)ndim * sizeof *shape) != 0) {
@@ -402,7 +434,8 @@ bool tensor_check_finite(const RawTensor *t, const char *path, Error *err) {
     int64_t i = bad * NONFINITE_BLOCK, columns = t->ndim ? t->shape[t->ndim - 1] : 1;
     while (!nonfinite_in(t, i, 1)) i++;
     return fail(err, EXIT_RUN,
-                "%s: tensor %s: found NaN or infinity at row %lld, column %lld, expected finite numbers\n  -> the file is damaged or its "
+                "%s: tensor %s: found NaN or infinity at row %lld, column %lld, expected finite numbers\n  -> the file "
+                "is damaged or its "
                 "training diverged: get it again",
                 path, t->name, (long long)(t->ndim > 1 ? i / columns : 0), (long long)(i % columns));
 }
@@ -436,7 +469,8 @@ bool safetensors_write(const char *path, const OutTensor *t, int n, const char *
     while (out.n % 8 != 0) str_add(&out, " ", 1);
     uint64_t header = out.n - 8;
     for (int i = 0; i < 8; i++) out.s[i] = (char)(header >> (8 * i));
-    FilePart *parts = (FilePart *)xmalloc(((size_t)n + 1) * sizeof(FilePart)); // from where they are: all weights of a model are no small thing
+    FilePart *parts = (FilePart *)xmalloc(
+        ((size_t)n + 1) * sizeof(FilePart)); // from where they are: all weights of a model are no small thing
     parts[0].data = out.s;
     parts[0].bytes = out.n;
     for (int i = 0; i < n; i++) {

@@ -57,7 +57,8 @@ bool dataset_exclude(Dataset *d, const char *path, Error *err) {
         snprintf(what, sizeof what, "%s:%d", path, number);
         cJSON *object = json_parse(line, strlen(line), what, err);
         ok = object && json_get_string(object, "train_id", &id, what, err);
-        for (int i = 0; i < d->n && ok; i++) if (strcmp(d->items[i].id, id) == 0) keep[i] = false;
+        for (int i = 0; i < d->n && ok; i++)
+            if (strcmp(d->items[i].id, id) == 0) keep[i] = false;
         cJSON_Delete(object);
     }
     if (ok) dataset_keep(d, keep);

@@ -10,19 +10,24 @@ data it was made with.
 #define SHA256_HEX 65            // bytes of a digest as text, its NUL included
 #define SHA256_PIECE (64u << 20) // bytes: a larger file is hashed in pieces of so many, by all threads
 
-typedef struct { uint32_t h[8]; uint64_t bytes; unsigned char block[64]; } Sha256;
+typedef struct {
+    uint32_t h[8];
+    uint64_t bytes;
+    unsigned char block[64];
+} Sha256;
 
 static inline uint32_t sha256_turn(uint32_t x, int n) { return x >> n | x << (32 - n); }
 
 static void sha256_blocks(uint32_t h[8], const unsigned char *p, size_t n_blocks) {
-    static const uint32_t k[64] = {0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
-                                   0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
-                                   0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
-                                   0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
-                                   0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
-                                   0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
-                                   0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
-                                   0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+    static const uint32_t k[64] = {
+        0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+        0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+        0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+        0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+        0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+        0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+        0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+        0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
     for (; n_blocks > 0; n_blocks--, p += 64) {
         uint32_t w[64], a = h[0], b = h[1], c = h[2], d = h[3], e = h[4], f = h[5], g = h[6], last = h[7];
         for (int i = 0; i < 16; i++)
@@ -33,8 +38,10 @@ static void sha256_blocks(uint32_t h[8], const unsigned char *p, size_t n_blocks
                    (sha256_turn(y, 17) ^ sha256_turn(y, 19) ^ y >> 10);
         }
         for (int i = 0; i < 64; i++) {
-            const uint32_t t = last + (sha256_turn(e, 6) ^ sha256_turn(e, 11) ^ sha256_turn(e, 25)) + (g ^ (e & (f ^ g))) + k[i] + w[i];
-            const uint32_t u = (sha256_turn(a, 2) ^ sha256_turn(a, 13) ^ sha256_turn(a, 22)) + ((a & b) | (c & (a | b)));
+            const uint32_t t = last + (sha256_turn(e, 6) ^ sha256_turn(e, 11) ^ sha256_turn(e, 25)) +
+                               (g ^ (e & (f ^ g))) + k[i] + w[i];
+            const uint32_t u =
+                (sha256_turn(a, 2) ^ sha256_turn(a, 13) ^ sha256_turn(a, 22)) + ((a & b) | (c & (a | b)));
             last = g;
             g = f;
             f = e;
@@ -50,7 +57,8 @@ static void sha256_blocks(uint32_t h[8], const unsigned char *p, size_t n_blocks
 }
 
 static void sha256_begin(Sha256 *s) {
-    static const uint32_t start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    static const uint32_t start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                      0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     memset(s, 0, sizeof *s);
     memcpy(s->h, start, sizeof start);
 }
@@ -125,7 +133,9 @@ static inline bool sha256_file(char hex[SHA256_HEX], const char *path, Error *er
     #pragma omp parallel for schedule(dynamic) reduction(&& : ok) if (n > 1)
     for (size_t i = 0; i < n; i++) {
         const size_t from = i * (size_t)SHA256_PIECE;
-        ok = sha256_part(digests + 32 * i, fd, (off_t)from, bytes - from < SHA256_PIECE ? bytes - from : SHA256_PIECE) && ok;
+        ok =
+            sha256_part(digests + 32 * i, fd, (off_t)from, bytes - from < SHA256_PIECE ? bytes - from : SHA256_PIECE) &&
+            ok;
     }
     close(fd);
     if (n == 1) sha256_text(hex, digests);

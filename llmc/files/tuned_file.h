@@ -54,7 +54,8 @@ bool tuned_read(const FileTensor *t, const SafeTensors *st, bool exact, bool loo
     const RawTensor *raw = safetensors_get(st, t->name, t->columns ? 2 : 1, shape, err);
     if (!raw || !tensor_check_finite(raw, st->path, err)) return false;
     if (exact && raw->dtype != DTYPE_F32)
-        return fail(err, EXIT_RUN, "%s: tensor %s: found dtype %s, expected F32", st->path, t->name, dtype_name(raw->dtype));
+        return fail(err, EXIT_RUN, "%s: tensor %s: found dtype %s, expected F32", st->path, t->name,
+                    dtype_name(raw->dtype));
     if (look) return true;
     float *in = t->transposed ? (float *)xmalloc(file_tensor_size(t) * sizeof(float)) : t->data;
     raw_to_f32(in, raw, 0, (int)file_tensor_size(t));
@@ -70,8 +71,8 @@ bool tuned_check_finite(const FileTensor *t, Error *err) {
     const int columns = t->transposed || !t->columns ? t->rows : t->columns;
     for (size_t j = 0; j < file_tensor_size(t); j++)
         if (!isfinite(t->data[j]))
-            return fail(err, EXIT_RUN, "%s: found %g at row %zu, place %zu%s, expected finite numbers", t->name, (double)t->data[j], j / columns, j % columns,
-                        t->transposed ? " (turned over)" : "");
+            return fail(err, EXIT_RUN, "%s: found %g at row %zu, place %zu%s, expected finite numbers", t->name,
+                        (double)t->data[j], j / columns, j % columns, t->transposed ? " (turned over)" : "");
     return true;
 }
 

@@ -28,7 +28,8 @@ typedef struct {
     int n;
 } HostLimits;
 
-static void host_limit_add(HostLimits *h, double limit, double taken, bool shared, bool mappings, const char *format, const char *name) {
+static void host_limit_add(HostLimits *h, double limit, double taken, bool shared, bool mappings, const char *format,
+                           const char *name) {
     if (h->n == HOST_LIMITS || !(limit >= 0) || limit > 9e18) return; // as good as none
     HostLimit *l = &h->all[h->n++];
     l->free = limit > taken ? (size_t)(limit - taken) : 0;
@@ -86,7 +87,8 @@ static void host_cgroup_add(HostLimits *h, const char *root, const char *dir, bo
         str_printf(&name, "%s/%s", dir, limits[v2][i]);
         const double limit = host_number_of(root, dir, limits[v2][i], "");
         if (limit < 9e18 / 2)
-            host_limit_add(h, limit, taken, true, false, "the cgroup's limit, %s", name.s); // version 1 says 2^63 for none
+            host_limit_add(h, limit, taken, true, false, "the cgroup's limit, %s",
+                           name.s); // version 1 says 2^63 for none
         str_free(&name);
     }
 }
@@ -98,7 +100,8 @@ static bool host_cgroup_mount(const char *mountinfo, bool v2, char *from, char *
         char fields[2][512], type[32], options[512];
         const char *dash = strstr(line, " - "), *end = strchr(line, '\n');
         if (!dash || (end && dash > end)) continue;
-        if (sscanf(line, "%*s %*s %*s %511s %511s", fields[0], fields[1]) != 2 || sscanf(dash, " - %31s %*s %511s", type, options) != 2)
+        if (sscanf(line, "%*s %*s %*s %511s %511s", fields[0], fields[1]) != 2 ||
+            sscanf(dash, " - %31s %*s %511s", type, options) != 2)
             continue;
         if (strcmp(type, v2 ? "cgroup2" : "cgroup") != 0 || (!v2 && !strstr(options, "memory"))) continue;
         snprintf(from, n, "%s", fields[0]);
@@ -113,7 +116,8 @@ static bool host_cgroup_mount(const char *mountinfo, bool v2, char *from, char *
 static void host_cgroups(HostLimits *h, const char *root) {
     char *groups = host_file(root, "/proc/self/cgroup"), *mounts = host_file(root, "/proc/self/mountinfo");
     for (char *rest = groups, *line; (line = strsep(&rest, "\n")) != NULL;) {
-        char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL, from[512], at[512];
+        char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL, from[512],
+             at[512];
         if (!path) continue;
         *path++ = 0;
         const bool v2 = strcmp(controllers, ":") == 0;
@@ -143,11 +147,12 @@ static void host_cgroups(HostLimits *h, const char *root) {
 void host_limits(HostLimits *h, const char *root) {
     h->n = 0;
     char *meminfo = host_file(root, "/proc/meminfo"), *status = host_file(root, "/proc/self/status");
-    host_limit_add(h, 1024 * host_number(meminfo, "MemAvailable:"), 0, true, false, "this machine's RAM%s", " (MemAvailable)");
+    host_limit_add(h, 1024 * host_number(meminfo, "MemAvailable:"), 0, true, false, "this machine's RAM%s",
+                   " (MemAvailable)");
     char *overcommit = host_file(root, "/proc/sys/vm/overcommit_memory");
     if (host_number(overcommit, "") == 2)
-        host_limit_add(h, 1024 * host_number(meminfo, "CommitLimit:"), 1024 * host_number(meminfo, "Committed_AS:"), true, false, "%s",
-                       "CommitLimit, for overcommit_memory is 2");
+        host_limit_add(h, 1024 * host_number(meminfo, "CommitLimit:"), 1024 * host_number(meminfo, "Committed_AS:"),
+                       true, false, "%s", "CommitLimit, for overcommit_memory is 2");
     free(overcommit);
 #if defined __APPLE__
     uint64_t bytes = 0;
@@ -158,8 +163,8 @@ void host_limits(HostLimits *h, const char *root) {
     host_cgroups(h, root);
     struct rlimit limit;
     if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-        host_limit_add(h, (double)limit.rlim_cur, 1024 * host_number(status, "VmSize:"), false, true, "the address space%s",
-                       " that `ulimit -v` allows");
+        host_limit_add(h, (double)limit.rlim_cur, 1024 * host_number(status, "VmSize:"), false, true,
+                       "the address space%s", " that `ulimit -v` allows");
     if (getrlimit(RLIMIT_DATA, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
         host_limit_add(h, (double)limit.rlim_cur, 1024 * host_number(status, "VmData:"), false, false, "the data%s",
                        " that `ulimit -d` allows");
@@ -170,7 +175,8 @@ void host_limits(HostLimits *h, const char *root) {
 // Whether what p plans, of which nothing is taken yet, goes into all limits. processes: of this machine, that will each
 // take as much; mapped: bytes of files that will be mapped. False with who has less, what is wanted, and what lowers
 // it.
-bool host_memory_fits(const HostLimits *h, const MemoryPlan *p, const char *device, int processes, size_t mapped, Error *err) {
+bool host_memory_fits(const HostLimits *h, const MemoryPlan *p, const char *device, int processes, size_t mapped,
+                      Error *err) {
     const size_t stacks = (size_t)omp_get_max_threads() << 23;
     const HostLimit *worst = NULL;
     double missing = 0;
@@ -185,9 +191,10 @@ bool host_memory_fits(const HostLimits *h, const MemoryPlan *p, const char *devi
     if (!worst) return true;
     Str text = {0};
     char many[80] = "";
-    if (processes > 1 && worst->shared) snprintf(many, sizeof many, " in each of the %d processes on this machine", processes);
-    str_printf(&text, "device %s: the run wants %s of memory%s (weights %s); %s", device, memory_text(memory_total(p)).text, many,
-               memory_text(p->part[MEMORY_WEIGHTS]).text,
+    if (processes > 1 && worst->shared)
+        snprintf(many, sizeof many, " in each of the %d processes on this machine", processes);
+    str_printf(&text, "device %s: the run wants %s of memory%s (weights %s); %s", device,
+               memory_text(memory_total(p)).text, many, memory_text(p->part[MEMORY_WEIGHTS]).text,
                worst->mappings ? "with the model's mapped files and the threads' stacks that is more than " : "");
     str_printf(&text, "%s free of %s\n  -> ", memory_text(worst->free).text, worst->who);
     memory_advice(&text, p, worst->free / (size_t)(worst->shared ? processes : 1));

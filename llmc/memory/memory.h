@@ -15,15 +15,31 @@ From outside: memory.h host.h
 #include "llmc/utils/utils.h" // fail
 
 typedef enum {
-    MEMORY_WEIGHTS, MEMORY_CACHE, MEMORY_PASS_CACHE, MEMORY_SCRATCH, MEMORY_ACTIVATIONS, MEMORY_KEPT, MEMORY_HEAD, MEMORY_TRAINED, MEMORY_OWN,
+    MEMORY_WEIGHTS,
+    MEMORY_CACHE,
+    MEMORY_PASS_CACHE,
+    MEMORY_SCRATCH,
+    MEMORY_ACTIVATIONS,
+    MEMORY_KEPT,
+    MEMORY_HEAD,
+    MEMORY_TRAINED,
+    MEMORY_OWN,
     MEMORY_PARTS
 } MemoryPart;
 
-static const char *const memory_names[MEMORY_PARTS] = {
-    "weights", "cache of the rollout", "cache of the pass", "scratch", "activations of the pass", "activations kept", "logits, output layer",
-    "trained, gradients, AdamW", "the kernels' own"};
+static const char *const memory_names[MEMORY_PARTS] = {"weights",
+                                                       "cache of the rollout",
+                                                       "cache of the pass",
+                                                       "scratch",
+                                                       "activations of the pass",
+                                                       "activations kept",
+                                                       "logits, output layer",
+                                                       "trained, gradients, AdamW",
+                                                       "the kernels' own"};
 
-typedef struct { size_t part[MEMORY_PARTS]; } MemoryPlan; // bytes
+typedef struct {
+    size_t part[MEMORY_PARTS];
+} MemoryPlan; // bytes
 
 size_t memory_total(const MemoryPlan *p) {
     size_t total = 0;
@@ -66,7 +82,9 @@ size_t memory_counted(void) {
 // ----------------------------------------------------------------------------
 // what is said of it
 
-typedef struct { char text[24]; } MemoryText;
+typedef struct {
+    char text[24];
+} MemoryText;
 
 MemoryText memory_text(size_t bytes) {
     MemoryText m;
@@ -80,17 +98,21 @@ MemoryText memory_text(size_t bytes) {
 // The lines of a run's header. A part that takes nothing is left out.
 void memory_print(FILE *f, const MemoryPlan *p, const char *device) {
     fprintf(f, "%-28s %s of device %s, at most:\n", "memory", memory_text(memory_total(p)).text, device);
-    for (int i = 0; i < MEMORY_PARTS; i++) if (p->part[i]) fprintf(f, "  %-26s %s\n", memory_names[i], memory_text(p->part[i]).text);
+    for (int i = 0; i < MEMORY_PARTS; i++)
+        if (p->part[i]) fprintf(f, "  %-26s %s\n", memory_names[i], memory_text(p->part[i]).text);
 }
 
 // What makes a plan smaller, by what it is made of: the options that lower its largest parts; appended. available: what
 // it must go into.
 void memory_advice(Str *out, const MemoryPlan *p, size_t available) {
     const size_t *part = p->part;
-    const size_t pass = part[MEMORY_ACTIVATIONS] + part[MEMORY_PASS_CACHE], rows = pass ? pass + part[MEMORY_SCRATCH] : 0;
-    const size_t rollout = part[MEMORY_CACHE] + (part[MEMORY_CACHE] ? part[MEMORY_HEAD] : 0) + (pass ? 0 : part[MEMORY_SCRATCH]);
+    const size_t pass = part[MEMORY_ACTIVATIONS] + part[MEMORY_PASS_CACHE],
+                 rows = pass ? pass + part[MEMORY_SCRATCH] : 0;
+    const size_t rollout =
+        part[MEMORY_CACHE] + (part[MEMORY_CACHE] ? part[MEMORY_HEAD] : 0) + (pass ? 0 : part[MEMORY_SCRATCH]);
     if (part[MEMORY_WEIGHTS] > available) {
-        str_printf(out, "a smaller model, or more memory: the weights alone are %s", memory_text(part[MEMORY_WEIGHTS]).text);
+        str_printf(out, "a smaller model, or more memory: the weights alone are %s",
+                   memory_text(part[MEMORY_WEIGHTS]).text);
         return;
     }
     const struct {
@@ -100,13 +122,15 @@ void memory_advice(Str *out, const MemoryPlan *p, size_t available) {
         {rows, "--activation_memory", "rows of a pass and what goes with them"},
         {part[MEMORY_KEPT], "--kept_memory", "activations of the rollout"},
         {rollout, "--rollout_batch_size or --max_completion_length", "cache of the rollout, logits"},
-        {part[MEMORY_TRAINED], "--prompts_per_step or --lora_r, or choose another --setup", "what is trained, its gradients and moments"},
+        {part[MEMORY_TRAINED], "--prompts_per_step or --lora_r, or choose another --setup",
+         "what is trained, its gradients and moments"},
     };
     const size_t total = memory_total(p);
     int named = 0;
     for (int i = 0; i < 4; i++)
         if (all[i].bytes > total / 32)
-            str_printf(out, "%s%s (%s: %s)", named++ ? ", " : "lower ", all[i].options, all[i].what, memory_text(all[i].bytes).text);
+            str_printf(out, "%s%s (%s: %s)", named++ ? ", " : "lower ", all[i].options, all[i].what,
+                       memory_text(all[i].bytes).text);
     if (!named) str_printf(out, "a smaller model, or more memory");
 }
 
@@ -118,9 +142,10 @@ bool memory_fits(const MemoryPlan *p, const char *device, size_t taken, size_t a
     Str advice = {0};
     memory_advice(&advice, p, available + taken);
     fail(err, EXIT_RUN,
-         "device %s: the run wants %s of memory; %s are taken already (weights %s), %s more are wanted, %s are free\n  -> %s", device,
-         memory_text(total).text, memory_text(taken).text, memory_text(p->part[MEMORY_WEIGHTS]).text, memory_text(more).text,
-         memory_text(available).text, advice.s);
+         "device %s: the run wants %s of memory; %s are taken already (weights %s), %s more are wanted, %s are free\n  "
+         "-> %s",
+         device, memory_text(total).text, memory_text(taken).text, memory_text(p->part[MEMORY_WEIGHTS]).text,
+         memory_text(more).text, memory_text(available).text, advice.s);
     str_free(&advice);
     return false;
 }

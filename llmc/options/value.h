@@ -4,25 +4,35 @@ table.h as types, and one value at a time: text -> field, checked against its ro
 #ifndef LLMC_OPTIONS_VALUE_H
 #define LLMC_OPTIONS_VALUE_H
 
-#include <ctype.h>    // iscntrl
-#include <limits.h>   // INT_MAX
-#include <strings.h>  // strcasecmp
-#include <utf8proc.h> // utf8proc_iterate: is it UTF-8?
+#include <ctype.h>            // iscntrl
+#include <limits.h>           // INT_MAX
+#include <strings.h>          // strcasecmp
+#include <utf8proc.h>         // utf8proc_iterate: is it UTF-8?
 #include "llmc/utils/utils.h" // Error, fail, Str, IntVec, edit_distance
 
 // ----------------------------------------------------------------------------
 // the table as types
 
 typedef enum {
-    CMD_TRAIN = 1, CMD_EVAL = 2, CMD_GENERATE = 4, CMD_SCORE = 8, CMD_TOKENIZE = 16, CMD_BENCH = 32, CMD_GRADE = 64,
-    CMD_EXPERIMENT = 128, CMD_EXPORT = 256,
+    CMD_TRAIN = 1,
+    CMD_EVAL = 2,
+    CMD_GENERATE = 4,
+    CMD_SCORE = 8,
+    CMD_TOKENIZE = 16,
+    CMD_BENCH = 32,
+    CMD_GRADE = 64,
+    CMD_EXPERIMENT = 128,
+    CMD_EXPORT = 256,
     CMD_ANSWERS = CMD_EVAL | CMD_EXPERIMENT, // those that answer benchmarks
     CMD_SAMPLING = CMD_TRAIN | CMD_ANSWERS | CMD_GENERATE,
     CMD_ALL = 511,
     CMD_MODEL = CMD_ALL & ~CMD_GRADE // those that need a model
 } Command;
 
-typedef struct { int *v; int n; } IntList;
+typedef struct {
+    int *v;
+    int n;
+} IntList;
 
 // One field per option. Strings are never NULL; "" is unset. Freed by options_free.
 typedef struct Options {
@@ -36,32 +46,52 @@ typedef struct Options {
 #include "llmc/options/table.h"
 } Options;
 
-typedef enum { OPTION_GROUP, OPTION_INT, OPTION_REAL, OPTION_FLAG, OPTION_WORD, OPTION_INTS, OPTION_TEXT, OPTION_TEXTS } OptionType;
+typedef enum {
+    OPTION_GROUP,
+    OPTION_INT,
+    OPTION_REAL,
+    OPTION_FLAG,
+    OPTION_WORD,
+    OPTION_INTS,
+    OPTION_TEXT,
+    OPTION_TEXTS
+} OptionType;
 
 typedef struct {
     OptionType type;
-    const char *key;     // a group: its heading
-    size_t offset;       // of the field in Options
-    const char *preset;  // the default as it would be written on the command line
-    const char *valid;   // range, words or what the text is
-    int commands;        // bits of Command that know it
+    const char *key;    // a group: its heading
+    size_t offset;      // of the field in Options
+    const char *preset; // the default as it would be written on the command line
+    const char *valid;  // range, words or what the text is
+    int commands;       // bits of Command that know it
     const char *meaning;
 } OptionRow;
 
 const OptionRow options_table[] = {
 #define GROUP(heading) {OPTION_GROUP, heading, 0, "", "", 0, ""},
-#define INT(key, preset, range, commands, meaning) {OPTION_INT, #key, offsetof(Options, key), #preset, range, commands, meaning},
-#define REAL(key, preset, range, commands, meaning) {OPTION_REAL, #key, offsetof(Options, key), #preset, range, commands, meaning},
-#define FLAG(key, preset, commands, meaning) {OPTION_FLAG, #key, offsetof(Options, key), (preset) ? "true" : "false", "true|false", commands, meaning},
-#define WORD(key, preset, words, commands, meaning) {OPTION_WORD, #key, offsetof(Options, key), preset, words, commands, meaning},
-#define INTS(key, preset, range, commands, meaning) {OPTION_INTS, #key, offsetof(Options, key), preset, range, commands, meaning},
-#define TEXT(key, preset, what, commands, meaning) {OPTION_TEXT, #key, offsetof(Options, key), preset, what, commands, meaning},
-#define TEXTS(key, preset, what, commands, meaning) {OPTION_TEXTS, #key, offsetof(Options, key), preset, what, commands, meaning},
+#define INT(key, preset, range, commands, meaning) \
+    {OPTION_INT, #key, offsetof(Options, key), #preset, range, commands, meaning},
+#define REAL(key, preset, range, commands, meaning) \
+    {OPTION_REAL, #key, offsetof(Options, key), #preset, range, commands, meaning},
+#define FLAG(key, preset, commands, meaning) \
+    {OPTION_FLAG, #key, offsetof(Options, key), (preset) ? "true" : "false", "true|false", commands, meaning},
+#define WORD(key, preset, words, commands, meaning) \
+    {OPTION_WORD, #key, offsetof(Options, key), preset, words, commands, meaning},
+#define INTS(key, preset, range, commands, meaning) \
+    {OPTION_INTS, #key, offsetof(Options, key), preset, range, commands, meaning},
+#define TEXT(key, preset, what, commands, meaning) \
+    {OPTION_TEXT, #key, offsetof(Options, key), preset, what, commands, meaning},
+#define TEXTS(key, preset, what, commands, meaning) \
+    {OPTION_TEXTS, #key, offsetof(Options, key), preset, what, commands, meaning},
 #include "llmc/options/table.h"
 };
 #define OPTIONS_ROWS ((int)(sizeof options_table / sizeof options_table[0]))
 
-typedef struct { const char *key; int commands; const char *preset; } OptionPreset;
+typedef struct {
+    const char *key;
+    int commands;
+    const char *preset;
+} OptionPreset;
 
 const OptionPreset options_presets[] = {
 #define REQUIRED NULL
@@ -83,12 +113,14 @@ bool options_is_free_on_resume(const char *key) {
     return false;
 }
 
-const char *const options_commands[] = {"train", "eval", "generate", "score", "tokenize", "bench", "grade", "experiment", "export"}; // bit i
+const char *const options_commands[] = {"train", "eval",  "generate",   "score", "tokenize",
+                                        "bench", "grade", "experiment", "export"}; // bit i
 
 // The default of a row for one command; NULL if it must be given there.
 const char *options_preset(const OptionRow *row, Command cmd) {
     for (int i = 0; i < OPTIONS_PRESETS; i++)
-        if ((options_presets[i].commands & cmd) && strcmp(options_presets[i].key, row->key) == 0) return options_presets[i].preset;
+        if ((options_presets[i].commands & cmd) && strcmp(options_presets[i].key, row->key) == 0)
+            return options_presets[i].preset;
     return row->preset;
 }
 
@@ -96,7 +128,10 @@ const char *options_preset(const OptionRow *row, Command cmd) {
 void options_command_names(Str *out, int commands) {
     const char *sep = "";
     for (int i = 0; i < 9; i++)
-        if (commands >> i & 1) { str_printf(out, "%s%s", sep, options_commands[i]); sep = ", "; }
+        if (commands >> i & 1) {
+            str_printf(out, "%s%s", sep, options_commands[i]);
+            sep = ", ";
+        }
 }
 
 // ----------------------------------------------------------------------------
@@ -116,7 +151,10 @@ const char *number_text(char *out, double x) {
     return out;
 }
 
-typedef struct { double low, high; bool holds_low, holds_high; } OptionRange;
+typedef struct {
+    double low, high;
+    bool holds_low, holds_high;
+} OptionRange;
 
 // Of the rows that have one: "[0, 1)". Whole numbers end at INT_MAX at the latest.
 OptionRange options_range(const OptionRow *row) {
@@ -127,7 +165,10 @@ OptionRange options_range(const OptionRow *row) {
     r.low = strtod(row->valid + 1, &end);
     r.high = strtod(end + 1, &end);
     r.holds_high = *end == ']';
-    if (row->type != OPTION_REAL && r.high > INT_MAX) { r.high = INT_MAX; r.holds_high = true; }
+    if (row->type != OPTION_REAL && r.high > INT_MAX) {
+        r.high = INT_MAX;
+        r.holds_high = true;
+    }
     return r;
 }
 
@@ -154,14 +195,32 @@ bool options_number(const char *text, bool whole, double *x) {
 }
 
 // What other programs, or people, call it: of options and of their words.
-static const char *const options_also_called[][2] = {
-    {"lr", "learning_rate"}, {"batch_size", "prompts_per_step"}, {"train_batch_size", "prompts_per_step"},
-    {"per_device_train_batch_size", "prompts_per_step"}, {"epochs", "num_train_epochs"}, {"steps", "max_steps"}, {"n", "num_generations"},
-    {"group_size", "num_generations"}, {"max_tokens", "max_completion_length"}, {"max_new_tokens", "max_completion_length"},
-    {"max_length", "max_completion_length"}, {"kl_coef", "beta"}, {"kl_beta", "beta"}, {"clip_range", "epsilon"}, {"cliprange", "epsilon"},
-    {"wd", "weight_decay"}, {"temp", "temperature"}, {"dataset", "data"}, {"train_file", "data"}, {"model_path", "model"},
-    {"model_name_or_path", "model"}, {"output", "output_dir"}, {"resume_from_checkpoint", "resume"}, {"grad_clip", "max_grad_norm"},
-    {"gpu", "cuda"}, {"cuda:0", "cuda"}};
+static const char *const options_also_called[][2] = {{"lr", "learning_rate"},
+                                                     {"batch_size", "prompts_per_step"},
+                                                     {"train_batch_size", "prompts_per_step"},
+                                                     {"per_device_train_batch_size", "prompts_per_step"},
+                                                     {"epochs", "num_train_epochs"},
+                                                     {"steps", "max_steps"},
+                                                     {"n", "num_generations"},
+                                                     {"group_size", "num_generations"},
+                                                     {"max_tokens", "max_completion_length"},
+                                                     {"max_new_tokens", "max_completion_length"},
+                                                     {"max_length", "max_completion_length"},
+                                                     {"kl_coef", "beta"},
+                                                     {"kl_beta", "beta"},
+                                                     {"clip_range", "epsilon"},
+                                                     {"cliprange", "epsilon"},
+                                                     {"wd", "weight_decay"},
+                                                     {"temp", "temperature"},
+                                                     {"dataset", "data"},
+                                                     {"train_file", "data"},
+                                                     {"model_path", "model"},
+                                                     {"model_name_or_path", "model"},
+                                                     {"output", "output_dir"},
+                                                     {"resume_from_checkpoint", "resume"},
+                                                     {"grad_clip", "max_grad_norm"},
+                                                     {"gpu", "cuda"},
+                                                     {"cuda:0", "cuda"}};
 
 // Our name for it; NULL: there is none.
 const char *options_our_name(const char *theirs) {
@@ -211,7 +270,9 @@ void options_nearest(Str *out, const OptionRow *row, const char *text) {
     if (row->type != OPTION_REAL) x = round(x);
     if (x < r.low) x = r.low;
     if (x > r.high || isinf(x)) x = isinf(r.high) ? 1e9 : r.high;
-    const char *open_end = !r.holds_low && x == r.low ? "a little above " : !r.holds_high && x == r.high ? "a little below " : "";
+    const char *open_end = !r.holds_low && x == r.low     ? "a little above "
+                           : !r.holds_high && x == r.high ? "a little below "
+                                                          : "";
     if (row->type == OPTION_REAL) str_printf(out, "%s%s", open_end, number_text(number, x));
     else str_printf(out, "%.0f", x);
 }
@@ -231,9 +292,7 @@ void options_expected(Str *out, const OptionRow *row) {
     case OPTION_REAL: str_printf(out, "a number in %s", row->valid); break;
     case OPTION_INTS: str_printf(out, "whole numbers in %s with commas between", row->valid); break;
     case OPTION_FLAG:
-    case OPTION_WORD:
-        options_words(out, row->valid);
-        break;
+    case OPTION_WORD: options_words(out, row->valid); break;
     default: str_printf(out, "%s", row->valid);
     }
 }
@@ -244,8 +303,8 @@ bool options_bad_value(const OptionRow *row, const char *text, const char *where
     char shown[72];
     options_expected(&expected, row);
     options_nearest(&nearest, row, text);
-    fail(err, EXIT_USAGE, "%s: %s: found '%s', expected %s\n  -> nearest valid value: %s", where, row->key, options_show(shown, text),
-         expected.s, nearest.s);
+    fail(err, EXIT_USAGE, "%s: %s: found '%s', expected %s\n  -> nearest valid value: %s", where, row->key,
+         options_show(shown, text), expected.s, nearest.s);
     str_free(&expected);
     str_free(&nearest);
     return false;
@@ -281,9 +340,13 @@ bool options_set(Options *o, const OptionRow *row, const char *text, const char 
         for (const char *c = text; *text;) {
             size_t n = strcspn(c, ",");
             char *element = xstrndup(c, n);
-            bool ok = (options_number(element, true, &x) && options_in_range(&r, x)) || options_bad_value(row, element, where, err);
+            bool ok = (options_number(element, true, &x) && options_in_range(&r, x)) ||
+                      options_bad_value(row, element, where, err);
             free(element);
-            if (!ok) { ints_free(&list); return false; }
+            if (!ok) {
+                ints_free(&list);
+                return false;
+            }
             ints_push(&list, (int)x);
             if (c[n] == 0) break;
             c += n + 1; // a comma at the end leaves an empty element, which is refused
@@ -301,8 +364,8 @@ bool options_set(Options *o, const OptionRow *row, const char *text, const char 
     } // fall through
     default: // the saved config.yml must be able to hold it
         if (!options_is_utf8(text))
-            return fail(err, EXIT_USAGE, "%s: %s: found '%s', which is not UTF-8\n  -> rename the file or fix the text", where, row->key,
-                        options_show(shown, text));
+            return fail(err, EXIT_USAGE, "%s: %s: found '%s', which is not UTF-8\n  -> rename the file or fix the text",
+                        where, row->key, options_show(shown, text));
         free(*(char **)field);
         *(char **)field = xstrdup(text);
         return true;
@@ -323,18 +386,26 @@ const OptionRow *options_find(const char *key, Command cmd, const char *where, E
             Str names = {0}, own = {0};
             options_command_names(&names, row->commands);
             options_command_names(&own, cmd);
-            fail(err, EXIT_USAGE, "%s: %s is an option of %s, not of %s\n  -> leave it out; --help lists the options of %s", where, key, names.s,
-                 own.s, own.s);
+            fail(err, EXIT_USAGE,
+                 "%s: %s is an option of %s, not of %s\n  -> leave it out; --help lists the options of %s", where, key,
+                 names.s, own.s, own.s);
             str_free(&names);
             str_free(&own);
             return NULL;
         }
-        int d = !(row->commands & cmd) ? INT_MAX : ours && strcmp(ours, row->key) == 0 ? -1 : edit_distance(row->key, key);
-        if (d < nearest_distance) { nearest_distance = d; nearest = row; }
+        int d = !(row->commands & cmd)                ? INT_MAX
+                : ours && strcmp(ours, row->key) == 0 ? -1
+                                                      : edit_distance(row->key, key);
+        if (d < nearest_distance) {
+            nearest_distance = d;
+            nearest = row;
+        }
     }
     const bool near =
-        nearest_distance < 0 || 2 * nearest_distance <= (int)strlen(key); // half of its letters are another's: then it is nothing like it
-    fail(err, EXIT_USAGE, "%s: there is no option '%s'\n  -> %s%s%s--help lists them all", where, options_show(shown, key),
+        nearest_distance < 0 ||
+        2 * nearest_distance <= (int)strlen(key); // half of its letters are another's: then it is nothing like it
+    fail(err, EXIT_USAGE, "%s: there is no option '%s'\n  -> %s%s%s--help lists them all", where,
+         options_show(shown, key),
          nearest_distance < 0 ? "here it is "
          : near               ? "the nearest is "
                               : "",

@@ -6,7 +6,7 @@ option that silently means something else costs a training run.
 #ifndef LLMC_OPTIONS_YAML_H
 #define LLMC_OPTIONS_YAML_H
 
-#include <yaml.h>          // yaml_parser_*: the events of a YAML file
+#include <yaml.h>               // yaml_parser_*: the events of a YAML file
 #include "llmc/options/value.h" // Options, OptionRow, options_table, options_find, options_set
 
 // ----------------------------------------------------------------------------
@@ -17,7 +17,7 @@ typedef struct {
     yaml_event_t event; // the current one
     bool has_event;
     const char *path;
-    char where[512];    // "train.yml:3:16" of the current event
+    char where[512]; // "train.yml:3:16" of the current event
 } OptionsYaml;
 
 // Goes to the next event; broken YAML is an error.
@@ -29,33 +29,41 @@ bool options_yaml_next(OptionsYaml *y, Error *err) {
         if (p->error == YAML_MEMORY_ERROR) out_of_memory(0);
         const char *problem = p->problem ? p->problem : "not YAML";
         if (p->error == YAML_READER_ERROR)
-            return fail(err, EXIT_USAGE, "%s: byte %zu: %s\n  -> save the file as plain UTF-8 text", y->path, p->problem_offset, problem);
-        return fail(err, EXIT_USAGE, "%s:%zu:%zu: %s%s%s\n  -> write one `key: value` a line", y->path, p->problem_mark.line + 1, p->problem_mark.column + 1,
-                    problem, p->context ? ", " : "", p->context ? p->context : "");
+            return fail(err, EXIT_USAGE, "%s: byte %zu: %s\n  -> save the file as plain UTF-8 text", y->path,
+                        p->problem_offset, problem);
+        return fail(err, EXIT_USAGE, "%s:%zu:%zu: %s%s%s\n  -> write one `key: value` a line", y->path,
+                    p->problem_mark.line + 1, p->problem_mark.column + 1, problem, p->context ? ", " : "",
+                    p->context ? p->context : "");
     }
-    snprintf(y->where, sizeof y->where, "%s:%zu:%zu", y->path, y->event.start_mark.line + 1, y->event.start_mark.column + 1);
+    snprintf(y->where, sizeof y->where, "%s:%zu:%zu", y->path, y->event.start_mark.line + 1,
+             y->event.start_mark.column + 1);
     return true;
 }
 
 // The current event must be of this type, without anchor or tag.
 bool options_yaml_want(const OptionsYaml *y, yaml_event_type_t type, const char *expected, Error *err) {
     const yaml_event_t *e = &y->event;
-    const char *found = e->type == YAML_ALIAS_EVENT ? "an alias" : e->type == YAML_MAPPING_START_EVENT ? "a mapping" :
-        e->type == YAML_SEQUENCE_START_EVENT ? "a list" : e->type == YAML_SCALAR_EVENT ? "a plain value" :
-        e->type == YAML_DOCUMENT_START_EVENT ? "a second document" : "the end";
-    bool decorated = (e->type == YAML_SCALAR_EVENT && (e->data.scalar.anchor || e->data.scalar.tag)) ||
+    const char *found = e->type == YAML_ALIAS_EVENT            ? "an alias"
+                        : e->type == YAML_MAPPING_START_EVENT  ? "a mapping"
+                        : e->type == YAML_SEQUENCE_START_EVENT ? "a list"
+                        : e->type == YAML_SCALAR_EVENT         ? "a plain value"
+                        : e->type == YAML_DOCUMENT_START_EVENT ? "a second document"
+                                                               : "the end";
+    bool decorated =
+        (e->type == YAML_SCALAR_EVENT && (e->data.scalar.anchor || e->data.scalar.tag)) ||
         (e->type == YAML_SEQUENCE_START_EVENT && (e->data.sequence_start.anchor || e->data.sequence_start.tag)) ||
         (e->type == YAML_MAPPING_START_EVENT && (e->data.mapping_start.anchor || e->data.mapping_start.tag));
     if (e->type == type && !decorated) return true;
-    return fail(err, EXIT_USAGE, "%s: found %s, expected %s\n  -> write one `key: value` a line; a list is [a, b]", y->where,
-                decorated ? "an anchor or a tag" : found, expected);
+    return fail(err, EXIT_USAGE, "%s: found %s, expected %s\n  -> write one `key: value` a line; a list is [a, b]",
+                y->where, decorated ? "an anchor or a tag" : found, expected);
 }
 
 // Appends the current scalar. The plain words null and ~ and an absent value are the empty text.
 bool options_yaml_scalar(const OptionsYaml *y, Str *text, Error *err) {
     const char *s = (const char *)y->event.data.scalar.value;
     size_t n = y->event.data.scalar.length;
-    if (memchr(s, 0, n)) return fail(err, EXIT_USAGE, "%s: found a NUL character in a value\n  -> take it out", y->where);
+    if (memchr(s, 0, n))
+        return fail(err, EXIT_USAGE, "%s: found a NUL character in a value\n  -> take it out", y->where);
     bool plain = y->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     str_add(text, s, plain && (strcmp(s, "~") == 0 || strcmp(s, "null") == 0) ? 0 : n);
     return true;
@@ -64,7 +72,8 @@ bool options_yaml_scalar(const OptionsYaml *y, Str *text, Error *err) {
 // The current event opens a list: its elements, joined by commas, are appended.
 bool options_yaml_list(OptionsYaml *y, const OptionRow *row, Str *text, Error *err) {
     if (row->type != OPTION_INTS && row->type != OPTION_TEXTS)
-        return fail(err, EXIT_USAGE, "%s: %s: found a list, expected one value: %s\n  -> write %s: VALUE", y->where, row->key, row->valid, row->key);
+        return fail(err, EXIT_USAGE, "%s: %s: found a list, expected one value: %s\n  -> write %s: VALUE", y->where,
+                    row->key, row->valid, row->key);
     if (!options_yaml_want(y, YAML_SEQUENCE_START_EVENT, "a list", err)) return false;
     for (int i = 0;; i++) {
         if (!options_yaml_next(y, err)) return false;
@@ -74,7 +83,9 @@ bool options_yaml_list(OptionsYaml *y, const OptionRow *row, Str *text, Error *e
         size_t start = text->n;
         if (!options_yaml_scalar(y, text, err)) return false;
         if (text->n == start || memchr(text->s + start, ',', text->n - start))
-            return fail(err, EXIT_USAGE, "%s: %s: found '%s' in a list, expected a value without commas\n  -> write [a, b]", y->where, row->key, text->s + start);
+            return fail(err, EXIT_USAGE,
+                        "%s: %s: found '%s' in a list, expected a value without commas\n  -> write [a, b]", y->where,
+                        row->key, text->s + start);
     }
 }
 
@@ -84,7 +95,8 @@ bool options_yaml_stream(OptionsYaml *y, Options *o, Command cmd, Error *err) {
     memset(line_of, 0, sizeof line_of);
     if (!options_yaml_next(y, err) || !options_yaml_next(y, err)) return false; // stream, document
     if (y->event.type == YAML_STREAM_END_EVENT) return true;                    // comments only
-    if (!options_yaml_next(y, err) || !options_yaml_want(y, YAML_MAPPING_START_EVENT, "`key: value` lines", err)) return false;
+    if (!options_yaml_next(y, err) || !options_yaml_want(y, YAML_MAPPING_START_EVENT, "`key: value` lines", err))
+        return false;
     for (;;) {
         if (!options_yaml_next(y, err)) return false;
         if (y->event.type == YAML_MAPPING_END_EVENT) break;
@@ -92,9 +104,12 @@ bool options_yaml_stream(OptionsYaml *y, Options *o, Command cmd, Error *err) {
         const OptionRow *row = options_find((const char *)y->event.data.scalar.value, cmd, y->where, err);
         if (!row) return false;
         if (strcmp(row->key, "config") == 0)
-            return fail(err, EXIT_USAGE, "%s: config cannot be set in a file\n  -> give --config on the command line", y->where);
+            return fail(err, EXIT_USAGE, "%s: config cannot be set in a file\n  -> give --config on the command line",
+                        y->where);
         size_t *line = &line_of[row - options_table];
-        if (*line) return fail(err, EXIT_USAGE, "%s: %s is set a second time, first in line %zu\n  -> keep one of them", y->where, row->key, *line);
+        if (*line)
+            return fail(err, EXIT_USAGE, "%s: %s is set a second time, first in line %zu\n  -> keep one of them",
+                        y->where, row->key, *line);
         *line = y->event.start_mark.line + 1;
 
         Str text = {0};
@@ -109,7 +124,8 @@ bool options_yaml_stream(OptionsYaml *y, Options *o, Command cmd, Error *err) {
         str_free(&text);
         if (!ok) return false;
     }
-    return options_yaml_next(y, err) && options_yaml_next(y, err) && options_yaml_want(y, YAML_STREAM_END_EVENT, "one document", err);
+    return options_yaml_next(y, err) && options_yaml_next(y, err) &&
+           options_yaml_want(y, YAML_STREAM_END_EVENT, "one document", err);
 }
 
 // Sets in o what the n bytes of YAML text set; `path` names them in errors, which all have code 2 and say where:
@@ -131,7 +147,9 @@ bool options_read_yaml(Options *o, Command cmd, const char *path, Error *err) {
     Error unreadable = {0, ""};
     size_t n = 0;
     char *text = read_file(path, &n, &unreadable);
-    if (!text) return fail(err, EXIT_USAGE, "--config: %s\n  -> --config takes a YAML file of `key: value` lines", unreadable.text);
+    if (!text)
+        return fail(err, EXIT_USAGE, "--config: %s\n  -> --config takes a YAML file of `key: value` lines",
+                    unreadable.text);
     bool ok = options_yaml_text(o, cmd, path, text, n, err);
     free(text);
     return ok;
@@ -148,7 +166,8 @@ bool options_quote(Str *out, const char *text) {
     for (utf8proc_ssize_t n; *text; text += n) {
         if ((n = utf8proc_iterate((const utf8proc_uint8_t *)text, -1, &c)) <= 0) return false;
         // C0, DEL, C1; then what YAML takes for a line break, a byte-order mark or no character
-        bool hidden = c < 0x20 || (c >= 0x7F && c < 0xA0) || c == 0x2028 || c == 0x2029 || c == 0xFEFF || c == 0xFFFE || c == 0xFFFF;
+        bool hidden = c < 0x20 || (c >= 0x7F && c < 0xA0) || c == 0x2028 || c == 0x2029 || c == 0xFEFF || c == 0xFFFE ||
+                      c == 0xFFFF;
         if (c == '\n' || c == '\t') str_add(out, c == '\n' ? "\\n" : "\\t", 2);
         else if (hidden) str_printf(out, "\\u%04X", (unsigned)c);
         else {
@@ -210,8 +229,8 @@ void options_changes(Str *out, const Options *o, Command cmd, const char *saved)
         key.n = now.n = 0;
         str_printf(&key, "\n%s: ", row->key);
         if (!options_value(&now, o, row)) continue;
-        const char *at = strncmp(saved, key.s + 1, key.n - 1) == 0 ? saved
-                : strstr(saved, key.s), *before = at ? at + key.n - (*at != '\n') : "";
+        const char *at = strncmp(saved, key.s + 1, key.n - 1) == 0 ? saved : strstr(saved, key.s),
+                   *before = at ? at + key.n - (*at != '\n') : "";
         const size_t n = strcspn(before, "\n");
         if (at && n == now.n && strncmp(before, now.s, n) == 0) continue;
         if (at) str_printf(out, "\n  %s: %.*s before, %s now", row->key, (int)n, before, now.s);

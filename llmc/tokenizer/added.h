@@ -47,7 +47,8 @@ bool added_read(AddedToken *a, const char **content, const cJSON *item, int n_to
     static const char *const names[] = {"normalized", "single_word", "lstrip", "rstrip"};
     bool *const flags[] = {&a->normalized, &a->single_word, &a->lstrip, &a->rstrip};
     memset(a, 0, sizeof *a);
-    if (!json_get_string(item, "content", content, where, err) || !json_get_int(item, "id", 0, n_tokens - 1, &a->id, where, err) ||
+    if (!json_get_string(item, "content", content, where, err) ||
+        !json_get_int(item, "id", 0, n_tokens - 1, &a->id, where, err) ||
         !json_get_bool(item, "special", &a->special, where, err))
         return false;
     for (int k = 0; k < 4; k++)
@@ -85,8 +86,8 @@ bool added_check_twice(const cJSON *list, const char *what, Error *err) {
 
 // All entries, in the order of the file. Each must have the id that Hugging Face gives it, whatever the file says: the
 // vocabulary's own, or the next one.
-bool added_read_all(AddedToken *all, Str *bytes, Bpe *b, const cJSON *list, const cJSON *vocab, const int *alphabet, bool nfc,
-                    const char *what, Error *err) {
+bool added_read_all(AddedToken *all, Str *bytes, Bpe *b, const cJSON *list, const cJSON *vocab, const int *alphabet,
+                    bool nfc, const char *what, Error *err) {
     const int size = cJSON_GetArraySize(vocab);
     bool ok = added_check_twice(list, what, err);
     int i = 0, highest = -1;
@@ -96,22 +97,27 @@ bool added_read_all(AddedToken *all, Str *bytes, Bpe *b, const cJSON *list, cons
         const char *content = "";
         snprintf(where, sizeof where, "%.400s: key \"added_tokens\" entry %d", what, i);
         if (!(ok = added_read(a, &content, item, b->n_tokens, where, err))) break;
-        const int own = added_in_vocab(b, vocab, alphabet, content), id = own >= 0 ? own : highest >= size ? highest + 1 : size;
+        const int own = added_in_vocab(b, vocab, alphabet, content), id = own >= 0          ? own
+                                                                          : highest >= size ? highest + 1
+                                                                                            : size;
         if (a->id != id)
             ok = fail(err, EXIT_RUN,
-                      "%s: token \"%.60s\" with id %d contradicts %s: Hugging Face's tokenizers gives it id %d\n  -> have tokenizers save "
+                      "%s: token \"%.60s\" with id %d contradicts %s: Hugging Face's tokenizers gives it id %d\n  -> "
+                      "have tokenizers save "
                       "the file anew, and see that the model has been trained with those ids",
                       where, content, a->id, own >= 0 ? "the vocabulary" : "the tokens before it", id);
         else if (own < 0 && b->tokens[id].length >= 0) // a vocabulary with gaps
-            ok = fail(err, EXIT_RUN, "%s: token \"%.60s\" with id %d contradicts the vocabulary, which has another token of that id", where,
-                      content, id);
+            ok = fail(err, EXIT_RUN,
+                      "%s: token \"%.60s\" with id %d contradicts the vocabulary, which has another token of that id",
+                      where, content, id);
         if (!ok) break;
         if (id > highest) highest = id;
         if (own < 0) bpe_set_token(b, id, content, strlen(content));
         b->tokens[id].special = a->special;
         b->tokens[id].added = true;
         a->offset = bytes->n;
-        if (!a->normalized || !nfc || !nfc_append(bytes, content, strlen(content))) str_add(bytes, content, strlen(content));
+        if (!a->normalized || !nfc || !nfc_append(bytes, content, strlen(content)))
+            str_add(bytes, content, strlen(content));
         a->length = (int)(bytes->n - a->offset);
     }
     return ok;
@@ -133,8 +139,8 @@ int added_compare(const void *x, const void *y) {
 
 // sets[0], sets[1] = the tokens of the file that are looked for in the text, and in the normalised text. Free with
 // added_free, also after a failure.
-bool added_load(AddedTokens sets[2], Bpe *b, const cJSON *list, const cJSON *vocab, const int *alphabet, bool nfc, const char *what,
-                Error *err) {
+bool added_load(AddedTokens sets[2], Bpe *b, const cJSON *list, const cJSON *vocab, const int *alphabet, bool nfc,
+                const char *what, Error *err) {
     const int n = cJSON_GetArraySize(list);
     AddedToken *all = (AddedToken *)xcalloc((size_t)n, sizeof(AddedToken));
     AddedSorted *sorted = (AddedSorted *)xcalloc((size_t)n, sizeof(AddedSorted));
@@ -150,9 +156,11 @@ bool added_load(AddedTokens sets[2], Bpe *b, const cJSON *list, const cJSON *voc
         }
         qsort(sorted, (size_t)set->n, sizeof(AddedSorted), added_compare);
         for (int i = 0; i < set->n && ok; i++) {
-            if (i > 0 && added_compare(&sorted[i - 1], &sorted[i]) == 0) // Hugging Face finds the one or the other, from run to run
+            if (i > 0 && added_compare(&sorted[i - 1], &sorted[i]) ==
+                             0) // Hugging Face finds the one or the other, from run to run
                 ok = fail(err, EXIT_RUN,
-                          "%s: key \"added_tokens\": the tokens with ids %d and %d are normalised to the same text, so chance decides "
+                          "%s: key \"added_tokens\": the tokens with ids %d and %d are normalised to the same text, so "
+                          "chance decides "
                           "which is found\n  -> remove one of them",
                           what, sorted[i - 1].token.id, sorted[i].token.id);
             set->v[i] = sorted[i].token;
@@ -175,7 +183,8 @@ void added_free(AddedTokens *set) {
 // The id of the token with exactly this content, -1 if there is none.
 int added_id(const AddedTokens *set, const char *content) {
     for (int i = 0; i < set->n; i++)
-        if ((size_t)set->v[i].length == strlen(content) && memcmp(set->bytes.s + set->v[i].offset, content, strlen(content)) == 0)
+        if ((size_t)set->v[i].length == strlen(content) &&
+            memcmp(set->bytes.s + set->v[i].offset, content, strlen(content)) == 0)
             return set->v[i].id;
     return -1;
 }
@@ -189,27 +198,33 @@ int32_t added_char_before(const char *s, size_t i, size_t *begin) {
     while (k > 0 && i - k < 4 && ((unsigned char)s[--k] & 0xC0) == 0x80) {}
     int32_t c = -1;
     *begin = k;
-    return i > 0 && utf8proc_iterate((const utf8proc_uint8_t *)s + k, (utf8proc_ssize_t)(i - k), &c) == (utf8proc_ssize_t)(i - k) ? c : -1;
+    return i > 0 && utf8proc_iterate((const utf8proc_uint8_t *)s + k, (utf8proc_ssize_t)(i - k), &c) ==
+                        (utf8proc_ssize_t)(i - k)
+               ? c
+               : -1;
 }
 
 // The character at s[i] of n, which ends at *end; -1 as above.
 int32_t added_char_at(const char *s, size_t n, size_t i, size_t *end) {
     int32_t c = -1;
-    const utf8proc_ssize_t length = i < n ? utf8proc_iterate((const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)(n - i), &c) : 0;
+    const utf8proc_ssize_t length =
+        i < n ? utf8proc_iterate((const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)(n - i), &c) : 0;
     *end = i + (length > 0 ? (size_t)length : 0);
     return length > 0 ? c : -1;
 }
 
 // White_Space
 bool added_is_space(int32_t c) {
-    static const int32_t spaces[][2] = {{9, 13},          {32, 32},         {0x85, 0x85},     {0xA0, 0xA0},     {0x1680, 0x1680},
-                                        {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}};
+    static const int32_t spaces[][2] = {{9, 13},          {32, 32},         {0x85, 0x85},     {0xA0, 0xA0},
+                                        {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F},
+                                        {0x205F, 0x205F}, {0x3000, 0x3000}};
     return unicode_in(c, spaces, sizeof spaces);
 }
 
 // What UTS #18 calls a word's: Alphabetic, marks, decimal digits, connectors, joiners.
 bool added_is_word(int32_t c) {
-    static const int32_t more[][2] = {{0x200C, 0x200D}, {0x24B6, 0x24E9}, {0x1F130, 0x1F149}, {0x1F150, 0x1F169}, {0x1F170, 0x1F189}};
+    static const int32_t more[][2] = {
+        {0x200C, 0x200D}, {0x24B6, 0x24E9}, {0x1F130, 0x1F149}, {0x1F150, 0x1F169}, {0x1F170, 0x1F189}};
     if (c < 0) return false;
     switch (utf8proc_category(c)) {
     case UTF8PROC_CATEGORY_LU:
@@ -247,7 +262,9 @@ int added_next(AddedSearch *x) {
         }
         size_t start = x->at, end = start + (size_t)a->length, k;
         x->at = end;
-        if (a->single_word && (added_is_word(added_char_before(s, start, &k)) || added_is_word(added_char_at(s, x->n, end, &k)))) continue;
+        if (a->single_word &&
+            (added_is_word(added_char_before(s, start, &k)) || added_is_word(added_char_at(s, x->n, end, &k))))
+            continue;
         while (a->lstrip && start > x->end && added_is_space(added_char_before(s, start, &k))) start = k;
         while (a->rstrip && added_is_space(added_char_at(s, x->n, end, &k))) end = k;
         if (a->lstrip && start < x->end) start = x->end;

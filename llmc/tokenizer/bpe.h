@@ -19,7 +19,7 @@ fast.
 #define TOKENIZER_SHORT 64 // pieces up to this many bytes are merged by scanning, longer ones with a heap
 
 typedef struct {
-    uint64_t pair;  // left id << 32 | right id; UINT64_MAX = free slot
+    uint64_t pair; // left id << 32 | right id; UINT64_MAX = free slot
     int rank, id;
 } BpeMerge;
 
@@ -38,8 +38,8 @@ typedef struct {
 typedef struct {
     BpeToken *tokens; // [n_tokens], indexed by id
     int n_tokens;
-    Str bytes;        // all tokens' bytes, one after the other
-    int *vocab;       // [vocab_mask + 1] id + 1, 0 = free slot
+    Str bytes;  // all tokens' bytes, one after the other
+    int *vocab; // [vocab_mask + 1] id + 1, 0 = free slot
     size_t vocab_mask;
     BpeMerge *merges; // [merge_mask + 1]
     size_t merge_mask;
@@ -137,7 +137,10 @@ int bpe_merge_short(const Bpe *b, int *ids, int n) {
         int best = -1;
         unsigned lowest = UINT32_MAX;
         for (int i = 0; i + 1 < n; i++) {
-            if ((unsigned)rank[i] < lowest) { lowest = (unsigned)rank[i]; best = i; }
+            if ((unsigned)rank[i] < lowest) {
+                lowest = (unsigned)rank[i];
+                best = i;
+            }
         }
         if (best < 0) return n;
         ids[best] = merged[best];
@@ -155,7 +158,10 @@ int bpe_merge_short(const Bpe *b, int *ids, int n) {
     }
 }
 
-typedef struct { uint64_t *v; size_t n, cap; } BpeHeap; // smallest first: rank << 32 | position
+typedef struct {
+    uint64_t *v;
+    size_t n, cap;
+} BpeHeap; // smallest first: rank << 32 | position
 
 void bpe_heap_push(BpeHeap *h, uint64_t x) {
     if (h->n == h->cap) {
@@ -229,15 +235,21 @@ void bpe_push_all(IntVec *out, const int *ids, int n) {
 // Appends the ids of one pre-tokenised piece of n bytes. False (and nothing appended) if a byte has no token.
 bool bpe_encode_uncached(const Bpe *b, IntVec *out, const char *s, size_t n, Error *err) {
     int whole = b->ignore_merges ? bpe_id(b, s, n) : -1;
-    if (whole >= 0) { ints_push(out, whole); return true; }
+    if (whole >= 0) {
+        ints_push(out, whole);
+        return true;
+    }
     int few[TOKENIZER_SHORT];
     int *ids = n <= TOKENIZER_SHORT ? few : (int *)xmalloc(n * sizeof(int));
     bool ok = true;
     for (size_t i = 0; i < n && ok; i++) {
         ids[i] = b->byte_id[(unsigned char)s[i]];
-        if (ids[i] < 0) ok = fail(err, EXIT_RUN, "cannot tokenise the text: byte 0x%02X has no token in this vocabulary", (unsigned char)s[i]);
+        if (ids[i] < 0)
+            ok = fail(err, EXIT_RUN, "cannot tokenise the text: byte 0x%02X has no token in this vocabulary",
+                      (unsigned char)s[i]);
     }
-    if (ok) bpe_push_all(out, ids, n <= TOKENIZER_SHORT ? bpe_merge_short(b, ids, (int)n) : bpe_merge_long(b, ids, (int)n));
+    if (ok)
+        bpe_push_all(out, ids, n <= TOKENIZER_SHORT ? bpe_merge_short(b, ids, (int)n) : bpe_merge_long(b, ids, (int)n));
     if (ids != few) free(ids);
     return ok;
 }
@@ -246,9 +258,13 @@ bool bpe_encode_uncached(const Bpe *b, IntVec *out, const char *s, size_t n, Err
 void bpe_cache_key(uint64_t key[3], const char *s, size_t n, size_t readable) {
     if (readable >= 24) {
         memcpy(key, s, 24);
-        if (n < 8) { key[0] &= ((uint64_t)1 << 8 * n) - 1; key[1] = key[2] = 0; }
-        else if (n < 16) { key[1] &= ((uint64_t)1 << 8 * (n - 8)) - 1; key[2] = 0; }
-        else key[2] &= ((uint64_t)1 << 8 * (n - 16)) - 1;
+        if (n < 8) {
+            key[0] &= ((uint64_t)1 << 8 * n) - 1;
+            key[1] = key[2] = 0;
+        } else if (n < 16) {
+            key[1] &= ((uint64_t)1 << 8 * (n - 8)) - 1;
+            key[2] = 0;
+        } else key[2] &= ((uint64_t)1 << 8 * (n - 16)) - 1;
     } else {
         key[0] = key[1] = key[2] = 0;
         memcpy(key, s, n);
@@ -261,7 +277,8 @@ bool bpe_encode(Bpe *b, IntVec *out, const char *s, size_t n, size_t readable, E
     if (n > TOKENIZER_CACHE_BYTES) return bpe_encode_uncached(b, out, s, n, err);
     uint64_t key[3];
     bpe_cache_key(key, s, n, readable);
-    size_t home = bpe_mix(key[0] * 0x9E3779B97F4A7C15u + key[1] * 0xC2B2AE3D27D4EB4Fu + key[2] * 0x165667B19E3779F9u) >> 20;
+    size_t home =
+        bpe_mix(key[0] * 0x9E3779B97F4A7C15u + key[1] * 0xC2B2AE3D27D4EB4Fu + key[2] * 0x165667B19E3779F9u) >> 20;
     BpeCacheSlot *slot = NULL;
     for (size_t probe = 0; probe < 4; probe++) {
         slot = &b->cache[(home + probe) % TOKENIZER_CACHE_SLOTS];

@@ -58,11 +58,16 @@ bool tokenizer_load_vocab(Tokenizer *t, const cJSON *vocab, const int *alphabet,
         int id = item->valueint;
         bytes.n = 0;
         if (!cJSON_IsNumber(item) || item->valuedouble != id || id < 0 || id >= b->n_tokens)
-            ok = fail(err, EXIT_RUN, "%s: key \"model.vocab\": token \"%.60s\" has id %.17g, expected a whole number from 0 to %d", what, item->string, item->valuedouble, TOKENIZER_MAX_ID);
+            ok = fail(err, EXIT_RUN,
+                      "%s: key \"model.vocab\": token \"%.60s\" has id %.17g, expected a whole number from 0 to %d",
+                      what, item->string, item->valuedouble, TOKENIZER_MAX_ID);
         else if (b->tokens[id].length >= 0)
-            ok = fail(err, EXIT_RUN, "%s: key \"model.vocab\": id %d is given twice, the second time to token \"%.60s\"", what, id, item->string);
+            ok =
+                fail(err, EXIT_RUN, "%s: key \"model.vocab\": id %d is given twice, the second time to token \"%.60s\"",
+                     what, id, item->string);
         else if (!byte_level_decode(&bytes, alphabet, item->string))
-            bpe_set_token(b, id, item->string, strlen(item->string)); // only an added token may be spelled so: tokenizer_check_spelling
+            bpe_set_token(b, id, item->string,
+                          strlen(item->string)); // only an added token may be spelled so: tokenizer_check_spelling
         else if (bytes.n == 0)
             ok = fail(err, EXIT_RUN, "%s: key \"model.vocab\": the token with id %d is empty", what, id);
         else if (bpe_id(b, bytes.s, bytes.n) >= 0)
@@ -80,7 +85,8 @@ bool tokenizer_load_vocab(Tokenizer *t, const cJSON *vocab, const int *alphabet,
 // One merge, written "left right" or ["left", "right"]; its halves' byte strings one after the other in *bytes.
 bool tokenizer_read_merge(const cJSON *item, const int *alphabet, Str *bytes, size_t *left_bytes) {
     bytes->n = 0;
-    if (cJSON_IsArray(item) && cJSON_GetArraySize(item) == 2 && cJSON_IsString(item->child) && cJSON_IsString(item->child->next)) {
+    if (cJSON_IsArray(item) && cJSON_GetArraySize(item) == 2 && cJSON_IsString(item->child) &&
+        cJSON_IsString(item->child->next)) {
         if (!byte_level_decode(bytes, alphabet, item->child->valuestring)) return false;
         *left_bytes = bytes->n;
         return byte_level_decode(bytes, alphabet, item->child->next->valuestring);
@@ -103,17 +109,22 @@ bool tokenizer_load_merges(Tokenizer *t, const cJSON *merges, const int *alphabe
     for (const cJSON *item = merges->child; item && ok; item = item->next, rank++) {
         size_t n = 0;
         if (!tokenizer_read_merge(item, alphabet, &bytes, &n)) {
-            ok = fail(err, EXIT_RUN, "%s: key \"model.merges\": entry %d is not a pair of byte-level tokens", what, rank);
+            ok = fail(err, EXIT_RUN, "%s: key \"model.merges\": entry %d is not a pair of byte-level tokens", what,
+                      rank);
             break;
         }
         const char *s = bytes.s ? bytes.s : "";
         int left = bpe_id(b, s, n), right = bpe_id(b, s + n, bytes.n - n), id = bpe_id(b, s, bytes.n);
         if (left < 0 || right < 0 || id < 0) {
-            ok = fail(err, EXIT_RUN, "%s: key \"model.merges\": entry %d: %s is not in the vocabulary", what, rank, left < 0 ? "its left half" : right < 0 ? "its right half" : "its result");
+            ok = fail(err, EXIT_RUN, "%s: key \"model.merges\": entry %d: %s is not in the vocabulary", what, rank,
+                      left < 0    ? "its left half"
+                      : right < 0 ? "its right half"
+                                  : "its result");
             break;
         }
         BpeMerge *slot = bpe_merge_slot(b, left, right);
-        if (slot->pair != UINT64_MAX) ok = fail(err, EXIT_RUN, "%s: key \"model.merges\": entry %d repeats entry %d", what, rank, slot->rank);
+        if (slot->pair != UINT64_MAX)
+            ok = fail(err, EXIT_RUN, "%s: key \"model.merges\": entry %d repeats entry %d", what, rank, slot->rank);
         slot->pair = (uint64_t)left << 32 | (uint64_t)right;
         slot->rank = rank;
         slot->id = id;
@@ -127,7 +138,10 @@ bool tokenizer_check_spelling(const Tokenizer *t, const char *what, Error *err) 
     for (int id = 0; id < t->bpe.n_tokens; id++) {
         int length = t->bpe.tokens[id].length;
         if (length >= 0 && !t->bpe.tokens[id].added && bpe_id(&t->bpe, bpe_bytes(&t->bpe, id), (size_t)length) != id)
-            return fail(err, EXIT_RUN, "%s: key \"model.vocab\": token \"%.*s\" (id %d) is not in byte-level spelling and no added token\n  -> only byte-level BPE tokenizers (the Qwen family's) are supported", what, length < 60 ? length : 60, bpe_bytes(&t->bpe, id), id);
+            return fail(err, EXIT_RUN,
+                        "%s: key \"model.vocab\": token \"%.*s\" (id %d) is not in byte-level spelling and no added "
+                        "token\n  -> only byte-level BPE tokenizers (the Qwen family's) are supported",
+                        what, length < 60 ? length : 60, bpe_bytes(&t->bpe, id), id);
     }
     return true;
 }
@@ -139,14 +153,21 @@ bool tokenizer_load_model(Tokenizer *t, const cJSON *root, const char *what, Err
     if (!model) return false;
     const char *type = "BPE";
     if (json_has(model, "type") && !json_get_string(model, "type", &type, where, err)) return false;
-    if (strcmp(type, "BPE") != 0) return fail(err, EXIT_RUN, "%s: found type \"%.60s\", expected \"BPE\"\n  -> only byte-level BPE tokenizers (the Qwen family's) are supported", where, type);
-    static const char *const unsupported[] = {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"};
+    if (strcmp(type, "BPE") != 0)
+        return fail(err, EXIT_RUN,
+                    "%s: found type \"%.60s\", expected \"BPE\"\n  -> only byte-level BPE tokenizers (the Qwen "
+                    "family's) are supported",
+                    where, type);
+    static const char *const unsupported[] = {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
+                                              "byte_fallback"};
     for (int i = 0; i < 5; i++) {
         const cJSON *item = json_find(model, unsupported[i]);
-        bool off = !item || cJSON_IsFalse(item) || (cJSON_IsString(item) && !item->valuestring[0]) || (cJSON_IsNumber(item) && item->valuedouble == 0);
+        bool off = !item || cJSON_IsFalse(item) || (cJSON_IsString(item) && !item->valuestring[0]) ||
+                   (cJSON_IsNumber(item) && item->valuedouble == 0);
         if (!off) return fail(err, EXIT_RUN, "%s: \"%s\" is set, which is not supported", where, unsupported[i]);
     }
-    if (json_has(model, "ignore_merges") && !json_get_bool(model, "ignore_merges", &t->bpe.ignore_merges, where, err)) return false;
+    if (json_has(model, "ignore_merges") && !json_get_bool(model, "ignore_merges", &t->bpe.ignore_merges, where, err))
+        return false;
     const cJSON *vocab = json_get_object(model, "vocab", where, err);
     const cJSON *merges = json_get_array(model, "merges", where, err);
     const cJSON *added = json_find(root, "added_tokens");
@@ -162,16 +183,21 @@ bool tokenizer_load_model(Tokenizer *t, const cJSON *root, const char *what, Err
         if (cJSON_IsNumber(id) && id->valueint > highest) highest = id->valueint;
     }
     if (highest < 0) return fail(err, EXIT_RUN, "%s: the vocabulary is empty", where);
-    if (highest > TOKENIZER_MAX_ID) return fail(err, EXIT_RUN, "%s: the highest token id is %d, expected at most %d", where, highest, TOKENIZER_MAX_ID);
+    if (highest > TOKENIZER_MAX_ID)
+        return fail(err, EXIT_RUN, "%s: the highest token id is %d, expected at most %d", where, highest,
+                    TOKENIZER_MAX_ID);
     int alphabet[0x144];
     byte_level_alphabet(alphabet);
     bpe_init(&t->bpe, highest + 1, (size_t)cJSON_GetArraySize(vocab), (size_t)cJSON_GetArraySize(merges));
-    return tokenizer_load_vocab(t, vocab, alphabet, what, err) && tokenizer_load_merges(t, merges, alphabet, what, err)
-        && added_load(t->added, &t->bpe, added, vocab, alphabet, t->nfc, what, err) && tokenizer_check_spelling(t, what, err);
+    return tokenizer_load_vocab(t, vocab, alphabet, what, err) &&
+           tokenizer_load_merges(t, merges, alphabet, what, err) &&
+           added_load(t->added, &t->bpe, added, vocab, alphabet, t->nfc, what, err) &&
+           tokenizer_check_spelling(t, what, err);
 }
 
 bool tokenizer_add_pattern(Tokenizer *t, const char *pattern, const char *what, Error *err) {
-    if (t->n_patterns == TOKENIZER_MAX_PATTERNS) return fail(err, EXIT_RUN, "%s: more than %d split patterns", what, TOKENIZER_MAX_PATTERNS);
+    if (t->n_patterns == TOKENIZER_MAX_PATTERNS)
+        return fail(err, EXIT_RUN, "%s: more than %d split patterns", what, TOKENIZER_MAX_PATTERNS);
     return split_pattern_init(&t->patterns[t->n_patterns++], pattern, what, err);
 }
 
@@ -179,15 +205,20 @@ bool tokenizer_load_split(Tokenizer *t, const cJSON *item, const char *what, Err
     const char *behavior = "", *regex = "";
     bool invert = false;
     const cJSON *pattern = json_get_object(item, "pattern", what, err);
-    if (!pattern || !json_get_string(pattern, "Regex", &regex, what, err) || !json_get_string(item, "behavior", &behavior, what, err)) return false;
+    if (!pattern || !json_get_string(pattern, "Regex", &regex, what, err) ||
+        !json_get_string(item, "behavior", &behavior, what, err))
+        return false;
     if (json_has(item, "invert") && !json_get_bool(item, "invert", &invert, what, err)) return false;
-    if (strcmp(behavior, "Isolated") != 0 || invert) return fail(err, EXIT_RUN, "%s: Split with behavior \"%.60s\", invert %s: expected \"Isolated\", false", what, behavior, invert ? "true" : "false");
+    if (strcmp(behavior, "Isolated") != 0 || invert)
+        return fail(err, EXIT_RUN, "%s: Split with behavior \"%.60s\", invert %s: expected \"Isolated\", false", what,
+                    behavior, invert ? "true" : "false");
     return tokenizer_add_pattern(t, regex, what, err);
 }
 
 bool tokenizer_load_byte_level(Tokenizer *t, const cJSON *item, const char *what, Error *err) {
     bool prefix = true, regex = true; // what an absent key means to Hugging Face
-    if (json_has(item, "add_prefix_space") && !json_get_bool(item, "add_prefix_space", &prefix, what, err)) return false;
+    if (json_has(item, "add_prefix_space") && !json_get_bool(item, "add_prefix_space", &prefix, what, err))
+        return false;
     if (json_has(item, "use_regex") && !json_get_bool(item, "use_regex", &regex, what, err)) return false;
     if (prefix) return fail(err, EXIT_RUN, "%s: ByteLevel with add_prefix_space true: only false is supported", what);
     return !regex || tokenizer_add_pattern(t, BYTE_LEVEL_PATTERN, what, err);
@@ -201,10 +232,12 @@ bool tokenizer_load_normalizer(bool *nfc, const cJSON *normalizer, const char *w
     if (strcmp(type, "Sequence") == 0) {
         const cJSON *list = json_get_array(normalizer, "normalizers", what, err);
         bool ok = list != NULL;
-        for (const cJSON *item = ok ? list->child : NULL; item && ok; item = item->next) ok = tokenizer_load_normalizer(nfc, item, what, err);
+        for (const cJSON *item = ok ? list->child : NULL; item && ok; item = item->next)
+            ok = tokenizer_load_normalizer(nfc, item, what, err);
         return ok;
     }
-    if (strcmp(type, "NFC") != 0) return fail(err, EXIT_RUN, "%s: found type \"%.60s\", expected \"NFC\", a Sequence of it, or null", what, type);
+    if (strcmp(type, "NFC") != 0)
+        return fail(err, EXIT_RUN, "%s: found type \"%.60s\", expected \"NFC\", a Sequence of it, or null", what, type);
     return *nfc = true;
 }
 
@@ -226,7 +259,9 @@ bool tokenizer_load_splitter(Tokenizer *t, const cJSON *root, const char *path, 
         } else if (strcmp(type, "ByteLevel") == 0 && last) {
             return tokenizer_load_byte_level(t, item, what, err);
         } else {
-            return fail(err, EXIT_RUN, "%s: found \"%.60s\", expected ByteLevel, or a Sequence of Split ending in ByteLevel", what, type);
+            return fail(err, EXIT_RUN,
+                        "%s: found \"%.60s\", expected ByteLevel, or a Sequence of Split ending in ByteLevel", what,
+                        type);
         }
     }
 }
@@ -270,15 +305,20 @@ Tokenizer *tokenizer_load(const char *model_dir, Error *err) {
 // Splits s[n] (valid UTF-8) by a pattern, each piece by the next pattern, and appends the ids of what comes out. The
 // patterns look at view[n] instead (see split_disguise). Matches and the gaps between them are pieces alike
 // ("Isolated").
-bool tokenizer_split(Tokenizer *t, IntVec *ids, const char *s, const char *view, size_t n, size_t readable, SplitPattern *pattern, Error *err) {
+bool tokenizer_split(Tokenizer *t, IntVec *ids, const char *s, const char *view, size_t n, size_t readable,
+                     SplitPattern *pattern, Error *err) {
     if (pattern == t->patterns + t->n_patterns) return n == 0 || bpe_encode(&t->bpe, ids, s, n, readable, err);
     size_t done = 0, start = 0, end = 0;
     while (done < n) {
         int found = split_pattern_next(pattern, view, n, done, &start, &end, err);
         if (found < 0) return false;
         if (!found) start = end = n;
-        if (start > done && !tokenizer_split(t, ids, s + done, view + done, start - done, readable - done, pattern + 1, err)) return false;
-        if (end > start && !tokenizer_split(t, ids, s + start, view + start, end - start, readable - start, pattern + 1, err)) return false;
+        if (start > done &&
+            !tokenizer_split(t, ids, s + done, view + done, start - done, readable - done, pattern + 1, err))
+            return false;
+        if (end > start &&
+            !tokenizer_split(t, ids, s + start, view + start, end - start, readable - start, pattern + 1, err))
+            return false;
         done = end;
     }
     return true;
@@ -294,7 +334,9 @@ bool tokenizer_encode_valid(Tokenizer *t, IntVec *ids, const char *s, size_t n, 
     const char *view = !ascii && split_disguise(&t->view, s, n) ? t->view.s : s;
     AddedSearch found = {&t->added[1], s, n, 0, 0, 0, 0};
     for (int id; (id = added_next(&found)) >= 0;) {
-        if (found.start > found.from && !tokenizer_split(t, ids, s + found.from, view + found.from, found.start - found.from, n - found.from, t->patterns, err)) return false;
+        if (found.start > found.from && !tokenizer_split(t, ids, s + found.from, view + found.from,
+                                                         found.start - found.from, n - found.from, t->patterns, err))
+            return false;
         ints_push(ids, id);
     }
     return tokenizer_split(t, ids, s + found.end, view + found.end, n - found.end, n - found.end, t->patterns, err);
@@ -306,7 +348,8 @@ bool tokenizer_encode_plain(Tokenizer *t, IntVec *ids, const char *s, size_t n, 
     bool ascii = true; // so far in this stretch
     while (i < n) {
         uint64_t word;
-        while (n - i >= 8 && (memcpy(&word, s + i, 8), (word & 0x8080808080808080u) == 0)) i += 8; // ASCII, the common case
+        while (n - i >= 8 && (memcpy(&word, s + i, 8), (word & 0x8080808080808080u) == 0))
+            i += 8; // ASCII, the common case
         if (i == n) break;
         int length = utf8_length(s + i, n - i);
         if (length > 0) {
@@ -325,12 +368,14 @@ bool tokenizer_encode_plain(Tokenizer *t, IntVec *ids, const char *s, size_t n, 
 // Appends the ids of n bytes of any kind. False and err if the text is too long or a byte has no token; ids is then as
 // before.
 bool tokenizer_encode(Tokenizer *t, IntVec *ids, const char *text, size_t n, Error *err) {
-    if (n > TOKENIZER_MAX_TEXT) return fail(err, EXIT_RUN, "cannot tokenise a text of %zu bytes, at most %zu", n, TOKENIZER_MAX_TEXT);
+    if (n > TOKENIZER_MAX_TEXT)
+        return fail(err, EXIT_RUN, "cannot tokenise a text of %zu bytes, at most %zu", n, TOKENIZER_MAX_TEXT);
     int before = ids->n;
     bool ok = true;
     AddedSearch found = {&t->added[0], text, n, 0, 0, 0, 0};
     for (int id; ok && (id = added_next(&found)) >= 0;) {
-        ok = found.start <= found.from || tokenizer_encode_plain(t, ids, text + found.from, found.start - found.from, err);
+        ok = found.start <= found.from ||
+             tokenizer_encode_plain(t, ids, text + found.from, found.start - found.from, err);
         ints_push(ids, id);
     }
     ok = ok && tokenizer_encode_plain(t, ids, text + found.end, n - found.end, err);
@@ -347,13 +392,15 @@ void tokenizer_decode(const Tokenizer *t, Str *text, const int *ids, int n, bool
     for (int i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= t->bpe.n_tokens) continue;
         const BpeToken *token = &t->bpe.tokens[ids[i]];
-        if (token->length > 0 && !(skip_special && token->special)) str_add(text, bpe_bytes(&t->bpe, ids[i]), (size_t)token->length);
+        if (token->length > 0 && !(skip_special && token->special))
+            str_add(text, bpe_bytes(&t->bpe, ids[i]), (size_t)token->length);
     }
 }
 
 // The id of the token with exactly these bytes ("<|im_end|>", " the"), an added one first; -1 if there is none.
 int tokenizer_id(const Tokenizer *t, const char *token) {
-    for (int i = 0; i < 2; i++) if (added_id(&t->added[i], token) >= 0) return added_id(&t->added[i], token);
+    for (int i = 0; i < 2; i++)
+        if (added_id(&t->added[i], token) >= 0) return added_id(&t->added[i], token);
     return bpe_id(&t->bpe, token, strlen(token));
 }
 

@@ -9,8 +9,8 @@ What happens to text before the merges, as Hugging Face's tokenizers does it.
 #define LLMC_TOKENIZER_UNICODE_H
 
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>     // pcre2_compile, pcre2_jit_match ...
-#include <utf8proc.h>  // utf8proc_decompose_char, utf8proc_normalize_utf32, utf8proc_iterate
+#include <pcre2.h>            // pcre2_compile, pcre2_jit_match ...
+#include <utf8proc.h>         // utf8proc_decompose_char, utf8proc_normalize_utf32, utf8proc_iterate
 #include "llmc/files/files.h" // utf8_length; Str, Error
 
 // ----------------------------------------------------------------------------
@@ -19,12 +19,14 @@ What happens to text before the merges, as Hugging Face's tokenizers does it.
 // The combining marks (and one half of a composition, U+11930) that came after Unicode 9.0. Hugging Face normalises by
 // the tables of 9.0, in which they do not combine; utf8proc knows them.
 static const int32_t nfc_newer_marks[][2] = {
-    {0x7FD, 0x7FD}, {0x898, 0x89F}, {0x8CA, 0x8D3}, {0x9FE, 0x9FE}, {0xC3C, 0xC3C}, {0xD3B, 0xD3C}, {0xEBA, 0xEBA}, {0x1715, 0x1715},
-    {0x1ABF, 0x1ACE}, {0x1DF6, 0x1DFA}, {0xA82C, 0xA82C}, {0x10D24, 0x10D27}, {0x10EAB, 0x10EAC}, {0x10EFD, 0x10EFF}, {0x10F46, 0x10F50},
-    {0x10F82, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x1145E, 0x1145E}, {0x11839, 0x1183A}, {0x11930, 0x11930},
-    {0x1193D, 0x1193E}, {0x11943, 0x11943}, {0x119E0, 0x119E0}, {0x11A34, 0x11A34}, {0x11A47, 0x11A47}, {0x11A99, 0x11A99},
-    {0x11D42, 0x11D42}, {0x11D44, 0x11D45}, {0x11D97, 0x11D97}, {0x11F41, 0x11F42}, {0x16FF0, 0x16FF1}, {0x1E08F, 0x1E08F},
-    {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE}, {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF},
+    {0x7FD, 0x7FD},     {0x898, 0x89F},     {0x8CA, 0x8D3},     {0x9FE, 0x9FE},     {0xC3C, 0xC3C},
+    {0xD3B, 0xD3C},     {0xEBA, 0xEBA},     {0x1715, 0x1715},   {0x1ABF, 0x1ACE},   {0x1DF6, 0x1DFA},
+    {0xA82C, 0xA82C},   {0x10D24, 0x10D27}, {0x10EAB, 0x10EAC}, {0x10EFD, 0x10EFF}, {0x10F46, 0x10F50},
+    {0x10F82, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x1145E, 0x1145E}, {0x11839, 0x1183A},
+    {0x11930, 0x11930}, {0x1193D, 0x1193E}, {0x11943, 0x11943}, {0x119E0, 0x119E0}, {0x11A34, 0x11A34},
+    {0x11A47, 0x11A47}, {0x11A99, 0x11A99}, {0x11D42, 0x11D42}, {0x11D44, 0x11D45}, {0x11D97, 0x11D97},
+    {0x11F41, 0x11F42}, {0x16FF0, 0x16FF1}, {0x1E08F, 0x1E08F}, {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE},
+    {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF},
 };
 
 bool unicode_in(int32_t c, const int32_t (*ranges)[2], size_t bytes) {
@@ -40,10 +42,12 @@ bool nfc_newer(int32_t c) { return unicode_in(c, nfc_newer_marks, sizeof nfc_new
 // and does not decompose for good. Short and safe rather than complete; Unicode guarantees that it stays true.
 // U+11A7 is here because utf8proc 2.8 takes it for the first of the final jamo, which it precedes, and drops it.
 bool nfc_inert(int32_t c) {
-    return c < 0x300 || (c >= 0x400 && c <= 0x482) || (c >= 0x48A && c <= 0x52F) || (c >= 0x5D0 && c <= 0x5EA) || (c >= 0x620 && c <= 0x64A)
-        || (c >= 0x2002 && c <= 0x2027) || (c >= 0x202F && c <= 0x205F) || (c >= 0x2190 && c <= 0x2328) || (c >= 0x232B && c <= 0x2ADB)
-        || (c >= 0x3000 && c <= 0x3029) || (c >= 0x3041 && c <= 0x3096) || (c >= 0x30A0 && c <= 0x30FF) || (c >= 0x3400 && c <= 0x9FFF)
-        || c == 0x11A7 || (c >= 0xAC00 && c <= 0xD7A3) || (c >= 0xFF01 && c <= 0xFFEF) || (c >= 0x1F300 && c <= 0x1FAFF) || nfc_newer(c);
+    return c < 0x300 || (c >= 0x400 && c <= 0x482) || (c >= 0x48A && c <= 0x52F) || (c >= 0x5D0 && c <= 0x5EA) ||
+           (c >= 0x620 && c <= 0x64A) || (c >= 0x2002 && c <= 0x2027) || (c >= 0x202F && c <= 0x205F) ||
+           (c >= 0x2190 && c <= 0x2328) || (c >= 0x232B && c <= 0x2ADB) || (c >= 0x3000 && c <= 0x3029) ||
+           (c >= 0x3041 && c <= 0x3096) || (c >= 0x30A0 && c <= 0x30FF) || (c >= 0x3400 && c <= 0x9FFF) ||
+           c == 0x11A7 || (c >= 0xAC00 && c <= 0xD7A3) || (c >= 0xFF01 && c <= 0xFFEF) ||
+           (c >= 0x1F300 && c <= 0x1FAFF) || nfc_newer(c);
 }
 
 int nfc_class(int32_t c) { return utf8proc_get_property(c)->combining_class; }
@@ -70,14 +74,16 @@ void nfc_sort_marks(int32_t *marks, size_t n, int32_t *scratch) {
 // Appends the NFC of n bytes of valid UTF-8, whatever they are.
 void nfc_append_stretch(Str *out, const char *s, size_t n) {
     // a character decomposes into at most 4, and takes at least 2 bytes to do so
-    int32_t *c = (int32_t *)xmalloc((2 * n + 8) * sizeof(int32_t)), *scratch = (int32_t *)xmalloc((2 * n + 8) * sizeof(int32_t));
+    int32_t *c = (int32_t *)xmalloc((2 * n + 8) * sizeof(int32_t)),
+            *scratch = (int32_t *)xmalloc((2 * n + 8) * sizeof(int32_t));
     size_t count = 0;
     utf8proc_option_t options = (utf8proc_option_t)(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
     int boundary = 0;
     for (size_t i = 0; i < n;) {
         int32_t x;
         i += (size_t)utf8proc_iterate((const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)(n - i), &x);
-        count += (size_t)utf8proc_decompose_char(x, c + count, (utf8proc_ssize_t)(2 * n + 8 - count), options, &boundary);
+        count +=
+            (size_t)utf8proc_decompose_char(x, c + count, (utf8proc_ssize_t)(2 * n + 8 - count), options, &boundary);
     }
     for (size_t i = 0; i < count;) {
         size_t end = i;
@@ -97,7 +103,10 @@ void nfc_append_stretch(Str *out, const char *s, size_t n) {
 
 // The end of the character at s[i] and its value.
 size_t nfc_next(const char *s, size_t n, size_t i, int32_t *c) {
-    if ((unsigned char)s[i] < 0x80) { *c = s[i]; return i + 1; }
+    if ((unsigned char)s[i] < 0x80) {
+        *c = s[i];
+        return i + 1;
+    }
     return i + (size_t)utf8proc_iterate((const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)(n - i), c);
 }
 
@@ -108,7 +117,11 @@ bool nfc_append(Str *out, const char *s, size_t n) {
     for (size_t i = 0; i < n;) {
         int32_t c;
         size_t next = nfc_next(s, n, i, &c);
-        if (nfc_inert(c)) { before = nfc_newer(c) ? next : i; i = next; continue; }
+        if (nfc_inert(c)) {
+            before = nfc_newer(c) ? next : i;
+            i = next;
+            continue;
+        }
         while (next < n) {
             size_t end = nfc_next(s, n, next, &c);
             if (nfc_inert(c)) break;
@@ -170,15 +183,19 @@ bool split_pattern_translate(Str *out, const char *pattern, const char *what, Er
             bool space = *p == 's' || *p == 'S';
             bool letter = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9');
             if (*p == 0 || (letter && !strchr("sSpPdDrntf", *p)) || (*p == 'S' && in_class))
-                return fail(err, EXIT_RUN, "%s: the split pattern has \\%c%s, which is not supported: %.200s", what, *p ? *p : ' ', in_class ? " inside [...]" : "", pattern);
+                return fail(err, EXIT_RUN, "%s: the split pattern has \\%c%s, which is not supported: %.200s", what,
+                            *p ? *p : ' ', in_class ? " inside [...]" : "", pattern);
             if (!space) str_printf(out, "\\%c", *p);
             else if (in_class) str_printf(out, "%s", SPLIT_SPACES);
             else str_printf(out, "[%s%s]", *p == 'S' ? "^" : "", SPLIT_SPACES);
             continue;
         }
         bool other = in_class ? *p == '[' || (*p == '&' && p[1] == '&') // nested classes and intersections
-                              : *p == '$' || *p == '^' || (*p == '(' && (p[1] == '*' || (p[1] == '?' && !(p[2] && strchr(":i=!<>", p[2])))));
-        if (other) return fail(err, EXIT_RUN, "%s: the split pattern has %.3s, which is not supported: %.200s", what, p, pattern);
+                              : *p == '$' || *p == '^' ||
+                                    (*p == '(' && (p[1] == '*' || (p[1] == '?' && !(p[2] && strchr(":i=!<>", p[2])))));
+        if (other)
+            return fail(err, EXIT_RUN, "%s: the split pattern has %.3s, which is not supported: %.200s", what, p,
+                        pattern);
         str_add(out, p, 1);
         if (*p == ']') in_class = false;
         if (*p == '[') {
@@ -205,11 +222,13 @@ bool split_pattern_init(SplitPattern *s, const char *pattern, const char *what, 
     if (ok) {
         int code = 0;
         size_t offset = 0;
-        s->code = pcre2_compile((PCRE2_SPTR)(translated.s ? translated.s : ""), translated.n, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &offset, NULL);
+        s->code = pcre2_compile((PCRE2_SPTR)(translated.s ? translated.s : ""), translated.n,
+                                PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &offset, NULL);
         if (!s->code) {
             PCRE2_UCHAR message[256];
             pcre2_get_error_message(code, message, sizeof message);
-            ok = fail(err, EXIT_RUN, "%s: the split pattern does not compile: %s: %.200s", what, (const char *)message, pattern);
+            ok = fail(err, EXIT_RUN, "%s: the split pattern does not compile: %s: %.200s", what, (const char *)message,
+                      pattern);
         }
     }
     str_free(&translated);
@@ -227,16 +246,17 @@ bool split_pattern_init(SplitPattern *s, const char *pattern, const char *what, 
 // What Unicode 15.0 to 16.0 added to \p{L} and \p{N}. Hugging Face's Oniguruma 6.9.10 knows these, PCRE2 10.42 does
 // not.
 static const int32_t split_newer_letters[][2] = {
-    {0x1C89, 0x1C8A}, {0xA7CB, 0xA7CD}, {0xA7DA, 0xA7DC}, {0x105C0, 0x105F3}, {0x10D4A, 0x10D65}, {0x10D6F, 0x10D85}, {0x10EC2, 0x10EC4},
-    {0x1123F, 0x11240}, {0x11380, 0x11389}, {0x1138B, 0x1138B}, {0x1138E, 0x1138E}, {0x11390, 0x113B5}, {0x113B7, 0x113B7},
-    {0x113D1, 0x113D1}, {0x113D3, 0x113D3}, {0x11BC0, 0x11BE0}, {0x11F02, 0x11F02}, {0x11F04, 0x11F10}, {0x11F12, 0x11F33},
-    {0x1342F, 0x1342F}, {0x13441, 0x13446}, {0x13460, 0x143FA}, {0x16100, 0x1611D}, {0x16D40, 0x16D6C}, {0x18CFF, 0x18CFF},
-    {0x1B132, 0x1B132}, {0x1B155, 0x1B155}, {0x1DF25, 0x1DF2A}, {0x1E030, 0x1E06D}, {0x1E4D0, 0x1E4EB}, {0x1E5D0, 0x1E5ED},
-    {0x1E5F0, 0x1E5F0}, {0x2B739, 0x2B739}, {0x2EBF0, 0x2EE5D}, {0x31350, 0x323AF},
+    {0x1C89, 0x1C8A},   {0xA7CB, 0xA7CD},   {0xA7DA, 0xA7DC},   {0x105C0, 0x105F3}, {0x10D4A, 0x10D65},
+    {0x10D6F, 0x10D85}, {0x10EC2, 0x10EC4}, {0x1123F, 0x11240}, {0x11380, 0x11389}, {0x1138B, 0x1138B},
+    {0x1138E, 0x1138E}, {0x11390, 0x113B5}, {0x113B7, 0x113B7}, {0x113D1, 0x113D1}, {0x113D3, 0x113D3},
+    {0x11BC0, 0x11BE0}, {0x11F02, 0x11F02}, {0x11F04, 0x11F10}, {0x11F12, 0x11F33}, {0x1342F, 0x1342F},
+    {0x13441, 0x13446}, {0x13460, 0x143FA}, {0x16100, 0x1611D}, {0x16D40, 0x16D6C}, {0x18CFF, 0x18CFF},
+    {0x1B132, 0x1B132}, {0x1B155, 0x1B155}, {0x1DF25, 0x1DF2A}, {0x1E030, 0x1E06D}, {0x1E4D0, 0x1E4EB},
+    {0x1E5D0, 0x1E5ED}, {0x1E5F0, 0x1E5F0}, {0x2B739, 0x2B739}, {0x2EBF0, 0x2EE5D}, {0x31350, 0x323AF},
 };
 static const int32_t split_newer_numbers[][2] = {
-    {0x10D40, 0x10D49}, {0x116D0, 0x116E3}, {0x11BF0, 0x11BF9}, {0x11F50, 0x11F59}, {0x16130, 0x16139}, {0x16D70, 0x16D79},
-    {0x1CCF0, 0x1CCF9}, {0x1D2C0, 0x1D2D3}, {0x1E4F0, 0x1E4F9}, {0x1E5F1, 0x1E5FA},
+    {0x10D40, 0x10D49}, {0x116D0, 0x116E3}, {0x11BF0, 0x11BF9}, {0x11F50, 0x11F59}, {0x16130, 0x16139},
+    {0x16D70, 0x16D79}, {0x1CCF0, 0x1CCF9}, {0x1D2C0, 0x1D2D3}, {0x1E4F0, 0x1E4F9}, {0x1E5F1, 0x1E5FA},
 };
 
 // For PCRE2 to see: the text with those characters replaced by old ones of the same kind and length in bytes, in *view.
@@ -248,8 +268,10 @@ bool split_disguise(Str *view, const char *s, size_t n) {
         if (lead != 0xE1 && lead != 0xEA && lead < 0xF0) continue; // none of them starts so
         int32_t c;
         size_t length = (size_t)utf8proc_iterate((const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)(n - i), &c);
-        const char *other = unicode_in(c, split_newer_letters, sizeof split_newer_letters) ? (length == 3 ? "\u4E00" : "\U00010280")
-                          : unicode_in(c, split_newer_numbers, sizeof split_newer_numbers) ? "\U00010107" : NULL;
+        const char *other = unicode_in(c, split_newer_letters, sizeof split_newer_letters)
+                                ? (length == 3 ? "\u4E00" : "\U00010280")
+                            : unicode_in(c, split_newer_numbers, sizeof split_newer_numbers) ? "\U00010107"
+                                                                                             : NULL;
         if (!other) continue;
         if (view->n == 0) str_add(view, s, n);
         memcpy(view->s + i, other, length);
@@ -259,7 +281,8 @@ bool split_disguise(Str *view, const char *s, size_t n) {
 
 // The next match at or after `from` in valid UTF-8: 1 found (*start < *end), 0 none, -1 and err when PCRE2 gave up.
 // A match of no characters is passed over, as Hugging Face drops empty pieces.
-int split_pattern_next(SplitPattern *s, const char *text, size_t n, size_t from, size_t *start, size_t *end, Error *err) {
+int split_pattern_next(SplitPattern *s, const char *text, size_t n, size_t from, size_t *start, size_t *end,
+                       Error *err) {
     while (from < n) {
         int rc = s->stack ? pcre2_jit_match(s->code, (PCRE2_SPTR)text, n, from, 0, s->match, s->context)
                           : pcre2_match(s->code, (PCRE2_SPTR)text, n, from, PCRE2_NO_UTF_CHECK, s->match, s->context);
@@ -267,11 +290,16 @@ int split_pattern_next(SplitPattern *s, const char *text, size_t n, size_t from,
         if (rc < 0) {
             PCRE2_UCHAR message[256];
             pcre2_get_error_message(rc, message, sizeof message);
-            fail(err, EXIT_RUN, "cannot tokenise the text: the split pattern gave up at byte %zu of %zu: %s", from, n, (const char *)message);
+            fail(err, EXIT_RUN, "cannot tokenise the text: the split pattern gave up at byte %zu of %zu: %s", from, n,
+                 (const char *)message);
             return -1;
         }
         const PCRE2_SIZE *span = pcre2_get_ovector_pointer(s->match);
-        if (span[0] < span[1]) { *start = span[0]; *end = span[1]; return 1; }
+        if (span[0] < span[1]) {
+            *start = span[0];
+            *end = span[1];
+            return 1;
+        }
         from = span[1] + (size_t)utf8_length(text + span[1], n - span[1]);
         if (from == span[1]) break; // at the end
     }

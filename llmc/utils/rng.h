@@ -10,7 +10,9 @@ Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 
 
 #include "llmc/utils/utils.h"
 
-typedef struct { uint32_t v[4]; } Philox;
+typedef struct {
+    uint32_t v[4];
+} Philox;
 
 // Ten rounds over a counter of four words under a key of two.
 Philox philox(Philox counter, uint32_t key0, uint32_t key1) {

@@ -49,8 +49,7 @@ typedef struct {
 
 // Fills err (which may be NULL) and returns false, so that callers can write `return fail(...)`.
 // If err already holds an error it is kept: the first cause is the one worth reading.
-__attribute__((format(printf, 3, 4)))
-static inline bool fail(Error *err, int code, const char *format, ...) {
+__attribute__((format(printf, 3, 4))) static inline bool fail(Error *err, int code, const char *format, ...) {
     if (err && err->code == 0) {
         err->code = code;
         va_list args;
@@ -62,8 +61,7 @@ static inline bool fail(Error *err, int code, const char *format, ...) {
 }
 
 // Prints the error and ends the program with its exit code.
-__attribute__((noreturn))
-static inline void die(const Error *err) {
+__attribute__((noreturn)) static inline void die(const Error *err) {
     fflush(stdout);
     fprintf(stderr, "error: %s\n", err->text);
     exit(err->code ? err->code : EXIT_RUN);
@@ -71,8 +69,7 @@ static inline void die(const Error *err) {
 
 static bool warnings_off; // another process, doing the same, prints them (dist/ranks.h)
 
-__attribute__((format(printf, 1, 2)))
-static inline void warn(const char *format, ...) {
+__attribute__((format(printf, 1, 2))) static inline void warn(const char *format, ...) {
     if (warnings_off) return;
     va_list args;
     va_start(args, format);
@@ -85,11 +82,11 @@ static inline void warn(const char *format, ...) {
 // ----------------------------------------------------------------------------
 // memory: these return usable memory or end the program. Freed with free().
 
-__attribute__((noreturn))
-static inline void out_of_memory(size_t bytes) {
+__attribute__((noreturn)) static inline void out_of_memory(size_t bytes) {
     fprintf(stderr,
             "error: out of memory: wanted %.1f MiB more\n"
-            "  -> more memory, or less work at once: rollout_batch_size, max_completion_length, activation_memory, where the command has "
+            "  -> more memory, or less work at once: rollout_batch_size, max_completion_length, activation_memory, "
+            "where the command has "
             "them\n",
             (double)bytes / (1 << 20));
     exit(EXIT_RUN);
@@ -132,7 +129,10 @@ static inline char *xstrdup(const char *s) { return xstrndup(s, strlen(s)); }
 // ----------------------------------------------------------------------------
 // growing arrays. Zero-initialise ({0} or memset) before use; *_free leaves them zeroed and reusable.
 
-typedef struct { char *s; size_t n, cap; } Str; // s is always NUL-terminated once anything was appended
+typedef struct {
+    char *s;
+    size_t n, cap;
+} Str; // s is always NUL-terminated once anything was appended
 
 static inline void str_reserve(Str *b, size_t more) {
     if (b->n + more + 1 > b->cap) {
@@ -148,8 +148,7 @@ static inline void str_add(Str *b, const char *s, size_t n) {
     b->s[b->n] = 0;
 }
 
-__attribute__((format(printf, 2, 3)))
-static inline void str_printf(Str *b, const char *format, ...) {
+__attribute__((format(printf, 2, 3))) static inline void str_printf(Str *b, const char *format, ...) {
     va_list args;
     va_start(args, format);
     int n = vsnprintf(NULL, 0, format, args);
@@ -161,9 +160,15 @@ static inline void str_printf(Str *b, const char *format, ...) {
     b->n += (size_t)n;
 }
 
-static inline void str_free(Str *b) { free(b->s); memset(b, 0, sizeof *b); }
+static inline void str_free(Str *b) {
+    free(b->s);
+    memset(b, 0, sizeof *b);
+}
 
-typedef struct { int *v; int n, cap; } IntVec;
+typedef struct {
+    int *v;
+    int n, cap;
+} IntVec;
 
 static inline void ints_push(IntVec *a, int x) {
     if (a->n == a->cap) {
@@ -173,7 +178,10 @@ static inline void ints_push(IntVec *a, int x) {
     a->v[a->n++] = x;
 }
 
-static inline void ints_free(IntVec *a) { free(a->v); memset(a, 0, sizeof *a); }
+static inline void ints_free(IntVec *a) {
+    free(a->v);
+    memset(a, 0, sizeof *a);
+}
 
 // ----------------------------------------------------------------------------
 // files
@@ -184,7 +192,10 @@ static inline char *read_file(const char *path, size_t *n, Error *err) {
     bool input = strcmp(path, "-") == 0;
     FILE *f = input ? stdin : fopen(path, "rb");
     if (input) path = "standard input";
-    if (!f) { fail(err, EXIT_RUN, "cannot open %s: %s", path, strerror(errno)); return NULL; }
+    if (!f) {
+        fail(err, EXIT_RUN, "cannot open %s: %s", path, strerror(errno));
+        return NULL;
+    }
     Str b = {0};
     str_reserve(&b, 1 << 16);
     size_t got;
@@ -195,7 +206,11 @@ static inline char *read_file(const char *path, size_t *n, Error *err) {
     bool bad = ferror(f) != 0; // a directory opens, but does not read
     int why = errno;
     if (!input) fclose(f);
-    if (bad) { free(b.s); fail(err, EXIT_RUN, "cannot read %s: %s", path, strerror(why)); return NULL; }
+    if (bad) {
+        free(b.s);
+        fail(err, EXIT_RUN, "cannot read %s: %s", path, strerror(why));
+        return NULL;
+    }
     b.s[b.n] = 0;
     if (n) *n = b.n;
     return b.s;
@@ -209,7 +224,8 @@ static inline bool make_dirs(const char *path, Error *err) {
         char keep = *c;
         *c = 0;
         if (mkdir(p, 0777) != 0 && errno != EEXIST) {
-            fail(err, EXIT_RUN, "cannot make folder %s: %s\n  -> choose another folder, or free the disk", p, strerror(errno));
+            fail(err, EXIT_RUN, "cannot make folder %s: %s\n  -> choose another folder, or free the disk", p,
+                 strerror(errno));
             free(p);
             return false;
         }
@@ -234,7 +250,10 @@ static inline bool fsync_path(const char *path, Error *err) {
 
 // A new file under a temporary name in the folder of `path`, ".tmp-NAME", so that a failure, a kill or a full disk
 // leaves `path` as it was.
-typedef struct { FILE *f; char *path, *temporary; } NewFile;
+typedef struct {
+    FILE *f;
+    char *path, *temporary;
+} NewFile;
 
 // "DIR/.tmp-NAME" of "DIR/NAME". Free with free().
 static inline char *temporary_path(const char *path) {
@@ -265,8 +284,14 @@ static inline bool new_file_end(NewFile *n, bool ok) {
         ok = fflush(n->f) == 0 && fsync(fileno(n->f)) == 0;
         why = errno;
     }
-    if (fclose(n->f) != 0 && ok) { ok = false; why = errno; }
-    if (ok && rename(n->temporary, n->path) != 0) { ok = false; why = errno; }
+    if (fclose(n->f) != 0 && ok) {
+        ok = false;
+        why = errno;
+    }
+    if (ok && rename(n->temporary, n->path) != 0) {
+        ok = false;
+        why = errno;
+    }
     if (!ok) unlink(n->temporary);
     char *slash = strrchr(n->temporary, '/');
     if (ok) {
@@ -280,7 +305,10 @@ static inline bool new_file_end(NewFile *n, bool ok) {
     return ok;
 }
 
-typedef struct { const void *data; size_t bytes; } FilePart;
+typedef struct {
+    const void *data;
+    size_t bytes;
+} FilePart;
 
 // Writes n parts, one behind the other, to a file that is then whole and synced or, on failure, as it was before
 // (NewFile).
@@ -289,10 +317,11 @@ static inline bool write_file_parts(const char *path, const FilePart *parts, int
     if (!new_file_begin(&file, path, err)) return false;
     bool ok = true;
     size_t all = 0;
-    for (int i = 0; i < n; all += parts[i++].bytes) ok = ok && fwrite(parts[i].data, 1, parts[i].bytes, file.f) == parts[i].bytes;
+    for (int i = 0; i < n; all += parts[i++].bytes)
+        ok = ok && fwrite(parts[i].data, 1, parts[i].bytes, file.f) == parts[i].bytes;
     return new_file_end(&file, ok) ||
-           fail(err, EXIT_RUN, "cannot write %s (%zu bytes): %s\n  -> free the disk and run again", path,
-                all, strerror(errno));
+           fail(err, EXIT_RUN, "cannot write %s (%zu bytes): %s\n  -> free the disk and run again", path, all,
+                strerror(errno));
 }
 
 static inline bool write_file(const char *path, const void *data, size_t n, Error *err) {
@@ -330,7 +359,8 @@ static inline void remove_temporaries(const char *path) {
         Error why = {0, ""};
         here.n = 0;
         str_printf(&here, "%s/%s", path, e->d_name);
-        if (unlink(here.s) != 0 && !remove_dir(here.s, &why)) warn("left over from a run that was killed: %s", why.text);
+        if (unlink(here.s) != 0 && !remove_dir(here.s, &why))
+            warn("left over from a run that was killed: %s", why.text);
     }
     closedir(dir);
     str_free(&here);
@@ -362,7 +392,8 @@ static inline char *path_basename(const char *path) {
 // What was printed has arrived: a full disk behind standard output is an error, too.
 static inline bool check_stdout(Error *err) {
     const bool ok = fflush(stdout) == 0 && !ferror(stdout);
-    return ok || fail(err, EXIT_RUN, "cannot write to standard output: %s\n  -> free the disk it goes to, or send it elsewhere",
+    return ok || fail(err, EXIT_RUN,
+                      "cannot write to standard output: %s\n  -> free the disk it goes to, or send it elsewhere",
                       strerror(errno ? errno : EIO));
 }
 

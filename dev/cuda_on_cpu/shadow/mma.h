@@ -20,7 +20,8 @@ struct accumulator {};
 enum layout_t { mem_row_major, mem_col_major };
 
 template <class Use, int m, int n, int k, class T, class Layout = void> struct fragment {
-    static_assert(k == 16 && ((m == 16 && n == 16) || (m == 32 && n == 8) || (m == 8 && n == 32)), "bf16 has 16x16x16, 32x8x16, 8x32x16");
+    static_assert(k == 16 && ((m == 16 && n == 16) || (m == 32 && n == 8) || (m == 8 && n == 32)),
+                  "bf16 has 16x16x16, 32x8x16, 8x32x16");
     static constexpr bool is_a = std::is_same<Use, matrix_a>::value, is_b = std::is_same<Use, matrix_b>::value;
     static_assert(is_a || is_b ? std::is_same<T, __nv_bfloat16>::value && !std::is_void<Layout>::value
                                : std::is_same<T, float>::value && std::is_void<Layout>::value,
@@ -51,11 +52,13 @@ __forceinline__ void load_matrix_sync(fragment<Use, m, n, k, T, Layout> &f, cons
     load_elements(f, p, ld, f.column_major);
 }
 template <int m, int n, int k>
-__forceinline__ void load_matrix_sync(fragment<accumulator, m, n, k, float> &f, const float *p, unsigned ld, layout_t layout) {
+__forceinline__ void load_matrix_sync(fragment<accumulator, m, n, k, float> &f, const float *p, unsigned ld,
+                                      layout_t layout) {
     load_elements(f, p, ld, layout == mem_col_major);
 }
 template <int m, int n, int k>
-__forceinline__ void store_matrix_sync(float *p, const fragment<accumulator, m, n, k, float> &f, unsigned ld, layout_t layout) {
+__forceinline__ void store_matrix_sync(float *p, const fragment<accumulator, m, n, k, float> &f, unsigned ld,
+                                       layout_t layout) {
     bool column_major = layout == mem_col_major;
     cuda_on_cpu::check_fragment(p, ld, sizeof(float), column_major ? m : n);
     cuda_on_cpu::warp(cuda_on_cpu::MATRIX_STORE, ~0u, uint64_t(p), int(ld), 32);
@@ -68,9 +71,9 @@ __forceinline__ void store_matrix_sync(float *p, const fragment<accumulator, m, 
 
 // d = a b + c
 template <int m, int n, int k, class LayoutA, class LayoutB>
-__forceinline__ void mma_sync(fragment<accumulator, m, n, k, float> &d, const fragment<matrix_a, m, n, k, __nv_bfloat16, LayoutA> &a,
-                              const fragment<matrix_b, m, n, k, __nv_bfloat16, LayoutB> &b,
-                              const fragment<accumulator, m, n, k, float> &c) {
+__forceinline__ void
+mma_sync(fragment<accumulator, m, n, k, float> &d, const fragment<matrix_a, m, n, k, __nv_bfloat16, LayoutA> &a,
+         const fragment<matrix_b, m, n, k, __nv_bfloat16, LayoutB> &b, const fragment<accumulator, m, n, k, float> &c) {
     cuda_on_cpu::MatrixProduct product = {a.x, b.x, c.x, d.x, m, n, k};
     cuda_on_cpu::warp(cuda_on_cpu::MATRIX_MULTIPLY, ~0u, reinterpret_cast<uintptr_t>(&product), 0, 32);
 }

@@ -125,13 +125,15 @@ static void test_schedules() {
     bool ok = true;
     for (int i = 0; i < 160; i++) ok &= forward[i] == i / 80 * 40 + i % 40 && reverse[i] == 79 - forward[i];
     check(ok, "forward and reverse");
-    check(one != forward && one != reverse && one != two && one == order_under("random:1"), "random, and the same again for the same seed");
+    check(one != forward && one != reverse && one != two && one == order_under("random:1"),
+          "random, and the same again for the same seed");
     check(!cuda_on_cpu_schedule("backward") && !cuda_on_cpu_schedule("random:x"), "a wrong schedule is refused");
 }
 
 static void test_sums() {
     const int n = 5000, blocks = 7;
-    float *in = to_device(numbers(n)), *parts = to_device(std::vector<float>(blocks)), *out = to_device(std::vector<float>(64));
+    float *in = to_device(numbers(n)), *parts = to_device(std::vector<float>(blocks)),
+          *out = to_device(std::vector<float>(64));
     unsigned *count = to_device(std::vector<unsigned>(1));
     std::vector<float> fixed, last, columns, by_atomics;
     for (const char *schedule : schedules) {
@@ -161,7 +163,8 @@ static void test_sums() {
     check(!atomics_same, "a sum by atomicAdd of floats has not");
     double exact = 0, magnitude = 0;
     for (float x : numbers(n)) exact += x, magnitude += fabs(x);
-    check(fabs(fixed[0] - exact) <= 1e-6 * magnitude && fabs(last[0] - exact) <= 1e-6 * magnitude, "the sums are right");
+    check(fabs(fixed[0] - exact) <= 1e-6 * magnitude && fabs(last[0] - exact) <= 1e-6 * magnitude,
+          "the sums are right");
     check(columns == std::vector<float>(columns.size(), 63 * 4 + 6), "columns summed up by the last block");
 }
 
@@ -228,13 +231,16 @@ __global__ void warp_operations(int *ok) {
     mine[7] = __reduce_add_sync(half, lane) == (lane < 16 ? 120u : 376u) && __reduce_add_sync(~0u, -int(lane)) == -496;
     mine[8] = __reduce_min_sync(~0u, int(lane) - 9) == -9 && __reduce_max_sync(~0u, int(lane) - 40) == -9 &&
               __reduce_max_sync(half, lane) == (lane | 15);
-    mine[9] = __syncthreads_or(threadIdx.x == 40) && !__syncthreads_and(threadIdx.x != 40) && __syncthreads_count(threadIdx.x < 41) == 41;
+    mine[9] = __syncthreads_or(threadIdx.x == 40) && !__syncthreads_and(threadIdx.x != 40) &&
+              __syncthreads_count(threadIdx.x < 41) == 41;
     __nv_bfloat162 two = __shfl_xor_sync(~0u, __floats2bfloat162_rn(float(lane), -float(lane)), 1);
     mine[10] = __bfloat162float(two.x) == float(lane ^ 1) && __bfloat162float(two.y) == -float(lane ^ 1);
     cg::thread_block block = cg::this_thread_block();
     cg::thread_block_tile<8> tile = cg::tiled_partition<8>(block);
-    mine[11] = tile.thread_rank() == lane % 8 && tile.meta_group_rank() == threadIdx.x / 8 && tile.shfl(lane, 7) == lane / 8 * 8 + 7;
-    mine[12] = cg::reduce(tile, float(lane % 8), cg::plus<float>()) == 28 && cg::reduce(tile, lane % 8, cg::greater<unsigned>()) == 7;
+    mine[11] = tile.thread_rank() == lane % 8 && tile.meta_group_rank() == threadIdx.x / 8 &&
+               tile.shfl(lane, 7) == lane / 8 * 8 + 7;
+    mine[12] = cg::reduce(tile, float(lane % 8), cg::plus<float>()) == 28 &&
+               cg::reduce(tile, lane % 8, cg::greater<unsigned>()) == 7;
     mine[13] = tile.ballot(lane % 8 == 2) == 4 && tile.any(lane % 8 == 2) && !tile.all(lane % 8 == 2);
     mine[14] = block.size() == 64 && block.thread_rank() == threadIdx.x;
     mine[15] = 1;
@@ -267,22 +273,26 @@ __global__ void atomics(int *ok, int *i, unsigned *u, unsigned long long *l, flo
     ok[3] = atomicExch(&i[0], 7) == -128 && i[0] == 7 && atomicSub(&i[0], 3) == 7 && i[0] == 4;
 }
 __global__ void mathematics(int *ok) {
-    ok[0] = rsqrtf(4.0f) == 0.5f && __frcp_rn(8.0f) == 0.125f && fabsf(__expf(1.0f) - 2.7182817f) < 1e-6f && exp2f(3.0f) == 8;
+    ok[0] = rsqrtf(4.0f) == 0.5f && __frcp_rn(8.0f) == 0.125f && fabsf(__expf(1.0f) - 2.7182817f) < 1e-6f &&
+            exp2f(3.0f) == 8;
     ok[1] = min(3, 2u) == 2 && max(1.0, 2.5f) == 2.5 && max(-1, 0) == 0 && min(NAN, 1.0f) == 1 && max(1.0f, NAN) == 1 &&
             min(int64_t(5), size_t(7)) == 5;
-    ok[2] =
-        __popc(0xf0u) == 4 && __clz(1) == 31 && __clz(0) == 32 && __ffs(8) == 4 && __brev(1u) == 0x80000000u && __umulhi(1u << 31, 6u) == 3;
-    ok[3] = __float_as_uint(1.0f) == 0x3f800000u && __uint_as_float(0x40000000u) == 2 && __int_as_float(__float_as_int(-3.5f)) == -3.5f;
-    ok[8] = __dadd_rn(1, __dmul_rn(2, 3)) == 7 && __fma_rn(2, 3, 1) == 7 && __ddiv_rn(1, 4) == 0.25 && __dsqrt_rn(9) == 3 &&
-            rsqrt(4.0) == 0.5 && __longlong_as_double(__double_as_longlong(-2.5)) == -2.5 && __double2float_rn(0.1) == 0.1f &&
-            __float2uint_rn(2.5f) == 2;
+    ok[2] = __popc(0xf0u) == 4 && __clz(1) == 31 && __clz(0) == 32 && __ffs(8) == 4 && __brev(1u) == 0x80000000u &&
+            __umulhi(1u << 31, 6u) == 3;
+    ok[3] = __float_as_uint(1.0f) == 0x3f800000u && __uint_as_float(0x40000000u) == 2 &&
+            __int_as_float(__float_as_int(-3.5f)) == -3.5f;
+    ok[8] = __dadd_rn(1, __dmul_rn(2, 3)) == 7 && __fma_rn(2, 3, 1) == 7 && __ddiv_rn(1, 4) == 0.25 &&
+            __dsqrt_rn(9) == 3 && rsqrt(4.0) == 0.5 && __longlong_as_double(__double_as_longlong(-2.5)) == -2.5 &&
+            __double2float_rn(0.1) == 0.1f && __float2uint_rn(2.5f) == 2;
     // 1.0078125 squared is 1.01568603515625; minus 1.015625 leaves 2^-14, which a rounded product has lost.
     bf16 a = __float2bfloat16(1.0078125f), c = __float2bfloat16(-1.015625f);
     ok[4] = __bfloat162float(__hfma(a, a, c)) == ldexpf(1, -14) && __bfloat162float(__hadd(__hmul(a, a), c)) == 0;
     __nv_bfloat162 fused = __hfma2(__nv_bfloat162(a, a), __nv_bfloat162(a, a), __nv_bfloat162(c, c)),
                    two = __float22bfloat162_rn(make_float2(1.5f, -2));
-    ok[5] = __bfloat162float(fused.y) == ldexpf(1, -14) && __bfloat1622float2(two).x == 1.5f && __bfloat162float(two.y * two.x) == -3;
-    ok[6] = __bfloat162float(__float2bfloat16(1.00390625f)) == 1 && __bfloat162float(__float2bfloat16(1.01171875f)) == 1.015625f; // to even
+    ok[5] = __bfloat162float(fused.y) == ldexpf(1, -14) && __bfloat1622float2(two).x == 1.5f &&
+            __bfloat162float(two.y * two.x) == -3;
+    ok[6] = __bfloat162float(__float2bfloat16(1.00390625f)) == 1 &&
+            __bfloat162float(__float2bfloat16(1.01171875f)) == 1.015625f; // to even
     ok[7] = __float2int_rn(2.5f) == 2 && __float2int_rn(-1.7f) == -2 && __saturatef(1.5f) == 1 && __saturatef(NAN) == 0;
 }
 // A pipeline of two buffers: the next tile is on its way while this one is added up.
@@ -326,7 +336,8 @@ static void test_operations() {
     check(all_ones(to_host(ok, 64 * 16), "thread * 16 + operation"), "warp operations");
     int *i = to_device(std::vector<int>{0, 100, -100});
     unsigned *u = to_device(std::vector<unsigned>{0, 0, 0, ~0u, 0, 0, 0});
-    LAUNCH(atomics, 1, 64, 0, 0)(ok, i, u, to_device(std::vector<unsigned long long>(1)), to_device(std::vector<float>(1)));
+    LAUNCH(atomics, 1, 64, 0, 0)(ok, i, u, to_device(std::vector<unsigned long long>(1)),
+                                 to_device(std::vector<float>(1)));
     check(all_ones(to_host(ok, 4), "atomic"), "atomics");
     LAUNCH(mathematics, 1, 1, 0, 0)(ok);
     check(all_ones(to_host(ok, 9), "function"), "mathematics");
@@ -418,7 +429,8 @@ static void test_streams() {
     cudaStreamWaitEvent(one, joined, 0);
     cudaMemcpyAsync(pinned, q, 32 * sizeof(float), cudaMemcpyDeviceToHost, one);
     check(cudaStreamEndCapture(one, &graph) == cudaSuccess, "capture ends");
-    check(cudaGraphInstantiate(&exec, graph, 0) == cudaSuccess && cudaGraphDestroy(graph) == cudaSuccess, "a graph is made");
+    check(cudaGraphInstantiate(&exec, graph, 0) == cudaSuccess && cudaGraphDestroy(graph) == cudaSuccess,
+          "a graph is made");
     check(to_host(p, 1)[0] == 5, "what is captured does not run");
     for (int i = 0; i < 3; i++) cudaGraphLaunch(exec, one);
     cudaStreamSynchronize(one);
@@ -441,11 +453,13 @@ static void test_device() {
     cudaDeviceProp properties;
     void *p = nullptr;
     check(cudaGetDeviceCount(&count) == cudaSuccess && count == 1 && cudaSetDevice(0) == cudaSuccess, "one device");
-    check(cudaGetDeviceProperties(&properties, 0) == cudaSuccess && properties.major >= 8 && properties.warpSize == 32, "its properties");
+    check(cudaGetDeviceProperties(&properties, 0) == cudaSuccess && properties.major >= 8 && properties.warpSize == 32,
+          "its properties");
     check(cudaDeviceGetAttribute(&value, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0) == cudaSuccess &&
               size_t(value) == properties.sharedMemPerBlockOptin,
           "its attributes");
-    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, set, 256, 0) == cudaSuccess && blocks == 8, "occupancy");
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, set, 256, 0) == cudaSuccess && blocks == 8,
+          "occupancy");
     cudaMemGetInfo(&before, &total);
     cudaMalloc(&p, 1 << 20);
     cudaMemGetInfo(&after, &total);
@@ -457,7 +471,8 @@ static void test_device() {
     check(strcmp(cudaGetErrorName(cudaErrorMemoryAllocation), "cudaErrorMemoryAllocation") == 0 &&
               *cudaGetErrorString(cudaErrorInvalidValue),
           "its name");
-    check(cudaSetDevice(1) == cudaErrorInvalidDevice && cudaGetLastError() == cudaErrorInvalidDevice, "a device that is not there");
+    check(cudaSetDevice(1) == cudaErrorInvalidDevice && cudaGetLastError() == cudaErrorInvalidDevice,
+          "a device that is not there");
 }
 
 int main() {

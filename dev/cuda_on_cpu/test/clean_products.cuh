@@ -31,24 +31,28 @@ static std::vector<bf16> small_integers(size_t n, uint32_t seed) { // whose prod
     return x;
 }
 template <int m, int n, class LayoutA, class LayoutB> static bool right_tiles() {
-    const int k = 48, row_a = std::is_same<LayoutA, wmma::row_major>::value, row_b = std::is_same<LayoutB, wmma::row_major>::value;
+    const int k = 48, row_a = std::is_same<LayoutA, wmma::row_major>::value,
+              row_b = std::is_same<LayoutB, wmma::row_major>::value;
     std::vector<bf16> a = small_integers(m * k, 1), b = small_integers(k * n, 2);
     float *c = to_device(std::vector<float>(m * n));
-    LAUNCH((tiles<m, n, LayoutA, LayoutB>), 1, 32, 0, 0)(c, to_device(a), to_device(b), k, row_a ? k : m, row_b ? n : k, 0.5f);
+    LAUNCH((tiles<m, n, LayoutA, LayoutB>), 1, 32, 0, 0)(c, to_device(a), to_device(b), k, row_a ? k : m, row_b ? n : k,
+                                                         0.5f);
     std::vector<float> found = to_host(c, m * n);
     bool ok = true;
     for (int i = 0; i < m; i++)
         for (int j = 0; j < n; j++) {
             float s = 0;
             for (int l = 0; l < k; l++)
-                s += __bfloat162float(a[row_a ? i * k + l : l * m + i]) * __bfloat162float(b[row_b ? l * n + j : j * k + l]);
+                s += __bfloat162float(a[row_a ? i * k + l : l * m + i]) *
+                     __bfloat162float(b[row_b ? l * n + j : j * k + l]);
             ok &= found[i * n + j] == s / 2;
         }
     return ok;
 }
 
 // D = alpha op(A) op(B) + beta C + bias, with leading dimensions larger than the matrices
-template <class T> static bool right_product(int m, int n, int k, bool ta, bool tb, bool add_bias, float beta, cudaDataType type) {
+template <class T>
+static bool right_product(int m, int n, int k, bool ta, bool tb, bool add_bias, float beta, cudaDataType type) {
     int lda = (ta ? k : m) + 8, ldb = (tb ? n : k) + 16, ldd = m + 8;
     float alpha = 0.5f;
     std::vector<bf16> a = small_integers(lda * (ta ? m : k), 3), b = small_integers(ldb * (tb ? k : n), 4);
@@ -78,16 +82,20 @@ template <class T> static bool right_product(int m, int n, int k, bool ta, bool 
     cublasLtMatrixLayoutCreate(&lb, CUDA_R_16BF, uint64_t(tb ? n : k), uint64_t(tb ? k : n), ldb);
     cublasLtMatrixLayoutCreate(&ld, type, uint64_t(m), uint64_t(n), ldd);
     cublasLtMatmulPreferenceCreate(&preference);
-    cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_size, sizeof workspace_size);
-    ok &= cublasLtMatmulAlgoGetHeuristic(lt, desc, la, lb, ld, ld, preference, 1, &found, &count) == CUBLAS_STATUS_SUCCESS && count == 1;
-    ok &= cublasLtMatmul(lt, desc, &alpha, to_device(a), la, to_device(b), lb, &beta, dd, ld, dd, ld, &found.algo, workspace,
-                         workspace_size, 0) == CUBLAS_STATUS_SUCCESS;
+    cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_size,
+                                         sizeof workspace_size);
+    ok &= cublasLtMatmulAlgoGetHeuristic(lt, desc, la, lb, ld, ld, preference, 1, &found, &count) ==
+              CUBLAS_STATUS_SUCCESS &&
+          count == 1;
+    ok &= cublasLtMatmul(lt, desc, &alpha, to_device(a), la, to_device(b), lb, &beta, dd, ld, dd, ld, &found.algo,
+                         workspace, workspace_size, 0) == CUBLAS_STATUS_SUCCESS;
     std::vector<T> d = to_host(dd, c.size());
     for (int j = 0; j < n; j++)
         for (int i = 0; i < ldd; i++) {
             float s = 0;
             for (int l = 0; l < k && i < m; l++)
-                s += __bfloat162float(a[ta ? i * lda + l : l * lda + i]) * __bfloat162float(b[tb ? l * ldb + j : j * ldb + l]);
+                s += __bfloat162float(a[ta ? i * lda + l : l * lda + i]) *
+                     __bfloat162float(b[tb ? l * ldb + j : j * ldb + l]);
             s = i < m ? alpha * s + beta * float(c[j * ldd + i]) + (add_bias ? float(bias[i]) : 0)
                       : float(c[j * ldd + i]); // what lies between stays
             ok &= float(d[j * ldd + i]) == float(T(s));

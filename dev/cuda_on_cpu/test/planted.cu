@@ -287,7 +287,8 @@ static int run_not_in_own_mask() {
     return 0;
 }
 __global__ void different_operations(int *out) {
-    out[threadIdx.x] = threadIdx.x < 16 ? __any_sync(~0u, 1) : int(__reduce_max_sync(~0u, 1u)); // bug: different_operations
+    out[threadIdx.x] =
+        threadIdx.x < 16 ? __any_sync(~0u, 1) : int(__reduce_max_sync(~0u, 1u)); // bug: different_operations
 }
 static int run_different_operations() {
     LAUNCH(different_operations, 1, 32, 0, 0)(reinterpret_cast<int *>(device_floats(32)));
@@ -452,8 +453,7 @@ static int run_free_twice() {
 #include "planted_host.cuh" // streams, captures, cuBLASLt
 #include "planted_nccl.cuh" // NCCL
 
-#define CASE(name)                                                                                                                         \
-    { #name, run_##name }
+#define CASE(name) {#name, run_##name}
 static const struct {
     const char *name;
     int (*run)();

@@ -55,7 +55,8 @@ static int run_nccl_right() {
         cudaMemcpyAsync(mine, host.data(), N * sizeof *mine, cudaMemcpyHostToDevice, two.stream);
         ncclGroupStart();
         for (int root = 0; root < 2; root++)
-            ncclBroadcast(root == two.rank ? mine : all + root * N, all + root * N, N, ncclFloat32, root, two.comm, two.stream);
+            ncclBroadcast(root == two.rank ? mine : all + root * N, all + root * N, N, ncclFloat32, root, two.comm,
+                          two.stream);
         ncclGroupEnd();
         ncclBroadcast(all + 7, all + 7, 1, ncclFloat32, 1, two.comm, two.stream); // in place
         cudaMemcpyAsync(host.data(), all, 2 * N * sizeof *all, cudaMemcpyDeviceToHost, two.stream);
@@ -128,7 +129,8 @@ static int run_nccl_root() {
 static int run_nccl_order() { // each waits in the broadcast that the other makes second
     connect();
     float *p = device_floats(32);
-    for (int i = 0; i < 2; i++) ncclBroadcast(p, p, 8, ncclFloat32, i ^ two.rank, two.comm, two.stream); // bug: nccl_order
+    for (int i = 0; i < 2; i++)
+        ncclBroadcast(p, p, 8, ncclFloat32, i ^ two.rank, two.comm, two.stream); // bug: nccl_order
     return both(0);
 }
 static int run_nccl_missing() {

@@ -8,9 +8,15 @@ cooperative_groups::reduce over a tile: every thread gets the result, summed up 
 
 namespace cooperative_groups {
 
-template <class T = void> struct plus { T operator()(T a, T b) const { return a + b; } };
-template <class T = void> struct less { T operator()(T a, T b) const { return b < a ? b : a; } };
-template <class T = void> struct greater { T operator()(T a, T b) const { return a < b ? b : a; } };
+template <class T = void> struct plus {
+    T operator()(T a, T b) const { return a + b; }
+};
+template <class T = void> struct less {
+    T operator()(T a, T b) const { return b < a ? b : a; }
+};
+template <class T = void> struct greater {
+    T operator()(T a, T b) const { return a < b ? b : a; }
+};
 
 template <unsigned n, class Parent, class T, class Op>
 __forceinline__ T reduce(const thread_block_tile<n, Parent> &tile, T value, Op op) {
