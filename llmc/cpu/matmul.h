@@ -197,22 +197,27 @@ static void mm_run(MatmulJob *job) {
         job->chunk = (job->chunk + 1) / 2;
         job->n_chunks = (job->T + job->chunk - 1) / job->chunk;
     }
-    int n_units = job->n_panels * job->n_chunks;
-    // Large products are dealt out in more pieces than threads, to whoever is free: cores may be unlike or busy. In
-    // fewer where each reads all of `in`. With tiles that reading, and the first weights of a piece, which nobody
-    // brought in, cost more than the dealing gains.
-    int n_pieces = n_threads * (work < 1e8 || SIMD_LEVEL == SIMD_AMX ? 1 : job->backward ? 2 : 8), taken = 0;
-    if (n_pieces > n_units) n_pieces = n_units;
+    const int n_units = job->n_panels * job->n_chunks;
+    // Large products are dealt out to whoever is free, as cores may be unlike or busy: half of a thread's share of what is
+    // left, down to one unit. With tiles the reading of `in` by each piece, and its first weights, which nobody brought
+    // in, cost more than that gains.
+    const bool shrink = work >= 1e8 && SIMD_LEVEL != SIMD_AMX;
     if (n_threads == 1) {
         mm_work(job, 0, n_units);
     } else {
+        int dealt = 0;
 #pragma omp parallel // always the whole team: libgomp ends and starts threads when its size changes
         for (;;) {
-            int i;
-#pragma omp atomic capture
-            i = taken++;
-            if (i >= n_pieces) break;
-            mm_work(job, (int)((int64_t)n_units * i / n_pieces), (int)((int64_t)n_units * (i + 1) / n_pieces));
+            int from, to;
+#pragma omp critical(mm_deal)
+            {
+                const int left = n_units - dealt;
+                const int share = shrink ? left / (2 * n_threads) + 1 : (n_units + n_threads - 1) / n_threads;
+                from = dealt;
+                dealt = to = from + (left < share ? left : share);
+            }
+            if (from == to) break;
+            mm_work(job, from, to);
         }
     }
     free(padded);
