@@ -10,11 +10,9 @@ said() { (set -x; "$@"); }
 
 $MAKE BUILD=build/sanitized CFLAGS="$CFLAGS -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" build/sanitized/test_steer
 OMP_WAIT_POLICY=passive build/sanitized/test_steer -j "$CORES"
-for cc in ${COMPILERS:-gcc-11 gcc-12 gcc-13 gcc-14 clang clang-14 clang-16 clang-19}; do
-    if have "$cc"; then
-        said $MAKE BUILD="build/$cc" CC="$cc" all
-        said "build/$cc/test_steer" matmul ops
-    fi
+for cc in ${COMPILERS:-$(compgen -c | grep -E '^(gcc|clang)-[0-9]+$' | sort -uV)}; do # every one that is installed
+    said $MAKE BUILD="build/$cc" CC="$cc" all
+    said "build/$cc/test_steer" matmul ops bits
 done
 if have "${CXX%% *}"; then said $MAKE BUILD=build/cxx CC="$CXX" DIALECT='-std=c++17 -Wno-missing-field-initializers -x c++' all; fi
 if have cppcheck; then
