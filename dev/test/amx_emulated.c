@@ -46,7 +46,10 @@ static inline void amx_emulated_dp(AmxTile *c, const AmxTile *a, const AmxTile *
 #define TILE_STORE(i, p, stride) amx_emulated_store(&amx_tiles[i], p, stride)
 #define TILE_DP(c, a, b) amx_emulated_dp(&amx_tiles[c], &amx_tiles[a], &amx_tiles[b])
 
-CpuFill cpu_level_amx_emulated;
+#ifdef __cplusplus
+extern "C"
+#endif
+    CpuFill cpu_level_amx_emulated;
 #define AMX_EMULATED 1
 #define SIMD amx_emulated
 #include "llmc/cpu/level.c"
