@@ -7,7 +7,7 @@
 # shellcheck disable=SC2016,SC2034,SC2086,SC2153,SC2154 # $(...) is make's; CC and flags are lists of words; the flags of levels are read by eval
 to=$1
 mkdir -p "$(dirname "$to")"
-what=$to.o
+what=$to.$$.o
 
 # find NAME FILE: where a program is; the file, where it is not in PATH but there; else nothing.
 find() { command -v "$1" 2>/dev/null || { [ -z "$2" ] || [ ! -x "$2" ] || echo "$2"; }; }
@@ -33,7 +33,8 @@ $(cksum "$0" scripts/setup.sh)"
 [ ! -f "$to" ] || [ "$key" != "$(cat "$to.key" 2>/dev/null)" ] || exit 0
 rm -f "$to.key"
 impossible=''
-exec 3>"$to.new"
+new=$to.$$ # its own, for two may run at once
+exec 3>"$new"
 
 # set NAME VALUE: a variable for make. wish TEXT: make must stop with it. compiles SOURCE FLAG...: does a program?
 set_() { printf '%s := %s\n' "$1" "$(printf '%s' "$2" | sed 's/[$]/$$/g; s/#/\\#/g')" >&3; }
@@ -185,5 +186,5 @@ fi
 if command -v python3 >/dev/null; then say '✓ python3  for pictures only'; else say '✗ python3  not found: `make demo` will draw no pictures'; fi
 echo 'endef' >&3
 exec 3>&-
-mv "$to.new" "$to"
+mv "$new" "$to"
 [ -n "$missing$impossible" ] || printf '%s' "$key" > "$to.key"
