@@ -5,6 +5,7 @@ The reward's eye: is the answer in a completion the right one?
     text.h      answers as text: words, choice letters
     prose.h     words around a value
     spell.h     Unicode to LaTeX
+    words.h     names and commands that mean something
     lex.h       LaTeX and ASCII to tokens
     tree.h      the tree that tokens become; numbers, fractions and exponents
     units.h     units behind a number
