@@ -157,8 +157,10 @@ bool command_generate(Session *s, Error *err) {
     if (!prompts_encode(&prompts, &longest, s->tokenizer, &d, o->raw ? "raw" : o->prompt_template, o->system, err))
         return false;
     const int slots = o->rollout_batch_size < n * G ? o->rollout_batch_size : n * G;
-    const SessionWork work = {slots, longest, o->max_completion_length, 0, 0, false};
-    s->work = work;
+    s->work.slots = slots;
+    s->work.max_prompt = longest;
+    s->work.max_new = o->max_completion_length;
+    s->work.answer_tokens = (double)n * G * o->max_completion_length;
     if (!session_sampler(s, longest + o->max_completion_length, o->raw, err)) return false;
 
     install_signal_handlers();
@@ -269,8 +271,10 @@ bool command_score(Session *s, Error *err) {
     ScoreLine *lines;
     int n, longest;
     if (!session_tokenizer(s, err) || !score_read(s, &lines, &n, &longest, err)) return false;
-    const SessionWork work = {0, 0, 0, longest, o->activation_memory * (1 << 30), false};
-    s->work = work;
+    s->work.longest = longest;
+    s->work.samples = n;
+    s->work.pass_bytes = o->activation_memory * (1 << 30);
+    for (int i = 0; i < n; i++) s->work.pass_tokens += lines[i].prompt.n + lines[i].ids.n;
     if (!session_model(s, longest, err)) return false;
     PolicySample *samples = (PolicySample *)xcalloc((size_t)n, sizeof(PolicySample));
     bool ok = true;
@@ -369,10 +373,14 @@ bool command_bench(Session *s, Error *err) {
         if (o->batch.v[i] > slots) slots = o->batch.v[i];
     const bool pass =
         strcmp(o->phase, "all") == 0 || strcmp(o->phase, "forward_backward") == 0 || strcmp(o->phase, "grpo_step") == 0;
-    const SessionWork work = {
-        slots, o->prompt_length, o->new_tokens + 1, pass ? bench_positions(o) : 0, o->activation_memory * (1 << 30),
-        true};
-    s->work = work;
+    s->work.slots = slots;
+    s->work.max_prompt = o->prompt_length;
+    s->work.max_new = o->new_tokens + 1;
+    s->work.longest = pass ? bench_positions(o) : 0;
+    s->work.samples = BENCH_PROMPTS * BENCH_SAMPLES;
+    s->work.pass_bytes = o->activation_memory * (1 << 30);
+    s->work.pass_tokens = (double)s->work.samples * bench_positions(o);
+    s->work.backward = true;
     return session_model(s, bench_positions(o), err) && bench_run(&s->model, s->steering, o, err);
 }
 

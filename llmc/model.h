@@ -281,6 +281,14 @@ size_t weights_bytes_planned(const ModelConfig *c, const Ops *ops) {
     return ops->weight_bytes(c->V, c->C) + (size_t)c->C * sizeof(float) + (size_t)c->L * layer;
 }
 
+// The address space that they take beyond that (alloc_room).
+size_t weights_room_planned(const ModelConfig *c, const Ops *ops) {
+    const int qkv = (c->NH + 2 * c->NKV) * c->HD;
+    const size_t layer = alloc_room(ops->weight_bytes(qkv, c->C)) + alloc_room(ops->weight_bytes(c->C, c->NH * c->HD)) +
+                         alloc_room(ops->weight_bytes(2 * c->I, c->C)) + alloc_room(ops->weight_bytes(c->C, c->I));
+    return alloc_room(ops->weight_bytes(c->V, c->C)) + (size_t)c->L * layer;
+}
+
 // Bytes of the folder's safetensors files, which will be mapped.
 size_t model_file_bytes(const char *dir) {
     size_t bytes = 0;

@@ -83,6 +83,13 @@ typedef struct {
     bool backward, fp32_weights;
 } LargestPass;
 
+// Address space that a piece of the host's memory takes beyond its bytes: large ones lie in huge pages
+// (llmc/cpu/backend.c).
+static inline size_t alloc_room(size_t bytes) {
+    const size_t huge = (size_t)2 << 20;
+    return bytes < huge * 3 / 4 ? 0 : (huge - bytes % huge) % huge + huge; // up to whole pages, and one to align
+}
+
 typedef struct Ops {
     const char *name; // "ref", "cpu" or "cuda"
     const char *isa;  // what the kernels use: "avx512", "avx2", "portable", ...; "plain loops" for ref

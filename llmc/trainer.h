@@ -228,6 +228,7 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
     part[MEMORY_TRAINED] = memory_counted();
     trainer_alloc_passes(&dry);
     const size_t passes = memory_counted();
+    t->memory.room = memory_room() + (t->ops->weight_bytes ? weights_room_planned(&t->model.config, t->ops) : 0);
 
     // of which: the same functions once more
     const PolicyPass *p = &dry.policy;

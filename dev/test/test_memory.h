@@ -261,6 +261,50 @@ void test_memory_limits(void) {
     str_free(&who);
 }
 
+#ifdef __linux__
+// The least `ulimit -d`, in steps of 1.5 MB, under which an experiment on the tiny model is not refused; with that it
+// must end well: what is planned is what it takes. -1 if it does not.
+static int memory_experiment_limit(const char *name, const char *more) {
+    Str out = {0};
+    int limit = 18000, code = -1; // what a program takes before it plans
+    for (; limit < 200000; limit += 1500) {
+        out.n = 0;
+        code = run_command(&out,
+                           "export OMP_NUM_THREADS=1; ulimit -d %d; ./eval_steer experiment %s --config "
+                           "scripts/eval/tiny/%s.yml --rollout_batch_size 4 "
+                           "--max_completion_length 800 --results_dir %s %s 2>&1",
+                           limit, name, name, test_path("looked"), more);
+        if (code == 0 || !strstr(out.s, "that `ulimit -d` allows")) break;
+    }
+    const bool ok =
+        CHECK(code == 0 && strstr(out.s, "saved "),
+              "experiment %s is not refused with `ulimit -d %d`, and ends with %d:\n%s", name, limit, code, out.s);
+    str_free(&out);
+    return ok ? limit : -1;
+}
+
+// What experiments take beyond a rollout is planned, too.
+static void test_memory_experiments(void) {
+    const int plain = memory_experiment_limit("last_layer_steering", "--limit 4");
+    const int patched = memory_experiment_limit("pre_last_layer_steering", "--limit 2 --variants skip_layer");
+    const int match = memory_experiment_limit("match_effect", "--limit 2 --layers 3"),
+              lora = memory_experiment_limit("lora1_plots", "--limit 100");
+    memory_experiment_limit("self_explain", "--layers 3");
+    CHECK(plain > 0 && patched > plain && match > plain && lora > match,
+          "limits: %d plain, %d patched, %d match_effect, %d lora1_plots", plain, patched, match, lora);
+    expect_command(1, "--max_completion_length or --limit (what the experiment looks at",
+                   "export OMP_NUM_THREADS=1; ulimit -d %d; ./eval_steer experiment lora1_plots "
+                   "--config scripts/eval/tiny/lora1_plots.yml --rollout_batch_size 4 --max_completion_length 800 "
+                   "--limit 100 --results_dir %s",
+                   match, test_path("looked"));
+    expect_command(1, "leave out --save_tokens",
+                   "export OMP_NUM_THREADS=1; ulimit -d 30000; ./eval_steer eval --config "
+                   "scripts/eval/tiny/arithmetic.yml --save_tokens true --limit 400 "
+                   "--steering data/tiny/vectors/steering.safetensors --rollout_batch_size 4 --results_dir %s",
+                   test_path("looked"));
+}
+#endif
+
 // The programs refuse before they take anything: within a ulimit that they would run into.
 void test_memory_refused(void) {
 #ifdef LLMC_CUDA
@@ -289,6 +333,7 @@ void test_memory_refused(void) {
     expect_command(1, "--activation_memory",
                    "ulimit -d 120000; printf '{\"prompt_ids\": [1], \"completion_ids\": [2]}' | ./eval_steer score "
                    "--model data/tiny/model");
+    test_memory_experiments();
 #endif
 }
 
@@ -321,6 +366,12 @@ void test_memory(void) {
         expect_command(1, "more are wanted",
                        "CUDA_ON_CPU_MEMORY=128 ./train_steer --config " TINY_RECIPE
                        " --device cuda --output_dir %s/small",
+                       test_tmpdir());
+    if (strstr(cuda->isa, "emulated"))
+        expect_command(1, "device cuda: the run wants",
+                       "CUDA_ON_CPU_MEMORY=24 ./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint "
+                       "none --device cuda "
+                       "--rollout_batch_size 256 --limit 300 --results_dir %s/small",
                        test_tmpdir());
 }
 

@@ -34,8 +34,9 @@ static void *cpu_alloc(size_t bytes) {
     if (bytes > SIZE_MAX / 2) out_of_memory(bytes);
     CpuBlock block;
     char *p;
-    if (bytes >= huge * 3 / 4) {
-        block.mapped = (bytes + huge - 1) / huge * huge + huge; // room to align
+    const size_t room = alloc_room(bytes);
+    if (room) {
+        block.mapped = bytes + room;
         block.base = mmap(NULL, block.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (block.base == MAP_FAILED) out_of_memory(bytes);
         p = (char *)(((uintptr_t)block.base + sizeof block + huge - 1) & ~(uintptr_t)(huge - 1));

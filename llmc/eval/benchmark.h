@@ -68,6 +68,32 @@ bool benchmarks_check_names(const Benchmarks *all, Error *err) {
     return true;
 }
 
+// What answering these takes, and what looking into the first one may: s->work, of which an experiment has set its own
+// already.
+static void benchmarks_plan(const Benchmarks *all, Session *s) {
+    const Benchmark *first = &all->items[0];
+    SessionWork *w = &s->work;
+    w->slots = s->options.rollout_batch_size;
+    w->max_prompt = all->longest;
+    w->max_new = all->max_new;
+    w->for_tokens = true;
+    w->longest = s->options.save_tokens && !w->look ? all->longest + all->max_new : 0;
+    w->pass_bytes = TOKENS_PASS_BYTES;
+    for (int i = 0; i < all->n; i++) {
+        const Benchmark *b = &all->items[i];
+        const double answers = (double)b->problems.n * (w->look ? 1 : b->G) * b->max_new;
+        if (i > 0 && w->look) break;
+        if (answers > w->answer_tokens) w->answer_tokens = answers;
+        if (b->problems.n * b->G > w->samples) w->samples = b->problems.n * b->G;
+    }
+    w->pass_tokens = (double)w->samples * w->longest;
+    for (int i = 0; i < first->problems.n; i++) {
+        const int tokens = first->prompts[i].n + first->max_new;
+        if (tokens > w->first_longest) w->first_longest = tokens;
+        w->first_tokens += tokens;
+    }
+}
+
 // Loads and encodes the files of --data; s->work: what answering them takes. Free with benchmarks_free (also after a
 // failure).
 bool benchmarks_load(Benchmarks *all, Session *s, Error *err) {
@@ -99,10 +125,7 @@ bool benchmarks_load(Benchmarks *all, Session *s, Error *err) {
         if (b->max_new > all->max_new) all->max_new = b->max_new;
     }
     free(paths);
-    const SessionWork work = {o->rollout_batch_size, all->longest,
-                              all->max_new,          o->save_tokens ? all->longest + all->max_new : 0,
-                              TOKENS_PASS_BYTES,     false};
-    s->work = work;
+    if (ok) benchmarks_plan(all, s);
     return ok && benchmarks_check_names(all, err);
 }
 

@@ -15,13 +15,20 @@ asked for.
 #include "llmc/rollout.h"             // Sampling
 #include "llmc/tokenizer/tokenizer.h" // Tokenizer
 
-// The largest that a command will allocate beside the model: a rollout (slots 0: none), a pass (longest 0: none; of so
-// many bytes).
-typedef struct {
-    int slots, max_prompt, max_new;
-    int longest;
-    double pass_bytes;
-    bool backward;
+// The largest that a command will allocate beside the model.
+typedef struct SessionWork {
+    int slots, max_prompt, max_new; // rollout; slots 0: none
+    double answer_tokens;           // of the completions that are held at once, each with room for the longest
+    int longest, samples;           // a pass over so many samples; longest 0: none
+    double pass_bytes, pass_tokens; // what it may take for activations; tokens of all samples
+    bool backward, for_tokens;      // for_tokens: it is that of save_tokens
+    bool patched;                   // an experiment patches a layer (intervene.h)
+    int rank;                       // of a LoRA that an experiment brings; 0: none
+    int first_longest;              // of the first benchmark: tokens of the longest prompt with its completion,
+    double first_tokens;            // of all of them
+    // What an experiment allocates when its rollout has gone; NULL: nothing. It allocates on dry, which counts, and
+    // returns the bytes of the host that no backend's alloc gives.
+    size_t (*look)(const struct SessionWork *w, Qwen2 *dry);
 } SessionWork;
 
 // A model, its tokenizer and the vectors or the LoRA that was asked for.
@@ -82,32 +89,88 @@ bool session_vectors(Session *s, const char *path, Error *err) {
     return true;
 }
 
-// Whether model and work go into this machine's memory; dir: the model's. False with what lowers it, and nothing is
-// allocated yet.
-static bool session_memory(const Session *s, const char *dir, Error *err) {
+// *device = what the session will take of the backend's memory beside the weights, *host = of the host's that no
+// backend's alloc gives. Their parts MEMORY_LOOK come when the rollout has gone.
+static void session_plan(const Session *s, MemoryPlan *device, MemoryPlan *host) {
     const SessionWork *w = &s->work;
+    const ModelConfig *c = &s->model.config;
     Qwen2 dry = s->model;
-    MemoryPlan plan;
-    memset(&plan, 0, sizeof plan);
-    if (!dry.ops->weight_bytes) return true;
-    plan.part[MEMORY_WEIGHTS] = qwen2_bytes(&dry);
     const Ops counting = memory_counting(dry.ops);
+    LargestPass most = {0, 0, w->slots, c->NH, c->NKV, c->HD, c->V, w->backward, false};
     dry.ops = &counting;
+    if (w->longest > 0) {
+        PolicyPass p;
+        policy_alloc(&p, &dry, w->pass_bytes, w->longest, w->backward ? 0 : c->L, w->backward);
+        most.T = p.rows;
+        if (p.rows > w->pass_tokens) p.rows = (int)w->pass_tokens;
+        policy_reserve(&p, &dry, w->samples, w->samples, w->longest);
+        device->part[w->for_tokens ? MEMORY_TOKENS : MEMORY_ACTIVATIONS] = memory_counted();
+        policy_free(&p, &dry);
+    }
+    float somewhere;
+    Intervention patched;
+    Tuning lora;
+    memset(&patched, 0, sizeof patched);
+    memset(&lora, 0, sizeof lora);
+    patched.vector = &somewhere;
+    lora.rank = w->rank;
+    if (w->patched) dry.intervention = &patched;
+    if (w->rank) dry.tuning = &lora;
     if (w->slots > 0) {
         Rollout r;
         rollout_alloc(&r, &dry, w->slots, 0, w->max_prompt, w->max_new);
-        plan.part[MEMORY_CACHE] = memory_counted();
+        if (most.T < r.scratch.T) most.T = r.scratch.T;
+        device->part[MEMORY_CACHE] = memory_counted();
         rollout_free(&r, &dry);
     }
-    if (w->longest > 0) {
-        PolicyPass p;
-        policy_alloc(&p, &dry, w->pass_bytes, w->longest, w->backward ? 0 : dry.config.L, w->backward);
-        plan.part[MEMORY_ACTIVATIONS] = memory_counted();
-        policy_free(&p, &dry);
-    }
+    host->part[MEMORY_ANSWERS] = (size_t)(w->answer_tokens * (sizeof(int) + sizeof(float)));
+    host->part[MEMORY_LOOK] = w->look ? w->look(w, &dry) : 0;
+    device->part[MEMORY_LOOK] = memory_counted();
+    device->room = memory_room() + (s->model.ops->weight_bytes ? weights_room_planned(c, s->model.ops) : 0);
+    most.n_segments = 2 * most.T;
+    if ((w->longest > 0 || w->look) && most.head_rows < HEAD_ROWS) most.head_rows = HEAD_ROWS;
+    device->part[MEMORY_OWN] = s->model.ops->own_bytes ? s->model.ops->own_bytes(&most) : 0;
+}
+
+// The rollout and what an experiment looks at are never there together: the larger one counts.
+static void session_larger(MemoryPlan *p) {
+    const bool look = p->part[MEMORY_LOOK] > p->part[MEMORY_CACHE];
+    p->part[look ? MEMORY_CACHE : MEMORY_LOOK] = 0;
+}
+
+// Whether model and work go into the memory of the device and of this machine; dir: the model's. False with what lowers
+// it. Called before anything is allocated; where the size of weights is known when they are loaded, after that.
+static bool session_memory(const Session *s, const char *dir, Error *err) {
+    const Ops *ops = s->model.ops;
+    MemoryPlan device, host;
     HostLimits limits;
+    memset(&device, 0, sizeof device);
+    memset(&host, 0, sizeof host);
     host_limits(&limits, "");
-    return host_memory_fits(&limits, &plan, dry.ops->name, 1, model_file_bytes(dir), err);
+    session_plan(s, &device, &host);
+    device.part[MEMORY_WEIGHTS] = qwen2_bytes(&s->model);
+    if (ops->host_memory) {
+        device.part[MEMORY_ANSWERS] = host.part[MEMORY_ANSWERS];
+        device.part[MEMORY_LOOK] += host.part[MEMORY_LOOK];
+        session_larger(&device);
+        return host_memory_fits(&limits, &device, ops->name, 1, model_file_bytes(dir), err);
+    }
+    const size_t numbers = !s->steering      ? 0
+                           : s->model.tuning ? s->tuning.n
+                                             : (size_t)s->model.config.L * s->model.config.C;
+    size_t available;
+    session_larger(&device);
+    device.part[MEMORY_TRAINED] = numbers * sizeof(float); // is there already
+    const size_t taken = ops->memory(&available);
+    return memory_fits(&device, ops->name, taken, available, err) &&
+           host_memory_fits(&limits, &host, "cuda, memory of the host", 1, 0, err);
+}
+
+// The weights of the model that is open, from dir, once they and the session's work are known to fit.
+bool session_weights(Session *s, const char *dir, Error *err) {
+    const bool known = s->model.ops->weight_bytes != NULL;
+    return (!known || session_memory(s, dir, err)) && qwen2_load_weights(&s->model, dir, err) &&
+           (known || session_memory(s, dir, err));
 }
 
 // Loads the model for sequences of up to `positions` tokens, and the vectors or the LoRA of --steering or --checkpoint.
@@ -117,20 +180,20 @@ bool session_model(Session *s, int positions, Error *err) {
     const char *vectors = *o->steering ? o->steering : o->checkpoint;
     const bool whole = *vectors && model_is_folder(vectors); // setup full: a model of its own
     const char *dir = whole ? vectors : o->model;
-    if (!ops || !qwen2_open(&s->model, dir, positions, ops, err) || !session_memory(s, dir, err) ||
-        !qwen2_load_weights(&s->model, dir, err))
-        return false;
+    if (!ops) return false;
     if (s->experiment && !ops->mix_blocks)
         return fail(err, EXIT_USAGE,
                     "device %s lacks the operations that change the forward pass (llmc/intervene.h)\n  -> --device cpu",
                     o->device);
+    if (!qwen2_open(&s->model, dir, positions, ops, err)) return false;
+    if (*vectors && !whole &&
+        !(peft_is_folder(vectors) ? session_adapter(s, vectors, err) : session_vectors(s, vectors, err)))
+        return false;
+    if (!session_weights(s, dir, err)) return false;
     const ModelConfig *c = &s->model.config;
     if (s->tokenizer && tokenizer_size(s->tokenizer) > c->V)
         return fail(err, EXIT_RUN, "%s: tokenizer.json has ids up to %d, the model's vocab_size is %d", o->model,
                     tokenizer_size(s->tokenizer) - 1, c->V);
-    if (*vectors && !whole &&
-        !(peft_is_folder(vectors) ? session_adapter(s, vectors, err) : session_vectors(s, vectors, err)))
-        return false;
     s->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);
     return true;
 }

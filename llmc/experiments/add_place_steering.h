@@ -13,6 +13,7 @@ bool experiment_add_place_steering(Session *s, Error *err) {
     if (!*s->options.place_steering)
         return fail(err, EXIT_USAGE,
                     "place_steering is missing: the vectors trained at --place\n  -> --place_steering FILE");
+    s->work.look = effect_memory;
     if (!experiment_begin(s, &b, true, err)) return false;
     const int L = s->model.config.L, C = s->model.config.C;
     IntVec layers = {0};

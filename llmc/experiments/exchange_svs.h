@@ -62,7 +62,8 @@ bool experiment_exchange_svs(Session *s, Error *err) {
         char *name, *path;
         if (!(ok = exchange_next(&list, &name, &path, "recipients", err))) break;
         qwen2_free(&s->model);
-        ok = qwen2_load(&s->model, path, positions, ops, err) && made_with_hashes(s, err);
+        ok = qwen2_open(&s->model, path, positions, ops, err) && session_weights(s, path, err) &&
+             made_with_hashes(s, err);
         if (ok) cJSON_DeleteItemFromObjectCaseSensitive(s->hashes, "model_sha256");
         ok = ok && made_with_hash(s->hashes, "model_sha256", path, err) && exchange_row(s, &b, dir, name, err);
         free(name);

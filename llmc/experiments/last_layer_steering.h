@@ -23,6 +23,7 @@ float *effect_rows(const float *x, const IntVec *layers, int L, int C, Error *er
 
 bool experiment_last_layer_steering(Session *s, Error *err) {
     Benchmarks b;
+    s->work.look = effect_memory;
     if (!experiment_begin(s, &b, true, err)) return false;
     const int L = s->model.config.L;
     IntVec layers = {0};

@@ -25,7 +25,7 @@ For every layer and token, of completions sampled with the adapter on (prompt in
 
 typedef struct {
     double *strength, *cosine;
-    size_t n, cap;
+    size_t n;
 } Lora1Layer; // all tokens of all samples
 
 int lora1_compare(const void *a, const void *b) {
@@ -62,11 +62,6 @@ void lora1_layer(Lora1Layer *out, const Teacher *t, const Qwen2 *m, int l, int T
     m->ops->download(mid, t->acts.layers[l].h_mid, (size_t)T * C * sizeof(float));
     m->ops->download(gu, t->acts.layers[l].gu, (size_t)T * 2 * I * bytes);
     teacher_residual(behind, t, m, l, T);
-    if (out->n + (size_t)T > out->cap) {
-        out->cap = 2 * (out->n + (size_t)T);
-        out->strength = (double *)xrealloc(out->strength, out->cap * sizeof(double));
-        out->cosine = (double *)xrealloc(out->cosine, out->cap * sizeof(double));
-    }
     double length = 0;
     for (int i = 0; i < T; i++) {
         double dot = 0, squares = 0;
@@ -156,12 +151,33 @@ bool lora1_json_sample(Str *out, Session *s, const Benchmark *b, int i, const Co
     return ok;
 }
 
+// Bytes of the host for `most` tokens of a sample, before and behind a layer and in its feed-forward.
+static size_t lora1_row_bytes(const ModelConfig *c, size_t most) {
+    return most * (2 * (size_t)c->C + 2 * (size_t)c->I) * sizeof(float);
+}
+
+// SessionWork.look. The adapter has four copies: as read, as the model runs it on the host and for the backend, and its
+// matrices alone.
+size_t lora1_memory(const SessionWork *w, Qwen2 *dry) {
+    const ModelConfig *c = &dry->config;
+    const size_t adapter = (size_t)c->L * (c->I + c->C) * sizeof(float);
+    Teacher t;
+    teacher_alloc(&t, dry, w->first_longest, NULL, true);
+    teacher_free(&t, dry);
+    dry->ops->alloc(adapter);
+    return 3 * adapter + lora1_row_bytes(c, (size_t)w->first_longest) + (size_t)c->V * sizeof(LensToken) +
+           (size_t)(w->first_tokens * (2 * c->L + 1) *
+                    sizeof(double)); // strengths and cosines, and a layer's strengths sorted
+}
+
 bool experiment_lora1_plots(Session *s, Error *err) {
     Benchmarks b;
     if (!*s->options.adapter)
         return fail(err, EXIT_USAGE,
                     "adapter is missing: the rank-one LoRA to look at\n  -> --adapter DIR, a PEFT folder with "
                     "adapter_model.safetensors");
+    s->work.look = lora1_memory;
+    s->work.rank = 1;
     if (!experiment_begin(s, &b, false, err)) return false;
     Qwen2 *m = &s->model;
     const int L = m->config.L, C = m->config.C, I = m->config.I;
@@ -183,8 +199,15 @@ bool experiment_lora1_plots(Session *s, Error *err) {
     ok = ok && sample_under(&sampled, s, &b.items[0], adapted, err);
     const size_t most = ok ? (size_t)sampled.longest : 1;
     teacher_alloc(&t, m, (int)most, NULL, true);
-    float *mid = (float *)xmalloc(most * C * sizeof(float)), *behind = (float *)xmalloc(most * C * sizeof(float));
-    void *gu = xmalloc(most * 2 * I * sizeof(float));
+    float *mid = (float *)xmalloc(lora1_row_bytes(&m->config, most)), *behind = mid + most * C;
+    void *gu = behind + most * C;
+    size_t tokens = 0;
+    for (int i = 0; i < sampled.n && ok; i++)
+        tokens += (size_t)(b.items[0].prompts[i].n + sampled.completions[i].n - 1);
+    for (int l = 0; l < L; l++) {
+        layers[l].strength = (double *)xmalloc(tokens * sizeof(double));
+        layers[l].cosine = (double *)xmalloc(tokens * sizeof(double));
+    }
     for (int i = 0; i < sampled.n && ok; i++) {
         ok = !stop_requested || fail(err, EXIT_RUN, "stopped at completion %d", i);
         int T = teacher_run(&t, m, &b.items[0].prompts[i], &sampled.completions[i], adapted);
@@ -221,8 +244,6 @@ bool experiment_lora1_plots(Session *s, Error *err) {
     free(bs);
     free(values);
     free(mid);
-    free(behind);
-    free(gu);
     free(dir);
     str_free(&out);
     str_free(&samples);

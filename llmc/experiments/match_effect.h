@@ -69,6 +69,20 @@ void match_histogram(Str *out, const LensToken *tokens, int V) {
     str_printf(out, "]");
 }
 
+// Floats of the host that one l takes: the residual streams of all layers with s_l, of one without, a difference and a
+// mean.
+static size_t match_floats(const ModelConfig *c, size_t most) { return ((size_t)(c->L + 1) * most + 2) * (size_t)c->C; }
+
+// SessionWork.look
+size_t match_memory(const SessionWork *w, Qwen2 *dry) {
+    const ModelConfig *c = &dry->config;
+    Teacher t;
+    teacher_alloc(&t, dry, w->first_longest, NULL, true);
+    teacher_free(&t, dry);
+    return match_floats(c, (size_t)w->first_longest) * sizeof(float) + (size_t)c->L * c->C * sizeof(double) +
+           2 * (size_t)c->V * sizeof(LensToken);
+}
+
 // One l: samples, runs, fills *row; an object of "final" is appended to out.
 bool match_one(Session *s, const Benchmarks *b, int l, MatchRow *row, Str *out, Error *err) {
     Qwen2 *m = &s->model;
@@ -85,10 +99,9 @@ bool match_one(Session *s, const Benchmarks *b, int l, MatchRow *row, Str *out, 
     bool ok = sample_under(&a, s, &b->items[0], steered, err);
     const size_t most = ok ? (size_t)a.longest : 1;
     teacher_alloc(&t, m, (int)most, NULL, true);
-    float *with = (float *)xmalloc((size_t)L * most * C * sizeof(float)),
-          *without = (float *)xmalloc(most * C * sizeof(float));
-    float *difference = (float *)xmalloc((size_t)C * sizeof(float)),
-          *mean = (float *)xmalloc((size_t)C * sizeof(float));
+    float *with = (float *)xmalloc(match_floats(&m->config, most) * sizeof(float)),
+          *without = with + (size_t)L * most * C;
+    float *difference = without + most * C, *mean = difference + C;
     for (int i = 0; i < a.n && ok; i++) {
         ok = !stop_requested || fail(err, EXIT_RUN, "stopped at layer %d, completion %d", l, i);
         int T = teacher_run(&t, m, &b->items[0].prompts[i], &a.completions[i], steered);
@@ -123,9 +136,6 @@ bool match_one(Session *s, const Benchmarks *b, int l, MatchRow *row, Str *out, 
     m->ops->release(there);
     free(vectors);
     free(with);
-    free(without);
-    free(difference);
-    free(mean);
     teacher_free(&t, m);
     sampled_free(&a);
     return ok;
@@ -133,6 +143,7 @@ bool match_one(Session *s, const Benchmarks *b, int l, MatchRow *row, Str *out, 
 
 bool experiment_match_effect(Session *s, Error *err) {
     Benchmarks b;
+    s->work.look = match_memory;
     if (!experiment_begin(s, &b, true, err)) return false;
     const int L = s->model.config.L, C = s->model.config.C;
     IntVec layers = {0};

@@ -82,6 +82,7 @@ void patch_variant(Intervention *v, const Session *s, const PatchVariant *p, con
 
 bool patch_head_run(Session *s, const char *experiment, int n_paths, Error *err) {
     Benchmarks b;
+    s->work.patched = true;
     if (!experiment_begin(s, &b, true, err)) return false;
     PatchVariants all = {NULL, 0};
     const float *vector = patch_vector(s, err);

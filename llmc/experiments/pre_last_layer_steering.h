@@ -12,6 +12,8 @@ Skip-Attn else (so Skip-Layer against Skip-Attn shows what the feed-forward adds
 
 bool experiment_pre_last_layer_steering(Session *s, Error *err) {
     Benchmarks b;
+    s->work.look = effect_memory;
+    s->work.patched = true;
     if (!experiment_begin(s, &b, true, err)) return false;
     PatchVariants all = {NULL, 0};
     const float *vector = patch_vector(s, err);

@@ -88,13 +88,30 @@ bool self_explain_one(Session *s, Teacher *t, Rollout *r, const IntVec *prompt, 
     return ok;
 }
 
+// SessionWork.look: all of it, for its rollout is there beside the rest.
+size_t self_explain_memory(const SessionWork *w, Qwen2 *dry) {
+    const ModelConfig *c = &dry->config;
+    Teacher t;
+    Rollout r;
+    teacher_alloc(&t, dry, w->max_prompt, NULL, true);
+    rollout_alloc(&r, dry, 1, 0, w->max_prompt, w->max_new);
+    rollout_free(&r, dry);
+    teacher_free(&t, dry);
+    return (size_t)w->max_prompt * c->C * sizeof(float) + (size_t)c->V * (sizeof(float) + sizeof(double));
+}
+
 bool experiment_self_explain(Session *s, Error *err) {
     double *alphas = NULL;
     int n_alphas, at;
     IntVec prompt = {0}, layers = {0};
     if (!experiment_numbers(&alphas, &n_alphas, s->options.magnitudes, "magnitudes", err) ||
-        !session_tokenizer(s, err) || !self_explain_prompt(&prompt, &at, s, err) ||
-        !session_sampler(s, prompt.n + s->options.max_completion_length, false, err) ||
+        !session_tokenizer(s, err) || !self_explain_prompt(&prompt, &at, s, err))
+        return false;
+    s->work.max_prompt = prompt.n;
+    s->work.max_new = s->options.max_completion_length;
+    s->work.answer_tokens = s->work.max_new;
+    s->work.look = self_explain_memory;
+    if (!session_sampler(s, prompt.n + s->options.max_completion_length, false, err) ||
         !experiment_needs_vectors(s, err) || !experiment_layers(&layers, s, err))
         return false;
     install_signal_handlers();

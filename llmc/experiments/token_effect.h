@@ -61,6 +61,20 @@ void effect_line(Str *out, const Session *s, int sample, int position, int gener
     sums->delta += q[top] - p[top];
 }
 
+// Bytes of the host that a comparison takes: two distributions, logits.
+static size_t effect_host_bytes(const ModelConfig *c) {
+    return (size_t)c->V * (2 * sizeof(double) + TEACHER_ROWS * sizeof(float));
+}
+
+// SessionWork.look of the experiments that compare.
+size_t effect_memory(const SessionWork *w, Qwen2 *dry) {
+    Teacher t;
+    teacher_alloc(&t, dry, w->first_longest, dry->intervention, false);
+    dry->ops->alloc((size_t)w->first_longest * dry->config.C * sizeof(float));
+    teacher_free(&t, dry);
+    return effect_host_bytes(&dry->config);
+}
+
 // Compares P and Q on completions sampled under `from`; what: the keys of summary.json that say what P and Q are,
 // without braces.
 bool effect_compare(Session *s, const Benchmarks *b, const char *dir, const char *what, Condition from, Condition P,
@@ -74,10 +88,14 @@ bool effect_compare(Session *s, const Benchmarks *b, const char *dir, const char
     Teacher t;
     const Intervention *patched = P.intervention && P.intervention->vector ? P.intervention : Q.intervention;
     teacher_alloc(&t, m, ok ? a.longest : 1, patched, false);
-    float *first = (float *)m->ops->alloc((size_t)(ok ? a.longest : 1) * C * sizeof(float)),
-          *logits = (float *)xmalloc((size_t)TEACHER_ROWS * V * sizeof(float));
-    double *p = (double *)xmalloc((size_t)V * sizeof(double)), *q = (double *)xmalloc((size_t)V * sizeof(double));
+    float *first = (float *)m->ops->alloc((size_t)(ok ? a.longest : 1) * C * sizeof(float));
+    double *p = (double *)xmalloc(effect_host_bytes(&m->config)), *q = p + V;
+    float *logits = (float *)(q + V);
     EffectSums sums = {0, 0, 0, 0};
+    NewFile positions; // written as they come: of a whole data set they are hundreds of megabytes
+    char *path = model_path(dir, "positions.jsonl");
+    const bool writing = ok && make_dirs(dir, err) && new_file_begin(&positions, path, err);
+    ok = writing;
     Progress progress;
     progress_begin(&progress, "compare", 0, a.n);
     for (int i = 0; i < a.n && ok; i++) {
@@ -100,6 +118,10 @@ bool effect_compare(Session *s, const Benchmarks *b, const char *dir, const char
                 effect_line(&lines, s, i, from_row + k, c->ids[from_row + k], followed, p, q, entropy, &sums);
             }
         }
+        ok =
+            ok && (fwrite(lines.s, 1, lines.n, positions.f) == lines.n ||
+                   fail(err, EXIT_RUN, "cannot write %s: %s\n  -> free the disk and run again", path, strerror(errno)));
+        lines.n = 0;
         progress_update(&progress, i + 1, "");
     }
     progress_clear(&progress);
@@ -107,6 +129,8 @@ bool effect_compare(Session *s, const Benchmarks *b, const char *dir, const char
         ok = fail(err, EXIT_RUN,
                   "none of %d completions ended within %d tokens: nothing to compare\n  -> raise max_completion_length",
                   a.n, b->items[0].max_new);
+    if (writing && !new_file_end(&positions, ok))
+        ok = fail(err, EXIT_RUN, "cannot write %s: %s\n  -> free the disk and run again", path, strerror(errno));
     if (ok) {
         const double n = (double)sums.positions;
         str_printf(&summary, "%s, \"problems\": %d, \"kept\": %d, \"positions\": %lld, \"followed_token\": ", what, a.n,
@@ -114,8 +138,7 @@ bool effect_compare(Session *s, const Benchmarks *b, const char *dir, const char
         lens_json_token(&summary, s->tokenizer, followed);
         str_printf(&summary, ", \"was_top\": %.6g, \"mean_kl\": %.6g, \"mean_delta\": %.6g}\n", sums.was_top / n,
                    sums.kl / n, sums.delta / n);
-        ok = make_dirs(dir, err) && experiment_write(dir, "positions.jsonl", &lines, err) &&
-             experiment_write(dir, "summary.json", &summary, err);
+        ok = experiment_write(dir, "summary.json", &summary, err);
         if (ok) printf("%s", s->options.json ? summary.s : "");
         if (ok && !s->options.json)
             printf("%d of %d completions kept, %lld positions: mean KL %.4f; the token that gains most was on top "
@@ -123,9 +146,8 @@ bool effect_compare(Session *s, const Benchmarks *b, const char *dir, const char
                    a.finished, a.n, sums.positions, sums.kl / n, 100.0 * sums.was_top / n, dir);
     }
     m->ops->release(first);
-    free(logits);
     free(p);
-    free(q);
+    free(path);
     str_free(&lines);
     str_free(&summary);
     teacher_free(&t, m);

@@ -183,6 +183,7 @@ bool host_memory_fits(const HostLimits *h, const MemoryPlan *p, const char *devi
     for (int i = 0; i < h->n; i++) {
         const HostLimit *l = &h->all[i];
         double want = (double)memory_total(p) * (l->shared ? processes : 1);
+        if (!l->shared) want += (double)p->room; // ulimit counts address space, touched or not
         if (l->mappings) want += (double)(mapped + stacks);
         if (want - (double)l->free <= missing) continue;
         missing = want - (double)l->free;
@@ -195,7 +196,9 @@ bool host_memory_fits(const HostLimits *h, const MemoryPlan *p, const char *devi
         snprintf(many, sizeof many, " in each of the %d processes on this machine", processes);
     str_printf(&text, "device %s: the run wants %s of memory%s (weights %s); %s", device,
                memory_text(memory_total(p)).text, many, memory_text(p->part[MEMORY_WEIGHTS]).text,
-               worst->mappings ? "with the model's mapped files and the threads' stacks that is more than " : "");
+               worst->mappings             ? "with the model's mapped files and the threads' stacks that is more than "
+               : !worst->shared && p->room ? "rounded up to whole huge pages that is more than "
+                                           : "");
     str_printf(&text, "%s free of %s\n  -> ", memory_text(worst->free).text, worst->who);
     memory_advice(&text, p, worst->free / (size_t)(worst->shared ? processes : 1));
     if (processes > 1 && worst->shared) str_printf(&text, "; or start fewer processes on a machine");

@@ -24,6 +24,9 @@ typedef enum {
     MEMORY_HEAD,
     MEMORY_TRAINED,
     MEMORY_OWN,
+    MEMORY_ANSWERS,
+    MEMORY_TOKENS,
+    MEMORY_LOOK,
     MEMORY_PARTS
 } MemoryPart;
 
@@ -35,11 +38,15 @@ static const char *const memory_names[MEMORY_PARTS] = {"weights",
                                                        "activations kept",
                                                        "logits, output layer",
                                                        "trained, gradients, AdamW",
-                                                       "the kernels' own"};
+                                                       "the kernels' own",
+                                                       "answers",
+                                                       "pass of save_tokens",
+                                                       "what the experiment looks at"};
 
 typedef struct {
-    size_t part[MEMORY_PARTS];
-} MemoryPlan; // bytes
+    size_t part[MEMORY_PARTS]; // bytes
+    size_t room;               // address space beyond them (alloc_room)
+} MemoryPlan;
 
 size_t memory_total(const MemoryPlan *p) {
     size_t total = 0;
@@ -50,11 +57,12 @@ size_t memory_total(const MemoryPlan *p) {
 // ----------------------------------------------------------------------------
 // counting
 
-static size_t memory_bytes;
+static size_t memory_bytes, memory_rounded;
 
 static void *memory_count_alloc(size_t bytes) {
     static char nowhere; // is not touched
     memory_bytes += bytes ? bytes : 1;
+    memory_rounded += alloc_room(bytes);
     return &nowhere;
 }
 static void memory_count_release(void *p) { (void)p; }
@@ -68,7 +76,7 @@ Ops memory_counting(const Ops *ops) {
     table.release = memory_count_release;
     table.zero = memory_count_zero;
     table.upload = memory_count_upload;
-    memory_bytes = 0;
+    memory_bytes = memory_rounded = 0;
     return table;
 }
 
@@ -78,6 +86,9 @@ size_t memory_counted(void) {
     memory_bytes = 0;
     return bytes;
 }
+
+// The address space beyond all bytes since memory_counting.
+size_t memory_room(void) { return memory_rounded; }
 
 // ----------------------------------------------------------------------------
 // what is said of it
@@ -117,20 +128,28 @@ void memory_advice(Str *out, const MemoryPlan *p, size_t available) {
     }
     const struct {
         size_t bytes;
-        const char *options, *what;
+        const char *verb, *options, *what;
     } all[] = {
-        {rows, "--activation_memory", "rows of a pass and what goes with them"},
-        {part[MEMORY_KEPT], "--kept_memory", "activations of the rollout"},
-        {rollout, "--rollout_batch_size or --max_completion_length", "cache of the rollout, logits"},
-        {part[MEMORY_TRAINED], "--prompts_per_step or --lora_r, or choose another --setup",
+        {rows, "lower", "--activation_memory", "rows of a pass and what goes with them"},
+        {part[MEMORY_KEPT], "lower", "--kept_memory", "activations of the rollout"},
+        {rollout, "lower", "--rollout_batch_size or --max_completion_length", "cache of the rollout, logits"},
+        {part[MEMORY_TRAINED], "lower", "--prompts_per_step or --lora_r, or choose another --setup",
          "what is trained, its gradients and moments"},
+        {part[MEMORY_ANSWERS], "lower", "--max_completion_length, --num_generations or --limit",
+         "tokens and log-probs of the answers"},
+        {part[MEMORY_LOOK], "lower", "--max_completion_length or --limit", memory_names[MEMORY_LOOK]},
+        {part[MEMORY_TOKENS], "leave out", "--save_tokens", "its pass"},
     };
     const size_t total = memory_total(p);
+    const char *verb = "";
     int named = 0;
-    for (int i = 0; i < 4; i++)
-        if (all[i].bytes > total / 32)
-            str_printf(out, "%s%s (%s: %s)", named++ ? ", " : "lower ", all[i].options, all[i].what,
-                       memory_text(all[i].bytes).text);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (all[i].bytes <= total / 32) continue;
+        const bool same = strcmp(verb, all[i].verb) == 0;
+        verb = all[i].verb;
+        str_printf(out, "%s%s%s%s (%s: %s)", named++ ? ", " : "", same ? "" : verb, same ? "" : " ", all[i].options,
+                   all[i].what, memory_text(all[i].bytes).text);
+    }
     if (!named) str_printf(out, "a smaller model, or more memory");
 }
 
