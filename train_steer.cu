@@ -417,8 +417,10 @@ int main(int argc, char **argv) {
     Trainer t;
     Error err = {0, ""};
     memset(&t, 0, sizeof t);
-    if (!dist_init(&argc, &argv, &err)) die(&err);
     const bool help = options_wants_help(argc, argv), version = argc == 2 && strcmp(argv[1], "--version") == 0;
+    const bool parsed = help || version || options_parse(&t.options, CMD_TRAIN, argc, argv, &err);
+    dist.timeout = t.options.ddp_timeout;
+    if (!dist_init(&argc, &argv, &err)) die(&err);
     if (help) options_help(stdout, CMD_TRAIN, usage);
     if (version) print_version("train_steer");
     if (help || version) {
@@ -426,8 +428,6 @@ int main(int argc, char **argv) {
         dist_finalize();
         return 0;
     }
-    const bool parsed = options_parse(&t.options, CMD_TRAIN, argc, argv, &err);
-    dist.timeout = t.options.ddp_timeout;
     if (!dist_agree(parsed && trainer_plan(&t, &err), &err)) dist_die(&err);
     if (!dist_agree(trainer_load(&t, &err), &err)) dist_die(&err);
     if (!dist_gpu_begin(t.options.device, &err)) dist_die(&err);

@@ -329,6 +329,21 @@ void test_dist_failures(void) {
         dist_expect(0, "saved ", 60, 2 * r, "broken", "%s --resume auto", plain);
         dist_same("alone", "broken", "one rank was stopped");
     }
+    // one rank never comes to MPI_Init, because it is stopped or sleeps: the other says so
+    for (int r = 0; r < 2; r++) {
+        char who[32];
+        snprintf(who, sizeof who, "error: rank %d of 2 (", 1 - r);
+        const double t0 = now_s();
+        int code = run_command(&out,
+                               "export OMP_NUM_THREADS=1; rm -rf %s; timeout -k 1 40 mpirun -np 2 sh -c 'if [ "
+                               "${OMPI_COMM_WORLD_RANK:-$PMI_RANK} = %d ]; then %s; fi; exec " DIST_TRAIN
+                               " --ddp_timeout 2 --output_dir %s %s' < /dev/null",
+                               test_path("never"), r, r ? "kill -STOP $$" : "exec sleep 60", test_path("never"), plain);
+        CHECK(code == 1 && strstr(out.s, who) && strstr(out.s, "MPI has not started within 2 s (ddp_timeout)"),
+              "rank %d does not start: ended with %d:\n%s", r, code, out.s);
+        CHECK(now_s() - t0 > 2 && now_s() - t0 < 20 && !path_exists(test_path("never")),
+              "rank %d does not start: the run ended after %.1f s", r, now_s() - t0);
+    }
     // a rank that stops for less than that, or is slow, is waited for
     int code = run_command(&out,
                            "export OMP_NUM_THREADS=1; rm -rf %s; mpirun -np 2 " DIST_TRAIN

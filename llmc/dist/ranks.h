@@ -10,7 +10,8 @@ by
 
 and what ends a process otherwise (out of memory, a crash) ends all of them: by MPI_Abort on the way out, or by mpirun.
 A rank that neither ends nor comes, because it is stopped or hangs, is found by those that wait for it (dist_call_roll),
-which name it and end the run.
+which name it and end the run. Before MPI has started nobody can be named: then a thread watches how long that takes
+(dist_watch_start).
 */
 #ifndef LLMC_DIST_RANKS_H
 #define LLMC_DIST_RANKS_H
@@ -21,6 +22,8 @@ which name it and end the run.
 #define OMPI_SKIP_MPICXX 1 // the C interface, also in C++
 #define MPICH_SKIP_MPICXX 1
 #include <mpi.h>
+#include <poll.h>    // poll, as a clock
+#include <pthread.h> // dist_watch_start
 #endif
 
 typedef struct {
@@ -60,15 +63,47 @@ void dist_at_exit(void) {
     fprintf(stderr, "error: rank %d of %d (%s) ends the run\n", dist.rank, dist.size, dist.host);
     MPI_Abort(MPI_COMM_WORLD, EXIT_RUN);
 }
+
+static bool dist_has_started; // all ranks have found each other
+
+// A thread: MPI_Init and the first exchanges wait for every rank, for ever if one never comes. After dist.timeout this
+// process ends, upon which the launcher ends the others; rank 0 goes first, to say it once.
+static void *dist_watch_start(void *launched) {
+    const int rank = ((const int *)launched)[0], size = ((const int *)launched)[1];
+    const double limit = dist.timeout + (rank > 0 ? 5 : 0);
+    double waited = 0, last = now_s();
+    while (!__atomic_load_n(&dist_has_started, __ATOMIC_ACQUIRE)) {
+        if (waited > limit) {
+            fprintf(stderr,
+                    "error: rank %d of %d (%s): MPI has not started within %g s (ddp_timeout): another rank was not "
+                    "started, is stopped or "
+                    "hangs, or its machine cannot be reached\n"
+                    "  -> look at the other machines and run again; a longer --ddp_timeout if they were only slow\n",
+                    rank, size, dist.host, dist.timeout);
+            _exit(EXIT_RUN);
+        }
+        poll(NULL, 0, 50);
+        const double now = now_s(), passed = now - last;
+        waited += passed < 1 ? passed : 1; // this process may have been stopped itself
+        last = now;
+    }
+    return NULL;
+}
 #endif
 
-// Finds out which rank this is. Ranks other than 0 print nothing but errors from here on. Call first in main.
+// Finds out which rank this is, within dist.timeout. Ranks other than 0 print nothing but errors from here on. Call
+// first in main, or when the options are known.
 bool dist_init(int *argc, char ***argv, Error *err) {
     static const char *const sizes[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", NULL};
     static const char *const ranks[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", NULL};
     gethostname(dist.host, sizeof dist.host - 1);
 #ifdef LLMC_MPI
     if (dist_launched(ranks) < 0) return true;
+    static int launched[2];
+    launched[0] = dist_launched(ranks);
+    launched[1] = dist_launched(sizes);
+    pthread_t watch;
+    if (dist.timeout > 0 && pthread_create(&watch, NULL, dist_watch_start, launched) == 0) pthread_detach(watch);
     int level;
     if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level) != MPI_SUCCESS)
         return fail(err, EXIT_RUN, "MPI cannot start on %s", dist.host);
@@ -86,6 +121,7 @@ bool dist_init(int *argc, char ***argv, Error *err) {
     MPI_Comm_dup(MPI_COMM_WORLD, &dist_calls);
     dist.hosts = (char (*)[64])xcalloc((size_t)dist.size, sizeof *dist.hosts);
     MPI_Allgather(dist.host, sizeof dist.host, MPI_CHAR, dist.hosts, sizeof dist.host, MPI_CHAR, MPI_COMM_WORLD);
+    __atomic_store_n(&dist_has_started, true, __ATOMIC_RELEASE);
     if (dist.size == 1 && dist_launched(sizes) > 1)
         return fail(err, EXIT_RUN,
                     "the launcher started %d processes, MPI says that each is alone\n  -> use the mpirun of the MPI "
