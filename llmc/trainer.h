@@ -385,15 +385,42 @@ uint64_t hash_bytes(uint64_t hash, const void *data, size_t n) {
     return hash;
 }
 
-// What must not change between a run and its continuation: the problems, their order, and how they are drawn.
+#define TEXTS ", texts %016llx" // of a fingerprint
+
+// What must not change between a run and its continuation: the problems, their order, their texts, and how they are
+// drawn.
 void run_fingerprint(const Trainer *t, char *out, size_t n) {
-    uint64_t hash = 14695981039346656037u;
-    for (int i = 0; i < t->train.n; i++) hash = hash_bytes(hash, t->train.items[i].id, strlen(t->train.items[i].id));
+    const uint64_t start = 14695981039346656037u;
+    uint64_t ids = start, texts = start;
+    for (int i = 0; i < t->train.n; i++) {
+        const Problem *p = &t->train.items[i];
+        const char *const read[] = {p->problem, p->answer, t->solutions ? p->solution : ""};
+        ids = hash_bytes(ids, p->id, strlen(p->id));
+        for (int k = 0; k < 3; k++) texts = hash_bytes(texts, read[k], strlen(read[k]) + 1);
+        for (int k = 0; k < p->n_alt; k++) texts = hash_bytes(texts, p->alt[k], strlen(p->alt[k]) + 1);
+    }
     Str shape = {0};
     trained_shape(&shape, &t->trained, &t->options);
-    snprintf(out, n, "%d problems %016llx, seed %d, %s", t->train.n, (unsigned long long)hash, t->options.seed,
-             shape.s);
+    snprintf(out, n, "%d problems %016llx" TEXTS ", seed %d, %s", t->train.n, (unsigned long long)ids,
+             (unsigned long long)texts, t->options.seed, shape.s);
     str_free(&shape);
+}
+
+// Whether a run with the fingerprint `mine` may go on from the checkpoint `from`, which has `saved`. Of one from before
+// texts were looked at, the rest must be alike; that the texts are not known is said.
+static bool fingerprint_check(const char *saved, const char *mine, const char *from, Error *err) {
+    Str older = {0};
+    const char *texts = strstr(mine, ", texts ");
+    if (texts) str_printf(&older, "%.*s%s", (int)(texts - mine), mine, texts + snprintf(NULL, 0, TEXTS, 0ull));
+    const bool before = older.n && strcmp(saved, older.s) == 0;
+    str_free(&older);
+    if (before)
+        warn("%s does not say which texts its problems had: whether they have changed since is not known", from);
+    return before || strcmp(saved, mine) == 0 ||
+           fail(err, EXIT_RUN,
+                "cannot resume from %s: it was trained on \"%s\", this call means \"%s\"\n  -> the same data, filters "
+                "and seed as before",
+                from, saved, mine);
 }
 
 // The run; the arrays are the host's copies, until trained_unstage. Rank 0.
@@ -499,11 +526,7 @@ bool start_or_resume_here(Trainer *t, Error *err) {
         char mine[CHECKPOINT_TEXT];
         snprintf(mine, sizeof mine, "%s", t->state.fingerprint);
         ok = checkpoint_load(&c, latest, err);
-        if (ok && strcmp(mine, c.state.fingerprint) != 0)
-            ok = fail(err, EXIT_RUN,
-                      "cannot resume from %s: it was trained on \"%s\", this call means \"%s\"\n  -> the same data, "
-                      "filters and seed as before",
-                      latest, c.state.fingerprint, mine);
+        ok = ok && fingerprint_check(c.state.fingerprint, mine, latest, err);
         if (ok) {
             t->state = c.state;
             printf("resumed from %s\n\n", latest);

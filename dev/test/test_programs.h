@@ -327,6 +327,15 @@ void test_programs_resume_said(void) {
     CHECK(code == 0 && strstr(out.s, "this run is finished, at step 2 of 2") && !strstr(out.s, "before, "),
           "a finished run ended with %d:\n%s", code, out.s);
 
+    // data that was changed in place, though its ids are the same; a checkpoint that says nothing of texts goes on
+    const char *changed = test_path("changed.jsonl");
+    expect_command(0, "", "sed 's/\"answer\": *\"/&1/' data/tiny/train.jsonl > %s", changed);
+    expect_command(1, "cannot resume from", "%s --max_steps 3 --output_dir %s --resume auto --data %s", train, dir,
+                   changed);
+    expect_command(0, "", "sed -i.old 's/, texts [0-9a-f]*//' %s/checkpoint-2/trainer_state.json", run);
+    expect_command(0, "does not say which texts its problems had", "%s --max_steps 2 --output_dir %s --resume auto",
+                   train, dir);
+
     // every option that training depends on and none else; the checkpoint of an older version lacks one, and a counter
     expect_command(0, "", "sed -i.old /prompt_tokens_total/d %s/checkpoint-2/trainer_state.json", run);
     expect_command(0, "",
