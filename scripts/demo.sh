@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # `make demo`: how often the built-in tiny model solves problems it has not seen, before and after its vectors are trained.
-# Starts from scratch each time; only the folders of the tiny model are replaced. DEVICE=cuda: on a GPU. DEVICE=emulate: the CUDA
-# kernels on the CPU, where only a few small steps and problems are affordable.
+# Starts from scratch each time, in two folders of its own, which it replaces: train_output/demo and results/demo. DEVICE=cuda: on a GPU.
+# DEVICE=emulate: the CUDA kernels on the CPU, where only two small steps and a few problems are affordable.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" # threads that wait by spinning are slow where other programs run too
 case "${DEVICE:-cpu}" in # no options: bash 3.2 takes an empty array for an unset one, so they are used as ${x[@]+"${x[@]}"}
 cpu) train_options=() eval_options=() ;;
 cuda) train_options=(--device cuda) eval_options=(--device cuda) ;;
-emulate) train_options=(--device cuda --max_steps 4 --prompts_per_step 8) eval_options=(--device cuda --limit 32) ;;
+emulate) train_options=(--device cuda --max_steps 2 --prompts_per_step 2) eval_options=(--device cuda --limit 8) ;;
 *) echo "error: DEVICE=$DEVICE: expected cpu, cuda or emulate" >&2; exit 2 ;;
 esac
-run=train_output/tiny/arithmetic/steering/seed-0
-before=results/eval/tiny/base
-after=results/eval/tiny/arithmetic/steering/seed-0
+trained=train_output/demo
+answered=results/demo
+run=$trained/tiny/arithmetic/steering/seed-0
+before=$answered/eval/tiny/base
+after=$answered/eval/tiny/arithmetic/steering/seed-0
 table=$(mktemp)
 trap 'rm -f "$table"' EXIT
 
@@ -21,16 +23,16 @@ say() { printf '\n$ %s\n' "$*"; }
 
 # evaluate NAME CHECKPOINT: adds a line of JSON behind NAME to the table.
 evaluate() {
-    command=(./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint "$2" --json ${eval_options[@]+"${eval_options[@]}"})
+    command=(./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint "$2" --results_dir "$answered" --json ${eval_options[@]+"${eval_options[@]}"})
     say "${command[@]}"
     line=$("${command[@]}")
     echo "$line"
     echo "$1 $line" >> "$table"
 }
 
-rm -rf "$run" "$before" "$after"
+rm -rf "$trained" "$answered"
 evaluate before none
-command=(./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml ${train_options[@]+"${train_options[@]}"})
+command=(./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml --output_dir "$trained" ${train_options[@]+"${train_options[@]}"})
 say "${command[@]}"
 start=$(date +%s)
 "${command[@]}"
