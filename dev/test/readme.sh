@@ -24,7 +24,7 @@ not_run() {
     case $1 in
     'make test') echo 'this is a part of it' ;;
     'make CUDA=1' | *--device\ cuda*) echo 'needs a GPU' ;;
-    'make CUDA=emulate test' | 'make demo DEVICE=emulate') echo 'takes minutes and the headers of the CUDA Toolkit; CI runs the first where they are' ;;
+    'make CUDA=emulate test' | 'make demo DEVICE=emulate') echo 'builds and runs for minutes, and needs the headers of the CUDA Toolkit; CI runs both as typed where they are (.ci/run)' ;;
     *IS_DIST=true*) command -v mpirun >/dev/null && return 1; echo 'needs mpirun (scripts/setup.sh --mpi)' ;;
     'cmp train_output/'*) command -v mpirun >/dev/null && return 1; echo 'its first file needs mpirun' ;;
     scripts/venv.sh | *scripts/plot/*) "$repository/.venv/bin/python" -c 'import matplotlib' 2>/dev/null && return 1; echo 'needs a network, or .venv with matplotlib (scripts/venv.sh)' ;;
