@@ -30,7 +30,7 @@ function of (seed, step, ...), so there is no generator to save.
 #include "llmc/model_config.h"       // model_path
 #include "llmc/utils/utils.h"        // Error, fail, warn, Str, write_file, fsync_path, make_dirs, remove_dir
 
-#define CHECKPOINT_TEXT 128 // bytes of a short text, its NUL included
+#define CHECKPOINT_TEXT 256 // bytes of a short text, its NUL included
 
 // The counters of a run, saved as trainer_state.json.
 typedef struct {
