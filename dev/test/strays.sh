@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # dev/test/strays.sh PROGRAM...: disassembles programs or objects and names each function that holds an instruction which not every
-# CPU has, unless its name says a level that has it (llmc/cpu/level.h). Ends in `N passed, N failed`, a program each.
+# CPU has, unless its name says a level that has it (llmc/cpu/level.h), or sha_ni (llmc/files/sha256.h). Ends in `N passed, N failed`, a program each.
 # OBJDUMP: that of the programs' machine.
 set -uo pipefail
 objdump=${OBJDUMP:-objdump}
@@ -21,6 +21,7 @@ strays() {
             next
         }
         op ~ /^(tdp|tile|ldtilecfg|sttilecfg)/ { need("AMX", "amx"); next }
+        op ~ /^sha(1|256)[a-z]/ { need("SHA", "sha_ni"); next }
         op ~ /^v[a-z]/ && op !~ /^ver[rw]$/ {
             if (op ~ /bf16/) need("AVX512-BF16", "amx|avx512_bf16")
             else if (op ~ /^v(pdp[bw]|perm[it2]*b$|p[ms]*shld|p[ms]*shrd|popcnt|plzcnt|pconflict|p2intersect|aes|pclmul|gf2p8|pmadd52|.*ph$|.*sh$)/) need("beyond the levels", "^$")
@@ -31,7 +32,7 @@ strays() {
         op ~ /^(k(mov|or|and|xor|not|shift|add|unpck|test|xnor)[a-z]*[bwdq])$/ { need("AVX-512", "amx|avx512"); next }
         op ~ /^(andn|bextr|bls[irm][a-z]*|bzhi|mulx|pdep|pext|rorx|sarx|shlx|shrx|lzcnt|movbe|crc32[bwlq]?|popcnt[wlq]?)$/ ||
         op ~ /^(pshufb|palignr|ph(add|sub)|pabs|psign|pmaddubsw|pmulhrsw|pmulld|pmuldq|ptest|pblend|blend|round[sp]|insertps|extractps|pextr[bdq]|pinsr[bdq]|pmov[sz]x|pm(ax|in)(s[bd]|u[wd])|packusdw|pcmpeqq|pcmpgtq|pcmp[ei]str|mov(s[hl]|d)dup|h(add|sub)p|addsubp|lddqu|dpp[sd]|mpsadbw|phminpos|aes|pclmul)/ {
-            need("SSE3 to SSE4.2", "amx|avx512|avx2")
+            need("SSE3 to SSE4.2", "amx|avx512|avx2|sha_ni")
         }
         function need(what, levels) { if (f !~ levels) stray[f ": " what]++ }
         END {

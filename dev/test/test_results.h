@@ -10,6 +10,7 @@ refuse what was not made alike.
 #include "dev/test/test.h"
 #include "dev/test/test_programs.h" // run_command, expect_command, same_files
 #include "llmc/eval/eval.h"
+#include "llmc/utils/rng.h"
 
 #define RESULTS_EVAL "./eval_steer eval --config scripts/eval/tiny/arithmetic.yml"
 #define RESULTS_SEED "eval/tiny/base/temp_1.0_top_p_1.0/eval_seed-0"
@@ -46,6 +47,20 @@ void test_results_sha256(void) {
         }
     }
     CHECK(different == 0, "%d messages have another hash in two parts", different);
+
+    // what this CPU has for it against the plain C, from random states on
+    unsigned char blocks[7 * 64];
+    uint32_t fast[8], plain[8];
+    different = 0;
+    for (uint32_t k = 0; k < 2000; k++) {
+        for (size_t i = 0; i < sizeof blocks; i++)
+            blocks[i] = (unsigned char)rng_bits(1, RNG_SHUFFLE, k, (uint32_t)i, 0, 0);
+        for (uint32_t i = 0; i < 8; i++) fast[i] = plain[i] = rng_bits(1, RNG_SPLIT, k, i, 0, 0);
+        sha256_blocks(fast, blocks, k % 8);
+        sha256_blocks_plain(plain, blocks, k % 8);
+        different += memcmp(fast, plain, sizeof fast) != 0;
+    }
+    CHECK(different == 0, "%d of 2000 random inputs are hashed otherwise than by plain C", different);
     free(many);
 }
 
