@@ -194,8 +194,8 @@ void log_advice(const Trainer *t, const RolloutStats *r) {
     str_free(&text);
 }
 
-// The step's line of metrics.jsonl, which dev/metrics.md explains key by key, and what is printed of it. seconds: what
-// the step took, without validation.
+// The step's line of metrics.jsonl, which dev/doc/metrics.md explains key by key, and what is printed of it. seconds:
+// what the step took, without validation.
 bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, double seconds, const Evaluation *validation,
               Error *err) {
     Logger *log = &t->log;

@@ -41,7 +41,7 @@ machine and the answer in its `README.md`; beside it what was measured, the conf
 Accuracies are percentages of problems whose last boxed answer equals the gold answer, with 95 % intervals in brackets (Wilson for one sample
 a problem). Base and trained models are decoded the same way. "lost" and "won" are problems that were right without only, and with only.
 
-The `metrics.jsonl` up to 2026-11-29 are older than [dev/metrics.md](../metrics.md): their `reward_std` is the mean of the groups' standard
+The `metrics.jsonl` up to 2026-11-29 are older than [metrics.md](../doc/metrics.md): their `reward_std` is the mean of the groups' standard
 deviations, `num_tokens` counts completions alone, `entropy` is over the completions that were trained on, and `step_time` includes validation.
 
 `dev/results/index.sh` makes this page from the heads of the folders' `README.md`, and says what a head holds; `make test` says when it is stale.

@@ -160,13 +160,13 @@ void metrics_compare(const cJSON *trl, const cJSON *line, int run, const char *b
 
 // Every key of a line is explained in the page.
 void metrics_explained(const cJSON *line) {
-    char *page = read_file("dev/metrics.md", NULL, NULL), quoted[80];
+    char *page = read_file("dev/doc/metrics.md", NULL, NULL), quoted[80];
     const cJSON *x;
     cJSON_ArrayForEach(x, line) {
         const char *last = strrchr(x->string, '/');
         const bool named = strncmp(x->string, "rewards/", 8) == 0 && last > x->string + 8; // rewards/NAME/mean
         snprintf(quoted, sizeof quoted, named ? "`rewards/NAME%s`" : "`%s`", named ? last : x->string);
-        CHECK(page && strstr(page, quoted), "dev/metrics.md says nothing of %s", quoted);
+        CHECK(page && strstr(page, quoted), "dev/doc/metrics.md says nothing of %s", quoted);
     }
     free(page);
 }
