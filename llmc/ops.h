@@ -19,7 +19,7 @@ is.
 `act` is the type of a matmul input: bf16 on cpu and cuda, float on ref (`act_bytes` tells). Everything else is float:
 the residual stream, matmul outputs, gradients. Outputs come first, then inputs, then sizes. In the comments
 `=` overwrites and `+=` adds. No output depends, in any bit, on how many threads ran, on how rows were
-batched, or on which pages of the cache hold the keys: see "batch-invariance" in README.md.
+batched, or on which pages of the cache hold the keys: see "Batch invariance" in dev/doc/numbers.md.
 */
 #ifndef LLMC_OPS_H
 #define LLMC_OPS_H

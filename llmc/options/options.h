@@ -1,6 +1,6 @@
 /*
 Options: table.h is the one list; here it becomes a struct, a strict parser for the command line and for
-flat YAML files, --help, the run header, the resolved config.yml and the README's table.
+flat YAML files, --help, the run header, the resolved config.yml and dev/doc/options.md.
 
     Options o;
     if (options_wants_help(argc, argv)) { options_help(stdout, CMD_TRAIN, "usage: ..."); return 0; }
@@ -223,7 +223,7 @@ bool options_parse(Options *o, Command cmd, int argc, char **argv, Error *err) {
 }
 
 // ----------------------------------------------------------------------------
-// the table as text: --help, run header, README
+// the table as text: --help, run header, dev/doc/options.md
 
 #define OPTIONS_HELP_INDENT 34
 #define OPTIONS_HELP_WIDTH 118
@@ -292,14 +292,18 @@ void options_print(FILE *f, const Options *o, Command cmd) {
     }
 }
 
-// Prints the README's list of options, a Markdown table per group. | in a cell would end it, so words are split by
-// commas.
+// Prints dev/doc/options.md, a Markdown table per group. | in a cell would end it, so words are split by commas.
 void options_markdown(FILE *f) {
+    fprintf(
+        f,
+        "# Options\n\nThis page answers: which options are there, what values do they take, and which commands know "
+        "them?\n\nIt is printed from [table.h](../../llmc/options/table.h), which also gives `--help`, the YAML keys "
+        "and the run header.\n`make test` says when it is stale.\n");
     for (int i = 0; i < OPTIONS_ROWS; i++) {
         const OptionRow *row = &options_table[i];
         if (row->type == OPTION_GROUP) {
-            fprintf(f, "%s**%s**\n\n| option | default | value | commands | meaning |\n|---|---|---|---|---|\n",
-                    i ? "\n" : "", row->key);
+            fprintf(f, "\n## %s\n\n| option | default | value | commands | meaning |\n|---|---|---|---|---|\n",
+                    row->key);
             continue;
         }
         Str preset = {0}, expected = {0}, commands = {0};

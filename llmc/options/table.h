@@ -1,6 +1,6 @@
 /*
 THE list of options. One row is a YAML key, a long option, a field of `struct Options`, a line of --help, of the
-run header, of the saved config.yml and of the README. Included several times by options.h, which says each time
+run header, of the saved config.yml and of dev/doc/options.md. Included several times by options.h, which says each time
 what the row macros mean; hence no include guard.
 
     GROUP(heading)
@@ -97,7 +97,7 @@ INT(rollout_batch_size, 64, "[1, 16384]", CMD_SAMPLING, "sequences decoded at on
 FREE_ON_RESUME(rollout_batch_size)
 
 GROUP("Training")
-WORD(setup, "steering", "steering|steering_layer|steering_at_place|steering_rank|lora|full|sft_steering|sft_steering_layer|sft_steering_at_place|sft_steering_rank|sft_lora|sft_full", CMD_TRAIN, "what is trained (README, Setups); sft_...: on given solutions, by cross-entropy, not by GRPO")
+WORD(setup, "steering", "steering|steering_layer|steering_at_place|steering_rank|lora|full|sft_steering|sft_steering_layer|sft_steering_at_place|sft_steering_rank|sft_lora|sft_full", CMD_TRAIN, "what is trained (dev/doc/setups.md); sft_...: on given solutions, by cross-entropy, not by GRPO")
 INTS(layers, "", "[0, 1023]", CMD_TRAIN | CMD_EXPERIMENT, "the layers of setups steering_layer and steering_at_place (there none: all), or those an experiment runs over; the first is 0")
 INT(lora_r, 4, "[1, 1024]", CMD_TRAIN, "setup lora: the rank of B A")
 REAL(lora_alpha, 0, "[0, 1e6)", CMD_TRAIN, "setup lora: B A is multiplied by lora_alpha / lora_r; 0: by 1, the papers'")
