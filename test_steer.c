@@ -26,6 +26,7 @@ against PyTorch records and finite differences -> sampling, bit by bit -> the pr
 #include "dev/test/test_programs.h"    // ./train_steer and ./eval_steer
 #include "dev/test/test_metrics.h"     // metrics.jsonl against TRL's
 #include "dev/test/test_rooms.h"
+#include "dev/test/test_links.h"       // README.md and dev/doc can be followed
 #include "dev/test/test_levels.h"      // one program for every CPU
 #include "dev/test/test_memory.h"      // what a run plans is what it takes
 #include "dev/test/test_setups.h"      // what else can be trained, on what
@@ -126,9 +127,10 @@ int main(int argc, char **argv) {
         {"answer", test_answer}, {"model_files", test_model_files}, {"foreign", test_foreign}, {"matmul", test_matmul},
         {"ops", test_ops}, {"bits", test_bits}, {"cuda", test_cuda}, {"model", test_model},
         {"intervene", test_intervene}, {"rollout", test_rollout}, {"tuning", test_tuning}, {"programs", test_programs},
-        {"metrics", test_metrics}, {"rooms", test_rooms}, {"levels", test_levels}, {"memory", test_memory},
-        {"setups", test_setups}, {"cost", test_cost}, {"experiments", test_experiments}, {"export", test_export},
-        {"results", test_results}, {"dist", test_dist}, {"shard", test_shard}, {"gpus", test_gpus},
+        {"metrics", test_metrics}, {"rooms", test_rooms}, {"links", test_links}, {"levels", test_levels},
+        {"memory", test_memory}, {"setups", test_setups}, {"cost", test_cost}, {"experiments", test_experiments},
+        {"export", test_export}, {"results", test_results}, {"dist", test_dist}, {"shard", test_shard},
+        {"gpus", test_gpus},
     };
     // clang-format on
     enum { N = sizeof tests / sizeof tests[0] };
