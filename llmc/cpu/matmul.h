@@ -198,9 +198,9 @@ static void mm_run(MatmulJob *job) {
         job->n_chunks = (job->T + job->chunk - 1) / job->chunk;
     }
     const int n_units = job->n_panels * job->n_chunks;
-    // Large products are dealt out to whoever is free, as cores may be unlike or busy: half of a thread's share of what is
-    // left, down to one unit. With tiles the reading of `in` by each piece, and its first weights, which nobody brought
-    // in, cost more than that gains.
+    // Large products are dealt out to whoever is free, as cores may be unlike or busy: half of a thread's share of what
+    // is left, down to one unit. With tiles the reading of `in` by each piece, and its first weights, which nobody
+    // brought in, cost more than that gains.
     const bool shrink = work >= 1e8 && SIMD_LEVEL != SIMD_AMX;
     if (n_threads == 1) {
         mm_work(job, 0, n_units);

@@ -18,8 +18,7 @@ in the output.
 // scratch of one thread: the input of a chunk, each of whose tiles may end in rows that are missing
 static __thread __attribute__((aligned(64))) mm_input matmul_input[(MM_CHUNK + MM_CHUNK / MM_ROWS * 3) * MM_SUM];
 
-// first row of tile i of n, as equal as can be
-SIMD_INLINE int mm_tile_row(int rows, int n, int i) { return (int)((int64_t)rows * i / n); }
+static __thread int matmul_tiles[MM_CHUNK / MM_ROWS + 2]; // the first row of each tile of a chunk, and of none
 
 // out[height][n] = (first ? 0 : out) + x times `steps` steps of the strip at b (+ bias). An edge, fewer outputs than a
 // strip, goes through an array of whole strips.
@@ -59,14 +58,14 @@ case R: mm_tile(R, to, ld, from, ld, x, b, steps, prefetch); break
 // those at prefetch come in.
 static void mm_strip(const MatmulJob *job, int r0, int r1, int strip, int sum0, int steps, const bf16_t *b,
                      MatmulPrefetch *prefetch) {
-    const int rows = r1 - r0, n_tiles = (rows + MM_ROWS - 1) / MM_ROWS, left = job->n_out - strip * MM_STRIP;
+    const int n_tiles = (r1 - r0 + MM_ROWS - 1) / MM_ROWS, left = job->n_out - strip * MM_STRIP;
     const int whole = mm_whole(steps), groups = (whole / 2 + MM_GROUP - 1) / MM_GROUP * n_tiles;
     const size_t ld = (size_t)job->n_out;
     const float *bias = job->bias && sum0 + steps >= job->n_sum ? job->bias + (size_t)strip * MM_STRIP : NULL;
     const mm_input *x = matmul_input;
     prefetch->burst = (prefetch->lines + groups - 1) / groups;
     for (int i = 0; i < n_tiles; i++) {
-        const int r = mm_tile_row(rows, n_tiles, i), height = mm_tile_row(rows, n_tiles, i + 1) - r;
+        const int r = matmul_tiles[i], height = matmul_tiles[i + 1] - r;
         float *out = job->out + (size_t)(r0 + r) * ld + (size_t)strip * MM_STRIP;
         for (int j = height; i + 1 < n_tiles && j < 2 * height; j++)
             __builtin_prefetch(out + j * ld, 1, 3); // the next tile's sums
@@ -84,8 +83,12 @@ static void mm_panels(const MatmulJob *job, int r0, int r1, int p0, int p1, int 
     const size_t strip = job->panel / STRIPS;
     const int n_tiles = (r1 - r0 + MM_ROWS - 1) / MM_ROWS, whole = mm_whole(steps);
     mm_input *x = matmul_input;
+    for (int i = 0; i <= n_tiles; i++) matmul_tiles[i] = (r1 - r0) * i / n_tiles; // as equal as can be
     for (int i = 0; i < n_tiles; i++) {
-        const int r = mm_tile_row(r1 - r0, n_tiles, i), height = mm_tile_row(r1 - r0, n_tiles, i + 1) - r;
+        const int r = matmul_tiles[i], height = matmul_tiles[i + 1] - r;
+        for (int j = r + height; j < r + 2 * height && r0 + j < r1; j++)
+            for (int k = 0; k < steps; k += 32)
+                __builtin_prefetch(job->in + (size_t)(r0 + j) * job->ld_in + sum0 + k, 0, 3);
         mm_turn_input(x, job->in + (size_t)(r0 + r) * job->ld_in + sum0, (size_t)job->ld_in, height, steps);
         x += mm_input_size(height, whole);
     }
