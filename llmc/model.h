@@ -13,15 +13,18 @@ has read. Also the trained thing: a file of steering vectors, one per layer.
 #include "llmc/ops_ref.h"      // raw_to_f32
 #include "llmc/utils/utils.h"  // Error, fail, path_exists
 
+// A linear layer, y = x W^T + bias: one projection or several stacked (tensors.h).
 typedef struct {
-    Weight qkv;        // [(NH + 2 NKV) HD, C]  query, then key, then value rows
-    Weight o;          // [C, NH HD]
-    Weight gu;         // [2I, C]  gate rows, then up rows
-    Weight down;       // [C, I]
-    float *qkv_bias;   // [(NH + 2 NKV) HD]
-    float *down_bias;  // [C]  vectors put into a model's files; NULL where the files have none, as Qwen's own
-    float *input_norm; // [C]
-    float *post_norm;  // [C]
+    Weight weight;    // [N,K]
+    float *bias;      // [N]; NULL: none
+    int layer;        // -1: the output matrix
+    Projection first; // in a layer: of the projections it is stacked of
+    int n;            // how many they are; 0: the output matrix
+} Linear;
+
+typedef struct {
+    Linear linear[N_LINEARS]; // by LinearId
+    float *norm[N_NORMS];     // by NormId; NULL: the family has none
 } Layer;
 
 // Written after loading by tuning_write_weights (tuning.h) alone.
@@ -30,7 +33,7 @@ typedef struct {
     bool wte_lent;     // it is an array of somebody else's, who frees it
     Layer *layers;     // [L]
     float *final_norm; // [C]
-    Weight head;       // [V, C]  made of wte where tied
+    Linear head;       // [V, C]  made of wte where tied
     int L;
     SafeTensors *files; // what the raw tensors point into
     int n_files;
@@ -146,14 +149,6 @@ bool model_get_tensor(RawTensor *out, const ModelFiles *f, const char *name, int
     return true;
 }
 
-// model.layers.<l>.<rest>
-bool model_get_layer_tensor(RawTensor *out, const ModelFiles *f, int l, const char *rest, int64_t d0, int64_t d1,
-                            Error *err) {
-    char name[96];
-    snprintf(name, sizeof name, "model.layers.%d.%s", l, rest);
-    return model_get_tensor(out, f, name, d0, d1, err);
-}
-
 // A tensor that nothing has asked for means something that is not computed here: the numbers would be another model's.
 // Old files keep RoPE's frequencies, which follow from config.json: those are named and passed over, as transformers
 // does.
@@ -202,56 +197,58 @@ float *model_to_float(const RawTensor *t, int n, const Ops *ops) {
     return x;
 }
 
-bool model_load_layer(Layer *y, const ModelFiles *f, int l, const ModelConfig *c, const Ops *ops, Error *err) {
-    int rows[3] = {c->NH * c->HD, c->NKV * c->HD, c->NKV * c->HD};
-    const char *weight[3] = {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"};
-    const char *bias[3] = {"self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"};
-    RawTensor t[3], b[3];
-    for (int i = 0; i < 3; i++) {
-        if (!model_get_layer_tensor(&t[i], f, l, weight[i], rows[i], c->C, err) ||
-            !model_get_layer_tensor(&b[i], f, l, bias[i], rows[i], 0, err))
-            return false;
+bool model_load_linear(Linear *y, const ModelFiles *f, int l, LinearId id, const ModelConfig *c, const Ops *ops,
+                       Error *err) {
+    RawTensor weight[MAX_STACKED], bias[MAX_STACKED];
+    char name[TENSOR_NAME];
+    int n_biases = 0;
+    y->layer = l;
+    y->n = linear_projections(&y->first, id);
+    for (int i = 0; i < y->n; i++) {
+        const Projection p = (Projection)(y->first + i);
+        const char *module = projections[p].module;
+        int N, K;
+        projection_shape(&N, &K, c, p);
+        if (!model_get_tensor(&weight[i], f, tensor_name(name, l, module, ".weight"), N, K, err)) return false;
+        tensor_name(name, l, module, ".bias");
+        const Bias rule = c->family->bias[p];
+        if (rule == NO_BIAS || (rule == BIAS_IF_STORED && model_find_tensor(f, name) < 0)) continue;
+        if (!model_get_tensor(&bias[n_biases++], f, name, N, 0, err)) return false;
     }
-    y->qkv_bias = model_to_float(b, 3, ops);
-    ops->weight_load(&y->qkv, t, 3);
-    if (!model_get_layer_tensor(&t[0], f, l, "self_attn.o_proj.weight", c->C, rows[0], err)) return false;
-    ops->weight_load(&y->o, t, 1);
-    if (!model_get_layer_tensor(&t[0], f, l, "mlp.gate_proj.weight", c->I, c->C, err) ||
-        !model_get_layer_tensor(&t[1], f, l, "mlp.up_proj.weight", c->I, c->C, err))
-        return false;
-    ops->weight_load(&y->gu, t, 2);
-    if (!model_get_layer_tensor(&t[0], f, l, "mlp.down_proj.weight", c->C, c->I, err)) return false;
-    ops->weight_load(&y->down, t, 1);
-    char name[96];
-    snprintf(name, sizeof name, "model.layers.%d.mlp.down_proj.bias", l);
-    if (model_find_tensor(f, name) >= 0) {
-        if (!model_get_tensor(b, f, name, c->C, 0, err)) return false;
-        y->down_bias = model_to_float(b, 1, ops);
-    }
-    if (!model_get_layer_tensor(b, f, l, "input_layernorm.weight", c->C, 0, err)) return false;
-    y->input_norm = model_to_float(b, 1, ops);
-    if (!model_get_layer_tensor(b, f, l, "post_attention_layernorm.weight", c->C, 0, err)) return false;
-    y->post_norm = model_to_float(b, 1, ops);
+    if (n_biases > 0) y->bias = model_to_float(bias, n_biases, ops);
+    ops->weight_load(&y->weight, weight, y->n);
     return true;
 }
 
-void model_free_weight(Weight *w, const Ops *ops) {
-    if (w->n_raw > 0) ops->weight_free(w); // never loaded where loading failed half-way
-    memset(w, 0, sizeof *w);
+bool model_load_layer(Layer *y, const ModelFiles *f, int l, const ModelConfig *c, const Ops *ops, Error *err) {
+    for (int i = 0; i < N_LINEARS; i++)
+        if (!model_load_linear(&y->linear[i], f, l, (LinearId)i, c, ops, err)) return false;
+    for (int i = 0; i < N_NORMS; i++) {
+        RawTensor t;
+        char name[TENSOR_NAME];
+        const char *module = c->family->norms[i].module;
+        if (!module) continue;
+        if (!model_get_tensor(&t, f, tensor_name(name, l, module, ".weight"), model_size(c, c->family->norms[i].size),
+                              0, err))
+            return false;
+        y->norm[i] = model_to_float(&t, 1, ops);
+    }
+    return true;
+}
+
+void model_free_linear(Linear *y, const Ops *ops) {
+    if (y->weight.n_raw > 0) ops->weight_free(&y->weight); // never loaded where loading failed half-way
+    if (y->bias) ops->release(y->bias);
+    memset(y, 0, sizeof *y);
 }
 
 void weights_free(FrozenWeights *w, const Ops *ops) {
     for (int l = 0; w->layers && l < w->L; l++) {
-        Layer *y = &w->layers[l];
-        model_free_weight(&y->qkv, ops);
-        model_free_weight(&y->o, ops);
-        model_free_weight(&y->gu, ops);
-        model_free_weight(&y->down, ops);
-        float *vectors[4] = {y->qkv_bias, y->down_bias, y->input_norm, y->post_norm};
-        for (int i = 0; i < 4; i++)
-            if (vectors[i]) ops->release(vectors[i]);
+        for (int i = 0; i < N_LINEARS; i++) model_free_linear(&w->layers[l].linear[i], ops);
+        for (int i = 0; i < N_NORMS; i++)
+            if (w->layers[l].norm[i]) ops->release(w->layers[l].norm[i]);
     }
-    model_free_weight(&w->head, ops);
+    model_free_linear(&w->head, ops);
     if (w->wte.data && !w->wte_lent) ops->embedding_free(&w->wte);
     if (w->final_norm) ops->release(w->final_norm);
     free(w->layers);
@@ -260,24 +257,41 @@ void weights_free(FrozenWeights *w, const Ops *ops) {
     memset(w, 0, sizeof *w);
 }
 
+// Floats of a layer's norms.
+size_t model_norm_floats(const ModelConfig *c) {
+    size_t n = 0;
+    for (int i = 0; i < N_NORMS; i++)
+        if (c->family->norms[i].module) n += (size_t)model_size(c, c->family->norms[i].size);
+    return n;
+}
+
 // Bytes that the weights take of the backend's memory; a file's pages, where it computes from them, are not counted.
 size_t weights_bytes(const FrozenWeights *w, const ModelConfig *c, const Ops *ops) {
-    size_t bytes = w->head.bytes + (size_t)c->C * sizeof(float);
+    size_t bytes = w->head.weight.bytes + (size_t)c->C * sizeof(float);
     if (!ops->host_memory) bytes += (size_t)c->V * c->C * dtype_bytes(w->wte.dtype);
     for (int l = 0; l < w->L; l++) {
-        const Layer *y = &w->layers[l];
-        bytes += y->qkv.bytes + y->o.bytes + y->gu.bytes + y->down.bytes +
-                 ((size_t)y->qkv.N + (y->down_bias ? 3 : 2) * (size_t)c->C) * sizeof(float);
+        bytes += model_norm_floats(c) * sizeof(float);
+        for (int i = 0; i < N_LINEARS; i++) {
+            const Linear *y = &w->layers[l].linear[i];
+            bytes += y->weight.bytes + (y->bias ? (size_t)y->weight.N * sizeof(float) : 0);
+        }
     }
     return bytes;
 }
 
 // The same before they are loaded, for a backend that has weight_bytes (ops.h).
 size_t weights_bytes_planned(const ModelConfig *c, const Ops *ops) {
-    const int qkv = (c->NH + 2 * c->NKV) * c->HD;
-    const size_t layer = ops->weight_bytes(qkv, c->C) + ops->weight_bytes(c->C, c->NH * c->HD) +
-                         ops->weight_bytes(2 * c->I, c->C) + ops->weight_bytes(c->C, c->I) +
-                         ((size_t)qkv + 2 * (size_t)c->C) * sizeof(float);
+    size_t layer = model_norm_floats(c) * sizeof(float);
+    for (int i = 0; i < N_LINEARS; i++) {
+        Projection first = PROJ_Q;
+        const int n = linear_projections(&first, (LinearId)i);
+        int N = 0, rows, K = 0;
+        for (int k = 0; k < n; k++) {
+            projection_shape(&rows, &K, c, (Projection)(first + k));
+            N += rows;
+        }
+        layer += ops->weight_bytes(N, K) + (c->family->bias[first] == BIAS ? (size_t)N * sizeof(float) : 0);
+    }
     return ops->weight_bytes(c->V, c->C) + (size_t)c->C * sizeof(float) + (size_t)c->L * layer;
 }
 
@@ -310,13 +324,13 @@ size_t model_file_bytes(const char *dir) {
 const RawTensor *weights_find_raw(const FrozenWeights *w, const char *name) {
     const RawTensor *raw = NULL;
     for (int i = 0; i < w->n_files && !raw; i++) raw = safetensors_find(&w->files[i], name);
-    return raw || strcmp(name, "model.embed_tokens.weight") != 0 ? raw : weights_find_raw(w, "lm_head.weight");
+    return raw || strcmp(name, MODULE_EMBEDDING ".weight") != 0 ? raw : weights_find_raw(w, MODULE_HEAD ".weight");
 }
 
 // Whether the files hold vectors already, as biases of down_proj.
 bool weights_have_vectors(const FrozenWeights *w) {
     for (int l = 0; l < w->L; l++)
-        if (w->layers[l].down_bias) return true;
+        if (w->layers[l].linear[LINEAR_DOWN].bias) return true;
     return false;
 }
 
@@ -343,7 +357,7 @@ bool model_same_numbers(const RawTensor *a, const RawTensor *b) {
 // The embedding and the output matrix as transformers takes them under tie_word_embeddings: one of the two in the files
 // is both; two that differ stay two, and c->tied becomes false.
 bool model_get_embeddings(RawTensor *wte, RawTensor *head, const ModelFiles *f, ModelConfig *c, Error *err) {
-    const char *const names[2] = {"model.embed_tokens.weight", "lm_head.weight"};
+    const char *const names[2] = {MODULE_EMBEDDING ".weight", MODULE_HEAD ".weight"};
     const bool there[2] = {model_find_tensor(f, names[0]) >= 0, model_find_tensor(f, names[1]) >= 0};
     if (c->tied && !(there[0] && there[1])) {
         if (!model_get_tensor(wte, f, names[there[1]], c->V, c->C, err)) return false;
@@ -356,9 +370,8 @@ bool model_get_embeddings(RawTensor *wte, RawTensor *head, const ModelFiles *f, 
     c->tied = model_same_numbers(wte, head);
     if (c->tied) *head = *wte;
     else
-        warn("%s: lm_head.weight is not model.embed_tokens.weight, though config.json says tie_word_embeddings true: "
-             "it is used, as transformers does",
-             f->w->files[0].path);
+        warn("%s: %s is not %s, though config.json says tie_word_embeddings true: it is used, as transformers does",
+             f->w->files[0].path, names[1], names[0]);
     return true;
 }
 
@@ -382,14 +395,15 @@ bool weights_load(FrozenWeights *w, ModelConfig *c, const char *dir, const Ops *
         w->L = c->L;
         w->layers = (Layer *)xcalloc((size_t)c->L, sizeof(Layer));
     }
-    if (ok && (ok = model_get_tensor(&t, &f, "model.norm.weight", c->C, 0, err)))
+    if (ok && (ok = model_get_tensor(&t, &f, MODULE_FINAL_NORM ".weight", c->C, 0, err)))
         w->final_norm = model_to_float(&t, 1, ops);
-    if (ok) ops->weight_load(&w->head, &head, 1);
+    w->head.layer = -1;
+    if (ok) ops->weight_load(&w->head.weight, &head, 1);
     for (int l = 0; l < c->L && ok; l++) {
-        if (w->head.data) weights_drop_pages(w); // the backend has copies: never the whole model twice in memory
+        if (w->head.weight.data) weights_drop_pages(w); // the backend has copies: never the whole model twice in memory
         ok = model_load_layer(&w->layers[l], &f, l, c, ops, err);
     }
-    if (ok && w->head.data) weights_drop_pages(w);
+    if (ok && w->head.weight.data) weights_drop_pages(w);
     ok = ok && model_check_used(&f, c, err);
     if (ok && weights_have_vectors(w))
         warn("%s: the biases of down_proj in it are added, as the vectors that they are; transformers' Qwen2 leaves "

@@ -9,9 +9,11 @@ quantised weights) is refused by name, never ignored.
 #define LLMC_MODEL_CONFIG_H
 
 #include "llmc/files/files.h" // json_load, json_get_*, cJSON, model_dir_check
+#include "llmc/tensors.h"     // Family, Size
 #include "llmc/utils/utils.h" // Error, fail, IntVec, path_exists
 
 typedef struct {
+    const Family *family;
     int C, I, L, NH, NKV, HD, V; // see ops.h; HD = C / NH unless the config says otherwise
     int max_position;            // the longest context
     float rms_norm_eps, rope_theta;
@@ -21,6 +23,23 @@ typedef struct {
 } ModelConfig;
 
 #define MODEL_MAX_ELEMENTS 2147483647LL // of one matrix: row * columns + column is computed in int by some kernels
+
+int model_size(const ModelConfig *c, Size size) {
+    switch (size) {
+    case SIZE_C: return c->C;
+    case SIZE_I: return c->I;
+    case SIZE_HD: return c->HD;
+    case SIZE_Q: return c->NH * c->HD;
+    case SIZE_KV: return c->NKV * c->HD;
+    }
+    return 0;
+}
+
+// The shape [N,K] of a projection's weight.
+void projection_shape(int *N, int *K, const ModelConfig *c, Projection p) {
+    *N = model_size(c, projections[p].rows);
+    *K = model_size(c, projections[p].columns);
+}
 
 // "dir/file". Free with free().
 char *model_path(const char *dir, const char *file) {
@@ -253,6 +272,7 @@ void model_config_free(ModelConfig *c) {
 // empty. Free with model_config_free.
 bool model_config_load(ModelConfig *c, const char *dir, Error *err) {
     memset(c, 0, sizeof *c);
+    c->family = &qwen2_family;
     c->pad = -1;
     char *path = model_path(dir, "config.json"), *generation = model_path(dir, "generation_config.json");
     cJSON *root = NULL, *special = NULL;

@@ -62,23 +62,24 @@ void qwen2_patched_attention(const Qwen2 *m, Scratch *s, KVCache *kv, const Batc
               head_floats = c->HD * (int)ops->act_bytes / (int)sizeof(float); // pairs of bf16 are moved as one float
     const float eps = c->rms_norm_eps;
 
-    ops->matmul_forward(s->qkv, s->x, &w->qkv, w->qkv_bias, T); // plain
+    ops->matmul_forward(s->qkv, s->x, &w->linear[LINEAR_QKV].weight, w->linear[LINEAR_QKV].bias, T); // plain
     qwen2_attention(m, s->q, s->att, NULL, s->qkv, kv, c->L, b);
-    ops->add_rmsnorm_forward(s->patch_h, s->x, NULL, s->h, NULL, how->vector, w->input_norm, eps, T, c->C); // steered
-    ops->matmul_forward(s->patch_qkv, s->x, &w->qkv, w->qkv_bias, T);
+    ops->add_rmsnorm_forward(s->patch_h, s->x, NULL, s->h, NULL, how->vector, w->norm[NORM_INPUT], eps, T,
+                             c->C); // steered
+    ops->matmul_forward(s->patch_qkv, s->x, &w->linear[LINEAR_QKV].weight, w->linear[LINEAR_QKV].bias, T);
     if (how->path != PATH_BOTH) {
         qwen2_attention(m, s->q, s->patch_att, NULL, s->patch_qkv, kv, c->L + 1, b);
-        ops->matmul_forward(s->patch_y, s->patch_att, &w->o, NULL, T);
+        ops->matmul_forward(s->patch_y, s->patch_att, &w->linear[LINEAR_O].weight, NULL, T);
     }
     ops->mix_blocks(s->patch_qkv, s->qkv, how->plain_qkv, T, c->NH + 2 * c->NKV, c->HD); // patched
     qwen2_attention(m, s->q, s->patch_att, NULL, s->patch_qkv, kv, how->layer, b);
     ops->mix_blocks((float *)s->patch_att, (const float *)s->att, how->plain_heads, T, c->NH, head_floats);
-    ops->matmul_forward(s->y, s->patch_att, &w->o, NULL, T);
+    ops->matmul_forward(s->y, s->patch_att, &w->linear[LINEAR_O].weight, NULL, T);
 
     const float *to_mlp = how->path == PATH_RESIDUAL ? s->patch_y : s->y,
                 *to_residual = how->path == PATH_MLP ? s->patch_y : s->y;
     const float *h = how->skip_layer ? s->h : s->patch_h;
-    ops->add_rmsnorm_forward(s->h, s->x, NULL, h, to_mlp, NULL, w->post_norm, eps, T, c->C);
+    ops->add_rmsnorm_forward(s->h, s->x, NULL, h, to_mlp, NULL, w->norm[NORM_POST], eps, T, c->C);
     if (how->path != PATH_BOTH)
         ops->add_rmsnorm_forward(s->h, NULL, NULL, s->patch_h, to_residual, NULL, NULL, eps, T, c->C);
 }
@@ -106,21 +107,22 @@ void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, co
         act *q = keep ? keep->q : s->q, *att = keep ? keep->att : s->att;
 
         // attention
-        ops->add_rmsnorm_forward(h_in, s->x, keep ? keep->rstd_in : NULL, h, y, s_below, w->input_norm, eps, T, c->C);
+        ops->add_rmsnorm_forward(h_in, s->x, keep ? keep->rstd_in : NULL, h, y, s_below, w->norm[NORM_INPUT], eps, T,
+                                 c->C);
         if (patched) {
             qwen2_patched_attention(m, s, kv, b);
         } else {
             if (s_l && how->place == PLACE_INPUT_NORM) ops->act_add_row(s->x, s_l, T, c->C);
-            ops->matmul_forward(s->qkv, s->x, &w->qkv, w->qkv_bias, T);
+            ops->matmul_forward(s->qkv, s->x, &w->linear[LINEAR_QKV].weight, w->linear[LINEAR_QKV].bias, T);
             qwen2_adapt(m, s, s->qkv, QKV, s->x, tuned, l, PROJ_Q, T);
             qwen2_adapt(m, s, s->qkv + QD, QKV, s->x, tuned, l, PROJ_K, T);
             qwen2_adapt(m, s, s->qkv + QD + KD, QKV, s->x, tuned, l, PROJ_V, T);
             qwen2_attention(m, q, att, keep ? keep->lse : NULL, s->qkv, kv, l, b);
-            ops->matmul_forward(s->y, att, &w->o, NULL, T);
+            ops->matmul_forward(s->y, att, &w->linear[LINEAR_O].weight, NULL, T);
             qwen2_adapt(m, s, s->y, c->C, att, tuned, l, PROJ_O, T);
             const float *behind = how->place == PLACE_SELF_ATTN ? s_l : NULL;
-            ops->add_rmsnorm_forward(h_mid, s->x, keep ? keep->rstd_mid : NULL, h_in, s->y, behind, w->post_norm, eps,
-                                     T, c->C);
+            ops->add_rmsnorm_forward(h_mid, s->x, keep ? keep->rstd_mid : NULL, h_in, s->y, behind, w->norm[NORM_POST],
+                                     eps, T, c->C);
             if (s_l && how->place == PLACE_POST_NORM) ops->act_add_row(s->x, s_l, T, c->C);
         }
 
@@ -132,14 +134,14 @@ void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, co
             float *out = s->y + (size_t)t * c->C;
             if (ops->matmul_swiglu_forward &&
                 !(tuned && (tuning_lora_site(m->tuning, l, PROJ_GATE) || tuning_lora_site(m->tuning, l, PROJ_UP)))) {
-                ops->matmul_swiglu_forward(s->a, gu_saved, s->gu, x, &w->gu, rows);
+                ops->matmul_swiglu_forward(s->a, gu_saved, s->gu, x, &w->linear[LINEAR_GATE_UP].weight, rows);
             } else {
-                ops->matmul_forward(s->gu, x, &w->gu, NULL, rows);
+                ops->matmul_forward(s->gu, x, &w->linear[LINEAR_GATE_UP].weight, NULL, rows);
                 qwen2_adapt(m, s, s->gu, 2 * c->I, x, tuned, l, PROJ_GATE, rows);
                 qwen2_adapt(m, s, s->gu + c->I, 2 * c->I, x, tuned, l, PROJ_UP, rows);
                 ops->swiglu_forward(s->a, gu_saved, s->gu, rows, c->I);
             }
-            ops->matmul_forward(out, s->a, &w->down, w->down_bias, rows);
+            ops->matmul_forward(out, s->a, &w->linear[LINEAR_DOWN].weight, w->linear[LINEAR_DOWN].bias, rows);
             qwen2_adapt(m, s, out, c->C, s->a, tuned, l, PROJ_DOWN, rows);
         }
         h = h_mid;
@@ -200,7 +202,7 @@ void qwen2_head_forward(const Qwen2 *m, Scratch *s, const float *h, const int *r
     const float *in = rows ? s->head_h : h;
     m->ops->add_rmsnorm_forward(s->head_h, s->head_x, s->head_rstd, in, NULL, NULL, m->weights.final_norm,
                                 c->rms_norm_eps, n, c->C);
-    m->ops->matmul_forward(s->logits, s->head_x, &m->weights.head, NULL, n);
+    m->ops->matmul_forward(s->logits, s->head_x, &m->weights.head.weight, NULL, n);
 }
 
 // ----------------------------------------------------------------------------
@@ -228,7 +230,7 @@ float *qwen2_weight_gradient(const Qwen2 *m, const Gradient *g, int number) {
 // += gradient through the output matrix and the final norm, and g those two's own, where they are trained.
 void qwen2_head_backward(const Qwen2 *m, Scratch *s, const int *rows, int n, const Gradient *g) {
     const ModelConfig *c = &m->config;
-    m->ops->matmul_backward(s->head_dx, s->dlogits, &m->weights.head, n);
+    m->ops->matmul_backward(s->head_dx, s->dlogits, &m->weights.head.weight, n);
     if (m->tuning && m->tuning->kind == TUNE_FULL) {
         m->ops->matmul_weight_backward(qwen2_weight_gradient(m, g, m->tuning->head), s->dlogits, s->head_x, n, c->V,
                                        c->C);
@@ -284,17 +286,18 @@ void qwen2_mlp_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep
     const LoraSite *down = tuning_lora_site(m->tuning, l, PROJ_DOWN);
     if (full || tuning_lora_site(m->tuning, l, PROJ_GATE) ||
         tuning_lora_site(m->tuning, l, PROJ_UP)) // s->x = the input again
-        ops->add_rmsnorm_forward(s->h, s->x, NULL, keep->h_mid, NULL, NULL, w->post_norm, c->rms_norm_eps, T, c->C);
+        ops->add_rmsnorm_forward(s->h, s->x, NULL, keep->h_mid, NULL, NULL, w->norm[NORM_POST], c->rms_norm_eps, T,
+                                 c->C);
     for (int t = 0; t < T; t += MLP_ROWS) {
         int rows = T - t < MLP_ROWS ? T - t : MLP_ROWS;
         size_t skip_y = (size_t)t * c->C * ops->act_bytes, skip_gu = (size_t)t * 2 * c->I * ops->act_bytes;
         const act *dy = (char *)s->dy + skip_y, *x = (char *)s->x + skip_y;
         float *dx = s->dx + (size_t)t * c->C;
-        ops->matmul_backward(s->da, dy, &w->down, rows);
+        ops->matmul_backward(s->da, dy, &w->linear[LINEAR_DOWN].weight, rows);
         if (down) qwen2_adapt_backward(m, s, s->da, dy, c->C, tuned, down, rows);
         ops->swiglu_backward(s->dgu, full || down ? s->a : NULL, s->da, (char *)keep->gu + skip_gu, rows, c->I);
         if (down) qwen2_adapt_gradient(m, s, g, s->a, dy, c->C, tuned, down, t, rows);
-        ops->matmul_backward(dx, s->dgu, &w->gu, rows);
+        ops->matmul_backward(dx, s->dgu, &w->linear[LINEAR_GATE_UP].weight, rows);
         for (int p = PROJ_GATE; p <= PROJ_UP; p++) {
             const LoraSite *lora = tuning_lora_site(m->tuning, l, (Projection)p);
             const act *dp = (char *)s->dgu + (p == PROJ_UP ? (size_t)c->I * ops->act_bytes : 0);
@@ -302,12 +305,13 @@ void qwen2_mlp_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep
             if (lora) qwen2_adapt_gradient(m, s, g, x, dp, 2 * c->I, tuned, lora, t, rows);
         }
         if (!full) continue;
-        ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->down), dy, s->a, rows, c->C, c->I);
-        ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->gu), s->dgu, x, rows, 2 * c->I, c->C);
+        ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->weight[PROJ_DOWN]), dy, s->a, rows, c->C, c->I);
+        ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->weight[PROJ_GATE]), s->dgu, x, rows, 2 * c->I,
+                                    c->C);
     }
     if (full)
-        ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, full->post_norm), s->dx, keep->h_mid, keep->rstd_mid,
-                                     T, c->C);
+        ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, full->norm[NORM_POST]), s->dx, keep->h_mid,
+                                     keep->rstd_mid, T, c->C);
 }
 
 // s->dx[T,C] = gradient at the input of layer l's attention, given s->dy[T,C] at its output.
@@ -320,16 +324,17 @@ void qwen2_attention_backward(const Qwen2 *m, Scratch *s, const LayerActivations
     const LoraSite *o = tuning_lora_site(m->tuning, l, PROJ_O);
     const int T = b->T, QKV = qwen2_qkv_size(c), QD = c->NH * c->HD,
               first[3] = {0, QD, QD + c->NKV * c->HD}; // columns of q, k, v
-    ops->matmul_backward(s->datt, s->dy, &w->o, T);
+    ops->matmul_backward(s->datt, s->dy, &w->linear[LINEAR_O].weight, T);
     if (o) qwen2_adapt_backward(m, s, s->datt, s->dy, c->C, tuned, o, T);
     if (o) qwen2_adapt_gradient(m, s, g, keep->att, s->dy, c->C, tuned, o, 0, T);
     ops->attention_backward(s->dq, s->dk, s->dv, s->datt, keep->att, keep->lse, keep->q, kv, l, b->segments,
                             b->n_segments, T, c->NH);
     ops->rope_backward(s->dqkv, s->dq, s->dk, s->dv, m->rope, b->pos, T, c->NH, c->NKV, c->HD);
-    ops->matmul_backward(s->dx, s->dqkv, &w->qkv, T);
+    ops->matmul_backward(s->dx, s->dqkv, &w->linear[LINEAR_QKV].weight, T);
     if (full || tuning_lora_site(m->tuning, l, PROJ_Q) || tuning_lora_site(m->tuning, l, PROJ_K) ||
         tuning_lora_site(m->tuning, l, PROJ_V))
-        ops->add_rmsnorm_forward(s->h, s->x, NULL, keep->h_in, NULL, NULL, w->input_norm, c->rms_norm_eps, T, c->C);
+        ops->add_rmsnorm_forward(s->h, s->x, NULL, keep->h_in, NULL, NULL, w->norm[NORM_INPUT], c->rms_norm_eps, T,
+                                 c->C);
     for (int p = PROJ_Q; p <= PROJ_V; p++) {
         const LoraSite *lora = tuning_lora_site(m->tuning, l, (Projection)p);
         const act *dp = (char *)s->dqkv + (size_t)first[p] * ops->act_bytes;
@@ -337,11 +342,11 @@ void qwen2_attention_backward(const Qwen2 *m, Scratch *s, const LayerActivations
         if (lora) qwen2_adapt_gradient(m, s, g, s->x, dp, QKV, tuned, lora, 0, T);
     }
     if (!full) return;
-    ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->o), s->dy, keep->att, T, c->C, QD);
-    ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->qkv), s->dqkv, s->x, T, QKV, c->C);
-    ops->rank_outer(qwen2_weight_gradient(m, g, full->qkv_bias), s->ones, s->dqkv, QKV, T, QKV, 1);
-    ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, full->input_norm), s->dx, keep->h_in, keep->rstd_in, T,
-                                 c->C);
+    ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->weight[PROJ_O]), s->dy, keep->att, T, c->C, QD);
+    ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->weight[PROJ_Q]), s->dqkv, s->x, T, QKV, c->C);
+    ops->rank_outer(qwen2_weight_gradient(m, g, full->bias[PROJ_Q]), s->ones, s->dqkv, QKV, T, QKV, 1);
+    ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, full->norm[NORM_INPUT]), s->dx, keep->h_in, keep->rstd_in,
+                                 T, c->C);
 }
 
 // g's parts += gradient of what is trained from each range of rows, given s->dh[T,C] = dL/dh after the last layer. Of
@@ -370,13 +375,13 @@ void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const K
 
         qwen2_mlp_backward(m, s, keep, tuned, g, l, T);
         if (vector && place == PLACE_POST_NORM) qwen2_steering_gradient(m, g, s->dx, l);
-        ops->rmsnorm_backward(s->dh, s->dy, s->dx, keep->h_mid, keep->rstd_mid, w->post_norm, T, c->C);
+        ops->rmsnorm_backward(s->dh, s->dy, s->dx, keep->h_mid, keep->rstd_mid, w->norm[NORM_POST], T, c->C);
         if (vector && place == PLACE_SELF_ATTN) qwen2_steering_gradient(m, g, s->dh, l);
         if (l == lowest && steers && place != PLACE_INPUT_NORM) break;
 
         qwen2_attention_backward(m, s, keep, kv, b, tuned, g, l);
         if (vector && place == PLACE_INPUT_NORM) qwen2_steering_gradient(m, g, s->dx, l);
-        ops->rmsnorm_backward(s->dh, s->dy, s->dx, keep->h_in, keep->rstd_in, w->input_norm, T, c->C);
+        ops->rmsnorm_backward(s->dh, s->dy, s->dx, keep->h_in, keep->rstd_in, w->norm[NORM_INPUT], T, c->C);
     }
     if (m->tuning && m->tuning->kind == TUNE_FULL)
         ops->scatter_add_rows(qwen2_weight_gradient(m, g, m->tuning->wte), s->dh, b->ids, T, c->C);

@@ -568,9 +568,9 @@ bool check_ranks(Trainer *t, Error *err) {
             hash_bytes(mine.tokens, t->validation_prompts[i].v, (size_t)t->validation_prompts[i].n * sizeof(int));
     float *norm = (float *)xmalloc(norm_bytes);
     for (int l = 0; l <= t->model.config.L; l++) {
-        t->ops->download(norm,
-                         l == t->model.config.L ? t->model.weights.final_norm : t->model.weights.layers[l].input_norm,
-                         norm_bytes);
+        t->ops->download(
+            norm, l == t->model.config.L ? t->model.weights.final_norm : t->model.weights.layers[l].norm[NORM_INPUT],
+            norm_bytes);
         mine.weights = hash_bytes(mine.weights, norm, norm_bytes);
     }
     free(norm);

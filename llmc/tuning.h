@@ -17,16 +17,9 @@ trainer.h, files/checkpoint.h.
 #ifndef LLMC_TUNING_H
 #define LLMC_TUNING_H
 
-#include <stdarg.h>
 #include "llmc/model.h" // ModelConfig, FrozenWeights
 
 typedef enum { TUNE_STEERING, TUNE_LORA, TUNE_FULL } TuneKind;
-
-// The matrices that a LoRA may adapt, by Hugging Face's names without _proj, in the order of a layer.
-typedef enum { PROJ_Q, PROJ_K, PROJ_V, PROJ_O, PROJ_GATE, PROJ_UP, PROJ_DOWN, N_PROJ } Projection;
-
-static const char *const projection_names[N_PROJ] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
-                                                     "gate_proj", "up_proj", "down_proj"};
 
 // One adapted matrix: where its factors lie in `tuned`. K == 0: this matrix is not adapted.
 typedef struct {
@@ -36,15 +29,15 @@ typedef struct {
 
 // One weight, under Hugging Face's name: [rows,cols], or [rows] where cols is 0, at tuned + at.
 typedef struct {
-    char name[64];
+    char name[TENSOR_NAME];
     size_t at;
     int rows, cols;
 } TunedTensor;
 
-// Where the weights of a layer lie, as numbers of their TunedTensor; stacked ones (q, k, v; gate, up) are neighbours,
-// this is the first.
+// Where the weights of a layer lie, as numbers of their TunedTensor, -1 where there is none. Weights that are stacked
+// are neighbours, and so are their biases.
 typedef struct {
-    int input_norm, qkv, qkv_bias, o, post_norm, gu, down;
+    int norm[N_NORMS], weight[N_PROJ], bias[N_PROJ];
 } TunedLayer;
 
 typedef struct Tuning {
@@ -61,15 +54,6 @@ typedef struct Tuning {
     TunedLayer *layers;        // [L]
     int wte, final_norm, head; // head is wte where the model ties them
 } Tuning;
-
-// The shape [N,K] of a projection's weight.
-void projection_shape(int *N, int *K, const ModelConfig *c, Projection p) {
-    const int heads = c->NH * c->HD, kv = c->NKV * c->HD;
-    const int n[N_PROJ] = {heads, kv, kv, c->C, c->I, c->I, c->C},
-              k[N_PROJ] = {c->C, c->C, c->C, heads, c->C, c->C, c->I};
-    *N = n[p];
-    *K = k[p];
-}
 
 // A vector for every layer. Nothing to free.
 void tuning_steering(Tuning *t, const ModelConfig *c) {
@@ -100,13 +84,10 @@ void tuning_lora(Tuning *t, const ModelConfig *c, int rank, float alpha, const b
 }
 
 // Appends a weight; returns its number.
-__attribute__((format(printf, 4, 5))) int tuning_add(Tuning *t, int rows, int cols, const char *format, ...) {
+int tuning_add(Tuning *t, int rows, int cols, const char *name) {
     t->tensors = (TunedTensor *)xrealloc(t->tensors, ((size_t)t->n_tensors + 1) * sizeof(TunedTensor));
     TunedTensor *x = &t->tensors[t->n_tensors];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(x->name, sizeof x->name, format, args);
-    va_end(args);
+    snprintf(x->name, sizeof x->name, "%s", name);
     x->at = t->n;
     x->rows = rows;
     x->cols = cols;
@@ -116,33 +97,36 @@ __attribute__((format(printf, 4, 5))) int tuning_add(Tuning *t, int rows, int co
 
 // All weights. Free with tuning_free.
 void tuning_full(Tuning *t, const ModelConfig *c) {
+    const Family *family = c->family;
+    char name[TENSOR_NAME];
+    int N, K;
     memset(t, 0, sizeof *t);
     t->kind = TUNE_FULL;
     t->L = c->L;
     t->layers = (TunedLayer *)xcalloc((size_t)c->L, sizeof(TunedLayer));
-    t->wte = tuning_add(t, c->V, c->C, "model.embed_tokens.weight");
+    t->wte = tuning_add(t, c->V, c->C, MODULE_EMBEDDING ".weight");
     for (int l = 0; l < c->L; l++) {
         TunedLayer *y = &t->layers[l];
-        const char *block[N_PROJ] = {"self_attn", "self_attn", "self_attn", "self_attn", "mlp", "mlp", "mlp"};
-        int number[N_PROJ], N, K;
-        y->input_norm = tuning_add(t, c->C, 0, "model.layers.%d.input_layernorm.weight", l);
-        y->post_norm = tuning_add(t, c->C, 0, "model.layers.%d.post_attention_layernorm.weight", l);
+        for (int i = 0; i < N_NORMS; i++) {
+            const char *module = family->norms[i].module;
+            y->norm[i] = -1;
+            if (module)
+                y->norm[i] =
+                    tuning_add(t, model_size(c, family->norms[i].size), 0, tensor_name(name, l, module, ".weight"));
+        }
         for (int p = 0; p < N_PROJ; p++) {
             projection_shape(&N, &K, c, (Projection)p);
-            number[p] = tuning_add(t, N, K, "model.layers.%d.%s.%s.weight", l, block[p], projection_names[p]);
+            y->weight[p] = tuning_add(t, N, K, tensor_name(name, l, projections[p].module, ".weight"));
         }
-        for (int p = PROJ_Q; p <= PROJ_V; p++) {
+        for (int p = 0; p < N_PROJ; p++) {
             projection_shape(&N, &K, c, (Projection)p);
-            const int bias = tuning_add(t, N, 0, "model.layers.%d.self_attn.%s.bias", l, projection_names[p]);
-            if (p == PROJ_Q) y->qkv_bias = bias;
+            y->bias[p] = -1;
+            if (family->bias[p] == BIAS)
+                y->bias[p] = tuning_add(t, N, 0, tensor_name(name, l, projections[p].module, ".bias"));
         }
-        y->qkv = number[PROJ_Q];
-        y->o = number[PROJ_O];
-        y->gu = number[PROJ_GATE];
-        y->down = number[PROJ_DOWN];
     }
-    t->final_norm = tuning_add(t, c->C, 0, "model.norm.weight");
-    t->head = c->tied ? t->wte : tuning_add(t, c->V, c->C, "lm_head.weight");
+    t->final_norm = tuning_add(t, c->C, 0, MODULE_FINAL_NORM ".weight");
+    t->head = c->tied ? t->wte : tuning_add(t, c->V, c->C, MODULE_HEAD ".weight");
 }
 
 void tuning_free(Tuning *t) {
@@ -206,7 +190,7 @@ void tuning_raw(RawTensor *raw, const Tuning *t, int i, int n, const float *tune
 // A weight is made of numbers i ... i+n-1.
 void tuning_write_matrix(Weight *w, const Tuning *t, int i, int n, const float *tuned, const Ops *ops, float **stage,
                          size_t *cap) {
-    RawTensor raw[3];
+    RawTensor raw[MAX_STACKED];
     tuning_raw(raw, t, i, n, tuned, ops, stage, cap);
     ops->weight_free(w);
     ops->weight_load(w, raw, n);
@@ -214,7 +198,7 @@ void tuning_write_matrix(Weight *w, const Tuning *t, int i, int n, const float *
 
 void tuning_write_vector(float *x, const Tuning *t, int i, int n, const float *tuned, const Ops *ops, float **stage,
                          size_t *cap) {
-    RawTensor raw[3];
+    RawTensor raw[MAX_STACKED];
     size_t all = 0;
     tuning_raw(raw, t, i, n, tuned, ops, stage, cap);
     for (int k = 0; k < n; k++) all += (size_t)raw[k].shape[0];
@@ -233,19 +217,20 @@ void tuning_write_weights(FrozenWeights *w, const Tuning *t, const float *tuned,
     for (int l = 0; l < t->L; l++) {
         Layer *y = &w->layers[l];
         const TunedLayer *at = &t->layers[l];
-        tuning_write_matrix(&y->qkv, t, at->qkv, 3, tuned, ops, &stage, &cap);
-        tuning_write_matrix(&y->o, t, at->o, 1, tuned, ops, &stage, &cap);
-        tuning_write_matrix(&y->gu, t, at->gu, 2, tuned, ops, &stage, &cap);
-        tuning_write_matrix(&y->down, t, at->down, 1, tuned, ops, &stage, &cap);
-        tuning_write_vector(y->qkv_bias, t, at->qkv_bias, 3, tuned, ops, &stage, &cap);
-        tuning_write_vector(y->input_norm, t, at->input_norm, 1, tuned, ops, &stage, &cap);
-        tuning_write_vector(y->post_norm, t, at->post_norm, 1, tuned, ops, &stage, &cap);
+        for (int i = 0; i < N_LINEARS; i++) {
+            Linear *x = &y->linear[i];
+            tuning_write_matrix(&x->weight, t, at->weight[x->first], x->n, tuned, ops, &stage, &cap);
+            if (at->bias[x->first] >= 0)
+                tuning_write_vector(x->bias, t, at->bias[x->first], x->n, tuned, ops, &stage, &cap);
+        }
+        for (int i = 0; i < N_NORMS; i++)
+            if (at->norm[i] >= 0) tuning_write_vector(y->norm[i], t, at->norm[i], 1, tuned, ops, &stage, &cap);
     }
     tuning_write_vector(w->final_norm, t, t->final_norm, 1, tuned, ops, &stage, &cap);
     if (!w->wte_lent) ops->embedding_free(&w->wte); // before the head, which may share it
     w->wte = lent;
     w->wte_lent = true;
-    tuning_write_matrix(&w->head, t, t->head, 1, tuned, ops, &stage, &cap);
+    tuning_write_matrix(&w->head.weight, t, t->head, 1, tuned, ops, &stage, &cap);
     free(stage);
 }
 

@@ -52,7 +52,7 @@ void test_weights_used(void) {
             const int wte_is = cases[i].alone ? head : embed;
             float x[2], y[2];
             raw_to_f32(x, &w.wte, 5, 1);
-            raw_to_f32(x + 1, &w.head.raw[0], 5, 1);
+            raw_to_f32(x + 1, &w.head.weight.raw[0], 5, 1);
             CHECK(x[0] == mf_value(wte_is, 5) && x[1] == mf_value(cases[i].head_is, 5) && c.tied == cases[i].stays_tied,
                   "%s: embedding %g, output %g, tied %d", cases[i].label, (double)x[0], (double)x[1], c.tied);
             raw_to_f32(y, weights_find_raw(&w, "model.embed_tokens.weight"), 5, 1);
@@ -92,8 +92,9 @@ void test_weights_used(void) {
         warnings_off = false;
         if (more[i].words) mf_expect(ok, &e, more[i].words, more[i].name);
         else if (CHECK(ok, "%s: %s", more[i].name, e.text)) {
-            const float *b = w.layers[1].down_bias;
-            CHECK(!w.layers[0].down_bias && (i ? !b : b && b[0] == mf_value(n, 0) && b[7] == mf_value(n, 7)),
+            const float *b = w.layers[1].linear[LINEAR_DOWN].bias;
+            CHECK(!w.layers[0].linear[LINEAR_DOWN].bias &&
+                      (i ? !b : b && b[0] == mf_value(n, 0) && b[7] == mf_value(n, 7)),
                   "%s: the biases of down_proj", more[i].name);
         }
         if (ok) weights_free(&w, mf_ops());
@@ -197,8 +198,7 @@ void test_peft_targets(void) {
         const bool ok = modules && peft_find_targets(sites, o, 4, records, &err);
         for (int i = 0; i < 4 * N_PROJ; i++) {
             char name[96];
-            snprintf(name, sizeof name, "model.layers.%d.%s.%s", i / N_PROJ, peft_block((Projection)(i % N_PROJ)),
-                     projection_names[i % N_PROJ]);
+            tensor_name(name, i / N_PROJ, projections[i % N_PROJ].module, "");
             bool listed = false;
             for (const cJSON *m = modules ? modules->child : NULL; m; m = m->next)
                 listed |= strcmp(m->valuestring, name) == 0;

@@ -142,25 +142,26 @@ bool mf_same(const Weight *w, int part, const MfTensor *t, int i) {
 void mf_check_weights(const FrozenWeights *w, const MfTensor *t, bool tied, const char *label) {
     for (int l = 0; l < 2; l++) {
         const Layer *y = &w->layers[l];
+        const Weight *qkv = &y->linear[LINEAR_QKV].weight, *gate_up = &y->linear[LINEAR_GATE_UP].weight;
         int b = 12 * l;
-        CHECK(y->qkv.N == 16 && y->qkv.K == 8 && mf_same(&y->qkv, 0, t, b) && mf_same(&y->qkv, 1, t, b + 1) &&
-                  mf_same(&y->qkv, 2, t, b + 2),
+        CHECK(qkv->N == 16 && qkv->K == 8 && mf_same(qkv, 0, t, b) && mf_same(qkv, 1, t, b + 1) &&
+                  mf_same(qkv, 2, t, b + 2),
               "%s: qkv of layer %d", label, l);
-        CHECK(mf_same(&y->o, 0, t, b + 6) && y->gu.N == 24 && mf_same(&y->gu, 0, t, b + 7) &&
-                  mf_same(&y->gu, 1, t, b + 8) && mf_same(&y->down, 0, t, b + 9),
+        CHECK(mf_same(&y->linear[LINEAR_O].weight, 0, t, b + 6) && gate_up->N == 24 && mf_same(gate_up, 0, t, b + 7) &&
+                  mf_same(gate_up, 1, t, b + 8) && mf_same(&y->linear[LINEAR_DOWN].weight, 0, t, b + 9),
               "%s: matrices of layer %d", label, l);
         bool same = true;
         for (int j = 0; j < 16; j++)
-            same &= y->qkv_bias[j] == (j < 8    ? mf_value(b + 3, j)
-                                       : j < 12 ? mf_value(b + 4, j - 8)
-                                                : mf_value(b + 5, j - 12));
+            same &= y->linear[LINEAR_QKV].bias[j] == (j < 8    ? mf_value(b + 3, j)
+                                                      : j < 12 ? mf_value(b + 4, j - 8)
+                                                               : mf_value(b + 5, j - 12));
         for (int j = 0; j < 8; j++)
-            same &= y->input_norm[j] == mf_value(b + 10, j) && y->post_norm[j] == mf_value(b + 11, j) &&
+            same &= y->norm[NORM_INPUT][j] == mf_value(b + 10, j) && y->norm[NORM_POST][j] == mf_value(b + 11, j) &&
                     w->final_norm[j] == mf_value(24, j);
         CHECK(same, "%s: biases or norms of layer %d", label, l);
     }
-    CHECK(mf_same(&w->head, 0, t, tied ? 25 : 26) && strcmp(w->wte.name, t[25].name) == 0, "%s: head or embedding",
-          label);
+    CHECK(mf_same(&w->head.weight, 0, t, tied ? 25 : 26) && strcmp(w->wte.name, t[25].name) == 0,
+          "%s: head or embedding", label);
 }
 
 // Tries to load; expects the words in the message, or success where words is NULL.
@@ -437,7 +438,7 @@ void test_real_model(void) {
     double seconds = now_s() - start, bytes = 0;
     for (int i = 0; i < w.n_files; i++) bytes += (double)w.files[i].map_bytes;
     printf("read and checked %s: %d layers, %.2f GB in %.2f s\n", dir, c.L, bytes * 1e-9, seconds);
-    CHECK(w.layers[c.L - 1].down.N == c.C && w.head.N == c.V && c.eos.n > 0, "sizes");
+    CHECK(w.layers[c.L - 1].linear[LINEAR_DOWN].weight.N == c.C && w.head.weight.N == c.V && c.eos.n > 0, "sizes");
     weights_free(&w, mf_ops());
     model_config_free(&c);
 }

@@ -55,7 +55,7 @@ typedef struct {
 } FactorName;
 FactorName factor_name(const char *before, int l, int p, char factor) {
     FactorName name;
-    snprintf(name.text, sizeof name.text, "%s%d.%s.%c", before, l, projection_names[p], factor);
+    snprintf(name.text, sizeof name.text, "%s%d.%s.%c", before, l, projections[p].name, factor);
     return name;
 }
 
@@ -329,7 +329,7 @@ void test_tuning_down_bias(const Ops *ops, double tolerance) {
     for (int way = 0; way < 3; way++) { // added; neither; biases
         gradient[way] = (float *)xcalloc(LC, sizeof(float));
         for (int l = 0; l < r.L && way == 2; l++)
-            r.model.weights.layers[l].down_bias = to_backend(ops, vectors + l * C, C);
+            r.model.weights.layers[l].linear[LINEAR_DOWN].bias = to_backend(ops, vectors + l * C, C);
         records_pass(&r, &pass, way ? zeros : vectors, &how, gradient[way], true, "dapo", NULL, NULL);
         logprobs[way] = records_collect(&r, false);
     }

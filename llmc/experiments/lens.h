@@ -87,7 +87,7 @@ void lens_tokens(LensToken *tokens, const Qwen2 *m, const float *v) {
         float *row = (float *)xmalloc((size_t)C * sizeof(float));
         #pragma omp for
         for (int t = 0; t < V; t++) {
-            raw_to_f32(row, &m->weights.head.raw[0], (int64_t)t * C, C);
+            raw_to_f32(row, &m->weights.head.weight.raw[0], (int64_t)t * C, C);
             double length = lens_norm(row, (size_t)C);
             tokens[t].id = t;
             tokens[t].dot = lens_dot(row, v, (size_t)C);

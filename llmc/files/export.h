@@ -86,35 +86,32 @@ bool export_hf_config(const ModelConfig *c, const char *from, const char *to, Er
     return ok;
 }
 
-// A file of the biases that Qwen2 has not: zeros, and the vectors on down_proj.
+// A file of the biases that the family lacks: zeros, and the vectors on down_proj.
 bool export_hf_biases(const ModelConfig *c, const float *s, const char *path, cJSON *map, const char *file,
                       Error *err) {
-    const struct {
-        const char *name;
-        int64_t n;
-    } biases[4] = {{"self_attn.o_proj", c->C}, {"mlp.gate_proj", c->I}, {"mlp.up_proj", c->I}, {"mlp.down_proj", c->C}};
+    const size_t most = (size_t)c->L * N_PROJ;
     float *zeros = (float *)xcalloc((size_t)(c->I > c->C ? c->I : c->C), sizeof(float));
-    OutTensor *t = (OutTensor *)xcalloc((size_t)c->L * 4, sizeof(OutTensor));
-    char (*names)[64] = (char (*)[64])xcalloc((size_t)c->L * 4, 64);
+    OutTensor *t = (OutTensor *)xcalloc(most, sizeof(OutTensor));
+    char (*names)[TENSOR_NAME] = (char (*)[TENSOR_NAME])xcalloc(most, TENSOR_NAME);
     bool ok = true;
-    for (int l = 0; l < c->L; l++) {
-        for (int k = 0; k < 4; k++) {
-            OutTensor *o = &t[l * 4 + k];
-            snprintf(names[l * 4 + k], 64, "model.layers.%d.%s.bias", l, biases[k].name);
-            if (ok && cJSON_HasObjectItem(map, names[l * 4 + k]))
-                ok = fail(err, EXIT_RUN,
-                          "the model has a tensor %s already, where the vectors would go\n  -> export both sets of "
-                          "vectors from the model without it",
-                          names[l * 4 + k]);
-            o->name = names[l * 4 + k];
-            o->ndim = 1;
-            o->shape[0] = biases[k].n;
-            o->data = k == 3 ? s + (size_t)l * c->C : zeros;
-            cJSON_AddStringToObject(map, o->name, file);
-        }
+    int n = 0;
+    for (int i = 0; i < c->L * N_PROJ; i++) {
+        const int l = i / N_PROJ, p = i % N_PROJ;
+        if (c->family->bias[p] == BIAS) continue;
+        OutTensor *o = &t[n];
+        o->name = tensor_name(names[n++], l, projections[p].module, ".bias");
+        if (ok && cJSON_HasObjectItem(map, o->name))
+            ok = fail(err, EXIT_RUN,
+                      "the model has a tensor %s already, where the vectors would go\n  -> export both sets of vectors "
+                      "from the model without it",
+                      o->name);
+        o->ndim = 1;
+        o->shape[0] = model_size(c, projections[p].rows);
+        o->data = p == PROJ_DOWN ? s + (size_t)l * c->C : zeros;
+        cJSON_AddStringToObject(map, o->name, file);
     }
     const char *const metadata[] = {"format", "pt", NULL};
-    ok = ok && safetensors_write(path, t, c->L * 4, metadata, err);
+    ok = ok && safetensors_write(path, t, n, metadata, err);
     free(zeros);
     free(t);
     free(names);
@@ -178,13 +175,12 @@ bool export_hf(const ModelConfig *c, const float *s, const char *from, const cha
 bool export_peft(const ModelConfig *c, const float *s, const char *base, const char *to, Error *err) {
     float *zeros = (float *)xcalloc((size_t)(c->I > c->C ? c->I : c->C), sizeof(float));
     OutTensor *t = (OutTensor *)xcalloc((size_t)c->L * 3, sizeof(OutTensor));
-    char (*names)[96] = (char (*)[96])xcalloc((size_t)c->L * 3, 96);
+    char (*names)[PEFT_NAME] = (char (*)[PEFT_NAME])xcalloc((size_t)c->L * 3, PEFT_NAME);
     const char *rest[3] = {"lora_A.weight", "lora_B.bias", "lora_B.weight"};
     for (int l = 0; l < c->L; l++) {
         for (int k = 0; k < 3; k++) {
             OutTensor *o = &t[l * 3 + k];
-            snprintf(names[l * 3 + k], 96, "base_model.model.model.layers.%d.mlp.down_proj.%s", l, rest[k]);
-            o->name = names[l * 3 + k];
+            o->name = peft_name(names[l * 3 + k], l, PROJ_DOWN, rest[k]);
             o->ndim = k == 1 ? 1 : 2;
             o->shape[0] = k == 0 ? 1 : c->C;
             o->shape[1] = k == 0 ? c->I : 1;

@@ -43,9 +43,8 @@ bool adapter_merge_file(const Tuning *t, const float *tuned, const char *path, i
     bool ok = fd >= 0 || fail(err, EXIT_RUN, "cannot write %s: %s", path, strerror(errno));
     for (int i = 0; i < t->L * N_PROJ && ok; i++) {
         const LoraSite *s = &t->sites[i];
-        char name[96];
-        snprintf(name, sizeof name, "model.layers.%d.%s.%s.weight", i / N_PROJ, peft_block((Projection)(i % N_PROJ)),
-                 projection_names[i % N_PROJ]);
+        char name[TENSOR_NAME];
+        tensor_name(name, i / N_PROJ, projections[i % N_PROJ].module, ".weight");
         if (s->K == 0 || !safetensors_find_entry(&st, name)) continue;
         const int64_t shape[2] = {s->N, s->K};
         const RawTensor *w = safetensors_get(&st, name, 2, shape, err);

@@ -13,7 +13,7 @@ is every tensor that is not one of those two.
 #define LLMC_FILES_PEFT_H
 
 #include "llmc/files/json.h"         // json_load, json_get_*
-#include "llmc/files/peft_targets.h" // peft_find_targets, peft_block
+#include "llmc/files/peft_targets.h" // peft_find_targets
 #include "llmc/files/tuned_file.h"   // FileTensor, tuned_read
 #include "llmc/tuning.h"             // Tuning, LoraSite, Projection
 
@@ -32,13 +32,13 @@ typedef struct {
 bool peft_add_target(bool targets[N_PROJ], const char *name, const char *where, Error *err) {
     int nearest = 0;
     for (int p = 0; p < N_PROJ; p++) {
-        if (strcmp(name, projection_names[p]) == 0) return targets[p] = true;
-        if (edit_distance(name, projection_names[p]) < edit_distance(name, projection_names[nearest])) nearest = p;
+        if (strcmp(name, projections[p].name) == 0) return targets[p] = true;
+        if (edit_distance(name, projections[p].name) < edit_distance(name, projections[nearest].name)) nearest = p;
     }
     return fail(err, EXIT_USAGE,
                 "%s: found '%.60s', expected q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj or down_proj\n  -> did "
                 "you mean %s?",
-                where, name, projection_names[nearest]);
+                where, name, projections[nearest].name);
 }
 
 // "down_proj", "q,v" without _proj: the targets in a short form, appended.
@@ -46,7 +46,7 @@ void peft_target_names(Str *out, const bool targets[N_PROJ]) {
     const char *sep = "";
     for (int p = 0; p < N_PROJ; p++) {
         if (!targets[p]) continue;
-        str_printf(out, "%s%.*s", sep, (int)strlen(projection_names[p]) - 5, projection_names[p]);
+        str_printf(out, "%s%.*s", sep, (int)strlen(projections[p].name) - 5, projections[p].name);
         sep = ",";
     }
 }
@@ -56,7 +56,7 @@ void peft_target_names(Str *out, const bool targets[N_PROJ]) {
 
 // Appends the text of adapter_config.json. t: the layout, where not every layer need have all targets; NULL: they have.
 void peft_config_write(Str *out, const PeftConfig *p, const Tuning *t, const char *base) {
-    char alpha[32];
+    char alpha[32], name[TENSOR_NAME];
     bool uneven = false;
     for (int i = 0; t && i < t->L * N_PROJ; i++) uneven |= p->targets[i % N_PROJ] && t->sites[i].K == 0;
     snprintf(alpha, sizeof alpha, "%.17g", p->alpha);
@@ -70,10 +70,8 @@ void peft_config_write(Str *out, const PeftConfig *p, const Tuning *t, const cha
     const char *sep = "";
     for (int i = 0; i < (uneven ? t->L * N_PROJ : N_PROJ); i++) {
         if (uneven ? t->sites[i].K == 0 : !p->targets[i]) continue;
-        if (uneven)
-            str_printf(out, "%s\"model.layers.%d.%s.%s\"", sep, i / N_PROJ, peft_block((Projection)(i % N_PROJ)),
-                       projection_names[i % N_PROJ]);
-        else str_printf(out, "%s\"%s\"", sep, projection_names[i]);
+        if (uneven) str_printf(out, "%s\"%s\"", sep, tensor_name(name, i / N_PROJ, projections[i % N_PROJ].module, ""));
+        else str_printf(out, "%s\"%s\"", sep, projections[i].name);
         sep = ", ";
     }
     str_printf(out, "],\n  \"task_type\": \"CAUSAL_LM\"\n}\n");
@@ -187,12 +185,17 @@ bool peft_config_read(PeftConfig *p, bool *sites, int L, const char *dir, Error 
 // ----------------------------------------------------------------------------
 // adapter_model.safetensors
 
-// The name of a factor ('A' or 'B') of matrix i in the file, into name, which holds 128 bytes. Returns name.
-char *peft_tensor_name(char *name, int i, char factor) {
-    const Projection p = (Projection)(i % N_PROJ);
-    snprintf(name, 128, "base_model.model.model.layers.%d.%s.%s.lora_%c.weight", i / N_PROJ, peft_block(p),
-             projection_names[p], factor);
+// The name of what belongs to projection p of layer l, "lora_A.weight" or the like, in the file. Returns name.
+#define PEFT_NAME 128
+char *peft_name(char name[PEFT_NAME], int l, Projection p, const char *rest) {
+    char module[TENSOR_NAME];
+    snprintf(name, PEFT_NAME, "base_model.model.%s.%s", tensor_name(module, l, projections[p].module, ""), rest);
     return name;
+}
+
+// The name of a factor ('A' or 'B') of matrix i of [L, N_PROJ].
+char *peft_tensor_name(char name[PEFT_NAME], int i, char factor) {
+    return peft_name(name, i / N_PROJ, (Projection)(i % N_PROJ), factor == 'A' ? "lora_A.weight" : "lora_B.weight");
 }
 
 // The tensors that the file of an adapter of layout t has, with their numbers in tuned[t->n] (host; NULL: none yet).
@@ -204,7 +207,7 @@ FileTensor *peft_tensors(const Tuning *t, float *tuned, int *n) {
         const LoraSite *s = &t->sites[i];
         for (int b = 0; b < 2 && s->K > 0; b++) {
             FileTensor *x = &all[(*n)++];
-            char name[128];
+            char name[PEFT_NAME];
             snprintf(x->name, sizeof x->name, "%.95s", peft_tensor_name(name, i, (char)('A' + b)));
             x->rows = b ? s->N : t->rank;
             x->columns = b ? t->rank : s->K;
@@ -219,7 +222,7 @@ FileTensor *peft_tensors(const Tuning *t, float *tuned, int *n) {
 // nothing else may be in it.
 bool peft_check_tensors(PeftConfig *p, bool *sites, const SafeTensors *st, int L, Error *err) {
     int meant = 0, missing = 0, found = 0;
-    char a[128], b[128], lacking[128] = "";
+    char a[PEFT_NAME], b[PEFT_NAME], lacking[PEFT_NAME] = "";
     for (int i = 0; i < L * N_PROJ; i++) {
         if (!sites[i]) continue;
         const bool has_a = safetensors_find_entry(st, peft_tensor_name(a, i, 'A')),

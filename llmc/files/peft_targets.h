@@ -12,12 +12,11 @@ Which matrices of a model an adapter of the PEFT library changes, as its adapter
 #define LLMC_FILES_PEFT_TARGETS_H
 
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>           // pcre2_compile, pcre2_match
-#include <strings.h>         // strcasecmp
-#include "llmc/files/json.h" // json_find, cJSON
-#include "llmc/tuning.h"     // Projection, projection_names
-
-const char *peft_block(Projection p) { return p >= PROJ_GATE ? "mlp" : "self_attn"; }
+#include <pcre2.h>            // pcre2_compile, pcre2_match
+#include <strings.h>          // strcasecmp
+#include "llmc/files/json.h"  // json_find, cJSON
+#include "llmc/tensors.h"     // projections, tensor_name
+#include "llmc/utils/utils.h" // Error, fail
 
 // 1: the regular expression matches all of `name`; 0: it does not; -1 and err: it is none, or gave up.
 int peft_full_match(const char *pattern, const char *name, const char *what, Error *err) {
@@ -111,15 +110,13 @@ bool peft_find_targets(bool *sites, const cJSON *root, int L, const char *path, 
                     "the layers belong "
                     "into the regular expression",
                     path);
-    static const char *const others[2] = {"lm_head", "model.embed_tokens"};
+    static const char *const others[2] = {MODULE_HEAD, MODULE_EMBEDDING};
     bool any = false;
     for (int i = -2; i < L * N_PROJ; i++) {
-        char name[96];
+        char name[TENSOR_NAME];
         const int l = i < 0 ? -1 : i / N_PROJ;
         if (i < 0) snprintf(name, sizeof name, "%s", others[i + 2]);
-        else
-            snprintf(name, sizeof name, "model.layers.%d.%s.%s", l, peft_block((Projection)(i % N_PROJ)),
-                     projection_names[i % N_PROJ]);
+        else tensor_name(name, l, projections[i % N_PROJ].module, "");
         const int is = peft_is_target(root, name, l, path, err);
         if (is < 0) return false;
         if (i < 0 && is)
