@@ -17,6 +17,7 @@ caller), and scratch (Scratch, Activations).
 #ifndef LLMC_QWEN2_H
 #define LLMC_QWEN2_H
 
+#include "llmc/linear.h"       // linear_forward, linear_backward, linear_weight_backward, norm_backward; Gradient
 #include "llmc/qwen2_memory.h" // Qwen2, Scratch, Activations; Ops, Tuning, Intervention
 
 // ----------------------------------------------------------------------------
@@ -40,15 +41,6 @@ void qwen2_attention(const Qwen2 *m, act *q, act *att, float *lse, const float *
     ops->rope_kv_write(q, kv, layer, qkv, m->rope, b->pos, b->write_row, b->write_slot, b->n_writes, b->T,
                        m->config.NH);
     ops->attention_forward(att, lse, q, kv, layer, b->segments, b->n_segments, m->config.NH);
-}
-
-// y[T,N] += the LoRA of a projection of layer l on x[T,K], if `tuned` has one. Rows of y lie ld apart.
-void qwen2_adapt(const Qwen2 *m, Scratch *s, float *y, int ld, const act *x, const float *tuned, int l, Projection p,
-                 int T) {
-    const LoraSite *lora = tuned ? tuning_lora_site(m->tuning, l, p) : NULL;
-    if (!lora) return;
-    m->ops->rank_down(s->u, x, lora->K, tuned + lora->a, m->tuning->scale, T, lora->K, m->tuning->rank);
-    m->ops->rank_up(y, ld, s->u, tuned + lora->b, T, lora->N, m->tuning->rank);
 }
 
 // The attention half of a patched layer (intervene.h, 2), which knows no LoRA. s->h: the residual stream without the
@@ -89,8 +81,7 @@ void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, co
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
     const float *steering = qwen2_steers(m) ? tuned : NULL;
-    const int QKV = qwen2_qkv_size(c), QD = c->NH * c->HD, KD = c->NKV * c->HD;
-    int T = b->T;
+    const int T = b->T;
     const float *h = s->h, *y = NULL, *s_below = NULL; // the block output and the vector are not yet added to h
     const float eps = c->rms_norm_eps;
     Intervention none;
@@ -113,13 +104,9 @@ void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, co
             qwen2_patched_attention(m, s, kv, b);
         } else {
             if (s_l && how->place == PLACE_INPUT_NORM) ops->act_add_row(s->x, s_l, T, c->C);
-            ops->matmul_forward(s->qkv, s->x, &w->linear[LINEAR_QKV].weight, w->linear[LINEAR_QKV].bias, T);
-            qwen2_adapt(m, s, s->qkv, QKV, s->x, tuned, l, PROJ_Q, T);
-            qwen2_adapt(m, s, s->qkv + QD, QKV, s->x, tuned, l, PROJ_K, T);
-            qwen2_adapt(m, s, s->qkv + QD + KD, QKV, s->x, tuned, l, PROJ_V, T);
+            linear_forward(m, s, s->qkv, s->x, &w->linear[LINEAR_QKV], tuned, T);
             qwen2_attention(m, q, att, keep ? keep->lse : NULL, s->qkv, kv, l, b);
-            ops->matmul_forward(s->y, att, &w->linear[LINEAR_O].weight, NULL, T);
-            qwen2_adapt(m, s, s->y, c->C, att, tuned, l, PROJ_O, T);
+            linear_forward(m, s, s->y, att, &w->linear[LINEAR_O], tuned, T);
             const float *behind = how->place == PLACE_SELF_ATTN ? s_l : NULL;
             ops->add_rmsnorm_forward(h_mid, s->x, keep ? keep->rstd_mid : NULL, h_in, s->y, behind, w->norm[NORM_POST],
                                      eps, T, c->C);
@@ -131,18 +118,8 @@ void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, co
             int rows = T - t < MLP_ROWS ? T - t : MLP_ROWS;
             size_t skip_x = (size_t)t * c->C * ops->act_bytes, skip_gu = (size_t)t * 2 * c->I * ops->act_bytes;
             act *x = (char *)s->x + skip_x, *gu_saved = keep ? (char *)keep->gu + skip_gu : NULL;
-            float *out = s->y + (size_t)t * c->C;
-            if (ops->matmul_swiglu_forward &&
-                !(tuned && (tuning_lora_site(m->tuning, l, PROJ_GATE) || tuning_lora_site(m->tuning, l, PROJ_UP)))) {
-                ops->matmul_swiglu_forward(s->a, gu_saved, s->gu, x, &w->linear[LINEAR_GATE_UP].weight, rows);
-            } else {
-                ops->matmul_forward(s->gu, x, &w->linear[LINEAR_GATE_UP].weight, NULL, rows);
-                qwen2_adapt(m, s, s->gu, 2 * c->I, x, tuned, l, PROJ_GATE, rows);
-                qwen2_adapt(m, s, s->gu + c->I, 2 * c->I, x, tuned, l, PROJ_UP, rows);
-                ops->swiglu_forward(s->a, gu_saved, s->gu, rows, c->I);
-            }
-            ops->matmul_forward(out, s->a, &w->linear[LINEAR_DOWN].weight, w->linear[LINEAR_DOWN].bias, rows);
-            qwen2_adapt(m, s, out, c->C, s->a, tuned, l, PROJ_DOWN, rows);
+            linear_swiglu_forward(m, s, s->a, gu_saved, x, &w->linear[LINEAR_GATE_UP], tuned, rows);
+            linear_forward(m, s, s->y + (size_t)t * c->C, s->a, &w->linear[LINEAR_DOWN], tuned, rows);
         }
         h = h_mid;
         y = s->y;
@@ -202,71 +179,21 @@ void qwen2_head_forward(const Qwen2 *m, Scratch *s, const float *h, const int *r
     const float *in = rows ? s->head_h : h;
     m->ops->add_rmsnorm_forward(s->head_h, s->head_x, s->head_rstd, in, NULL, NULL, m->weights.final_norm,
                                 c->rms_norm_eps, n, c->C);
-    m->ops->matmul_forward(s->logits, s->head_x, &m->weights.head.weight, NULL, n);
+    linear_forward(m, s, s->logits, s->head_x, &m->weights.head, NULL, n);
 }
 
 // ----------------------------------------------------------------------------
 // backward
 
-// Rows row0 ... row0+T-1 of a batch: what they add to the gradient goes to its part number `part`.
-typedef struct {
-    int row0, T, part;
-} RowRange;
-
-// Where gradients go: parts[part,size], laid out as `tuned`. Full tuning has part 0 alone.
-typedef struct {
-    float *parts;
-    size_t size;
-    const RowRange *ranges;
-    int n_ranges;
-} Gradient;
-
-// The gradient of a weight, by its number: full tuning has one part.
-float *qwen2_weight_gradient(const Qwen2 *m, const Gradient *g, int number) {
-    return g->parts + m->tuning->tensors[number].at;
-}
-
 // Gradient at the output: must follow qwen2_head_forward on the same rows. s->dlogits[n,V] is given; s->dh[rows[n],C]
 // += gradient through the output matrix and the final norm, and g those two's own, where they are trained.
 void qwen2_head_backward(const Qwen2 *m, Scratch *s, const int *rows, int n, const Gradient *g) {
     const ModelConfig *c = &m->config;
-    m->ops->matmul_backward(s->head_dx, s->dlogits, &m->weights.head.weight, n);
-    if (m->tuning && m->tuning->kind == TUNE_FULL) {
-        m->ops->matmul_weight_backward(qwen2_weight_gradient(m, g, m->tuning->head), s->dlogits, s->head_x, n, c->V,
-                                       c->C);
-        m->ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, m->tuning->final_norm), s->head_dx, s->head_h,
-                                        s->head_rstd, n, c->C);
-    }
+    linear_backward(m, s, s->head_dx, s->dlogits, &m->weights.head, NULL, n);
+    linear_weight_backward(m, s, g, s->dlogits, s->head_x, &m->weights.head, NULL, 0, n);
     m->ops->zero(s->head_dh, (size_t)n * c->C * sizeof(float));
-    m->ops->rmsnorm_backward(s->head_dh, NULL, s->head_dx, s->head_h, s->head_rstd, m->weights.final_norm, n, c->C);
+    norm_backward(m, g, s->head_dh, NULL, s->head_dx, s->head_h, s->head_rstd, -1, NORM_INPUT, n);
     m->ops->scatter_add_rows(s->dh, s->head_dh, rows, n, c->C);
-}
-
-// dx[T,K] += gradient through a LoRA, given dy[T,N], whose rows lie ld apart. s->du is left for qwen2_adapt_gradient.
-void qwen2_adapt_backward(const Qwen2 *m, Scratch *s, float *dx, const act *dy, int ld, const float *tuned,
-                          const LoraSite *lora, int T) {
-    m->ops->rank_down(s->du, dy, ld, tuned + lora->b, m->tuning->scale, T, lora->N, m->tuning->rank);
-    m->ops->rank_up(dx, lora->K, s->du, tuned + lora->a, T, lora->K, m->tuning->rank);
-}
-
-// Its factors' gradients from its input x[T,K]: dA += du^T x, dB^T += u^T dy, range by range. The rows are row0 ... of
-// the batch.
-void qwen2_adapt_gradient(const Qwen2 *m, Scratch *s, const Gradient *g, const act *x, const act *dy, int ld,
-                          const float *tuned, const LoraSite *lora, int row0, int T) {
-    const Ops *ops = m->ops;
-    const int r = m->tuning->rank;
-    ops->rank_down(s->u, x, lora->K, tuned + lora->a, m->tuning->scale, T, lora->K, r);
-    for (const RowRange *range = g->ranges; range < g->ranges + g->n_ranges; range++) {
-        const int first = range->row0 > row0 ? range->row0 : row0,
-                  end = range->row0 + range->T < row0 + T ? range->row0 + range->T : row0 + T;
-        if (first >= end) continue;
-        const size_t skip = (size_t)(first - row0), act_bytes = ops->act_bytes;
-        float *part = g->parts + (size_t)range->part * g->size;
-        ops->rank_outer(part + lora->a, s->du + skip * r, (const char *)x + skip * lora->K * act_bytes, lora->K,
-                        end - first, lora->K, r);
-        ops->rank_outer(part + lora->b, s->u + skip * r, (const char *)dy + skip * ld * act_bytes, ld, end - first,
-                        lora->N, r);
-    }
 }
 
 // The vector of layer l: the column sums of d[T,C], the gradient where it is added.
@@ -282,36 +209,21 @@ void qwen2_mlp_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
     const Layer *w = &m->weights.layers[l];
-    const TunedLayer *full = tuning_layer(m->tuning, l);
-    const LoraSite *down = tuning_lora_site(m->tuning, l, PROJ_DOWN);
-    if (full || tuning_lora_site(m->tuning, l, PROJ_GATE) ||
-        tuning_lora_site(m->tuning, l, PROJ_UP)) // s->x = the input again
+    const Linear *gate_up = &w->linear[LINEAR_GATE_UP], *down = &w->linear[LINEAR_DOWN];
+    if (linear_is_trained(m, gate_up)) // s->x = the input again
         ops->add_rmsnorm_forward(s->h, s->x, NULL, keep->h_mid, NULL, NULL, w->norm[NORM_POST], c->rms_norm_eps, T,
                                  c->C);
     for (int t = 0; t < T; t += MLP_ROWS) {
-        int rows = T - t < MLP_ROWS ? T - t : MLP_ROWS;
-        size_t skip_y = (size_t)t * c->C * ops->act_bytes, skip_gu = (size_t)t * 2 * c->I * ops->act_bytes;
-        const act *dy = (char *)s->dy + skip_y, *x = (char *)s->x + skip_y;
-        float *dx = s->dx + (size_t)t * c->C;
-        ops->matmul_backward(s->da, dy, &w->linear[LINEAR_DOWN].weight, rows);
-        if (down) qwen2_adapt_backward(m, s, s->da, dy, c->C, tuned, down, rows);
-        ops->swiglu_backward(s->dgu, full || down ? s->a : NULL, s->da, (char *)keep->gu + skip_gu, rows, c->I);
-        if (down) qwen2_adapt_gradient(m, s, g, s->a, dy, c->C, tuned, down, t, rows);
-        ops->matmul_backward(dx, s->dgu, &w->linear[LINEAR_GATE_UP].weight, rows);
-        for (int p = PROJ_GATE; p <= PROJ_UP; p++) {
-            const LoraSite *lora = tuning_lora_site(m->tuning, l, (Projection)p);
-            const act *dp = (char *)s->dgu + (p == PROJ_UP ? (size_t)c->I * ops->act_bytes : 0);
-            if (lora) qwen2_adapt_backward(m, s, dx, dp, 2 * c->I, tuned, lora, rows);
-            if (lora) qwen2_adapt_gradient(m, s, g, x, dp, 2 * c->I, tuned, lora, t, rows);
-        }
-        if (!full) continue;
-        ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->weight[PROJ_DOWN]), dy, s->a, rows, c->C, c->I);
-        ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->weight[PROJ_GATE]), s->dgu, x, rows, 2 * c->I,
-                                    c->C);
+        const int rows = T - t < MLP_ROWS ? T - t : MLP_ROWS;
+        const size_t skip = (size_t)t * c->C * ops->act_bytes, skip_gu = (size_t)t * 2 * c->I * ops->act_bytes;
+        const act *dy = (char *)s->dy + skip, *x = (char *)s->x + skip;
+        act *a = linear_is_trained(m, down) ? s->a : NULL; // its input again
+        linear_backward(m, s, s->da, dy, down, tuned, rows);
+        ops->swiglu_backward(s->dgu, a, s->da, (char *)keep->gu + skip_gu, rows, c->I);
+        linear_weight_backward(m, s, g, dy, a, down, tuned, t, rows);
+        linear_backward(m, s, s->dx + (size_t)t * c->C, s->dgu, gate_up, tuned, rows);
+        linear_weight_backward(m, s, g, s->dgu, x, gate_up, tuned, t, rows);
     }
-    if (full)
-        ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, full->norm[NORM_POST]), s->dx, keep->h_mid,
-                                     keep->rstd_mid, T, c->C);
 }
 
 // s->dx[T,C] = gradient at the input of layer l's attention, given s->dy[T,C] at its output.
@@ -320,33 +232,18 @@ void qwen2_attention_backward(const Qwen2 *m, Scratch *s, const LayerActivations
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
     const Layer *w = &m->weights.layers[l];
-    const TunedLayer *full = tuning_layer(m->tuning, l);
-    const LoraSite *o = tuning_lora_site(m->tuning, l, PROJ_O);
-    const int T = b->T, QKV = qwen2_qkv_size(c), QD = c->NH * c->HD,
-              first[3] = {0, QD, QD + c->NKV * c->HD}; // columns of q, k, v
-    ops->matmul_backward(s->datt, s->dy, &w->linear[LINEAR_O].weight, T);
-    if (o) qwen2_adapt_backward(m, s, s->datt, s->dy, c->C, tuned, o, T);
-    if (o) qwen2_adapt_gradient(m, s, g, keep->att, s->dy, c->C, tuned, o, 0, T);
+    const Linear *qkv = &w->linear[LINEAR_QKV], *o = &w->linear[LINEAR_O];
+    const int T = b->T;
+    linear_backward(m, s, s->datt, s->dy, o, tuned, T);
+    linear_weight_backward(m, s, g, s->dy, keep->att, o, tuned, 0, T);
     ops->attention_backward(s->dq, s->dk, s->dv, s->datt, keep->att, keep->lse, keep->q, kv, l, b->segments,
                             b->n_segments, T, c->NH);
     ops->rope_backward(s->dqkv, s->dq, s->dk, s->dv, m->rope, b->pos, T, c->NH, c->NKV, c->HD);
-    ops->matmul_backward(s->dx, s->dqkv, &w->linear[LINEAR_QKV].weight, T);
-    if (full || tuning_lora_site(m->tuning, l, PROJ_Q) || tuning_lora_site(m->tuning, l, PROJ_K) ||
-        tuning_lora_site(m->tuning, l, PROJ_V))
+    if (linear_is_trained(m, qkv)) // s->x = the input again
         ops->add_rmsnorm_forward(s->h, s->x, NULL, keep->h_in, NULL, NULL, w->norm[NORM_INPUT], c->rms_norm_eps, T,
                                  c->C);
-    for (int p = PROJ_Q; p <= PROJ_V; p++) {
-        const LoraSite *lora = tuning_lora_site(m->tuning, l, (Projection)p);
-        const act *dp = (char *)s->dqkv + (size_t)first[p] * ops->act_bytes;
-        if (lora) qwen2_adapt_backward(m, s, s->dx, dp, QKV, tuned, lora, T);
-        if (lora) qwen2_adapt_gradient(m, s, g, s->x, dp, QKV, tuned, lora, 0, T);
-    }
-    if (!full) return;
-    ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->weight[PROJ_O]), s->dy, keep->att, T, c->C, QD);
-    ops->matmul_weight_backward(qwen2_weight_gradient(m, g, full->weight[PROJ_Q]), s->dqkv, s->x, T, QKV, c->C);
-    ops->rank_outer(qwen2_weight_gradient(m, g, full->bias[PROJ_Q]), s->ones, s->dqkv, QKV, T, QKV, 1);
-    ops->rmsnorm_weight_backward(qwen2_weight_gradient(m, g, full->norm[NORM_INPUT]), s->dx, keep->h_in, keep->rstd_in,
-                                 T, c->C);
+    linear_backward(m, s, s->dx, s->dqkv, qkv, tuned, T);
+    linear_weight_backward(m, s, g, s->dqkv, s->x, qkv, tuned, 0, T);
 }
 
 // g's parts += gradient of what is trained from each range of rows, given s->dh[T,C] = dL/dh after the last layer. Of
@@ -365,7 +262,6 @@ void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const K
 
     ops->to_act(s->dy, s->dh, (size_t)T * c->C);
     for (int l = c->L - 1; l >= lowest; l--) {
-        const Layer *w = &m->weights.layers[l];
         const LayerActivations *keep = &acts->layers[l];
         const bool vector = steers && trained[l];
 
@@ -375,16 +271,16 @@ void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const K
 
         qwen2_mlp_backward(m, s, keep, tuned, g, l, T);
         if (vector && place == PLACE_POST_NORM) qwen2_steering_gradient(m, g, s->dx, l);
-        ops->rmsnorm_backward(s->dh, s->dy, s->dx, keep->h_mid, keep->rstd_mid, w->norm[NORM_POST], T, c->C);
+        norm_backward(m, g, s->dh, s->dy, s->dx, keep->h_mid, keep->rstd_mid, l, NORM_POST, T);
         if (vector && place == PLACE_SELF_ATTN) qwen2_steering_gradient(m, g, s->dh, l);
         if (l == lowest && steers && place != PLACE_INPUT_NORM) break;
 
         qwen2_attention_backward(m, s, keep, kv, b, tuned, g, l);
         if (vector && place == PLACE_INPUT_NORM) qwen2_steering_gradient(m, g, s->dx, l);
-        ops->rmsnorm_backward(s->dh, s->dy, s->dx, keep->h_in, keep->rstd_in, w->norm[NORM_INPUT], T, c->C);
+        norm_backward(m, g, s->dh, s->dy, s->dx, keep->h_in, keep->rstd_in, l, NORM_INPUT, T);
     }
     if (m->tuning && m->tuning->kind == TUNE_FULL)
-        ops->scatter_add_rows(qwen2_weight_gradient(m, g, m->tuning->wte), s->dh, b->ids, T, c->C);
+        ops->scatter_add_rows(weight_gradient(m, g, m->tuning->wte), s->dh, b->ids, T, c->C);
 }
 
 #endif

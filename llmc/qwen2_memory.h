@@ -101,7 +101,7 @@ typedef struct {
     act *q, *att;  // [T,NH*HD]
     float *gu;     // [MLP_ROWS,2I]
     act *a;        // [MLP_ROWS,I]
-    float *u, *du; // [T,r] A x of a LoRA and its gradient (NULL without LoRA)
+    float *u, *du; // [T,r] A x of a LoRA; [stacked,T,r] its gradient, of those of one linear (NULL without LoRA)
     float *ones;   // [T] what sums up a bias's gradient (NULL but for full tuning)
     // a layer that an intervention patches: its steered half (NULL without one)
     float *patch_h, *patch_y; // [T,C]
@@ -185,7 +185,7 @@ void scratch_alloc(Scratch *s, const Qwen2 *m, int T, int head_rows, bool backwa
         s->patch_att = ops->alloc(t * QD * ops->act_bytes);
     }
     if (!backward) return;
-    if (rank) s->du = (float *)ops->alloc(t * rank * f);
+    if (rank) s->du = (float *)ops->alloc((size_t)tuning_stacked(m->tuning) * t * rank * f);
     if (m->tuning && m->tuning->kind == TUNE_FULL) {
         float *ones = (float *)xmalloc(t * f);
         for (size_t i = 0; i < t; i++) ones[i] = 1;

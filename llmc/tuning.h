@@ -142,8 +142,17 @@ const LoraSite *tuning_lora_site(const Tuning *t, int l, Projection p) {
     return s && s->K > 0 ? s : NULL;
 }
 
-// The weights of layer l; NULL unless all weights are trained.
-const TunedLayer *tuning_layer(const Tuning *t, int l) { return t && t->kind == TUNE_FULL ? &t->layers[l] : NULL; }
+// The most LoRAs that one linear has, stacked as it is of several projections.
+int tuning_stacked(const Tuning *t) {
+    int most = 0;
+    for (int l = 0; l < t->L; l++) {
+        int n[N_LINEARS] = {0};
+        for (int p = 0; p < N_PROJ; p++)
+            if (tuning_lora_site(t, l, (Projection)p) && ++n[projections[p].linear] > most)
+                most = n[projections[p].linear];
+    }
+    return most;
+}
 
 // Whether anything of layer l is trained. (Of vectors, the trainer chooses the layers.)
 bool tuning_in_layer(const Tuning *t, int l) {
