@@ -25,7 +25,7 @@ cache, L and L + 1, so an intervention must be in place before the cache and the
 #include <string.h>   // memset, strcmp
 #include "llmc/ops.h" // Ops
 
-typedef enum { PLACE_MLP, PLACE_SELF_ATTN, PLACE_POST_NORM, PLACE_INPUT_NORM } Place;
+typedef enum { PLACE_MLP, PLACE_SELF_ATTN, PLACE_POST_NORM, PLACE_INPUT_NORM, N_PLACES } Place;
 typedef enum { PATH_BOTH, PATH_RESIDUAL, PATH_MLP } PatchPath;
 
 // Zero-initialised it changes nothing. The pointers are the backend's memory; intervention_free gives them back.

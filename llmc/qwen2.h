@@ -76,64 +76,85 @@ void qwen2_patched_attention(const Qwen2 *m, Scratch *s, KVCache *kv, const Batc
         ops->add_rmsnorm_forward(s->h, NULL, NULL, s->patch_h, to_residual, NULL, NULL, eps, T, c->C);
 }
 
+// The residual stream as it goes from layer to layer: h + y + vector, whose sum the next norm makes (y, vector: NULL,
+// or what is still to be added).
+typedef struct {
+    const float *h, *y, *vector;
+} Residual;
+
+// s->y[T,C] = feed-forward of layer l on s->x[T,C], MLP_ROWS rows at a time.
+void qwen2_mlp(const Qwen2 *m, Scratch *s, LayerActivations *keep, const float *tuned, int l, int T) {
+    const int C = m->config.C, I = m->config.I;
+    const size_t bytes = m->ops->act_bytes;
+    const Linear *w = m->weights.layers[l].linear;
+    for (int t = 0; t < T; t += MLP_ROWS) {
+        const int rows = T - t < MLP_ROWS ? T - t : MLP_ROWS;
+        const act *x = (char *)s->x + (size_t)t * C * bytes;
+        act *gu_saved = keep ? (char *)keep->gu + (size_t)t * 2 * I * bytes : NULL;
+        linear_swiglu_forward(m, s, s->a, gu_saved, x, &w[LINEAR_GATE_UP], tuned, rows);
+        linear_forward(m, s, s->y + (size_t)t * C, s->a, &w[LINEAR_DOWN], tuned, rows);
+    }
+}
+
+// Layer l. *r: the residual stream before it, then behind it. keep: NULL, or where what the backward pass needs goes.
+void qwen2_layer(const Qwen2 *m, Scratch *s, Residual *r, LayerActivations *keep, KVCache *kv, const Batch *b,
+                 const float *tuned, int l) {
+    const Ops *ops = m->ops;
+    const Layer *w = &m->weights.layers[l];
+    const int T = b->T, C = m->config.C;
+    const float eps = m->config.rms_norm_eps;
+    float *h_in = keep ? keep->h_in : s->h, *h_mid = keep ? keep->h_mid : s->h;
+    float *rstd_in = keep ? keep->rstd_in : NULL, *rstd_mid = keep ? keep->rstd_mid : NULL;
+    act *q = keep ? keep->q : s->q, *att = keep ? keep->att : s->att;
+    const float *vector[N_PLACES] = {NULL}; // what is added at each place
+    if (tuned && qwen2_steers(m)) vector[qwen2_place(m)] = tuned + (size_t)l * C;
+
+    // attention
+    ops->add_rmsnorm_forward(h_in, s->x, rstd_in, r->h, r->y, r->vector, w->norm[NORM_INPUT], eps, T, C);
+    if (qwen2_patches(m, l)) {
+        qwen2_patched_attention(m, s, kv, b);
+    } else {
+        if (vector[PLACE_INPUT_NORM]) ops->act_add_row(s->x, vector[PLACE_INPUT_NORM], T, C);
+        linear_forward(m, s, s->qkv, s->x, &w->linear[LINEAR_QKV], tuned, T);
+        qwen2_attention(m, q, att, keep ? keep->lse : NULL, s->qkv, kv, l, b);
+        linear_forward(m, s, s->y, att, &w->linear[LINEAR_O], tuned, T);
+        ops->add_rmsnorm_forward(h_mid, s->x, rstd_mid, h_in, s->y, vector[PLACE_SELF_ATTN], w->norm[NORM_POST], eps, T,
+                                 C);
+        if (vector[PLACE_POST_NORM]) ops->act_add_row(s->x, vector[PLACE_POST_NORM], T, C);
+    }
+
+    // feed-forward
+    qwen2_mlp(m, s, keep, tuned, l, T);
+    r->h = h_mid;
+    r->y = s->y;
+    r->vector = vector[PLACE_MLP];
+}
+
+// What an intervention does behind layer l: the stream is summed up in s->h, and there changed.
+void qwen2_intervene(const Qwen2 *m, Scratch *s, Residual *r, const Batch *b, int l) {
+    const Intervention *how = m->intervention;
+    const int T = b->T, C = m->config.C;
+    const float eps = m->config.rms_norm_eps;
+    const bool skipped = how && qwen2_patches(m, l) && how->skip_layer, put = how && how->put && how->put_layer == l;
+    if (!skipped && !put) return;
+    m->ops->add_rmsnorm_forward(s->h, NULL, NULL, r->h, r->y, r->vector, NULL, eps, T, C);
+    if (skipped) m->ops->add_rmsnorm_forward(s->h, NULL, NULL, s->h, NULL, how->vector, NULL, eps, T, C);
+    if (put) m->ops->put_rows(s->h, how->put, b->pos, how->put_pos, T, C);
+    r->h = s->h;
+    r->y = r->vector = NULL;
+}
+
 // The operations of qwen2_forward.
 void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, const Batch *b, const float *tuned) {
     const ModelConfig *c = &m->config;
-    const Ops *ops = m->ops;
-    const float *steering = qwen2_steers(m) ? tuned : NULL;
-    const int T = b->T;
-    const float *h = s->h, *y = NULL, *s_below = NULL; // the block output and the vector are not yet added to h
-    const float eps = c->rms_norm_eps;
-    Intervention none;
-    memset(&none, 0, sizeof none);
-    const Intervention *how = m->intervention ? m->intervention : &none;
-
-    ops->embed(s->h, b->ids, &m->weights.wte, T, c->C);
+    Residual r = {s->h, NULL, NULL};
+    m->ops->embed(s->h, b->ids, &m->weights.wte, b->T, c->C);
     for (int l = 0; l < c->L; l++) {
-        const Layer *w = &m->weights.layers[l];
-        const float *s_l = steering ? steering + (size_t)l * c->C : NULL;
-        const bool patched = how->vector && how->layer == l;
-        LayerActivations *keep = acts && l >= acts->first && !patched ? &acts->layers[l] : NULL;
-        float *h_in = keep ? keep->h_in : s->h, *h_mid = keep ? keep->h_mid : s->h;
-        act *q = keep ? keep->q : s->q, *att = keep ? keep->att : s->att;
-
-        // attention
-        ops->add_rmsnorm_forward(h_in, s->x, keep ? keep->rstd_in : NULL, h, y, s_below, w->norm[NORM_INPUT], eps, T,
-                                 c->C);
-        if (patched) {
-            qwen2_patched_attention(m, s, kv, b);
-        } else {
-            if (s_l && how->place == PLACE_INPUT_NORM) ops->act_add_row(s->x, s_l, T, c->C);
-            linear_forward(m, s, s->qkv, s->x, &w->linear[LINEAR_QKV], tuned, T);
-            qwen2_attention(m, q, att, keep ? keep->lse : NULL, s->qkv, kv, l, b);
-            linear_forward(m, s, s->y, att, &w->linear[LINEAR_O], tuned, T);
-            const float *behind = how->place == PLACE_SELF_ATTN ? s_l : NULL;
-            ops->add_rmsnorm_forward(h_mid, s->x, keep ? keep->rstd_mid : NULL, h_in, s->y, behind, w->norm[NORM_POST],
-                                     eps, T, c->C);
-            if (s_l && how->place == PLACE_POST_NORM) ops->act_add_row(s->x, s_l, T, c->C);
-        }
-
-        // feed-forward
-        for (int t = 0; t < T; t += MLP_ROWS) {
-            int rows = T - t < MLP_ROWS ? T - t : MLP_ROWS;
-            size_t skip_x = (size_t)t * c->C * ops->act_bytes, skip_gu = (size_t)t * 2 * c->I * ops->act_bytes;
-            act *x = (char *)s->x + skip_x, *gu_saved = keep ? (char *)keep->gu + skip_gu : NULL;
-            linear_swiglu_forward(m, s, s->a, gu_saved, x, &w->linear[LINEAR_GATE_UP], tuned, rows);
-            linear_forward(m, s, s->y + (size_t)t * c->C, s->a, &w->linear[LINEAR_DOWN], tuned, rows);
-        }
-        h = h_mid;
-        y = s->y;
-        s_below = how->place == PLACE_MLP ? s_l : NULL;
-        if ((patched && how->skip_layer) || (how->put && how->put_layer == l)) { // the stream is wanted now
-            ops->add_rmsnorm_forward(s->h, NULL, NULL, h, y, s_below, NULL, eps, T, c->C);
-            if (patched && how->skip_layer)
-                ops->add_rmsnorm_forward(s->h, NULL, NULL, s->h, NULL, how->vector, NULL, eps, T, c->C);
-            if (how->put && how->put_layer == l) ops->put_rows(s->h, how->put, b->pos, how->put_pos, T, c->C);
-            h = s->h;
-            y = s_below = NULL;
-        }
+        const bool keeps = acts && l >= acts->first && !qwen2_patches(m, l);
+        qwen2_layer(m, s, &r, keeps ? &acts->layers[l] : NULL, kv, b, tuned, l);
+        qwen2_intervene(m, s, &r, b, l);
     }
-    ops->add_rmsnorm_forward(s->h, NULL, NULL, h, y, s_below, NULL, eps, T, c->C);
+    m->ops->add_rmsnorm_forward(s->h, NULL, NULL, r.h, r.y, r.vector, NULL, c->rms_norm_eps, b->T, c->C);
 }
 
 // Everything that a decode step's launches are made of, by value: they are a function of qwen2_forward's arguments.
@@ -246,6 +267,30 @@ void qwen2_attention_backward(const Qwen2 *m, Scratch *s, const LayerActivations
     linear_weight_backward(m, s, g, s->dqkv, s->x, qkv, tuned, 0, T);
 }
 
+// Layer l: s->dh[T,C], and s->dy = s->dh as act, are the gradient behind it and become the gradient before it; g +=
+// that of what is trained of it (vector: that is its vector). lowest: nothing below it is trained, so s->dh goes no
+// further down than g needs.
+void qwen2_layer_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep, const KVCache *kv, const Batch *b,
+                          const float *tuned, const Gradient *g, int l, bool vector, bool lowest) {
+    const int T = b->T;
+    const Place place = qwen2_place(m);
+    const bool ends = lowest && qwen2_steers(m);
+
+    // h_out = h_mid + mlp + s_l: the vector sees dh of every row
+    if (vector && place == PLACE_MLP) qwen2_steering_gradient(m, g, s->dh, l);
+    if (ends && place == PLACE_MLP) return;
+
+    qwen2_mlp_backward(m, s, keep, tuned, g, l, T);
+    if (vector && place == PLACE_POST_NORM) qwen2_steering_gradient(m, g, s->dx, l);
+    norm_backward(m, g, s->dh, s->dy, s->dx, keep->h_mid, keep->rstd_mid, l, NORM_POST, T);
+    if (vector && place == PLACE_SELF_ATTN) qwen2_steering_gradient(m, g, s->dh, l);
+    if (ends && place != PLACE_INPUT_NORM) return;
+
+    qwen2_attention_backward(m, s, keep, kv, b, tuned, g, l);
+    if (vector && place == PLACE_INPUT_NORM) qwen2_steering_gradient(m, g, s->dx, l);
+    norm_backward(m, g, s->dh, s->dy, s->dx, keep->h_in, keep->rstd_in, l, NORM_INPUT, T);
+}
+
 // g's parts += gradient of what is trained from each range of rows, given s->dh[T,C] = dL/dh after the last layer. Of
 // vectors, those of the layers with trained[l] (else not read). Stops below the lowest thing trained. s->dh and s->h
 // are used up. tuned, b and acts as in the forward pass. A part has the same bits whatever else is in the batch, as
@@ -253,34 +298,14 @@ void qwen2_attention_backward(const Qwen2 *m, Scratch *s, const LayerActivations
 void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const KVCache *kv, const Batch *b,
                     const float *tuned, const Gradient *g, const bool *trained) {
     const ModelConfig *c = &m->config;
-    const Ops *ops = m->ops;
-    const int T = b->T;
     const bool steers = qwen2_steers(m);
-    const Place place = qwen2_place(m);
     int lowest = 0;
     while (lowest < c->L && !(steers ? trained[lowest] : tuning_in_layer(m->tuning, lowest))) lowest++;
 
-    ops->to_act(s->dy, s->dh, (size_t)T * c->C);
-    for (int l = c->L - 1; l >= lowest; l--) {
-        const LayerActivations *keep = &acts->layers[l];
-        const bool vector = steers && trained[l];
-
-        // h_out = h_mid + mlp + s_l: the vector sees dh of every row
-        if (vector && place == PLACE_MLP) qwen2_steering_gradient(m, g, s->dh, l);
-        if (l == lowest && steers && place == PLACE_MLP) break;
-
-        qwen2_mlp_backward(m, s, keep, tuned, g, l, T);
-        if (vector && place == PLACE_POST_NORM) qwen2_steering_gradient(m, g, s->dx, l);
-        norm_backward(m, g, s->dh, s->dy, s->dx, keep->h_mid, keep->rstd_mid, l, NORM_POST, T);
-        if (vector && place == PLACE_SELF_ATTN) qwen2_steering_gradient(m, g, s->dh, l);
-        if (l == lowest && steers && place != PLACE_INPUT_NORM) break;
-
-        qwen2_attention_backward(m, s, keep, kv, b, tuned, g, l);
-        if (vector && place == PLACE_INPUT_NORM) qwen2_steering_gradient(m, g, s->dx, l);
-        norm_backward(m, g, s->dh, s->dy, s->dx, keep->h_in, keep->rstd_in, l, NORM_INPUT, T);
-    }
-    if (m->tuning && m->tuning->kind == TUNE_FULL)
-        ops->scatter_add_rows(weight_gradient(m, g, m->tuning->wte), s->dh, b->ids, T, c->C);
+    m->ops->to_act(s->dy, s->dh, (size_t)b->T * c->C);
+    for (int l = c->L - 1; l >= lowest; l--)
+        qwen2_layer_backward(m, s, &acts->layers[l], kv, b, tuned, g, l, steers && trained[l], l == lowest);
+    if (linear_is_full(m)) m->ops->scatter_add_rows(weight_gradient(m, g, m->tuning->wte), s->dh, b->ids, b->T, c->C);
 }
 
 #endif

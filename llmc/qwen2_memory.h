@@ -143,6 +143,7 @@ typedef struct {
 int qwen2_first_kept(const Qwen2 *m, int lowest) { return lowest + (qwen2_steers(m) && qwen2_place(m) == PLACE_MLP); }
 
 bool qwen2_is_patched(const Qwen2 *m) { return m->intervention && m->intervention->vector; }
+bool qwen2_patches(const Qwen2 *m, int l) { return qwen2_is_patched(m) && m->intervention->layer == l; }
 
 // Zero-initialise s; the output layer's part of scratch_alloc.
 void scratch_alloc_head(Scratch *s, const Qwen2 *m, int head_rows, bool backward) {
