@@ -1,20 +1,18 @@
 /*
-Interventions: everything the experiments change inside the forward pass, as data. The one forward pass of qwen2.h reads
-them (Qwen2.intervention; training knows `place` alone); no experiment has a forward pass of its own.
+Interventions: what the experiments change inside the forward pass, as data. The one forward pass of qwen2.h reads them
+(Qwen2.intervention); no experiment has a forward pass of its own, and training knows none.
 
-The simplest interventions need no entry here: other vectors are another array [L,C] (base: NULL; a magnitude:
-the array times f; a pair: two rows of it; an exchange: another file). The others:
+The simplest need no entry here: other vectors are another array [L,C] (base: NULL; a magnitude: the array times f; a
+pair: two rows of it; an exchange: another file), and where in its layer a vector is added is its Place (tuning.h). The
+others:
 
-1. `place`: where in its layer a vector is added. `mlp`, behind the feed-forward, is where vectors are trained unless
-asked otherwise. 2. A patched layer: one vector reaches some parts of one layer only. The vector is added to the input
-of `layer`, which runs
-   twice as far as needed: `plain` without the vector, `steered` with it. Of each query, key and value head the
-   attention sees
-   either form (before RoPE), and the output of each head is taken from that attention or from the wholly plain one. The
-   residual stream keeps the vector, the feed-forward reads it (Skip-Layer: neither; it is added behind the layer).
-   `path`
-   hands the patched attention to the residual stream or to the feed-forward alone; the other gets the steered one.
-3. `put`: the residual stream after layer `put_layer` is replaced at one position.
+1. A patched layer: one vector reaches some parts of one layer only. The vector is added to the input of `layer`, which
+   runs twice as far as needed: `plain` without the vector, `steered` with it. Of each query, key and value head the
+   attention sees either form (before RoPE), and the output of each head is taken from that attention or from the wholly
+   plain one. The residual stream keeps the vector, the feed-forward reads it (Skip-Layer: neither; it is added after
+   the layer). `path` hands the patched attention to the residual stream or to the feed-forward alone, and the other
+   gets the steered one.
+2. `put`: the residual stream after layer `put_layer` is replaced at one position.
 
 A patched layer keeps the keys and values of its plain and of its wholly steered attention in two more layers of the
 cache, L and L + 1, so an intervention must be in place before the cache and the scratch memory are made.
@@ -25,12 +23,10 @@ cache, L and L + 1, so an intervention must be in place before the cache and the
 #include <string.h>   // memset, strcmp
 #include "llmc/ops.h" // Ops
 
-typedef enum { PLACE_MLP, PLACE_SELF_ATTN, PLACE_POST_NORM, PLACE_INPUT_NORM, N_PLACES } Place;
 typedef enum { PATH_BOTH, PATH_RESIDUAL, PATH_MLP } PatchPath;
 
 // Zero-initialised it changes nothing. The pointers are the backend's memory; intervention_free gives them back.
 typedef struct Intervention {
-    Place place;
     // a patched layer
     float *vector; // [C]; NULL: no layer is patched
     int layer;
@@ -110,33 +106,6 @@ void intervention_patch(Intervention *v, const Ops *ops, const char *name, int h
     v->layer = layer;
     v->skip_layer = strcmp(what, "layer") == 0;
     v->path = v->skip_layer ? PATH_BOTH : path; // there the wholly steered attention has nothing to go to
-}
-
-// ----------------------------------------------------------------------------
-// places by name
-
-static const struct {
-    const char *name, *site;
-} place_names[] = {
-    // in the order of Place; site: as files of vectors name it
-    {"mlp", "mlp.down_proj output"},
-    {"self_attn", "self_attn output"},
-    {"post_attention_layernorm", "post_attention_layernorm output"},
-    {"input_layernorm", "input_layernorm output"},
-};
-
-// The value of the option `place`.
-Place place_by_name(const char *name) {
-    int p = 3;
-    while (p > 0 && strcmp(name, place_names[p].name) != 0) p--;
-    return (Place)p;
-}
-
-// Where vectors were trained, by the metadata `site` of their file; NULL or unknown: behind the feed-forward.
-Place place_by_site(const char *site) {
-    int p = site ? 3 : 0;
-    while (p > 0 && strcmp(site, place_names[p].site) != 0) p--;
-    return (Place)p;
 }
 
 #endif

@@ -20,14 +20,14 @@ typedef struct {
     const Ops *ops;
     float *rope; // [rope_positions, HD/2, 2] cos and sin
     int rope_positions;
-    const Tuning
-        *tuning; // how the forward pass's `tuned` is laid out; NULL: steering vectors. Set it before memory is planned
+    const Tuning *tuning; // how the forward pass's `tuned` is laid out; NULL: steering vectors behind the feed-forward.
+                          // Set it before memory is planned
     const Intervention *intervention; // what an experiment changes in the forward pass; NULL: nothing
 } Qwen2;
 
 // Whether `tuned` is vectors [L,C], and where in its layer each is added.
 bool qwen2_steers(const Qwen2 *m) { return !m->tuning || m->tuning->kind == TUNE_STEERING; }
-Place qwen2_place(const Qwen2 *m) { return m->intervention ? m->intervention->place : PLACE_MLP; }
+Place qwen2_place(const Qwen2 *m) { return m->tuning ? m->tuning->place : PLACE_MLP; }
 
 int qwen2_qkv_size(const ModelConfig *c) { return (c->NH + 2 * c->NKV) * c->HD; }
 

@@ -15,7 +15,6 @@ step starts from the base model.
 #include "llmc/dist/dist.h"        // Shard: what of it is this rank's
 #include "llmc/files/checkpoint.h" // Checkpoint, FileTensor
 #include "llmc/files/peft.h"       // PeftConfig, peft_load, peft_tensors
-#include "llmc/intervene.h"        // Place
 #include "llmc/options/options.h"  // Options, setup_kind
 #include "llmc/utils/rng.h"        // rng_uniform
 
@@ -24,7 +23,6 @@ typedef struct {
     Tuning tuning;
     PeftConfig adapter; // lora
     bool *layers;       // [L] which layers are trained
-    Place place;        // where in its layer a vector is added
     int L, C;
     int rank;              // of steering_rank, else 0
     size_t n;              // numbers that are trained
@@ -133,7 +131,7 @@ void trained_folder(Str *out, const Options *o) {
 void trained_shape(Str *out, const Trained *t, const Options *o) {
     str_printf(out, "%s", o->setup);
     if (t->rank) str_printf(out, " of rank %d", t->rank);
-    if (t->place != PLACE_MLP) str_printf(out, " %s", o->place);
+    if (t->tuning.place != PLACE_MLP) str_printf(out, " %s", o->place);
     if (t->tuning.kind == TUNE_LORA) {
         str_printf(out, " r %d alpha %g ", t->adapter.rank, t->adapter.alpha);
         peft_target_names(out, t->adapter.targets);
@@ -152,7 +150,7 @@ void trained_describe(Str *out, const Trained *t) {
         peft_target_names(out, t->adapter.targets);
         str_printf(out, " of %d layers", layers);
     } else if (t->tuning.kind == TUNE_FULL) str_printf(out, "%zu, all weights", t->n);
-    else str_printf(out, "%d in %d vectors behind %s", layers * t->C, layers, place_names[t->place].name);
+    else str_printf(out, "%d in %d vectors behind %s", layers * t->C, layers, place_names[t->tuning.place].name);
 }
 
 FileTensor trained_tensor(const char *name, int rows, int columns, float *data) {
@@ -233,7 +231,7 @@ bool trained_start(Trained *t, const ModelConfig *c, const Options *o, Error *er
 
 // The layout: which matrices, of what rank.
 bool trained_layout(Trained *t, const ModelConfig *c, const Options *o, Error *err) {
-    tuning_steering(&t->tuning, c);
+    tuning_steering(&t->tuning, c, place_by_name(o->place));
     t->n = t->tuning.n;
     if (strcmp(setup_kind(o->setup), "steering_rank") == 0) {
         t->rank = o->rank;
@@ -276,7 +274,6 @@ bool trained_init(Trained *t, const Ops *ops, const ModelConfig *c, FrozenWeight
     t->weights = weights;
     t->L = c->L;
     t->C = c->C;
-    t->place = place_by_name(o->place);
     if (!trained_layout(t, c, o, err) || !trained_layers(t, o, err)) return false;
     shard_init(&t->shard, ops, t->n, t->tuning.kind == TUNE_FULL);
     return true;
@@ -403,7 +400,7 @@ Checkpoint trained_checkpoint(Trained *t) {
     memset(&c, 0, sizeof c);
     c.whole_model = full;
     c.file = lora ? PEFT_WEIGHTS : full ? "model.safetensors" : "steering_vectors.safetensors";
-    c.site = lora ? "LoRA" : full ? "all weights" : place_names[t->place].site;
+    c.site = lora ? "LoRA" : full ? "all weights" : place_names[t->tuning.place].site;
     c.adapter = lora ? &t->adapter : NULL;
     c.tensors = t->tensors;
     c.n_tensors = t->n_tensors;

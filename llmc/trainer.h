@@ -38,8 +38,7 @@ typedef struct {
     IntVec *solutions;                    // setup sft_...: of each given solution, NULL: answers are sampled
     int G;                                // answers of each problem: num_generations, 1 where they are given
 
-    Trained trained;           // what is trained, its gradient and AdamW's moments
-    Intervention intervention; // vectors elsewhere than behind the feed-forward: their place
+    Trained trained; // what is trained, its gradient and AdamW's moments
     TrainerState state;
     bool moved;              // what is trained is ahead of `state`: an update that is not finished, or has failed
     bool validation_missing; // that of state.step was interrupted: the resumed run begins with it
@@ -305,9 +304,7 @@ bool trainer_plan(Trainer *t, Error *err) {
     t->G = setup_is_sft(o->setup) ? 1 : o->num_generations;
     if (setup_is_sft(o->setup) && !encode_solutions(t, c->eos.v[0], err)) return false;
     if (!trained_init(&t->trained, t->ops, c, &t->model.weights, o, err)) return false;
-    t->intervention.place = t->trained.place;
     t->model.tuning = &t->trained.tuning;
-    if (t->trained.place != PLACE_MLP) t->model.intervention = &t->intervention;
 
     t->longest = longest;
     t->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);

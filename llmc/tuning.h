@@ -2,12 +2,11 @@
 What is trained, by option `setup`. However it is shaped, it is one flat array of floats, `tuned`, and its gradient is
 another of the same layout:
 
-    steering        a vector s_l for each layer, h <- h + s_l behind the layer's feed-forward:           [L,C]
-                    (steering_at_place: behind another part of the layer, see Place in intervene.h; steering_rank: the
-                    same array, made
-                    of two factors by the trainer)
-    lora            for each adapted matrix W[N,K]   y = W x + alpha/r * B (A x):   A [r,K], then B transposed [r,N] (Hu
-                                                                                    et al. 2021)
+    steering        a vector s_l for each layer, h <- h + s_l after the layer's feed-forward:            [L,C]
+                    (steering_at_place: after another part of the layer, see Place; steering_rank: the same array, made
+                    of two factors, trainer.h)
+    lora            for each matrix W[N,K] that has a LoRA, y = W x + lora_alpha / lora_r * B (A x): A [lora_r,K], then
+                    B transposed [lora_r,N] (Hu et al. 2021)
     full            every weight of the model, fp32, in the order of TunedTensor below. The model computes with its own
                     form of them (bf16 on cpu and cuda), which tuning_write_weights makes again after each step
 
@@ -21,7 +20,10 @@ trainer.h, files/checkpoint.h.
 
 typedef enum { TUNE_STEERING, TUNE_LORA, TUNE_FULL } TuneKind;
 
-// One adapted matrix: where its factors lie in `tuned`. K == 0: this matrix is not adapted.
+// Where in its layer a vector is added: after the feed-forward unless asked otherwise.
+typedef enum { PLACE_MLP, PLACE_SELF_ATTN, PLACE_POST_NORM, PLACE_INPUT_NORM, N_PLACES } Place;
+
+// The LoRA of one matrix: where its factors lie in `tuned`. K == 0: this matrix has none.
 typedef struct {
     size_t a, b; // A [r,K] at tuned + a, B transposed [r,N] at tuned + b
     int K, N;
@@ -44,6 +46,8 @@ typedef struct Tuning {
     TuneKind kind;
     int L;
     size_t n; // floats of `tuned`
+    // steering
+    Place place;
     // lora
     int rank;
     float scale;     // alpha / rank
@@ -55,10 +59,11 @@ typedef struct Tuning {
     int wte, final_norm, head; // head is wte where the model ties them
 } Tuning;
 
-// A vector for every layer. Nothing to free.
-void tuning_steering(Tuning *t, const ModelConfig *c) {
+// A vector for every layer, added at `place`. Nothing to free.
+void tuning_steering(Tuning *t, const ModelConfig *c, Place place) {
     memset(t, 0, sizeof *t);
     t->kind = TUNE_STEERING;
+    t->place = place;
     t->L = c->L;
     t->n = (size_t)c->L * c->C;
 }
@@ -160,6 +165,33 @@ bool tuning_in_layer(const Tuning *t, int l) {
     for (int p = 0; p < N_PROJ; p++)
         if (t->sites[l * N_PROJ + p].K > 0) return true;
     return false;
+}
+
+// ----------------------------------------------------------------------------
+// places by name
+
+static const struct {
+    const char *name, *site;
+} place_names[] = {
+    // in the order of Place; site: as files of vectors name it
+    {"mlp", "mlp.down_proj output"},
+    {"self_attn", "self_attn output"},
+    {"post_attention_layernorm", "post_attention_layernorm output"},
+    {"input_layernorm", "input_layernorm output"},
+};
+
+// The value of the option `place`.
+Place place_by_name(const char *name) {
+    int p = 3;
+    while (p > 0 && strcmp(name, place_names[p].name) != 0) p--;
+    return (Place)p;
+}
+
+// Where vectors were trained, by the metadata `site` of their file; NULL or unknown: behind the feed-forward.
+Place place_by_site(const char *site) {
+    int p = site ? 3 : 0;
+    while (p > 0 && strcmp(site, place_names[p].site) != 0) p--;
+    return (Place)p;
 }
 
 // ----------------------------------------------------------------------------

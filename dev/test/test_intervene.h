@@ -126,13 +126,20 @@ void test_intervene_others(Records *r, const float *vectors) {
     Intervention v;
     memset(&v, 0, sizeof v);
     check_intervened(r, true, "an empty intervention is none", vectors, &v, vectors, NULL);
-    for (int place = PLACE_SELF_ATTN; place <= PLACE_INPUT_NORM; place++) {
-        v.place = (Place)place;
-        check_intervened(r, true, "zeros at another place are the base model", zero, &v, NULL, NULL);
-        check_intervened(r, false, "vectors at another place are not the base model", vectors, &v, NULL, NULL);
-        check_intervened(r, false, "vectors at another place are not those behind the MLP", vectors, &v, vectors, NULL);
+    float *usual = intervened(r, vectors, NULL);
+    for (int place = PLACE_SELF_ATTN; place < N_PLACES; place++) {
+        Tuning layout;
+        tuning_steering(&layout, c, (Place)place);
+        r->model.tuning = &layout;
+        check_intervened(r, true, "zeros at another place are the base model", zero, NULL, NULL, NULL);
+        check_intervened(r, false, "vectors at another place are not the base model", vectors, NULL, NULL, NULL);
+        float *placed = intervened(r, vectors, NULL);
+        CHECK(memcmp(placed, usual, (size_t)r->tokens * sizeof(float)) != 0, "%s: vectors at %s are as behind the MLP",
+              ops->name, place_names[place].name);
+        free(placed);
+        r->model.tuning = NULL;
     }
-    v.place = PLACE_MLP;
+    free(usual);
     v.put = intervention_floats(ops, vectors, (size_t)c->C);
     v.put_layer = c->L - 1; // behind the last layer no other position sees it
     v.put_pos = 1 << 20;
@@ -229,8 +236,8 @@ void test_intervene_vectors(Records *r, const float *vectors) {
 }
 
 // The intervention that a record's name says (dev/reference/make_interventions.py); *steering = vectors to run with,
-// NULL for none.
-void record_intervention(Intervention *v, const float **steering, const char *name, const Records *r,
+// NULL for none, and *layout where they are added.
+void record_intervention(Intervention *v, const float **steering, Tuning *layout, const char *name, const Records *r,
                          const float *vectors, const float *soft) {
     const ModelConfig *c = &r->model.config;
     char copy[96], *rest = copy, *part[4] = {copy, copy, copy, copy};
@@ -238,8 +245,9 @@ void record_intervention(Intervention *v, const float **steering, const char *na
     for (int i = 0; i < 4 && rest; i++) part[i] = strsep(&rest, "/");
     memset(v, 0, sizeof *v);
     *steering = NULL;
+    tuning_steering(layout, c, PLACE_MLP);
     if (strcmp(part[0], "place") == 0) {
-        v->place = place_by_name(part[1]);
+        tuning_steering(layout, c, place_by_name(part[1]));
         *steering = soft;
     } else if (strcmp(part[0], "patch") == 0) {
         PatchPath path = strcmp(part[3], "residual") == 0 ? PATH_RESIDUAL
@@ -270,11 +278,14 @@ void test_intervene_records(Records *r, const float *vectors, double cpu_limit) 
     for (int i = 0; i < st.n; i++) {
         Intervention v;
         const float *steering;
+        Tuning layout;
         if (strcmp(st.tensors[i].name, "lora") == 0) continue; // test_tuning.h
         if (!r->model.ops->host_memory && strncmp(st.tensors[i].name, "patch", 5) == 0 && i % 6)
             continue; // cuda may be emulated, which is slow
-        record_intervention(&v, &steering, st.tensors[i].name, r, vectors, soft);
+        record_intervention(&v, &steering, &layout, st.tensors[i].name, r, vectors, soft);
+        r->model.tuning = &layout;
         float *found = intervened(r, steering, &v);
+        r->model.tuning = NULL;
         double error = relative_error(found, (const float *)st.tensors[i].data, (size_t)r->tokens);
         CHECK(error <= cpu_limit, "%s, %s: %.2e from PyTorch, at most %.2e expected", r->model.ops->name,
               st.tensors[i].name, error, cpu_limit);

@@ -33,7 +33,6 @@ typedef struct {
     Records r;
     SafeTensors recorded;
     Tuning tuning;
-    Intervention intervention;
     float *tuned; // on the host
     float *there; // full: in the backend's memory, what the model computes with
     int lowest;   // layer with something trained
@@ -78,8 +77,8 @@ bool tuning_case_open(TuningCase *k, const Ops *ops, const char *name) {
         if (!CHECK(steering_load(k->tuned, c, "data/tiny/vectors/layers.safetensors", &err), "%s", err.text))
             return false;
         vectors_scale(k->tuned, k->tuned, 0.3, (size_t)c->L * c->C);
-        k->intervention.place = place_by_name(name + 6);
-        k->r.model.intervention = &k->intervention;
+        tuning_steering(&k->tuning, c, place_by_name(name + 6));
+        k->r.model.tuning = &k->tuning;
         return true;
     }
     if (strcmp(name, "full") == 0) {

@@ -36,10 +36,9 @@ typedef struct Session {
     Options options;
     Tokenizer *tokenizer;
     Qwen2 model;
-    Tuning tuning;      // of a LoRA: the model's
-    Intervention place; // of vectors that were trained elsewhere than behind the feed-forward: the model's
-    float *steering;    // [L,C], or as tuning says, in the backend's memory, NULL = base model
-    float *vectors;     // [L,C] the same on the host; NULL of a LoRA
+    Tuning tuning;   // of a LoRA, or of vectors elsewhere than behind the feed-forward: the model's
+    float *steering; // [L,C], or as tuning says, in the backend's memory, NULL = base model
+    float *vectors;  // [L,C] the same on the host; NULL of a LoRA
     char *model_name;
     cJSON *hashes;                       // of the model, the vectors and the program, once asked for (made_with.h)
     SessionWork work;                    // set before session_model
@@ -78,14 +77,15 @@ bool session_vectors(Session *s, const char *path, Error *err) {
     if (!steering_load_site(s->vectors, &site, c, path, err)) return false;
     s->steering = (float *)s->model.ops->alloc(bytes);
     s->model.ops->upload(s->steering, s->vectors, bytes);
-    s->place.place = place_by_site(site);
+    const Place place = place_by_site(site);
     free(site);
-    if (s->place.place == PLACE_MLP || s->experiment) return true;
+    if (place == PLACE_MLP || s->experiment) return true;
     if (!s->model.ops->act_add_row)
         return fail(err, EXIT_USAGE,
                     "%s: the vectors belong behind %s, which device %s cannot compute\n  -> --device cpu", path,
-                    place_names[s->place.place].name, s->options.device);
-    s->model.intervention = &s->place;
+                    place_names[place].name, s->options.device);
+    tuning_steering(&s->tuning, c, place);
+    s->model.tuning = &s->tuning;
     return true;
 }
 

@@ -11,10 +11,9 @@ bool experiment_add_place(Session *s, Error *err) {
     Benchmarks b;
     if (!experiment_begin(s, &b, true, err)) return false;
     const int C = s->model.config.C;
-    Intervention v;
     Str name = {0}, json = {0};
-    memset(&v, 0, sizeof v);
-    v.place = place_by_name(s->options.place);
+    tuning_steering(&s->tuning, &s->model.config, place_by_name(s->options.place));
+    s->model.tuning = &s->tuning;
     str_printf(&name, "%s", s->options.place);
     str_printf(&json, "\"place\": \"%s\", \"layers\": [", s->options.place);
     const char *comma = "";
@@ -28,7 +27,7 @@ bool experiment_add_place(Session *s, Error *err) {
     }
     str_printf(&json, "]");
     char *dir = experiment_dir(s, "add_place", err);
-    bool ok = dir && experiment_answer(s, &b, dir, name.s, json.s, s->vectors, &v, err);
+    bool ok = dir && experiment_answer(s, &b, dir, name.s, json.s, s->vectors, NULL, err);
     if (ok && !s->options.json) printf("saved %s\n", dir);
     free(dir);
     str_free(&name);

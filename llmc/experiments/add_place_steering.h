@@ -19,18 +19,17 @@ bool experiment_add_place_steering(Session *s, Error *err) {
     IntVec layers = {0};
     float *usual = NULL, *placed = (float *)xmalloc((size_t)L * C * sizeof(float));
     char *dir = NULL;
-    Intervention v;
+    Tuning at_place;
     Str what = {0};
-    memset(&v, 0, sizeof v);
-    v.place = place_by_name(s->options.place);
+    tuning_steering(&at_place, &s->model.config, place_by_name(s->options.place));
     if (s->options.layers.n == 0) ints_push(&layers, L - 1);
     bool ok = (layers.n || experiment_layers(&layers, s, err)) &&
               (usual = effect_rows(s->vectors, &layers, L, C, err)) != NULL &&
               steering_load(placed, &s->model.config, s->options.place_steering, err) &&
               (dir = experiment_dir(s, "add_place_steering", err)) != NULL;
     const size_t LC = (size_t)L * C;
-    Condition P = {ok ? intervention_floats(s->model.ops, usual, LC) : NULL, NULL},
-              Q = {ok ? intervention_floats(s->model.ops, placed, LC) : NULL, &v};
+    Condition P = {ok ? intervention_floats(s->model.ops, usual, LC) : NULL, NULL, NULL},
+              Q = {ok ? intervention_floats(s->model.ops, placed, LC) : NULL, NULL, &at_place};
     str_printf(&what, "\"P\": \"mlp\", \"Q\": \"%s\"", s->options.place);
     ok = ok && effect_compare(s, &b, dir, what.s, P, P, Q, err);
     if (P.steering) s->model.ops->release((void *)P.steering);

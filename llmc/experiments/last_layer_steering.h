@@ -34,7 +34,7 @@ bool experiment_last_layer_steering(Session *s, Error *err) {
               (vectors = effect_rows(s->vectors, &layers, L, s->model.config.C, err)) != NULL &&
               (dir = experiment_dir(s, "last_layer_steering", err)) != NULL;
     float *there = ok ? intervention_floats(s->model.ops, vectors, (size_t)L * s->model.config.C) : NULL;
-    Condition base = {NULL, NULL}, steered = {there, NULL};
+    Condition base = {NULL, NULL, NULL}, steered = {there, NULL, NULL};
     ok = ok && effect_compare(s, &b, dir, "\"P\": \"base\", \"Q\": \"steered\"", steered, base, steered, err);
     if (there) s->model.ops->release(there);
     free(vectors);

@@ -195,7 +195,7 @@ bool experiment_lora1_plots(Session *s, Error *err) {
               experiment_result_begin(&out, s, dir, "lora1_plots.json", err);
     float *host = lora1_tuned(&tuning, a, bs, &m->config), *tuned = intervention_floats(m->ops, host, tuning.n);
     m->tuning = &tuning;
-    Condition adapted = {tuned, NULL};
+    Condition adapted = {tuned, NULL, NULL};
     ok = ok && sample_under(&sampled, s, &b.items[0], adapted, err);
     const size_t most = ok ? (size_t)sampled.longest : 1;
     teacher_alloc(&t, m, (int)most, NULL, true);

@@ -95,7 +95,7 @@ bool match_one(Session *s, const Benchmarks *b, int l, MatchRow *row, Str *out, 
     Sampled a;
     Teacher t;
     float *there = intervention_floats(m->ops, vectors, (size_t)L * C);
-    Condition steered = {there, NULL}, base = {NULL, NULL};
+    Condition steered = {there, NULL, NULL}, base = {NULL, NULL, NULL};
     bool ok = sample_under(&a, s, &b->items[0], steered, err);
     const size_t most = ok ? (size_t)a.longest : 1;
     teacher_alloc(&t, m, (int)most, NULL, true);

@@ -39,7 +39,7 @@ bool experiment_pre_last_layer_steering(Session *s, Error *err) {
         Str here = {0}, what = {0};
         str_printf(&here, "%s/%s%s%s", dir, q->name, path ? "_" : "", path ? patch_path_names[path] : "");
         str_printf(&what, "\"P\": \"%s\", \"Q\": \"%s\", \"path\": \"%s\"", p.name, q->name, patch_path_names[path]);
-        Condition is_p = {NULL, &P}, is_q = {NULL, &Q};
+        Condition is_p = {NULL, &P, NULL}, is_q = {NULL, &Q, NULL};
         if (!s->options.json) printf("%s -> %s: ", p.name, q->name);
         ok = effect_compare(s, &b, here.s, what.s, is_p, is_p, is_q, err);
         intervention_free(&P, s->model.ops);

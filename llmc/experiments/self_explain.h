@@ -54,7 +54,7 @@ bool self_explain_one(Session *s, Teacher *t, Rollout *r, const IntVec *prompt, 
     how.put = intervention_floats(m->ops, put, (size_t)C);
     how.put_layer = layer;
     how.put_pos = at;
-    Condition changed = {NULL, &how};
+    Condition changed = {NULL, &how, NULL};
 
     const int last = teacher_run(t, m, prompt, NULL, changed) - 1;
     qwen2_head_forward(m, &t->scratch, t->scratch.h + (size_t)last * C, NULL, 1);
@@ -130,7 +130,7 @@ bool experiment_self_explain(Session *s, Error *err) {
     str_printf(&out, ", \"position\": %d, \"answers\": [\n", at);
     for (int i = 0; i < layers.n && ok; i++) {
         const int l = layers.v[i];
-        Condition base = {NULL, NULL};
+        Condition base = {NULL, NULL, NULL};
         IntVec only = {&layers.v[i], 1, 1};
         float *row = effect_rows(s->vectors, &only, m->config.L, C, err); // an error if it is zero
         ok = row != NULL;

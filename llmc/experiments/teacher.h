@@ -9,9 +9,18 @@ and an intervention), and its residual streams and whole distributions are compa
 
 // What the model is run under; each may be NULL.
 typedef struct {
-    const float *steering; // [L,C], or what Qwen2.tuning says, in the backend's memory
+    const float *steering; // [L,C], or as `layout` says, in the backend's memory
     const Intervention *intervention;
+    const Tuning *layout; // NULL: Qwen2.tuning as it is
 } Condition;
+
+// The model under that condition.
+Qwen2 model_under(const Qwen2 *m, Condition under) {
+    Qwen2 changed = *m;
+    changed.intervention = under.intervention;
+    if (under.layout) changed.tuning = under.layout;
+    return changed;
+}
 
 // ----------------------------------------------------------------------------
 // sampling
@@ -50,13 +59,12 @@ bool sample_under(Sampled *a, Session *s, const Benchmark *b, Condition under, E
     how.max_new = b->max_new;
     Rollout r;
     Progress progress;
-    s->model.intervention = under.intervention;
-    rollout_alloc(&r, &s->model, s->options.rollout_batch_size, 0, longest, b->max_new);
+    const Qwen2 m = model_under(&s->model, under);
+    rollout_alloc(&r, &m, s->options.rollout_batch_size, 0, longest, b->max_new);
     progress_begin(&progress, "sample", 0, n);
-    bool ok = rollout(&r, &s->model, under.steering, asked, n, 1, &how, evaluation_progress, &progress, err);
+    bool ok = rollout(&r, &m, under.steering, asked, n, 1, &how, evaluation_progress, &progress, err);
     progress_clear(&progress);
-    rollout_free(&r, &s->model);
-    s->model.intervention = NULL;
+    rollout_free(&r, &m);
     for (int i = 0; i < n && ok; i++) {
         a->finished += a->completions[i].finished;
         int tokens = asked[i].P + a->completions[i].n;
@@ -111,15 +119,14 @@ const int *teacher_head_rows(Teacher *t, const Qwen2 *m) {
 // Runs prompt and completion (NULL: the prompt alone): rows 0 ... of scratch.h are their residual stream after the last
 // layer, acts what lies below. head_rows: the rows that predict the completion's tokens. The rows that ran are
 // returned: the last token is not run.
-int teacher_run(Teacher *t, Qwen2 *m, const IntVec *prompt, const Completion *c, Condition under) {
+int teacher_run(Teacher *t, const Qwen2 *m, const IntVec *prompt, const Completion *c, Condition under) {
     int next_page = 0;
     packed_reset(&t->packed);
     t->head_rows.n = t->targets.n = 0;
     packed_add_group(&t->packed, prompt->v, prompt->n, &c, c ? 1 : 0, 0, &next_page, &t->head_rows, &t->targets);
     const Batch *b = packed_finish(&t->packed, m->ops);
-    m->intervention = under.intervention;
-    qwen2_forward(m, &t->scratch, t->acts.layers ? &t->acts : NULL, &t->kv, b, under.steering);
-    m->intervention = NULL;
+    const Qwen2 changed = model_under(m, under);
+    qwen2_forward(&changed, &t->scratch, t->acts.layers ? &t->acts : NULL, &t->kv, b, under.steering);
     return b->T;
 }
 
