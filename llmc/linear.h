@@ -38,8 +38,8 @@ void linear_forward(const Qwen2 *m, Scratch *s, float *y, const act *x, const Li
     for (int i = 0; tuned && i < w->n; y += w->weight.raw[i++].shape[0]) {
         const LoraSite *lora = linear_lora(m, w, i);
         if (!lora) continue;
-        ops->rank_down(s->u, x, lora->K, tuned + lora->a, m->tuning->scale, T, lora->K, m->tuning->rank);
-        ops->rank_up(y, w->weight.N, s->u, tuned + lora->b, T, lora->N, m->tuning->rank);
+        ops->lora_down(s->u, x, lora->K, tuned + lora->a, m->tuning->scale, T, lora->K, m->tuning->rank);
+        ops->lora_up(y, w->weight.N, s->u, tuned + lora->b, T, lora->N, m->tuning->rank);
     }
 }
 
@@ -86,9 +86,9 @@ void linear_backward(const Qwen2 *m, Scratch *s, float *dx, const act *dy, const
         const LoraSite *lora = linear_lora(m, w, i);
         if (!lora) continue;
         const int r = m->tuning->rank;
-        ops->rank_down(du, (const char *)dy + column * ops->act_bytes, w->weight.N, tuned + lora->b, m->tuning->scale,
+        ops->lora_down(du, (const char *)dy + column * ops->act_bytes, w->weight.N, tuned + lora->b, m->tuning->scale,
                        T, lora->N, r);
-        ops->rank_up(dx, lora->K, du, tuned + lora->a, T, lora->K, r);
+        ops->lora_up(dx, lora->K, du, tuned + lora->a, T, lora->K, r);
         du += (size_t)T * r;
     }
 }
@@ -99,17 +99,17 @@ void lora_weight_backward(const Qwen2 *m, Scratch *s, const Gradient *g, const f
                           const act *x, const float *tuned, const LoraSite *lora, int row0, int T) {
     const Ops *ops = m->ops;
     const int r = m->tuning->rank;
-    ops->rank_down(s->u, x, lora->K, tuned + lora->a, m->tuning->scale, T, lora->K, r);
+    ops->lora_down(s->u, x, lora->K, tuned + lora->a, m->tuning->scale, T, lora->K, r);
     for (const RowRange *range = g->ranges; range < g->ranges + g->n_ranges; range++) {
         const int first = range->row0 > row0 ? range->row0 : row0,
                   end = range->row0 + range->T < row0 + T ? range->row0 + range->T : row0 + T;
         if (first >= end) continue;
         const size_t skip = (size_t)(first - row0), act_bytes = ops->act_bytes;
         float *part = g->parts + (size_t)range->part * g->size;
-        ops->rank_outer(part + lora->a, du + skip * r, (const char *)x + skip * lora->K * act_bytes, lora->K,
-                        end - first, lora->K, r);
-        ops->rank_outer(part + lora->b, s->u + skip * r, (const char *)dy + skip * ld * act_bytes, ld, end - first,
-                        lora->N, r);
+        ops->lora_grad(part + lora->a, du + skip * r, (const char *)x + skip * lora->K * act_bytes, lora->K,
+                       end - first, lora->K, r);
+        ops->lora_grad(part + lora->b, s->u + skip * r, (const char *)dy + skip * ld * act_bytes, ld, end - first,
+                       lora->N, r);
     }
 }
 
@@ -133,7 +133,7 @@ void linear_weight_backward(const Qwen2 *m, Scratch *s, const Gradient *g, const
     const TunedLayer *at = head ? NULL : &m->tuning->layers[w->layer];
     ops->matmul_weight_backward(weight_gradient(m, g, head ? m->tuning->head : at->weight[w->first]), dy, x, T, N, K);
     if (!head && at->bias[w->first] >= 0)
-        ops->rank_outer(weight_gradient(m, g, at->bias[w->first]), s->ones, dy, N, T, N, 1);
+        ops->lora_grad(weight_gradient(m, g, at->bias[w->first]), s->ones, dy, N, T, N, 1);
 }
 
 // dh[T,C] += gradient through norm `id` of layer l (-1: the final norm), given dx[T,C], and dy = dh as act (may be

@@ -169,12 +169,12 @@ typedef struct Ops {
 
     // -- LoRA: products with matrices of r rows, wholly in fp32. Rows of x and y may be pieces of wider ones, ld
     // elements apart -- u[T,r] = scale * x[T,K] A[r,K]^T
-    void (*rank_down)(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r);
+    void (*lora_down)(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r);
     // y[T,N] += u[T,r] B[r,N]
-    void (*rank_up)(float *y, int ld, const float *u, const float *b, int T, int N, int r);
+    void (*lora_up)(float *y, int ld, const float *u, const float *b, int T, int N, int r);
     // g[r,K] += sum over t of u[t,r] x[t,K], onto what g holds, rows in order: rows that come in several calls give the
     // bits of one
-    void (*rank_outer)(float *g, const float *u, const act *x, int ld, int T, int K, int r);
+    void (*lora_grad)(float *g, const float *u, const act *x, int ld, int T, int K, int r);
 
     // -- attention ---------------------------------------------------------------------------------------
     // qkv[T,QKV] from the product: rotates q and k (Hugging Face's half-split RoPE, pair i of a head turns by

@@ -163,7 +163,7 @@ void ref_matmul_weight_backward(float *dw, const act *dy, const act *x, int T, i
 // ----------------------------------------------------------------------------
 // products with matrices of few rows
 
-void ref_rank_down(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r) {
+void ref_lora_down(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r) {
     #pragma omp parallel for
     for (int t = 0; t < T; t++) {
         for (int j = 0; j < r; j++) {
@@ -174,7 +174,7 @@ void ref_rank_down(float *u, const act *x, int ld, const float *a, float scale, 
     }
 }
 
-void ref_rank_up(float *y, int ld, const float *u, const float *b, int T, int N, int r) {
+void ref_lora_up(float *y, int ld, const float *u, const float *b, int T, int N, int r) {
     #pragma omp parallel for
     for (int t = 0; t < T; t++) {
         for (int n = 0; n < N; n++) {
@@ -185,7 +185,7 @@ void ref_rank_up(float *y, int ld, const float *u, const float *b, int T, int N,
     }
 }
 
-void ref_rank_outer(float *g, const float *u, const act *x, int ld, int T, int K, int r) {
+void ref_lora_grad(float *g, const float *u, const act *x, int ld, int T, int K, int r) {
     #pragma omp parallel for
     for (int k = 0; k < K; k++)
         for (int j = 0; j < r; j++)
@@ -502,9 +502,9 @@ const Ops *ops_ref_init(void) {
     ops.matmul_forward = ref_matmul_forward;
     ops.matmul_backward = ref_matmul_backward;
     ops.matmul_weight_backward = ref_matmul_weight_backward;
-    ops.rank_down = ref_rank_down;
-    ops.rank_up = ref_rank_up;
-    ops.rank_outer = ref_rank_outer;
+    ops.lora_down = ref_lora_down;
+    ops.lora_up = ref_lora_up;
+    ops.lora_grad = ref_lora_grad;
     ops.rope_kv_write = ref_rope_kv_write;
     ops.rope_backward = ref_rope_backward;
     ops.kv_copy_page = ref_kv_copy_page;

@@ -146,21 +146,21 @@ size_t hosted_strided(int T, int ld, int n) {
     return (size_t)(T - 1) * (size_t)ld + (size_t)n;
 } // T rows of n, ld apart; T > 0
 
-void hosted_rank_down(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r) {
-    hosted->rank_down(OUT(float, u, (size_t)T *r), IN_ACT(x, hosted_strided(T, ld, K)), ld, IN(float, a, (size_t)r *K),
+void hosted_lora_down(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r) {
+    hosted->lora_down(OUT(float, u, (size_t)T *r), IN_ACT(x, hosted_strided(T, ld, K)), ld, IN(float, a, (size_t)r *K),
                       scale, T, K, r);
     hosted_done();
 }
 
-void hosted_rank_up(float *y, int ld, const float *u, const float *b, int T, int N, int r) {
-    hosted->rank_up(OUT(float, y, hosted_strided(T, ld, N)), ld, IN(float, u, (size_t)T *r), IN(float, b, (size_t)r *N),
+void hosted_lora_up(float *y, int ld, const float *u, const float *b, int T, int N, int r) {
+    hosted->lora_up(OUT(float, y, hosted_strided(T, ld, N)), ld, IN(float, u, (size_t)T *r), IN(float, b, (size_t)r *N),
                     T, N, r);
     hosted_done();
 }
 
-void hosted_rank_outer(float *g, const float *u, const act *x, int ld, int T, int K, int r) {
-    hosted->rank_outer(OUT(float, g, (size_t)r *K), IN(float, u, (size_t)T *r), IN_ACT(x, hosted_strided(T, ld, K)), ld,
-                       T, K, r);
+void hosted_lora_grad(float *g, const float *u, const act *x, int ld, int T, int K, int r) {
+    hosted->lora_grad(OUT(float, g, (size_t)r *K), IN(float, u, (size_t)T *r), IN_ACT(x, hosted_strided(T, ld, K)), ld,
+                      T, K, r);
     hosted_done();
 }
 
@@ -308,9 +308,9 @@ const Ops *host_ops(const Ops *ops) {
     host.matmul_backward = hosted_matmul_backward;
     host.matmul_swiglu_forward = NULL;
     host.matmul_weight_backward = hosted_matmul_weight_backward;
-    host.rank_down = hosted_rank_down;
-    host.rank_up = hosted_rank_up;
-    host.rank_outer = hosted_rank_outer;
+    host.lora_down = hosted_lora_down;
+    host.lora_up = hosted_lora_up;
+    host.lora_grad = hosted_lora_grad;
     host.rope_kv_write = hosted_rope_kv_write;
     host.rope_backward = hosted_rope_backward;
     host.kv_copy_page = hosted_kv_copy_page;

@@ -100,9 +100,9 @@ uint64_t bits_rank(const Ops *ops) {
         float *a = bits_floats((size_t)r * K, 1), *u = bits_floats((size_t)T * r, 1),
               *y = bits_floats((size_t)T * K, 1);
         bf16_t *x = bits_acts((size_t)T * K, 1);
-        ops->rank_up(y, K, u, a, T, K, r);
-        ops->rank_outer(a, u, x, K, T, K, r);
-        ops->rank_down(u, x, K, a, 0.75f, T, K, r);
+        ops->lora_up(y, K, u, a, T, K, r);
+        ops->lora_grad(a, u, x, K, T, K, r);
+        ops->lora_down(u, x, K, a, 0.75f, T, K, r);
         bits_add(&hash, y, (size_t)T * K, 4), bits_add(&hash, a, (size_t)r * K, 4),
             bits_add(&hash, u, (size_t)T * r, 4);
         free(a), free(u), free(y), free(x);

@@ -46,9 +46,9 @@ const OpTolerance op_tolerances[] = {
     {"mix_blocks", 0, 0, 0, "a copy"},
     {"put_rows", 0, 0, 0, "a copy"},
     {"act_add_row", BF16_ROUNDING, 0, 0, "act"},
-    {"rank_down", 0, 4e-6f, 0, "a dot product of up to 896 terms in another order"},
-    {"rank_up", 0, 2e-6f, 0, "up to 17 terms, fused or not"},
-    {"rank_outer", 0, 4e-6f, 0, "up to 300 terms, fused or not"},
+    {"lora_down", 0, 4e-6f, 0, "a dot product of up to 896 terms in another order"},
+    {"lora_up", 0, 2e-6f, 0, "up to 17 terms, fused or not"},
+    {"lora_grad", 0, 4e-6f, 0, "up to 300 terms, fused or not"},
     {"matmul_weight_backward", 0, 4e-6f, 0, "dw + terms against dw + (sum of terms): up to 300"},
     {"rmsnorm_weight_backward", 0, 4e-6f, 0, "up to 300 terms, fused or not"},
     {"logprob", 0, 0, 0x1p-17f, "z and lse reach 35, where fp32 rounds by 2^-19: two roundings in each backend"},
@@ -488,7 +488,7 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
 #include "dev/test/test_ops_gradient.h"  // test_ops_gradient
 #include "dev/test/test_ops_intervene.h" // test_ops_intervene
 #include "dev/test/test_ops_output.h"    // test_ops_output
-#include "dev/test/test_ops_rank.h"      // test_ops_rank, test_ops_full
+#include "dev/test/test_ops_lora.h"      // test_ops_lora, test_ops_full
 
 // Every operation of one backend but its products; what it takes is the host's memory.
 void test_ops_on(const Ops *ops) {
@@ -509,7 +509,7 @@ void test_ops_on(const Ops *ops) {
     test_ops_gradient(ops, 3e-2);
     test_ops_output_exact(ops);
     test_ops_output(ops, ref);
-    test_ops_rank(ops, ref);
+    test_ops_lora(ops, ref);
     test_ops_full(ops, ref);
 }
 

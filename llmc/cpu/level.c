@@ -12,7 +12,7 @@ alone leave the rest to the level below them.
 #include "llmc/cpu/weight.h" // the gradient of a weight
 #if SIMD_LEVEL == SIMD_VECTORS
 #include "llmc/cpu/rows.h"      // embedding, norms, RoPE, SwiGLU, sums and copies of rows
-#include "llmc/cpu/rank.h"      // products of few rows: LoRA
+#include "llmc/cpu/lora.h"      // products of few rows: LoRA
 #include "llmc/cpu/attention.h" // forward and backward
 #include "llmc/cpu/output.h"    // log-probs, their gradient, sampling
 #endif
@@ -40,9 +40,9 @@ void SIMD_NAME(cpu_level)(Ops *ops, CpuChains *chains) {
     ops->rope_backward = SIMD_NAME(rope_backward);
     ops->swiglu_forward = SIMD_NAME(swiglu_forward);
     ops->swiglu_backward = SIMD_NAME(swiglu_backward);
-    ops->rank_down = SIMD_NAME(rank_down);
-    ops->rank_up = SIMD_NAME(rank_up);
-    ops->rank_outer = SIMD_NAME(rank_outer);
+    ops->lora_down = SIMD_NAME(lora_down);
+    ops->lora_up = SIMD_NAME(lora_up);
+    ops->lora_grad = SIMD_NAME(lora_grad);
     ops->attention_forward = SIMD_NAME(attention_forward);
     ops->attention_backward = SIMD_NAME(attention_backward);
     ops->logprob_rows = SIMD_NAME(logprob_rows);

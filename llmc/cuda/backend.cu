@@ -15,7 +15,7 @@ another block, so no bit of a kernel's result depends on the order in which the 
 #include "llmc/cuda/cuda.h"                 // what this file gives to the programs
 #include "llmc/cuda/intervene.cuh"          // what experiments change in the forward pass
 #include "llmc/cuda/matmul.cuh"             // memory.cuh, rows.cuh
-#include "llmc/cuda/rank.cuh"               // products of few rows: LoRA
+#include "llmc/cuda/lora.cuh"               // products of few rows: LoRA
 #include "llmc/cuda/sample.cuh"             // output.cuh
 #include "llmc/cuda/swiglu.cuh"
 #include "llmc/cuda/update.cuh"
@@ -115,9 +115,9 @@ extern "C" const Ops *ops_cuda_init(char *why, size_t why_size) {
     ops.matmul_forward = cuda_matmul_forward;
     ops.matmul_backward = cuda_matmul_backward;
     ops.matmul_weight_backward = cuda_matmul_weight_backward;
-    ops.rank_down = cuda_rank_down;
-    ops.rank_up = cuda_rank_up;
-    ops.rank_outer = cuda_rank_outer;
+    ops.lora_down = cuda_lora_down;
+    ops.lora_up = cuda_lora_up;
+    ops.lora_grad = cuda_lora_grad;
     ops.rope_kv_write = cuda_rope_kv_write;
     ops.rope_backward = cuda_rope_backward;
     ops.kv_copy_page = cuda_kv_copy_page;

@@ -1,11 +1,11 @@
 // The products of LoRA and of full tuning, each backend against ref, with rows that are pieces of wider ones; a row
 // alone against the row in its batch, and sums that come in pieces. Included by test_ops.h.
-#ifndef DEV_TEST_TEST_OPS_RANK_H
-#define DEV_TEST_TEST_OPS_RANK_H
+#ifndef DEV_TEST_TEST_OPS_LORA_H
+#define DEV_TEST_TEST_OPS_LORA_H
 
 // Rows of n numbers in wider ones of ld = n + pad, whose other numbers are NaN where they must not be read, `other`
 // where not be written.
-float *rank_rows(const float *x, int T, int n, int pad, float other) {
+float *lora_rows(const float *x, int T, int n, int pad, float other) {
     float *wide = (float *)xmalloc((size_t)T * (size_t)(n + pad) * sizeof(float));
     for (size_t i = 0; i < (size_t)T * (size_t)(n + pad); i++) wide[i] = other;
     for (int t = 0; t < T; t++)
@@ -13,50 +13,50 @@ float *rank_rows(const float *x, int T, int n, int pad, float other) {
     return wide;
 }
 
-void test_ops_rank_shape(const Ops *ops, const Ops *ref, int T, int K, int r, int pad) {
+void test_ops_lora_shape(const Ops *ops, const Ops *ref, int T, int K, int r, int pad) {
     char shape[64];
     snprintf(shape, sizeof shape, "T %d K %d r %d pad %d", T, K, r, pad);
     const int ld = K + pad;
     const size_t n = (size_t)T * ld, n_u = (size_t)T * r, n_a = (size_t)r * K;
     float *narrow = op_random((size_t)T * K, 2), *a = op_random(n_a, 1), *u = op_random(n_u, 1),
-          *wide = rank_rows(narrow, T, K, pad, NAN);
+          *wide = lora_rows(narrow, T, K, pad, NAN);
     for (size_t i = 0; i < n_u; i++) u[i] /= 3; // so that every addition rounds
     act *x = op_act(ops, wide, n), *x2 = op_act(ref, wide, n);
 
     float *down = (float *)xmalloc(n_u * sizeof(float)), *down2 = (float *)xmalloc(n_u * sizeof(float));
-    ops->rank_down(down, x, ld, a, 0.75f, T, K, r);
-    ref->rank_down(down2, x2, ld, a, 0.75f, T, K, r);
-    op_check(ops->isa, "rank_down", down, down2, n_u, shape);
+    ops->lora_down(down, x, ld, a, 0.75f, T, K, r);
+    ref->lora_down(down2, x2, ld, a, 0.75f, T, K, r);
+    op_check(ops->isa, "lora_down", down, down2, n_u, shape);
     float *alone = (float *)xmalloc((size_t)(ld + r) * sizeof(float));
-    ops->rank_down(alone, (char *)x + (size_t)(T - 1) * ld * ops->act_bytes, ld, a, 0.75f, 1, K, r);
-    CHECK(memcmp(alone, down + n_u - r, (size_t)r * 4) == 0, "%s rank_down, %s: the last row has other bits alone",
+    ops->lora_down(alone, (char *)x + (size_t)(T - 1) * ld * ops->act_bytes, ld, a, 0.75f, 1, K, r);
+    CHECK(memcmp(alone, down + n_u - r, (size_t)r * 4) == 0, "%s lora_down, %s: the last row has other bits alone",
           ops->isa, shape);
 
-    float *y = rank_rows(narrow, T, K, pad, 7), *y2 = rank_rows(narrow, T, K, pad, 7);
+    float *y = lora_rows(narrow, T, K, pad, 7), *y2 = lora_rows(narrow, T, K, pad, 7);
     memcpy(alone, y + (size_t)(T - 1) * ld, (size_t)ld * sizeof(float));
-    ops->rank_up(y, ld, u, a, T, K, r);
-    ref->rank_up(y2, ld, u, a, T, K, r);
-    op_check(ops->isa, "rank_up", y, y2, n, shape);
+    ops->lora_up(y, ld, u, a, T, K, r);
+    ref->lora_up(y2, ld, u, a, T, K, r);
+    op_check(ops->isa, "lora_up", y, y2, n, shape);
     int written = 0;
     for (size_t i = 0; i < n; i++) written += (int)(i % (size_t)ld) >= K && y[i] != 7;
-    CHECK(written == 0, "%s rank_up, %s: %d numbers between the rows are written", ops->isa, shape, written);
-    ops->rank_up(alone, ld, u + n_u - r, a, 1, K, r);
+    CHECK(written == 0, "%s lora_up, %s: %d numbers between the rows are written", ops->isa, shape, written);
+    ops->lora_up(alone, ld, u + n_u - r, a, 1, K, r);
     CHECK(memcmp(alone, y + (size_t)(T - 1) * ld, (size_t)K * 4) == 0,
-          "%s rank_up, %s: the last row has other bits alone", ops->isa, shape);
+          "%s lora_up, %s: the last row has other bits alone", ops->isa, shape);
 
     float *g = op_random(n_a, 1), *g2 = (float *)xmalloc(n_a * sizeof(float)),
           *g3 = (float *)xmalloc(n_a * sizeof(float));
     memcpy(g2, g, n_a * sizeof(float));
     memcpy(g3, g, n_a * sizeof(float));
-    ops->rank_outer(g, u, x, ld, T, K, r);
-    ref->rank_outer(g2, u, x2, ld, T, K, r);
-    op_check(ops->isa, "rank_outer", g, g2, n_a, shape);
+    ops->lora_grad(g, u, x, ld, T, K, r);
+    ref->lora_grad(g2, u, x2, ld, T, K, r);
+    op_check(ops->isa, "lora_grad", g, g2, n_a, shape);
     const int cut = T / 3, threads = omp_get_max_threads();
     omp_set_num_threads(5);
-    if (cut) ops->rank_outer(g3, u, x, ld, cut, K, r);
-    ops->rank_outer(g3, u + (size_t)cut * r, (char *)x + (size_t)cut * ld * ops->act_bytes, ld, T - cut, K, r);
+    if (cut) ops->lora_grad(g3, u, x, ld, cut, K, r);
+    ops->lora_grad(g3, u + (size_t)cut * r, (char *)x + (size_t)cut * ld * ops->act_bytes, ld, T - cut, K, r);
     omp_set_num_threads(threads);
-    CHECK(memcmp(g, g3, n_a * 4) == 0, "%s rank_outer, %s: two pieces have other bits than the whole", ops->isa, shape);
+    CHECK(memcmp(g, g3, n_a * 4) == 0, "%s lora_grad, %s: two pieces have other bits than the whole", ops->isa, shape);
 
     ops->release(x);
     ref->release(x2);
@@ -64,11 +64,11 @@ void test_ops_rank_shape(const Ops *ops, const Ops *ref, int T, int K, int r, in
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
-void test_ops_rank(const Ops *ops, const Ops *ref) {
+void test_ops_lora(const Ops *ops, const Ops *ref) {
     static const int shapes[][4] = {{1, 96, 1, 0},   {1, 896, 16, 0},  {3, 30, 2, 5},   {17, 96, 3, 32},
                                     {17, 897, 7, 0}, {300, 70, 17, 3}, {300, 33, 4, 0}, {2, 1, 1, 1}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        test_ops_rank_shape(ops, ref, shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3]);
+        test_ops_lora_shape(ops, ref, shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3]);
 }
 
 void test_ops_full_shape(const Ops *ops, const Ops *ref, int T, int N, int K) {
