@@ -38,8 +38,8 @@ void linear_forward(const Qwen2 *m, Scratch *s, float *y, const act *x, const Li
     for (int i = 0; tuned && i < w->n; y += w->weight.raw[i++].shape[0]) {
         const LoraSite *lora = linear_lora(m, w, i);
         if (!lora) continue;
-        ops->lora_down(s->u, x, lora->K, tuned + lora->a, m->tuning->scale, T, lora->K, m->tuning->rank);
-        ops->lora_up(y, w->weight.N, s->u, tuned + lora->b, T, lora->N, m->tuning->rank);
+        ops->lora_down(s->u, x, lora->K, tuned + lora->a, m->tuning->scale, T, lora->K, m->tuning->lora_r);
+        ops->lora_up(y, w->weight.N, s->u, tuned + lora->b, T, lora->N, m->tuning->lora_r);
     }
 }
 
@@ -85,7 +85,7 @@ void linear_backward(const Qwen2 *m, Scratch *s, float *dx, const act *dy, const
     for (int i = 0; i < w->n; column += (size_t)w->weight.raw[i++].shape[0]) {
         const LoraSite *lora = linear_lora(m, w, i);
         if (!lora) continue;
-        const int r = m->tuning->rank;
+        const int r = m->tuning->lora_r;
         ops->lora_down(du, (const char *)dy + column * ops->act_bytes, w->weight.N, tuned + lora->b, m->tuning->scale,
                        T, lora->N, r);
         ops->lora_up(dx, lora->K, du, tuned + lora->a, T, lora->K, r);
@@ -98,7 +98,7 @@ void linear_backward(const Qwen2 *m, Scratch *s, float *dx, const act *dy, const
 void lora_weight_backward(const Qwen2 *m, Scratch *s, const Gradient *g, const float *du, const act *dy, int ld,
                           const act *x, const float *tuned, const LoraSite *lora, int row0, int T) {
     const Ops *ops = m->ops;
-    const int r = m->tuning->rank;
+    const int r = m->tuning->lora_r;
     ops->lora_down(s->u, x, lora->K, tuned + lora->a, m->tuning->scale, T, lora->K, r);
     for (const RowRange *range = g->ranges; range < g->ranges + g->n_ranges; range++) {
         const int first = range->row0 > row0 ? range->row0 : row0,
@@ -126,7 +126,7 @@ void linear_weight_backward(const Qwen2 *m, Scratch *s, const Gradient *g, const
         if (!lora) continue;
         const act *dy_i = (const char *)dy + column * ops->act_bytes;
         lora_weight_backward(m, s, g, du, dy_i, N, x, tuned, lora, row0, T);
-        du += (size_t)T * m->tuning->rank;
+        du += (size_t)T * m->tuning->lora_r;
     }
     if (!linear_is_full(m)) return;
     const bool head = w->layer < 0;

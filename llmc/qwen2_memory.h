@@ -177,8 +177,8 @@ void scratch_alloc(Scratch *s, const Qwen2 *m, int T, int head_rows, bool backwa
     s->att = ops->alloc(t * QD * ops->act_bytes);
     s->gu = (float *)ops->alloc(mlp * 2 * I * f);
     s->a = ops->alloc(mlp * I * ops->act_bytes);
-    const size_t rank = m->tuning ? (size_t)m->tuning->rank : 0;
-    if (rank) s->u = (float *)ops->alloc(t * rank * f);
+    const size_t r = m->tuning ? (size_t)m->tuning->lora_r : 0;
+    if (r) s->u = (float *)ops->alloc(t * r * f);
     if (qwen2_is_patched(m)) {
         s->patch_h = (float *)ops->alloc(t * C * f);
         s->patch_y = (float *)ops->alloc(t * C * f);
@@ -186,7 +186,7 @@ void scratch_alloc(Scratch *s, const Qwen2 *m, int T, int head_rows, bool backwa
         s->patch_att = ops->alloc(t * QD * ops->act_bytes);
     }
     if (!backward) return;
-    if (rank) s->du = (float *)ops->alloc((size_t)tuning_stacked(m->tuning) * t * rank * f);
+    if (r) s->du = (float *)ops->alloc((size_t)tuning_stacked(m->tuning) * t * r * f);
     if (m->tuning && m->tuning->kind == TUNE_FULL) {
         float *ones = (float *)xmalloc(t * f);
         for (size_t i = 0; i < t; i++) ones[i] = 1;

@@ -133,7 +133,7 @@ void trained_shape(Str *out, const Trained *t, const Options *o) {
     if (t->rank) str_printf(out, " of rank %d", t->rank);
     if (t->tuning.place != PLACE_MLP) str_printf(out, " %s", o->place);
     if (t->tuning.kind == TUNE_LORA) {
-        str_printf(out, " r %d alpha %g ", t->adapter.rank, t->adapter.alpha);
+        str_printf(out, " r %d alpha %g ", t->adapter.r, t->adapter.alpha);
         peft_target_names(out, t->adapter.targets);
     }
 }
@@ -146,7 +146,7 @@ void trained_describe(Str *out, const Trained *t) {
         str_printf(out, "%zu: A [%d, %d] and B [%d, %d], whose product is %d vectors", t->n, t->L, t->rank, t->rank,
                    t->C, layers);
     else if (t->tuning.kind == TUNE_LORA) {
-        str_printf(out, "%zu in LoRA of rank %d on ", t->n, t->adapter.rank);
+        str_printf(out, "%zu in LoRA of rank %d on ", t->n, t->adapter.r);
         peft_target_names(out, t->adapter.targets);
         str_printf(out, " of %d layers", layers);
     } else if (t->tuning.kind == TUNE_FULL) str_printf(out, "%zu, all weights", t->n);
@@ -204,14 +204,14 @@ bool trained_start(Trained *t, const ModelConfig *c, const Options *o, Error *er
     if (t->tuning.kind != TUNE_LORA) return !*o->init_steering || steering_load(t->host[0], c, o->init_steering, err);
     for (int i = 0; i < c->L * N_PROJ; i++) {
         const LoraSite *s = &t->tuning.sites[i];
-        if (s->K > 0) trained_init_factor(t->host[0] + s->a, t->adapter.rank, s->K, (uint32_t)o->seed, (uint32_t)i);
+        if (s->K > 0) trained_init_factor(t->host[0] + s->a, t->adapter.r, s->K, (uint32_t)o->seed, (uint32_t)i);
     }
     if (!*o->init_adapter) return true;
     PeftConfig found;
     Tuning layout;
     float *numbers;
     if (!peft_load(&found, &layout, &numbers, c, o->init_adapter, err)) return false;
-    bool ok = found.rank == t->adapter.rank && found.alpha == t->adapter.alpha && layout.n == t->n &&
+    bool ok = found.r == t->adapter.r && found.alpha == t->adapter.alpha && layout.n == t->n &&
               memcmp(found.targets, t->adapter.targets, sizeof found.targets) == 0;
     if (ok) memcpy(t->host[0], numbers, t->n * sizeof(float));
     else {
@@ -221,7 +221,7 @@ bool trained_start(Trained *t, const ModelConfig *c, const Options *o, Error *er
              "init_adapter %s: found r %d, lora_alpha %g, %s with %zu numbers, expected lora_r %d, lora_alpha %g and "
              "the same targets in all layers (%zu numbers)\n"
              "  -> set lora_r, lora_alpha and lora_target_modules to the adapter's",
-             o->init_adapter, found.rank, found.alpha, names.s, layout.n, t->adapter.rank, t->adapter.alpha, t->n);
+             o->init_adapter, found.r, found.alpha, names.s, layout.n, t->adapter.r, t->adapter.alpha, t->n);
         str_free(&names);
     }
     tuning_free(&layout);
@@ -245,7 +245,7 @@ bool trained_layout(Trained *t, const ModelConfig *c, const Options *o, Error *e
                         o->setup, t->n, INT_MAX);
     }
     if (strcmp(setup_kind(o->setup), "lora") != 0) return true;
-    t->adapter.rank = o->lora_r;
+    t->adapter.r = o->lora_r;
     t->adapter.alpha = o->lora_alpha > 0 ? o->lora_alpha : o->lora_r;
     char *copy = xstrdup(o->lora_target_modules), *rest = copy, *name;
     bool ok = true;
@@ -253,7 +253,7 @@ bool trained_layout(Trained *t, const ModelConfig *c, const Options *o, Error *e
         ok = peft_add_target(t->adapter.targets, name, "lora_target_modules", err);
     free(copy);
     if (!ok) return false;
-    tuning_lora(&t->tuning, c, t->adapter.rank, (float)t->adapter.alpha, t->adapter.targets, NULL);
+    tuning_lora(&t->tuning, c, t->adapter.r, (float)t->adapter.alpha, t->adapter.targets, NULL);
     t->n = t->tuning.n;
     return true;
 }

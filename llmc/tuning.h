@@ -49,8 +49,8 @@ typedef struct Tuning {
     // steering
     Place place;
     // lora
-    int rank;
-    float scale;     // alpha / rank
+    int lora_r;
+    float scale;     // lora_alpha / lora_r
     LoraSite *sites; // [L, N_PROJ]
     // full
     TunedTensor *tensors; // [n_tensors]
@@ -68,23 +68,23 @@ void tuning_steering(Tuning *t, const ModelConfig *c, Place place) {
     t->n = (size_t)c->L * c->C;
 }
 
-// LoRA of rank r on the projections p with targets[p] in every layer; or on those with chosen[l, p] (NULL: all). Free
-// with tuning_free.
-void tuning_lora(Tuning *t, const ModelConfig *c, int rank, float alpha, const bool targets[N_PROJ],
+// LoRA of rank lora_r on the projections p with targets[p] in every layer; or on those with chosen[l, p] (NULL: all).
+// Free with tuning_free.
+void tuning_lora(Tuning *t, const ModelConfig *c, int lora_r, float alpha, const bool targets[N_PROJ],
                  const bool *chosen) {
     memset(t, 0, sizeof *t);
     t->kind = TUNE_LORA;
     t->L = c->L;
-    t->rank = rank;
-    t->scale = alpha / (float)rank;
+    t->lora_r = lora_r;
+    t->scale = alpha / (float)lora_r;
     t->sites = (LoraSite *)xcalloc((size_t)c->L * N_PROJ, sizeof(LoraSite));
     for (int i = 0; i < c->L * N_PROJ; i++) {
         LoraSite *s = &t->sites[i];
         if (!targets[i % N_PROJ] || (chosen && !chosen[i])) continue;
         projection_shape(&s->N, &s->K, c, (Projection)(i % N_PROJ));
         s->a = t->n;
-        s->b = s->a + (size_t)rank * s->K;
-        t->n = s->b + (size_t)rank * s->N;
+        s->b = s->a + (size_t)lora_r * s->K;
+        t->n = s->b + (size_t)lora_r * s->N;
     }
 }
 

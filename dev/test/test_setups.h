@@ -116,14 +116,14 @@ void test_setups_peft(void) {
     if (!CHECK(model_config_load(&c, "data/tiny/model", &e) && peft_load(&p, &t, &numbers, &c, TINY_LORA, &e), "%s",
                e.text))
         return;
-    CHECK(p.rank == 1 && p.alpha == 1 && p.targets[PROJ_DOWN] && !p.targets[PROJ_Q] && t.n == (size_t)c.L * (c.I + c.C),
-          "the tiny LoRA: rank %d, %zu numbers", p.rank, t.n);
+    CHECK(p.r == 1 && p.alpha == 1 && p.targets[PROJ_DOWN] && !p.targets[PROJ_Q] && t.n == (size_t)c.L * (c.I + c.C),
+          "the tiny LoRA: rank %d, %zu numbers", p.r, t.n);
     tuning_free(&t);
     free(numbers);
 
     // written and read: every matrix, rank 3, any bits
     memset(&p, 0, sizeof p);
-    p.rank = 3;
+    p.r = 3;
     p.alpha = 0.1;
     for (int i = 0; i < N_PROJ; i++) p.targets[i] = true;
     Tuning all, back;
@@ -137,7 +137,7 @@ void test_setups_peft(void) {
     peft_config_write(&text, &p, NULL, "a \"base\"");
     CHECK(n == c.L * N_PROJ * 2, "%d tensors", n);
     if (CHECK(peft_load(&q, &back, &numbers, &c, setups_adapter(text.s, tensors, n), &e), "%s", e.text)) {
-        CHECK(q.rank == 3 && q.alpha == 0.1 && memcmp(q.targets, p.targets, sizeof p.targets) == 0 && back.n == all.n &&
+        CHECK(q.r == 3 && q.alpha == 0.1 && memcmp(q.targets, p.targets, sizeof p.targets) == 0 && back.n == all.n &&
                   back.scale == all.scale && memcmp(numbers, x, all.n * sizeof(float)) == 0,
               "what comes back is not what was written");
         tuning_free(&back);

@@ -100,7 +100,7 @@ bool tuning_case_open(TuningCase *k, const Ops *ops, const char *name) {
     while (!layers[k->lowest]) k->lowest++;
     tuning_lora(&k->tuning, c, (int)((const float *)settings->data)[0], ((const float *)settings->data)[1], targets,
                 sites);
-    const int r = k->tuning.rank;
+    const int r = k->tuning.lora_r;
     k->tuned = (float *)xcalloc(k->tuning.n, sizeof(float));
     for (int i = 0; i < c->L * N_PROJ; i++) {
         const LoraSite *site = tuning_lora_site(&k->tuning, i / N_PROJ, (Projection)(i % N_PROJ));
@@ -157,7 +157,7 @@ void tuning_outputs(ModelOutputs *all, const Ops *ops, const char *name) {
     for (int i = 0; i < k.r.L * N_PROJ; i++) {
         const LoraSite *site = tuning_lora_site(k.r.model.tuning, i / N_PROJ, (Projection)(i % N_PROJ));
         if (!site) continue;
-        const int r = k.tuning.rank;
+        const int r = k.tuning.lora_r;
         float *b = (float *)xmalloc((size_t)r * site->N * sizeof(float));
         transposed(b, gradient + site->b, r, site->N);
         outputs_add(all, factor_name("grad/", i / N_PROJ, i % N_PROJ, 'A').text, gradient + site->a,

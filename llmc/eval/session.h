@@ -23,7 +23,7 @@ typedef struct SessionWork {
     double pass_bytes, pass_tokens; // what it may take for activations; tokens of all samples
     bool backward, for_tokens;      // for_tokens: it is that of save_tokens
     bool patched;                   // an experiment patches a layer (intervene.h)
-    int rank;                       // of a LoRA that an experiment brings; 0: none
+    int lora_r;                     // of a LoRA that an experiment brings; 0: none
     int first_longest;              // of the first benchmark: tokens of the longest prompt with its completion,
     double first_tokens;            // of all of them
     // What an experiment allocates when its rollout has gone; NULL: nothing. It allocates on dry, which counts, and
@@ -113,9 +113,9 @@ static void session_plan(const Session *s, MemoryPlan *device, MemoryPlan *host)
     memset(&patched, 0, sizeof patched);
     memset(&lora, 0, sizeof lora);
     patched.vector = &somewhere;
-    lora.rank = w->rank;
+    lora.lora_r = w->lora_r;
     if (w->patched) dry.intervention = &patched;
-    if (w->rank) dry.tuning = &lora;
+    if (w->lora_r) dry.tuning = &lora;
     if (w->slots > 0) {
         Rollout r;
         rollout_alloc(&r, &dry, w->slots, 0, w->max_prompt, w->max_new);

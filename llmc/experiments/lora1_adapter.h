@@ -13,11 +13,10 @@ bool lora1_load(float *a, float *b, const ModelConfig *c, const char *dir, Error
     Tuning t;
     float *numbers;
     if (!peft_load(&config, &t, &numbers, c, dir, err)) return false;
-    bool ok =
-        config.rank == 1 ||
-        fail(err, EXIT_RUN,
-             "%s/" PEFT_CONFIG ": key \"r\": found %d, expected 1\n  -> this experiment is about LoRA of rank one", dir,
-             config.rank);
+    bool ok = config.r == 1 || fail(err, EXIT_RUN,
+                                    "%s/" PEFT_CONFIG
+                                    ": key \"r\": found %d, expected 1\n  -> this experiment is about LoRA of rank one",
+                                    dir, config.r);
     for (int p = 0; p < N_PROJ && ok; p++)
         ok = config.targets[p] == (p == PROJ_DOWN) ||
              fail(err, EXIT_RUN,

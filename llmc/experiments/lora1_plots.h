@@ -177,7 +177,7 @@ bool experiment_lora1_plots(Session *s, Error *err) {
                     "adapter is missing: the rank-one LoRA to look at\n  -> --adapter DIR, a PEFT folder with "
                     "adapter_model.safetensors");
     s->work.look = lora1_memory;
-    s->work.rank = 1;
+    s->work.lora_r = 1;
     if (!experiment_begin(s, &b, false, err)) return false;
     Qwen2 *m = &s->model;
     const int L = m->config.L, C = m->config.C, I = m->config.I;

@@ -301,13 +301,13 @@ bool checkpoint_check_adapter(const char *dir, const PeftConfig *expected, Error
     PeftConfig found;
     bool sites[N_PROJ]; // every layer has the same
     if (!peft_config_read(&found, sites, 1, dir, err)) return false;
-    if (found.rank == expected->rank && found.alpha == expected->alpha &&
+    if (found.r == expected->r && found.alpha == expected->alpha &&
         memcmp(found.targets, expected->targets, sizeof found.targets) == 0)
         return true;
     return fail(err, EXIT_RUN,
                 "%s/" PEFT_CONFIG
                 ": found r %d, lora_alpha %g or target_modules other than the %d, %g and targets of this run",
-                dir, found.rank, found.alpha, expected->rank, expected->alpha);
+                dir, found.r, found.alpha, expected->r, expected->alpha);
 }
 
 // Fills c->state and the arrays of c (look: only checks them) from the folder dir; the other fields of c say what is

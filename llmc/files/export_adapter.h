@@ -29,7 +29,7 @@ bool export_adapter_peft(const PeftConfig *p, const Tuning *t, float *tuned, con
 
 // row[K] += scale * (row n of B A)
 void adapter_add_row(float *row, const Tuning *t, const LoraSite *s, const float *tuned, int n) {
-    for (int k = 0; k < t->rank; k++) {
+    for (int k = 0; k < t->lora_r; k++) {
         const float b = t->scale * tuned[s->b + (size_t)k * s->N + n], *a = tuned + s->a + (size_t)k * s->K;
         for (int j = 0; j < s->K; j++) row[j] += b * a[j];
     }

@@ -19,10 +19,10 @@ is every tensor that is not one of those two.
 
 #define PEFT_WEIGHTS "adapter_model.safetensors"
 #define PEFT_CONFIG "adapter_config.json"
-#define PEFT_MAX_RANK 1024 // times the longest row of a model stays below 2^31
+#define PEFT_MAX_R 1024 // times the longest row of a model stays below 2^31
 
 typedef struct {
-    int rank;
+    int r;
     double alpha;
     bool targets[N_PROJ]; // of some layer
     bool starts_at_zero;  // B A = 0 before training: what a file leaves out changes nothing
@@ -66,7 +66,7 @@ void peft_config_write(Str *out, const PeftConfig *p, const Tuning *t, const cha
                ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n  \"inference_mode\": true,\n  \"lora_alpha\": "
                "%s,\n  \"lora_dropout\": 0.0,\n"
                "  \"peft_type\": \"LORA\",\n  \"r\": %d,\n  \"target_modules\": [",
-               alpha, p->rank);
+               alpha, p->r);
     const char *sep = "";
     for (int i = 0; i < (uneven ? t->L * N_PROJ : N_PROJ); i++) {
         if (uneven ? t->sites[i].K == 0 : !p->targets[i]) continue;
@@ -152,7 +152,7 @@ bool peft_config_parse(PeftConfig *p, bool *sites, int L, const cJSON *root, con
     if (strcmp(bias, "none") != 0)
         return fail(err, EXIT_RUN, "%s: bias: found \"%.40s\", expected \"none\"", path, bias);
     if (!peft_read_init(p, json_find(root, "init_lora_weights"), path, err)) return false;
-    if (!json_get_int(root, "r", 1, PEFT_MAX_RANK, &p->rank, path, err) ||
+    if (!json_get_int(root, "r", 1, PEFT_MAX_R, &p->r, path, err) ||
         !json_get_double(root, "lora_alpha", &p->alpha, path, err))
         return false;
     if (!(p->alpha > 0 && p->alpha < 1e6))
@@ -209,8 +209,8 @@ FileTensor *peft_tensors(const Tuning *t, float *tuned, int *n) {
             FileTensor *x = &all[(*n)++];
             char name[PEFT_NAME];
             snprintf(x->name, sizeof x->name, "%.95s", peft_tensor_name(name, i, (char)('A' + b)));
-            x->rows = b ? s->N : t->rank;
-            x->columns = b ? t->rank : s->K;
+            x->rows = b ? s->N : t->lora_r;
+            x->columns = b ? t->lora_r : s->K;
             x->data = tuned ? tuned + (b ? s->b : s->a) : NULL;
             x->transposed = b;
         }
@@ -273,7 +273,7 @@ bool peft_load(PeftConfig *p, Tuning *t, float **tuned, const ModelConfig *c, co
     const bool opened = peft_config_read(p, sites, c->L, dir, err) && safetensors_open(&st, file, err);
     bool ok = opened && peft_check_tensors(p, sites, &st, c->L, err);
     if (ok) {
-        tuning_lora(t, c, p->rank, (float)p->alpha, p->targets, sites);
+        tuning_lora(t, c, p->r, (float)p->alpha, p->targets, sites);
         int n = 0;
         FileTensor *all = peft_tensors(t, NULL, &n); // the shapes first: they bound what is allocated
         for (int i = 0; i < n && ok; i++) ok = tuned_read(&all[i], &st, false, true, err);
