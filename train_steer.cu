@@ -236,7 +236,7 @@ bool reference_logprobs(Trainer *t, PolicySample *samples, int n, const LossConf
 // makes 0 of a row whose square overflows. u->norm = the norm of all of it. Every rank finds the same.
 #define DIVERGED 1000
 bool check_diverged(const Trainer *t, UpdateStats *u, Error *err) {
-    const size_t n = t->trained.tuning.n;
+    const size_t n = t->trained.layout.n;
     u->norm = t->ops->gradient_norm(t->trained.tuned, n);
     const double root_mean_square = u->norm / sqrt((double)n);
     if (root_mean_square <= DIVERGED) return true; // false of NaN

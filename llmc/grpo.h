@@ -1,6 +1,6 @@
 /*
 GRPO and its relatives: advantages of a group, the loss of a token, and one pass over completions that computes their
-log-probs and, if wanted, the gradient of the loss with respect to what is trained (tuning.h).
+log-probs and, if wanted, the gradient of the loss with respect to what is trained (param_layout.h).
 
     loss = sum over samples i, tokens t of  w_i * ( -min(r A_i, clip(r, 1-eps, 1+eps_high) A_i) + beta * kl )
     r  = exp(logprob - old_logprob)                      exactly 1 on-policy: then the gradient is -A_i * dlogprob
@@ -307,7 +307,7 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *tuned, PolicySample
             kv_cache_alloc(&p->kv, m, pages);
         }
         policy_pack(p, samples + done, k);
-        const Gradient gradient = {dtuned, m->tuning ? m->tuning->n : (size_t)m->config.L * C, p->ranges, p->n_ranges};
+        const Gradient gradient = {dtuned, m->layout ? m->layout->n : (size_t)m->config.L * C, p->ranges, p->n_ranges};
         double t0 = now_s(), head_backward_s = 0;
         const bool recalled = dtuned && policy_recall(p, m, samples + done, k);
         const Batch *b = packed_finish(&p->packed, ops);

@@ -3,8 +3,8 @@ Interventions: what the experiments change inside the forward pass, as data. The
 (Qwen2.intervention); no experiment has a forward pass of its own, and training knows none.
 
 The simplest need no entry here: other vectors are another array [L,C] (base: NULL; a magnitude: the array times f; a
-pair: two rows of it; an exchange: another file), and where in its layer a vector is added is its Place (tuning.h). The
-others:
+pair: two rows of it; an exchange: another file), and where in its layer a vector is added is its Place
+(param_layout.h). The others:
 
 1. A patched layer: one vector reaches some parts of one layer only. The vector is added to the input of `layer`, which
    runs twice as far as needed: `plain` without the vector, `steered` with it. Of each query, key and value head the

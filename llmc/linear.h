@@ -12,21 +12,21 @@ and those of what is trained come in two functions, because the feed-forward rec
 #ifndef LLMC_LINEAR_H
 #define LLMC_LINEAR_H
 
-#include "llmc/qwen2_memory.h" // Qwen2, Scratch; Ops, Tuning, Linear
+#include "llmc/qwen2_memory.h" // Qwen2, Scratch; Ops, ParamLayout, Linear
 
 // ----------------------------------------------------------------------------
 // forward
 
 // The LoRA of the i-th projection that w is stacked of; NULL where there is none.
 const LoraSite *linear_lora(const Qwen2 *m, const Linear *w, int i) {
-    return i < w->n ? tuning_lora_site(m->tuning, w->layer, (Projection)(w->first + i)) : NULL;
+    return i < w->n ? layout_lora_site(m->layout, w->layer, (Projection)(w->first + i)) : NULL;
 }
 
 bool linear_has_lora(const Qwen2 *m, const Linear *w) {
     return linear_lora(m, w, 0) || linear_lora(m, w, 1) || linear_lora(m, w, 2);
 }
 
-bool linear_is_full(const Qwen2 *m) { return m->tuning && m->tuning->kind == TUNE_FULL; }
+bool linear_is_full(const Qwen2 *m) { return m->layout && m->layout->kind == PARAMS_FULL; }
 
 // Whether anything of w is trained: then linear_weight_backward needs its input x.
 bool linear_is_trained(const Qwen2 *m, const Linear *w) { return linear_is_full(m) || linear_has_lora(m, w); }
@@ -38,8 +38,8 @@ void linear_forward(const Qwen2 *m, Scratch *s, float *y, const act *x, const Li
     for (int i = 0; tuned && i < w->n; y += w->weight.raw[i++].shape[0]) {
         const LoraSite *lora = linear_lora(m, w, i);
         if (!lora) continue;
-        ops->lora_down(s->u, x, lora->K, tuned + lora->a, m->tuning->scale, T, lora->K, m->tuning->lora_r);
-        ops->lora_up(y, w->weight.N, s->u, tuned + lora->b, T, lora->N, m->tuning->lora_r);
+        ops->lora_down(s->u, x, lora->K, tuned + lora->a, m->layout->scale, T, lora->K, m->layout->lora_r);
+        ops->lora_up(y, w->weight.N, s->u, tuned + lora->b, T, lora->N, m->layout->lora_r);
     }
 }
 
@@ -73,7 +73,7 @@ typedef struct {
 
 // Where the gradient of a weight goes, by its number: full tuning has one part.
 float *weight_gradient(const Qwen2 *m, const Gradient *g, int number) {
-    return g->parts + m->tuning->tensors[number].at;
+    return g->parts + m->layout->tensors[number].at;
 }
 
 // dx[T,K] = gradient of the input, given dy[T,N]. Leaves s->du for linear_weight_backward of the same rows.
@@ -85,8 +85,8 @@ void linear_backward(const Qwen2 *m, Scratch *s, float *dx, const act *dy, const
     for (int i = 0; i < w->n; column += (size_t)w->weight.raw[i++].shape[0]) {
         const LoraSite *lora = linear_lora(m, w, i);
         if (!lora) continue;
-        const int r = m->tuning->lora_r;
-        ops->lora_down(du, (const char *)dy + column * ops->act_bytes, w->weight.N, tuned + lora->b, m->tuning->scale,
+        const int r = m->layout->lora_r;
+        ops->lora_down(du, (const char *)dy + column * ops->act_bytes, w->weight.N, tuned + lora->b, m->layout->scale,
                        T, lora->N, r);
         ops->lora_up(dx, lora->K, du, tuned + lora->a, T, lora->K, r);
         du += (size_t)T * r;
@@ -98,8 +98,8 @@ void linear_backward(const Qwen2 *m, Scratch *s, float *dx, const act *dy, const
 void lora_weight_backward(const Qwen2 *m, Scratch *s, const Gradient *g, const float *du, const act *dy, int ld,
                           const act *x, const float *tuned, const LoraSite *lora, int row0, int T) {
     const Ops *ops = m->ops;
-    const int r = m->tuning->lora_r;
-    ops->lora_down(s->u, x, lora->K, tuned + lora->a, m->tuning->scale, T, lora->K, r);
+    const int r = m->layout->lora_r;
+    ops->lora_down(s->u, x, lora->K, tuned + lora->a, m->layout->scale, T, lora->K, r);
     for (const RowRange *range = g->ranges; range < g->ranges + g->n_ranges; range++) {
         const int first = range->row0 > row0 ? range->row0 : row0,
                   end = range->row0 + range->T < row0 + T ? range->row0 + range->T : row0 + T;
@@ -126,12 +126,12 @@ void linear_weight_backward(const Qwen2 *m, Scratch *s, const Gradient *g, const
         if (!lora) continue;
         const act *dy_i = (const char *)dy + column * ops->act_bytes;
         lora_weight_backward(m, s, g, du, dy_i, N, x, tuned, lora, row0, T);
-        du += (size_t)T * m->tuning->lora_r;
+        du += (size_t)T * m->layout->lora_r;
     }
     if (!linear_is_full(m)) return;
     const bool head = w->layer < 0;
-    const TunedLayer *at = head ? NULL : &m->tuning->layers[w->layer];
-    ops->matmul_weight_backward(weight_gradient(m, g, head ? m->tuning->head : at->weight[w->first]), dy, x, T, N, K);
+    const ParamLayer *at = head ? NULL : &m->layout->layers[w->layer];
+    ops->matmul_weight_backward(weight_gradient(m, g, head ? m->layout->head : at->weight[w->first]), dy, x, T, N, K);
     if (!head && at->bias[w->first] >= 0)
         ops->lora_grad(weight_gradient(m, g, at->bias[w->first]), s->ones, dy, N, T, N, 1);
 }
@@ -144,7 +144,7 @@ void norm_backward(const Qwen2 *m, const Gradient *g, float *dh, act *dy, const 
     const float *w = l < 0 ? m->weights.final_norm : m->weights.layers[l].norm[id];
     if (linear_is_full(m))
         m->ops->rmsnorm_weight_backward(
-            weight_gradient(m, g, l < 0 ? m->tuning->final_norm : m->tuning->layers[l].norm[id]), dx, h, rstd, T, C);
+            weight_gradient(m, g, l < 0 ? m->layout->final_norm : m->layout->layers[l].norm[id]), dx, h, rstd, T, C);
     m->ops->rmsnorm_backward(dh, dy, dx, h, rstd, w, T, C);
 }
 

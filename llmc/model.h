@@ -27,7 +27,7 @@ typedef struct {
     float *norm[N_NORMS];     // by NormId; NULL: the family has none
 } Layer;
 
-// Written after loading by tuning_write_weights (tuning.h) alone.
+// Written after loading by weights_from_params (param_layout.h) alone.
 typedef struct {
     RawTensor wte;     // [V, C]  the embedding matrix, as `embed` wants it
     bool wte_lent;     // it is an array of somebody else's, who frees it

@@ -1,8 +1,8 @@
 /*
 Qwen2 / Qwen2.5, forward and backward, written once over the operations of ops.h.
 
-What is trained (`tuned`, laid out as tuning.h says) is by default one vector per layer, added to the residual stream
-after each layer at every position (equal to a bias on the MLP's down_proj):
+What is trained (`tuned`, laid out as param_layout.h says) is by default one vector per layer, added to the residual
+stream after each layer at every position (equal to a bias on the MLP's down_proj):
 
     h <- h + attention(rmsnorm(h));   h <- h + mlp(rmsnorm(h)) + s_l
 
@@ -18,7 +18,7 @@ caller), and scratch (Scratch, Activations).
 #define LLMC_QWEN2_H
 
 #include "llmc/linear.h"       // linear_forward, linear_backward, linear_weight_backward, norm_backward; Gradient
-#include "llmc/qwen2_memory.h" // Qwen2, Scratch, Activations; Ops, Tuning, Intervention
+#include "llmc/qwen2_memory.h" // Qwen2, Scratch, Activations; Ops, ParamLayout, Intervention
 
 // ----------------------------------------------------------------------------
 // forward
@@ -300,12 +300,12 @@ void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const K
     const ModelConfig *c = &m->config;
     const bool steers = qwen2_steers(m);
     int lowest = 0;
-    while (lowest < c->L && !(steers ? trained[lowest] : tuning_in_layer(m->tuning, lowest))) lowest++;
+    while (lowest < c->L && !(steers ? trained[lowest] : layout_in_layer(m->layout, lowest))) lowest++;
 
     m->ops->to_act(s->dy, s->dh, (size_t)b->T * c->C);
     for (int l = c->L - 1; l >= lowest; l--)
         qwen2_layer_backward(m, s, &acts->layers[l], kv, b, tuned, g, l, steers && trained[l], l == lowest);
-    if (linear_is_full(m)) m->ops->scatter_add_rows(weight_gradient(m, g, m->tuning->wte), s->dh, b->ids, b->T, c->C);
+    if (linear_is_full(m)) m->ops->scatter_add_rows(weight_gradient(m, g, m->layout->wte), s->dh, b->ids, b->T, c->C);
 }
 
 #endif

@@ -6,10 +6,10 @@ for what is not asked for: no gradient's buffer for inference, no LoRA's without
 #ifndef LLMC_QWEN2_MEMORY_H
 #define LLMC_QWEN2_MEMORY_H
 
-#include "llmc/intervene.h" // Intervention
-#include "llmc/model.h"     // ModelConfig, FrozenWeights
-#include "llmc/ops.h"       // Ops, Segment, KVCache
-#include "llmc/tuning.h"    // Tuning
+#include "llmc/intervene.h"    // Intervention
+#include "llmc/model.h"        // ModelConfig, FrozenWeights
+#include "llmc/ops.h"          // Ops, Segment, KVCache
+#include "llmc/param_layout.h" // ParamLayout
 
 // ----------------------------------------------------------------------------
 // the model
@@ -20,14 +20,14 @@ typedef struct {
     const Ops *ops;
     float *rope; // [rope_positions, HD/2, 2] cos and sin
     int rope_positions;
-    const Tuning *tuning; // how the forward pass's `tuned` is laid out; NULL: steering vectors behind the feed-forward.
-                          // Set it before memory is planned
+    const ParamLayout *layout;        // how the forward pass's `tuned` is laid out; NULL: steering vectors behind the
+                                      // feed-forward. Set it before memory is planned
     const Intervention *intervention; // what an experiment changes in the forward pass; NULL: nothing
 } Qwen2;
 
 // Whether `tuned` is vectors [L,C], and where in its layer each is added.
-bool qwen2_steers(const Qwen2 *m) { return !m->tuning || m->tuning->kind == TUNE_STEERING; }
-Place qwen2_place(const Qwen2 *m) { return m->tuning ? m->tuning->place : PLACE_MLP; }
+bool qwen2_steers(const Qwen2 *m) { return !m->layout || m->layout->kind == PARAMS_STEERING; }
+Place qwen2_place(const Qwen2 *m) { return m->layout ? m->layout->place : PLACE_MLP; }
 
 int qwen2_qkv_size(const ModelConfig *c) { return (c->NH + 2 * c->NKV) * c->HD; }
 
@@ -177,7 +177,7 @@ void scratch_alloc(Scratch *s, const Qwen2 *m, int T, int head_rows, bool backwa
     s->att = ops->alloc(t * QD * ops->act_bytes);
     s->gu = (float *)ops->alloc(mlp * 2 * I * f);
     s->a = ops->alloc(mlp * I * ops->act_bytes);
-    const size_t r = m->tuning ? (size_t)m->tuning->lora_r : 0;
+    const size_t r = m->layout ? (size_t)m->layout->lora_r : 0;
     if (r) s->u = (float *)ops->alloc(t * r * f);
     if (qwen2_is_patched(m)) {
         s->patch_h = (float *)ops->alloc(t * C * f);
@@ -186,8 +186,8 @@ void scratch_alloc(Scratch *s, const Qwen2 *m, int T, int head_rows, bool backwa
         s->patch_att = ops->alloc(t * QD * ops->act_bytes);
     }
     if (!backward) return;
-    if (r) s->du = (float *)ops->alloc((size_t)tuning_stacked(m->tuning) * t * r * f);
-    if (m->tuning && m->tuning->kind == TUNE_FULL) {
+    if (r) s->du = (float *)ops->alloc((size_t)layout_stacked(m->layout) * t * r * f);
+    if (m->layout && m->layout->kind == PARAMS_FULL) {
         float *ones = (float *)xmalloc(t * f);
         for (size_t i = 0; i < t; i++) ones[i] = 1;
         s->ones = (float *)ops->alloc(t * f);

@@ -1,6 +1,6 @@
 /*
 THE table of a model's tensors: Hugging Face's names, their shapes, which are stacked to one matrix, which have a bias.
-Whoever loads, trains, saves or exports weights reads it, and spells no name: model.h, tuning.h, files/.
+Whoever loads, trains, saves or exports weights reads it, and spells no name: model.h, param_layout.h, files/.
 
 All families that are like Llama have the seven projections below, under these names. They differ in biases and norms,
 which a Family states: Llama 3 has no bias on q, k and v; OLMo 2 has other norms, behind attention and feed-forward, and

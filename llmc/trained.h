@@ -1,6 +1,6 @@
 /*
 What a run trains, by its option `setup`: n numbers that AdamW moves, and the array `tuned` that the model reads
-(tuning.h). They are the same numbers but for
+(param_layout.h). They are the same numbers but for
 
     steering_rank    S = A B,  A [L,r], B [r,C]: the model reads S, the product; dA = dS B^T, dB = A^T dS
 
@@ -20,13 +20,13 @@ step starts from the base model.
 
 typedef struct {
     const Ops *ops;
-    Tuning tuning;
+    ParamLayout layout;
     PeftConfig adapter; // lora
     bool *layers;       // [L] which layers are trained
     int L, C;
     int rank;              // of steering_rank, else 0
     size_t n;              // numbers that are trained
-    float *tuned, *dtuned; // [tuning.n] what the model reads, and its gradient
+    float *tuned, *dtuned; // [layout.n] what the model reads, and its gradient
     Shard shard;           // of full in several processes: which of the n numbers this rank moves; else all
     float *x,
         *dx; // [n] what AdamW moves, and its gradient: tuned and dtuned themselves, but A, then B of steering_rank
@@ -34,7 +34,7 @@ typedef struct {
     float *host[3]; // [n] x, exp_avg, exp_avg_sq where checkpoints are written from and read to: the arrays themselves,
                     // where they lie in the host's memory as a whole; copies elsewhere, which full has only meanwhile
                     // (trained_stage), split moments on rank 0 alone
-    float *host_tuned;   // [tuning.n] steering_rank: S
+    float *host_tuned;   // [layout.n] steering_rank: S
     FileTensor *tensors; // [n_tensors] host[0] (and host_tuned) under the names of their file
     int n_tensors;
     FrozenWeights *weights; // full: the model's, which follow x
@@ -88,15 +88,15 @@ void factors_gradient(float *da, float *db, const float *ds, const float *a, con
 // Of steering_rank: S, for the model, from the factors on the host.
 void trained_multiply(Trained *t) {
     factors_product(t->host_tuned, t->host[0], t->host[0] + (size_t)t->L * t->rank, t->L, t->rank, t->C);
-    t->ops->upload(t->tuned, t->host_tuned, t->tuning.n * sizeof(float));
+    t->ops->upload(t->tuned, t->host_tuned, t->layout.n * sizeof(float));
 }
 
 // dx from dtuned.
 void trained_gradient(Trained *t) {
     if (!t->rank) return;
     const size_t na = (size_t)t->L * t->rank;
-    float *ds = (float *)xmalloc(t->tuning.n * sizeof(float)), *d = (float *)xmalloc(t->n * sizeof(float));
-    t->ops->download(ds, t->dtuned, t->tuning.n * sizeof(float));
+    float *ds = (float *)xmalloc(t->layout.n * sizeof(float)), *d = (float *)xmalloc(t->n * sizeof(float));
+    t->ops->download(ds, t->dtuned, t->layout.n * sizeof(float));
     trained_download(t, 0);
     factors_gradient(d, d + na, ds, t->host[0], t->host[0] + na, t->L, t->rank, t->C);
     t->ops->upload(t->dx, d, t->n * sizeof(float));
@@ -107,7 +107,7 @@ void trained_gradient(Trained *t) {
 // What the model reads from x, after AdamW has moved this rank's shard of it. All ranks together.
 void trained_moved(Trained *t) {
     shard_share(&t->shard, t->x);
-    if (t->tuning.kind == TUNE_FULL) tuning_write_weights(t->weights, &t->tuning, t->x, t->ops);
+    if (t->layout.kind == PARAMS_FULL) weights_from_params(t->weights, &t->layout, t->x, t->ops);
     if (!t->rank) return;
     trained_download(t, 0);
     trained_multiply(t);
@@ -131,8 +131,8 @@ void trained_folder(Str *out, const Options *o) {
 void trained_shape(Str *out, const Trained *t, const Options *o) {
     str_printf(out, "%s", o->setup);
     if (t->rank) str_printf(out, " of rank %d", t->rank);
-    if (t->tuning.place != PLACE_MLP) str_printf(out, " %s", o->place);
-    if (t->tuning.kind == TUNE_LORA) {
+    if (t->layout.place != PLACE_MLP) str_printf(out, " %s", o->place);
+    if (t->layout.kind == PARAMS_LORA) {
         str_printf(out, " r %d alpha %g ", t->adapter.r, t->adapter.alpha);
         peft_target_names(out, t->adapter.targets);
     }
@@ -145,12 +145,12 @@ void trained_describe(Str *out, const Trained *t) {
     if (t->rank)
         str_printf(out, "%zu: A [%d, %d] and B [%d, %d], whose product is %d vectors", t->n, t->L, t->rank, t->rank,
                    t->C, layers);
-    else if (t->tuning.kind == TUNE_LORA) {
+    else if (t->layout.kind == PARAMS_LORA) {
         str_printf(out, "%zu in LoRA of rank %d on ", t->n, t->adapter.r);
         peft_target_names(out, t->adapter.targets);
         str_printf(out, " of %d layers", layers);
-    } else if (t->tuning.kind == TUNE_FULL) str_printf(out, "%zu, all weights", t->n);
-    else str_printf(out, "%d in %d vectors behind %s", layers * t->C, layers, place_names[t->tuning.place].name);
+    } else if (t->layout.kind == PARAMS_FULL) str_printf(out, "%zu, all weights", t->n);
+    else str_printf(out, "%d in %d vectors behind %s", layers * t->C, layers, place_names[t->layout.place].name);
 }
 
 FileTensor trained_tensor(const char *name, int rows, int columns, float *data) {
@@ -192,23 +192,23 @@ void trained_init_factor(float *x, int rows, int columns, uint32_t seed, uint32_
 // Where the numbers begin (host[0]): at a file's, or so that the model is the base model.
 bool trained_start(Trained *t, const ModelConfig *c, const Options *o, Error *err) {
     if (t->rank) trained_init_factor(t->host[0], t->L, t->rank, (uint32_t)o->seed, 0);
-    if (t->tuning.kind == TUNE_FULL) {
+    if (t->layout.kind == PARAMS_FULL) {
         if (weights_have_vectors(t->weights))
             return fail(err, EXIT_RUN,
                         "setup %s: the model has biases of down_proj, which are not among the weights that it trains "
                         "and saves\n  -> setup steering or lora, which train on top of them",
                         o->setup);
-        tuning_read_weights(t->host[0], &t->tuning, t->weights);
+        params_from_weights(t->host[0], &t->layout, t->weights);
         weights_drop_pages(t->weights);
     }
-    if (t->tuning.kind != TUNE_LORA) return !*o->init_steering || steering_load(t->host[0], c, o->init_steering, err);
+    if (t->layout.kind != PARAMS_LORA) return !*o->init_steering || steering_load(t->host[0], c, o->init_steering, err);
     for (int i = 0; i < c->L * N_PROJ; i++) {
-        const LoraSite *s = &t->tuning.sites[i];
+        const LoraSite *s = &t->layout.sites[i];
         if (s->K > 0) trained_init_factor(t->host[0] + s->a, t->adapter.r, s->K, (uint32_t)o->seed, (uint32_t)i);
     }
     if (!*o->init_adapter) return true;
     PeftConfig found;
-    Tuning layout;
+    ParamLayout layout;
     float *numbers;
     if (!peft_load(&found, &layout, &numbers, c, o->init_adapter, err)) return false;
     bool ok = found.r == t->adapter.r && found.alpha == t->adapter.alpha && layout.n == t->n &&
@@ -224,22 +224,22 @@ bool trained_start(Trained *t, const ModelConfig *c, const Options *o, Error *er
              o->init_adapter, found.r, found.alpha, names.s, layout.n, t->adapter.r, t->adapter.alpha, t->n);
         str_free(&names);
     }
-    tuning_free(&layout);
+    layout_free(&layout);
     free(numbers);
     return ok;
 }
 
 // The layout: which matrices, of what rank.
 bool trained_layout(Trained *t, const ModelConfig *c, const Options *o, Error *err) {
-    tuning_steering(&t->tuning, c, place_by_name(o->place));
-    t->n = t->tuning.n;
+    layout_steering(&t->layout, c, place_by_name(o->place));
+    t->n = t->layout.n;
     if (strcmp(setup_kind(o->setup), "steering_rank") == 0) {
         t->rank = o->rank;
         t->n = (size_t)t->rank * (c->L + c->C);
     }
     if (strcmp(setup_kind(o->setup), "full") == 0) {
-        tuning_full(&t->tuning, c);
-        t->n = t->tuning.n;
+        layout_full(&t->layout, c);
+        t->n = t->layout.n;
         if (t->n > INT_MAX)
             return fail(err, EXIT_USAGE, "setup %s: the model has %zu weights, expected at most %d\n  -> --setup lora",
                         o->setup, t->n, INT_MAX);
@@ -253,15 +253,15 @@ bool trained_layout(Trained *t, const ModelConfig *c, const Options *o, Error *e
         ok = peft_add_target(t->adapter.targets, name, "lora_target_modules", err);
     free(copy);
     if (!ok) return false;
-    tuning_lora(&t->tuning, c, t->adapter.r, (float)t->adapter.alpha, t->adapter.targets, NULL);
-    t->n = t->tuning.n;
+    layout_lora(&t->layout, c, t->adapter.r, (float)t->adapter.alpha, t->adapter.targets, NULL);
+    t->n = t->layout.n;
     return true;
 }
 
 // The model has x.
 void trained_ready(Trained *t) {
     if (t->rank) trained_multiply(t);
-    if (t->tuning.kind == TUNE_FULL) tuning_write_weights(t->weights, &t->tuning, t->x, t->ops);
+    if (t->layout.kind == PARAMS_FULL) weights_from_params(t->weights, &t->layout, t->x, t->ops);
 }
 
 // What option setup makes of a model, without its numbers yet: trained_alloc, then trained_begin. Free with
@@ -275,7 +275,7 @@ bool trained_init(Trained *t, const Ops *ops, const ModelConfig *c, FrozenWeight
     t->L = c->L;
     t->C = c->C;
     if (!trained_layout(t, c, o, err) || !trained_layers(t, o, err)) return false;
-    shard_init(&t->shard, ops, t->n, t->tuning.kind == TUNE_FULL);
+    shard_init(&t->shard, ops, t->n, t->layout.kind == PARAMS_FULL);
     return true;
 }
 
@@ -285,8 +285,8 @@ void trained_alloc(Trained *t, const Ops *ops) {
     for (int i = 0; i < 4; i++)
         *all[i] = (float *)ops->alloc((i < 2 ? shard_room(&t->shard) : t->shard.each) * sizeof(float));
     shard_alloc(&t->shard, ops);
-    t->tuned = t->rank ? (float *)ops->alloc(t->tuning.n * sizeof(float)) : t->x;
-    t->dtuned = t->rank ? (float *)ops->alloc(t->tuning.n * sizeof(float)) : t->dx;
+    t->tuned = t->rank ? (float *)ops->alloc(t->layout.n * sizeof(float)) : t->x;
+    t->dtuned = t->rank ? (float *)ops->alloc(t->layout.n * sizeof(float)) : t->dx;
 }
 
 // The host's copies are there from now on, zero where they are copies.
@@ -297,12 +297,12 @@ void trained_stage(Trained *t) {
         if (t->ops->host_memory && !split) t->host[i] = trained_array(t, i);
         else if (!split || dist.rank == 0) t->host[i] = (float *)xcalloc(shard_room(&t->shard), sizeof(float));
     }
-    if (t->rank) t->host_tuned = (float *)xcalloc(t->tuning.n, sizeof(float));
-    if (t->tuning.kind == TUNE_LORA) t->tensors = peft_tensors(&t->tuning, t->host[0], &t->n_tensors);
-    else if (t->tuning.kind == TUNE_FULL) {
-        t->tensors = (FileTensor *)xcalloc((size_t)t->tuning.n_tensors, sizeof(FileTensor));
-        for (int i = 0; i < t->tuning.n_tensors; i++) {
-            const TunedTensor *x = &t->tuning.tensors[i];
+    if (t->rank) t->host_tuned = (float *)xcalloc(t->layout.n, sizeof(float));
+    if (t->layout.kind == PARAMS_LORA) t->tensors = peft_tensors(&t->layout, t->host[0], &t->n_tensors);
+    else if (t->layout.kind == PARAMS_FULL) {
+        t->tensors = (FileTensor *)xcalloc((size_t)t->layout.n_tensors, sizeof(FileTensor));
+        for (int i = 0; i < t->layout.n_tensors; i++) {
+            const ParamTensor *x = &t->layout.tensors[i];
             t->tensors[t->n_tensors++] = trained_tensor(x->name, x->rows, x->cols, t->host[0] + x->at);
         }
     } else {
@@ -328,7 +328,7 @@ void trained_free_host(Trained *t) {
 
 // The copies may go until a checkpoint is written or read: of full they are 12 bytes a weight.
 void trained_unstage(Trained *t) {
-    if (t->tuning.kind == TUNE_FULL) trained_free_host(t);
+    if (t->layout.kind == PARAMS_FULL) trained_free_host(t);
 }
 
 // Sets the numbers to where a run begins.
@@ -380,7 +380,7 @@ void trained_release(Trained *t) {
 void trained_free(Trained *t) {
     trained_release(t);
     free(t->layers);
-    tuning_free(&t->tuning);
+    layout_free(&t->layout);
     memset(t, 0, sizeof *t);
 }
 
@@ -395,12 +395,13 @@ int trained_lowest(const Trained *t) {
 // trained_from_host then. Whoever is done with it calls trained_unstage. What is not of the numbers is the caller's.
 Checkpoint trained_checkpoint(Trained *t) {
     trained_stage(t);
-    const bool lora = t->tuning.kind == TUNE_LORA, full = t->tuning.kind == TUNE_FULL, flat = lora || full || t->rank;
+    const bool lora = t->layout.kind == PARAMS_LORA, full = t->layout.kind == PARAMS_FULL,
+               flat = lora || full || t->rank;
     Checkpoint c;
     memset(&c, 0, sizeof c);
     c.whole_model = full;
     c.file = lora ? PEFT_WEIGHTS : full ? "model.safetensors" : "steering_vectors.safetensors";
-    c.site = lora ? "LoRA" : full ? "all weights" : place_names[t->tuning.place].site;
+    c.site = lora ? "LoRA" : full ? "all weights" : place_names[t->layout.place].site;
     c.adapter = lora ? &t->adapter : NULL;
     c.tensors = t->tensors;
     c.n_tensors = t->n_tensors;

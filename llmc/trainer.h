@@ -175,11 +175,11 @@ void trainer_alloc_trained(Trainer *t) {
     const Options *o = &t->options;
     const int parts = step_groups(o);
     trained_alloc(&t->trained, t->ops);
-    if (t->trained.tuning.kind == TUNE_FULL) { // its gradient is too large to be kept for each group
+    if (t->trained.layout.kind == PARAMS_FULL) { // its gradient is too large to be kept for each group
         grad_tree_init_single(&t->tree, t->ops, t->trained.n, t->trained.dx);
         return;
     }
-    grad_tree_init(&t->tree, t->ops, t->trained.tuning.n);
+    grad_tree_init(&t->tree, t->ops, t->trained.layout.n);
     grad_tree_reserve(&t->tree, parts);
     if (!dist_gpu_will_be_direct(o->device)) return;
     grad_tree_swap(&t->tree); // what comes from other GPUs arrives in a second array
@@ -256,7 +256,7 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
     const ModelConfig *c = &t->model.config;
     const int head_rows = p->scratch.head_rows > dry.rollout.slots ? p->scratch.head_rows : dry.rollout.slots;
     const LargestPass most = {
-        p->rows, 2 * p->rows, head_rows, c->NH, c->NKV, c->HD, c->V, true, t->trained.tuning.kind == TUNE_FULL};
+        p->rows, 2 * p->rows, head_rows, c->NH, c->NKV, c->HD, c->V, true, t->trained.layout.kind == PARAMS_FULL};
     part[MEMORY_WEIGHTS] = qwen2_bytes(&t->model);
     part[MEMORY_OWN] = t->ops->own_bytes ? t->ops->own_bytes(&most) : 0;
     trainer_release_passes(&dry);
@@ -304,7 +304,7 @@ bool trainer_plan(Trainer *t, Error *err) {
     t->G = setup_is_sft(o->setup) ? 1 : o->num_generations;
     if (setup_is_sft(o->setup) && !encode_solutions(t, c->eos.v[0], err)) return false;
     if (!trained_init(&t->trained, t->ops, c, &t->model.weights, o, err)) return false;
-    t->model.tuning = &t->trained.tuning;
+    t->model.layout = &t->trained.layout;
 
     t->longest = longest;
     t->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);

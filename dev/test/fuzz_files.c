@@ -95,7 +95,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         static const char *const config =
             "{\"peft_type\": \"LORA\", \"r\": 1, \"lora_alpha\": 1, \"target_modules\": [\"down_proj\"]}";
         PeftConfig p;
-        Tuning t;
+        ParamLayout t;
         float *tuned;
         ModelConfig c;
         memset(&c, 0, sizeof c);
@@ -107,7 +107,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         fuzz_file(PEFT_CONFIG, (const uint8_t *)config, strlen(config));
         fuzz_file(PEFT_WEIGHTS, data, size);
         if (peft_load(&p, &t, &tuned, &c, fuzz_dir, &err)) {
-            tuning_free(&t);
+            layout_free(&t);
             free(tuned);
         }
     } else {

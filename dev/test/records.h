@@ -134,7 +134,7 @@ void records_prepare(Records *r, const char *loss_type, const float *old, const 
 }
 
 // Numbers of what is trained.
-size_t records_trained(const Records *r) { return r->model.tuning ? r->model.tuning->n : (size_t)r->L * r->C; }
+size_t records_trained(const Records *r) { return r->model.layout ? r->model.layout->n : (size_t)r->L * r->C; }
 
 // One pass with gradient; the loss is returned, gradient[records_trained] overwritten. Log-probs come first, so that
 // on-policy means it.

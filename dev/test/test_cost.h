@@ -10,7 +10,7 @@ again, and must find a table with a wrong column.
 #include "llmc/files/files.h"
 #include "llmc/memory/memory.h"
 #include "llmc/model.h"
-#include "llmc/tuning.h"
+#include "llmc/param_layout.h"
 
 #define COST_COLUMNS 16
 
@@ -179,7 +179,7 @@ void test_cost(void) {
     Str tables = {0}, again = {0};
     Error err = {0, ""};
     ModelConfig c;
-    Tuning full;
+    ParamLayout full;
     char path[256];
     snprintf(path, sizeof path, "%s", test_path("cost.jsonl"));
     int code =
@@ -192,7 +192,7 @@ void test_cost(void) {
     if (!CHECK(code == 0 && text && model_config_load(&c, "data/tiny/model", &err),
                "cost_table.sh ended with %d: %s\n%s", code, err.text, tables.s))
         return;
-    tuning_full(&full, &c);
+    layout_full(&full, &c);
     int n = 0;
     double length = 0;
     while (rest && (line = strsep(&rest, "\n")) != NULL && *line) {
@@ -233,7 +233,7 @@ void test_cost(void) {
     expect_command(2, "this script's own", "scripts/cost_table.sh --max_steps 3");
     expect_command(2, "--setups: found a;b", "scripts/cost_table.sh --setups 'a;b'");
     expect_command(0, "NAME[:OPTION=VALUE...]", "scripts/cost_table.sh --help");
-    tuning_free(&full);
+    layout_free(&full);
     model_config_free(&c);
     free(text);
     str_free(&tables);

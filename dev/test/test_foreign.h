@@ -224,13 +224,13 @@ void test_peft_uneven(void) {
         "\"megatron_core\": \"megatron.core\", \"use_new\": false}";
     ModelConfig c;
     PeftConfig p;
-    Tuning made, t;
+    ParamLayout made, t;
     float *numbers;
     Error e = {0, ""};
     if (!CHECK(model_config_load(&c, "data/tiny/model", &e), "%s", e.text)) return;
     bool targets[N_PROJ] = {false}, sites[64 * N_PROJ] = {false};
     targets[PROJ_Q] = targets[PROJ_DOWN] = sites[PROJ_Q] = sites[N_PROJ + PROJ_DOWN] = true;
-    tuning_lora(&made, &c, 2, 3, targets, sites);
+    layout_lora(&made, &c, 2, 3, targets, sites);
     float *x = (float *)xmalloc(made.n * sizeof(float));
     for (size_t i = 0; i < made.n; i++) x[i] = (float)(i % 97) - 40;
     int n = 0;
@@ -240,12 +240,12 @@ void test_peft_uneven(void) {
     for (int again = 0; again < 2; again++) { // as given, and exported
         memset(&e, 0, sizeof e);
         if (!CHECK(peft_load(&p, &t, &numbers, &c, again ? to : from, &e), "%s", e.text)) continue;
-        CHECK(tuning_lora_site(&t, 0, PROJ_Q) && tuning_lora_site(&t, 1, PROJ_DOWN) &&
-                  !tuning_lora_site(&t, 1, PROJ_Q) && t.n == made.n && t.scale == 1.5f &&
+        CHECK(layout_lora_site(&t, 0, PROJ_Q) && layout_lora_site(&t, 1, PROJ_DOWN) &&
+                  !layout_lora_site(&t, 1, PROJ_Q) && t.n == made.n && t.scale == 1.5f &&
                   memcmp(numbers, x, t.n * sizeof(float)) == 0,
               "what comes back is not what was written");
         if (!again) CHECK(make_dirs(to, &e) && export_adapter_peft(&p, &t, numbers, "base", to, &e), "%s", e.text);
-        tuning_free(&t);
+        layout_free(&t);
         free(numbers);
     }
     static const struct {
@@ -282,7 +282,7 @@ void test_peft_uneven(void) {
         else if (CHECK(peft_load(&p, &t, &numbers, &c, setups_adapter(changed, tensors, n), &e), "%s: %s", wrong[i].to,
                        e.text)) {
             CHECK(t.n == made.n && memcmp(numbers, x, t.n * sizeof(float)) == 0, "%s: other numbers", wrong[i].to);
-            tuning_free(&t);
+            layout_free(&t);
             free(numbers);
         }
         free(changed);
@@ -290,7 +290,7 @@ void test_peft_uneven(void) {
     warnings_off = false;
     free(tensors);
     free(x);
-    tuning_free(&made);
+    layout_free(&made);
     model_config_free(&c);
 }
 

@@ -128,16 +128,16 @@ void test_intervene_others(Records *r, const float *vectors) {
     check_intervened(r, true, "an empty intervention is none", vectors, &v, vectors, NULL);
     float *usual = intervened(r, vectors, NULL);
     for (int place = PLACE_SELF_ATTN; place < N_PLACES; place++) {
-        Tuning layout;
-        tuning_steering(&layout, c, (Place)place);
-        r->model.tuning = &layout;
+        ParamLayout layout;
+        layout_steering(&layout, c, (Place)place);
+        r->model.layout = &layout;
         check_intervened(r, true, "zeros at another place are the base model", zero, NULL, NULL, NULL);
         check_intervened(r, false, "vectors at another place are not the base model", vectors, NULL, NULL, NULL);
         float *placed = intervened(r, vectors, NULL);
         CHECK(memcmp(placed, usual, (size_t)r->tokens * sizeof(float)) != 0, "%s: vectors at %s are as behind the MLP",
               ops->name, place_names[place].name);
         free(placed);
-        r->model.tuning = NULL;
+        r->model.layout = NULL;
     }
     free(usual);
     v.put = intervention_floats(ops, vectors, (size_t)c->C);
@@ -237,17 +237,17 @@ void test_intervene_vectors(Records *r, const float *vectors) {
 
 // The intervention that a record's name says (dev/reference/make_interventions.py); *steering = vectors to run with,
 // NULL for none, and *layout where they are added.
-void record_intervention(Intervention *v, const float **steering, Tuning *layout, const char *name, const Records *r,
-                         const float *vectors, const float *soft) {
+void record_intervention(Intervention *v, const float **steering, ParamLayout *layout, const char *name,
+                         const Records *r, const float *vectors, const float *soft) {
     const ModelConfig *c = &r->model.config;
     char copy[96], *rest = copy, *part[4] = {copy, copy, copy, copy};
     snprintf(copy, sizeof copy, "%s", name);
     for (int i = 0; i < 4 && rest; i++) part[i] = strsep(&rest, "/");
     memset(v, 0, sizeof *v);
     *steering = NULL;
-    tuning_steering(layout, c, PLACE_MLP);
+    layout_steering(layout, c, PLACE_MLP);
     if (strcmp(part[0], "place") == 0) {
-        tuning_steering(layout, c, place_by_name(part[1]));
+        layout_steering(layout, c, place_by_name(part[1]));
         *steering = soft;
     } else if (strcmp(part[0], "patch") == 0) {
         PatchPath path = strcmp(part[3], "residual") == 0 ? PATH_RESIDUAL
@@ -278,14 +278,14 @@ void test_intervene_records(Records *r, const float *vectors, double cpu_limit) 
     for (int i = 0; i < st.n; i++) {
         Intervention v;
         const float *steering;
-        Tuning layout;
+        ParamLayout layout;
         if (strcmp(st.tensors[i].name, "lora") == 0) continue; // test_tuning.h
         if (!r->model.ops->host_memory && strncmp(st.tensors[i].name, "patch", 5) == 0 && i % 6)
             continue; // cuda may be emulated, which is slow
         record_intervention(&v, &steering, &layout, st.tensors[i].name, r, vectors, soft);
-        r->model.tuning = &layout;
+        r->model.layout = &layout;
         float *found = intervened(r, steering, &v);
-        r->model.tuning = NULL;
+        r->model.layout = NULL;
         double error = relative_error(found, (const float *)st.tensors[i].data, (size_t)r->tokens);
         CHECK(error <= cpu_limit, "%s, %s: %.2e from PyTorch, at most %.2e expected", r->model.ops->name,
               st.tensors[i].name, error, cpu_limit);

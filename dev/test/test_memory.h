@@ -60,7 +60,7 @@ static bool memory_test_step(Trainer *t, Error *err) {
     ok = ok && policy_pass(&t->policy, &t->model, t->trained.tuned, samples, n * G, &loss, t->tree.parts,
                            t->trained.layers, &stats, err);
     if (ok) grad_tree_sum(&t->tree, t->trained.dtuned);
-    ok = ok && t->ops->gradient_norm(t->trained.dtuned, t->trained.tuning.n) > 0;
+    ok = ok && t->ops->gradient_norm(t->trained.dtuned, t->trained.layout.n) > 0;
     for (int i = 0; i < n; i++)
         for (int g = 0; g < G; g++) completion_free(&asked[i].completions[g]);
     for (int i = 0; i < n; i++) free(asked[i].completions);

@@ -101,7 +101,7 @@ const char *setups_adapter(const char *config, const FileTensor *tensors, int n)
 void setups_refused(const ModelConfig *c, const char *config, const FileTensor *tensors, int n, const char *words,
                     const char *label) {
     PeftConfig p;
-    Tuning t;
+    ParamLayout t;
     float *numbers;
     Error e = {0, ""};
     mf_expect(peft_load(&p, &t, &numbers, c, setups_adapter(config, tensors, n), &e), &e, words, label);
@@ -110,7 +110,7 @@ void setups_refused(const ModelConfig *c, const char *config, const FileTensor *
 void test_setups_peft(void) {
     ModelConfig c;
     PeftConfig p;
-    Tuning t;
+    ParamLayout t;
     float *numbers;
     Error e = {0, ""};
     if (!CHECK(model_config_load(&c, "data/tiny/model", &e) && peft_load(&p, &t, &numbers, &c, TINY_LORA, &e), "%s",
@@ -118,7 +118,7 @@ void test_setups_peft(void) {
         return;
     CHECK(p.r == 1 && p.alpha == 1 && p.targets[PROJ_DOWN] && !p.targets[PROJ_Q] && t.n == (size_t)c.L * (c.I + c.C),
           "the tiny LoRA: rank %d, %zu numbers", p.r, t.n);
-    tuning_free(&t);
+    layout_free(&t);
     free(numbers);
 
     // written and read: every matrix, rank 3, any bits
@@ -126,9 +126,9 @@ void test_setups_peft(void) {
     p.r = 3;
     p.alpha = 0.1;
     for (int i = 0; i < N_PROJ; i++) p.targets[i] = true;
-    Tuning all, back;
+    ParamLayout all, back;
     PeftConfig q;
-    tuning_lora(&all, &c, 3, 0.1f, p.targets, NULL);
+    layout_lora(&all, &c, 3, 0.1f, p.targets, NULL);
     float *x = (float *)xmalloc(all.n * sizeof(float));
     for (size_t i = 0; i < all.n; i++) x[i] = rng_uniform(3, RNG_TOKEN, (uint32_t)i, 0, 0, 0) - 0.5f;
     int n = 0;
@@ -140,7 +140,7 @@ void test_setups_peft(void) {
         CHECK(q.r == 3 && q.alpha == 0.1 && memcmp(q.targets, p.targets, sizeof p.targets) == 0 && back.n == all.n &&
                   back.scale == all.scale && memcmp(numbers, x, all.n * sizeof(float)) == 0,
               "what comes back is not what was written");
-        tuning_free(&back);
+        layout_free(&back);
         free(numbers);
     }
     // the file has B as [N,r], the memory as [r,N]
@@ -148,7 +148,7 @@ void test_setups_peft(void) {
     char *file = model_path(test_path("adapter"), PEFT_WEIGHTS);
     if (CHECK(safetensors_open(&st, file, &e), "%s", e.text)) {
         const RawTensor *b = safetensors_find(&st, "base_model.model.model.layers.1.mlp.down_proj.lora_B.weight");
-        const LoraSite *s = tuning_lora_site(&all, 1, PROJ_DOWN);
+        const LoraSite *s = layout_lora_site(&all, 1, PROJ_DOWN);
         CHECK(b && b->shape[0] == c.C && b->shape[1] == 3 &&
                   ((const float *)b->data)[5 * 3 + 2] == x[s->b + 2 * (size_t)c.C + 5],
               "B is not [N,r]");
@@ -219,7 +219,7 @@ void test_setups_peft(void) {
                               "\"loftq_config\": {}, \"init_lora_weights\": true");
     memset(&e, 0, sizeof e);
     if (CHECK(peft_load(&q, &back, &numbers, &c, setups_adapter(config, tensors, n), &e), "%s", e.text)) {
-        tuning_free(&back);
+        layout_free(&back);
         free(numbers);
     }
     free(config);
@@ -227,7 +227,7 @@ void test_setups_peft(void) {
     free(tensors);
     free(x);
     str_free(&text);
-    tuning_free(&all);
+    layout_free(&all);
     model_config_free(&c);
 }
 

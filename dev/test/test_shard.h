@@ -63,12 +63,12 @@ double shard_distance(const char *a, const char *b, const char *setup, int n) {
     SafeTensors st[3];
     Error err = {0, ""};
     ModelConfig c;
-    Tuning full;
+    ParamLayout full;
     double apart = 0, moved = 0;
     bool ok = model_config_load(&c, "data/tiny/model", &err);
     for (int k = 0; k < 3 && ok; k++) ok = safetensors_open(&st[k], files[k], &err);
     if (!CHECK(ok, "%s", err.text)) return INFINITY;
-    tuning_full(&full, &c);
+    layout_full(&full, &c);
     for (int i = 0; i < full.n_tensors; i++) {
         const size_t size = (size_t)full.tensors[i].rows * (size_t)(full.tensors[i].cols ? full.tensors[i].cols : 1);
         float *x[3];
@@ -86,7 +86,7 @@ double shard_distance(const char *a, const char *b, const char *setup, int n) {
         safetensors_close(&st[k]);
         free(files[k]);
     }
-    tuning_free(&full);
+    layout_free(&full);
     model_config_free(&c);
     return sqrt(apart / moved);
 }

@@ -1,7 +1,7 @@
 /*
-What else than vectors behind the MLP can be trained (tuning.h): log-probs and gradients against PyTorch (dev/reference/
-make_tuning_records.py) under the rules of test_model.h, finite differences, and that neither batches nor threads nor
-the cache change a bit.
+What else than vectors behind the MLP can be trained (param_layout.h): log-probs and gradients against PyTorch
+(dev/reference/ make_tuning_records.py) under the rules of test_model.h, finite differences, and that neither batches
+nor threads nor the cache change a bit.
 */
 #ifndef DEV_TEST_TEST_TUNING_H
 #define DEV_TEST_TEST_TUNING_H
@@ -32,7 +32,7 @@ typedef struct {
     const char *name;
     Records r;
     SafeTensors recorded;
-    Tuning tuning;
+    ParamLayout layout;
     float *tuned; // on the host
     float *there; // full: in the backend's memory, what the model computes with
     int lowest;   // layer with something trained
@@ -77,17 +77,17 @@ bool tuning_case_open(TuningCase *k, const Ops *ops, const char *name) {
         if (!CHECK(steering_load(k->tuned, c, "data/tiny/vectors/layers.safetensors", &err), "%s", err.text))
             return false;
         vectors_scale(k->tuned, k->tuned, 0.3, (size_t)c->L * c->C);
-        tuning_steering(&k->tuning, c, place_by_name(name + 6));
-        k->r.model.tuning = &k->tuning;
+        layout_steering(&k->layout, c, place_by_name(name + 6));
+        k->r.model.layout = &k->layout;
         return true;
     }
     if (strcmp(name, "full") == 0) {
-        tuning_full(&k->tuning, c);
-        k->tuned = (float *)xmalloc(k->tuning.n * sizeof(float));
-        tuning_read_weights(k->tuned, &k->tuning, &k->r.model.weights);
-        k->there = to_backend(ops, k->tuned, k->tuning.n);
-        tuning_write_weights(&k->r.model.weights, &k->tuning, k->there, ops);
-        k->r.model.tuning = &k->tuning;
+        layout_full(&k->layout, c);
+        k->tuned = (float *)xmalloc(k->layout.n * sizeof(float));
+        params_from_weights(k->tuned, &k->layout, &k->r.model.weights);
+        k->there = to_backend(ops, k->tuned, k->layout.n);
+        weights_from_params(&k->r.model.weights, &k->layout, k->there, ops);
+        k->r.model.layout = &k->layout;
         return true;
     }
     const RawTensor *settings = tuning_record(&k->recorded, name, "rank_alpha", 2);
@@ -98,12 +98,12 @@ bool tuning_case_open(TuningCase *k, const Ops *ops, const char *name) {
         if (safetensors_find(&k->recorded, key)) targets[i % N_PROJ] = layers[i / N_PROJ] = sites[i] = true;
     }
     while (!layers[k->lowest]) k->lowest++;
-    tuning_lora(&k->tuning, c, (int)((const float *)settings->data)[0], ((const float *)settings->data)[1], targets,
+    layout_lora(&k->layout, c, (int)((const float *)settings->data)[0], ((const float *)settings->data)[1], targets,
                 sites);
-    const int r = k->tuning.lora_r;
-    k->tuned = (float *)xcalloc(k->tuning.n, sizeof(float));
+    const int r = k->layout.lora_r;
+    k->tuned = (float *)xcalloc(k->layout.n, sizeof(float));
     for (int i = 0; i < c->L * N_PROJ; i++) {
-        const LoraSite *site = tuning_lora_site(&k->tuning, i / N_PROJ, (Projection)(i % N_PROJ));
+        const LoraSite *site = layout_lora_site(&k->layout, i / N_PROJ, (Projection)(i % N_PROJ));
         if (!site) continue;
         const RawTensor *a =
             tuning_record(&k->recorded, name, factor_name("", i / N_PROJ, i % N_PROJ, 'A').text, (size_t)r * site->K);
@@ -113,7 +113,7 @@ bool tuning_case_open(TuningCase *k, const Ops *ops, const char *name) {
         memcpy(k->tuned + site->a, a->data, (size_t)r * site->K * sizeof(float));
         transposed(k->tuned + site->b, (const float *)b->data, site->N, r);
     }
-    k->r.model.tuning = &k->tuning;
+    k->r.model.layout = &k->layout;
     return true;
 }
 
@@ -122,7 +122,7 @@ void tuning_case_close(TuningCase *k) {
     records_close(&k->r);
     safetensors_close(&k->recorded);
     if (k->there) ops->release(k->there);
-    tuning_free(&k->tuning);
+    layout_free(&k->layout);
     free(k->tuned);
 }
 
@@ -141,9 +141,9 @@ void tuning_outputs(ModelOutputs *all, const Ops *ops, const char *name) {
     policy_alloc(&pass, &k.r.model, 64 << 20, k.r.longest, k.lowest, true);
     records_pass(&k.r, &pass, k.tuned, &how, gradient, true, "dapo", NULL, NULL);
     outputs_add_samples(all, "logprobs", &k.r, false);
-    if (!k.r.model.tuning) outputs_add(all, "grad", gradient, n);
-    for (int i = 0; i < k.tuning.n_tensors; i++) { // as make_tuning_records.py thins them out
-        const TunedTensor *x = &k.tuning.tensors[i];
+    if (!k.r.model.layout) outputs_add(all, "grad", gradient, n);
+    for (int i = 0; i < k.layout.n_tensors; i++) { // as make_tuning_records.py thins them out
+        const ParamTensor *x = &k.layout.tensors[i];
         const size_t size = (size_t)x->rows * (size_t)(x->cols ? x->cols : 1), step = size <= 128 ? 1 : 37;
         float *sample = (float *)xmalloc(size * sizeof(float));
         char name_of[2][80];
@@ -155,9 +155,9 @@ void tuning_outputs(ModelOutputs *all, const Ops *ops, const char *name) {
         free(sample);
     }
     for (int i = 0; i < k.r.L * N_PROJ; i++) {
-        const LoraSite *site = tuning_lora_site(k.r.model.tuning, i / N_PROJ, (Projection)(i % N_PROJ));
+        const LoraSite *site = layout_lora_site(k.r.model.layout, i / N_PROJ, (Projection)(i % N_PROJ));
         if (!site) continue;
-        const int r = k.tuning.lora_r;
+        const int r = k.layout.lora_r;
         float *b = (float *)xmalloc((size_t)r * site->N * sizeof(float));
         transposed(b, gradient + site->b, r, site->N);
         outputs_add(all, factor_name("grad/", i / N_PROJ, i % N_PROJ, 'A').text, gradient + site->a,
@@ -221,7 +221,7 @@ void test_tuning_records(const char *name) {
 void test_tuning_lora1(const Ops *ops, double tolerance) {
     Records r;
     SafeTensors st;
-    Tuning tuning;
+    ParamLayout layout;
     Error err = {0, ""};
     if (!records_open(&r, ops) ||
         !CHECK(safetensors_open(&st, "dev/reference/tiny_interventions.safetensors", &err), "%s", err.text))
@@ -230,8 +230,8 @@ void test_tuning_lora1(const Ops *ops, double tolerance) {
     float *a = (float *)xcalloc((size_t)c->L * c->I, sizeof(float)),
           *b = (float *)xcalloc((size_t)c->L * c->C, sizeof(float));
     CHECK(lora1_load(a, b, c, "data/tiny/lora1", &err), "%s", err.text);
-    float *tuned = lora1_tuned(&tuning, a, b, c);
-    r.model.tuning = &tuning;
+    float *tuned = lora1_tuned(&layout, a, b, c);
+    r.model.layout = &layout;
     const RawTensor *t = safetensors_find(&st, "lora");
     float *found = intervened(&r, tuned, NULL), *base = intervened(&r, NULL, NULL);
     if (CHECK(t && tensor_elements(t) == r.tokens, "record lora")) {
@@ -246,7 +246,7 @@ void test_tuning_lora1(const Ops *ops, double tolerance) {
     free(a);
     free(b);
     free(tuned);
-    tuning_free(&tuning);
+    layout_free(&layout);
     safetensors_close(&st);
     records_close(&r);
 }
@@ -270,7 +270,7 @@ void test_tuning_finite_differences(const char *name) {
     double loss[2];
     for (int side = 0; side < 2; side++) {
         for (size_t i = 0; i < n; i++) moved[i] = (float)(k.tuned[i] + (side ? -e : e) * gradient[i] / norm);
-        if (k.there) tuning_write_weights(&k.r.model.weights, &k.tuning, moved, k.r.model.ops);
+        if (k.there) weights_from_params(&k.r.model.weights, &k.layout, moved, k.r.model.ops);
         loss[side] = records_pass(&k.r, &pass, moved, &how, scrap, false, "dapo", old, NULL);
     }
     const double measured = (loss[0] - loss[1]) / (2 * e);
@@ -287,19 +287,19 @@ void test_tuning_finite_differences(const char *name) {
 // Weights that go into the flat array and back are the same weights, to the bit; others are others.
 void test_tuning_weights(const Ops *ops) {
     Records r;
-    Tuning t;
+    ParamLayout t;
     if (!records_open(&r, ops)) return;
     float *before = intervened(&r, NULL, NULL);
-    tuning_full(&t, &r.model.config);
+    layout_full(&t, &r.model.config);
     float *tuned = (float *)xmalloc(t.n * sizeof(float));
-    tuning_read_weights(tuned, &t, &r.model.weights);
+    params_from_weights(tuned, &t, &r.model.weights);
     for (int i = 0; i <= t.n_tensors; i++) { // i == 0: as they were; else tensor i-1 has another last number
         const size_t at = i ? (i < t.n_tensors ? t.tensors[i].at : t.n) - 1 : 0;
         if (i % 5 > 1) continue;
         const float was = tuned[at];
         if (i) tuned[at] = was + 1;
         float *there = to_backend(ops, tuned, t.n);
-        tuning_write_weights(&r.model.weights, &t, there, ops);
+        weights_from_params(&r.model.weights, &t, there, ops);
         float *after = intervened(&r, NULL, NULL);
         const bool same = memcmp(before, after, (size_t)r.tokens * sizeof(float)) == 0;
         CHECK(same == (i == 0), "%s: weights %s: %s", backend_name(ops).text, i ? t.tensors[i - 1].name : "unchanged",
@@ -311,7 +311,7 @@ void test_tuning_weights(const Ops *ops) {
     free(before);
     free(tuned);
     records_close(&r);
-    tuning_free(&t);
+    layout_free(&t);
 }
 
 // Vectors that are biases of down_proj in a model's files do what they do when they are added: log-probs, and the
@@ -353,11 +353,11 @@ void test_tuning_untied(const Ops *ops) {
     TuningCase k;
     if (!tuning_case_open(&k, ops, "full")) return;
     ModelConfig apart = k.r.model.config;
-    Tuning untied;
+    ParamLayout untied;
     apart.tied = false;
-    tuning_full(&untied, &apart);
-    const size_t n = k.tuning.n, head = untied.tensors[untied.head].at, of_head = untied.n - head;
-    CHECK(k.r.model.config.tied && k.tuning.head == k.tuning.wte && head == n && of_head == (size_t)k.r.V * k.r.C,
+    layout_full(&untied, &apart);
+    const size_t n = k.layout.n, head = untied.tensors[untied.head].at, of_head = untied.n - head;
+    CHECK(k.r.model.config.tied && k.layout.head == k.layout.wte && head == n && of_head == (size_t)k.r.V * k.r.C,
           "the output layer is not the last tensor");
     float *tied = (float *)xcalloc(n, sizeof(float)), *two = (float *)xcalloc(untied.n, sizeof(float)),
           *unread = (float *)xcalloc(untied.n, sizeof(float));
@@ -365,7 +365,7 @@ void test_tuning_untied(const Ops *ops) {
     PolicyPass pass;
     policy_alloc(&pass, &k.r.model, 64 << 20, k.r.longest, 0, true);
     records_pass(&k.r, &pass, unread, &how, tied, true, "dapo", NULL, NULL);
-    k.r.model.tuning = &untied;
+    k.r.model.layout = &untied;
     records_pass(&k.r, &pass, unread, &how, two, true, "dapo", NULL, NULL);
     CHECK(host_gradient_norm(two, of_head) > 0 && host_gradient_norm(two + head, of_head) > 0,
           "%s: a matrix has no gradient", ops->name);
@@ -379,7 +379,7 @@ void test_tuning_untied(const Ops *ops) {
     free(unread);
     policy_free(&pass, &k.r.model);
     tuning_case_close(&k);
-    tuning_free(&untied);
+    layout_free(&untied);
 }
 
 // Sampled under a LoRA of every projection: the same tokens and log-probs whatever the slots, threads and order, in the

@@ -233,7 +233,7 @@ typedef struct {
 } BenchTrainer;
 
 // Numbers that the model reads: of vectors, or of a LoRA.
-size_t bench_numbers(const Qwen2 *m) { return m->tuning ? m->tuning->n : (size_t)m->config.L * m->config.C; }
+size_t bench_numbers(const Qwen2 *m) { return m->layout ? m->layout->n : (size_t)m->config.L * m->config.C; }
 
 void bench_trainer_alloc(BenchTrainer *t, const Qwen2 *m, const float *steering, const Options *o) {
     size_t n = bench_numbers(m);

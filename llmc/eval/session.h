@@ -36,9 +36,9 @@ typedef struct Session {
     Options options;
     Tokenizer *tokenizer;
     Qwen2 model;
-    Tuning tuning;   // of a LoRA, or of vectors elsewhere than behind the feed-forward: the model's
-    float *steering; // [L,C], or as tuning says, in the backend's memory, NULL = base model
-    float *vectors;  // [L,C] the same on the host; NULL of a LoRA
+    ParamLayout layout; // of a LoRA, or of vectors elsewhere than behind the feed-forward: the model's
+    float *steering;    // [L,C], or as layout says, in the backend's memory, NULL = base model
+    float *vectors;     // [L,C] the same on the host; NULL of a LoRA
     char *model_name;
     cJSON *hashes;                       // of the model, the vectors and the program, once asked for (made_with.h)
     SessionWork work;                    // set before session_model
@@ -59,10 +59,10 @@ bool session_adapter(Session *s, const char *dir, Error *err) {
                     "%s is a LoRA, and experiments are about vectors\n  -> a checkpoint of setup steering; lora1_plots "
                     "takes its LoRA by --adapter",
                     dir);
-    if (!peft_load(&config, &s->tuning, &numbers, &s->model.config, dir, err)) return false;
-    s->steering = (float *)s->model.ops->alloc(s->tuning.n * sizeof(float));
-    s->model.ops->upload(s->steering, numbers, s->tuning.n * sizeof(float));
-    s->model.tuning = &s->tuning;
+    if (!peft_load(&config, &s->layout, &numbers, &s->model.config, dir, err)) return false;
+    s->steering = (float *)s->model.ops->alloc(s->layout.n * sizeof(float));
+    s->model.ops->upload(s->steering, numbers, s->layout.n * sizeof(float));
+    s->model.layout = &s->layout;
     free(numbers);
     return true;
 }
@@ -84,8 +84,8 @@ bool session_vectors(Session *s, const char *path, Error *err) {
         return fail(err, EXIT_USAGE,
                     "%s: the vectors belong behind %s, which device %s cannot compute\n  -> --device cpu", path,
                     place_names[place].name, s->options.device);
-    tuning_steering(&s->tuning, c, place);
-    s->model.tuning = &s->tuning;
+    layout_steering(&s->layout, c, place);
+    s->model.layout = &s->layout;
     return true;
 }
 
@@ -109,13 +109,13 @@ static void session_plan(const Session *s, MemoryPlan *device, MemoryPlan *host)
     }
     float somewhere;
     Intervention patched;
-    Tuning lora;
+    ParamLayout lora;
     memset(&patched, 0, sizeof patched);
     memset(&lora, 0, sizeof lora);
     patched.vector = &somewhere;
     lora.lora_r = w->lora_r;
     if (w->patched) dry.intervention = &patched;
-    if (w->lora_r) dry.tuning = &lora;
+    if (w->lora_r) dry.layout = &lora;
     if (w->slots > 0) {
         Rollout r;
         rollout_alloc(&r, &dry, w->slots, 0, w->max_prompt, w->max_new);
@@ -156,7 +156,7 @@ static bool session_memory(const Session *s, const char *dir, Error *err) {
         return host_memory_fits(&limits, &device, ops->name, 1, model_file_bytes(dir), err);
     }
     const size_t numbers = !s->steering      ? 0
-                           : s->model.tuning ? s->tuning.n
+                           : s->model.layout ? s->layout.n
                                              : (size_t)s->model.config.L * s->model.config.C;
     size_t available;
     session_larger(&device);
@@ -210,7 +210,7 @@ void session_free(Session *s) {
     if (s->steering) s->model.ops->release(s->steering);
     if (s->model.ops) qwen2_free(&s->model);
     free(s->vectors);
-    tuning_free(&s->tuning);
+    layout_free(&s->layout);
     cJSON_Delete(s->hashes);
     free(s->model_name);
     options_free(&s->options);

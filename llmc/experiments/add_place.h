@@ -12,8 +12,8 @@ bool experiment_add_place(Session *s, Error *err) {
     if (!experiment_begin(s, &b, true, err)) return false;
     const int C = s->model.config.C;
     Str name = {0}, json = {0};
-    tuning_steering(&s->tuning, &s->model.config, place_by_name(s->options.place));
-    s->model.tuning = &s->tuning;
+    layout_steering(&s->layout, &s->model.config, place_by_name(s->options.place));
+    s->model.layout = &s->layout;
     str_printf(&name, "%s", s->options.place);
     str_printf(&json, "\"place\": \"%s\", \"layers\": [", s->options.place);
     const char *comma = "";

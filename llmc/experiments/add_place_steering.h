@@ -19,9 +19,9 @@ bool experiment_add_place_steering(Session *s, Error *err) {
     IntVec layers = {0};
     float *usual = NULL, *placed = (float *)xmalloc((size_t)L * C * sizeof(float));
     char *dir = NULL;
-    Tuning at_place;
+    ParamLayout at_place;
     Str what = {0};
-    tuning_steering(&at_place, &s->model.config, place_by_name(s->options.place));
+    layout_steering(&at_place, &s->model.config, place_by_name(s->options.place));
     if (s->options.layers.n == 0) ints_push(&layers, L - 1);
     bool ok = (layers.n || experiment_layers(&layers, s, err)) &&
               (usual = effect_rows(s->vectors, &layers, L, C, err)) != NULL &&

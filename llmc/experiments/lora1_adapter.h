@@ -10,7 +10,7 @@ adapter_model.safetensors (base_model.model.model.layers.<l>.mlp.down_proj.lora_
 // a[L,I], b[L,C] (b times lora_alpha / r) of every layer; layers that the file lacks stay as they are.
 bool lora1_load(float *a, float *b, const ModelConfig *c, const char *dir, Error *err) {
     PeftConfig config;
-    Tuning t;
+    ParamLayout t;
     float *numbers;
     if (!peft_load(&config, &t, &numbers, c, dir, err)) return false;
     bool ok = config.r == 1 || fail(err, EXIT_RUN,
@@ -24,25 +24,25 @@ bool lora1_load(float *a, float *b, const ModelConfig *c, const char *dir, Error
                   ": target_modules: expected down_proj alone\n  -> this experiment is about LoRA on down_proj",
                   dir);
     for (int l = 0; l < c->L && ok; l++) {
-        const LoraSite *s = tuning_lora_site(&t, l, PROJ_DOWN);
+        const LoraSite *s = layout_lora_site(&t, l, PROJ_DOWN);
         if (!s) continue;
         memcpy(a + (size_t)l * c->I, numbers + s->a, (size_t)c->I * sizeof(float));
         for (int i = 0; i < c->C; i++) b[(size_t)l * c->C + i] = t.scale * numbers[s->b + i];
     }
-    tuning_free(&t);
+    layout_free(&t);
     free(numbers);
     return ok;
 }
 
-// a[L,I], b[L,C] as the model runs under them: their layout, to be freed with tuning_free, and the flat array, on the
+// a[L,I], b[L,C] as the model runs under them: their layout, to be freed with layout_free, and the flat array, on the
 // host, with free().
-float *lora1_tuned(Tuning *tuning, const float *a, const float *b, const ModelConfig *c) {
+float *lora1_tuned(ParamLayout *layout, const float *a, const float *b, const ModelConfig *c) {
     bool targets[N_PROJ] = {false};
     targets[PROJ_DOWN] = true;
-    tuning_lora(tuning, c, 1, 1, targets, NULL);
-    float *tuned = (float *)xmalloc(tuning->n * sizeof(float));
+    layout_lora(layout, c, 1, 1, targets, NULL);
+    float *tuned = (float *)xmalloc(layout->n * sizeof(float));
     for (int l = 0; l < c->L; l++) {
-        const LoraSite *site = tuning_lora_site(tuning, l, PROJ_DOWN);
+        const LoraSite *site = layout_lora_site(layout, l, PROJ_DOWN);
         memcpy(tuned + site->a, a + (size_t)l * c->I, (size_t)c->I * sizeof(float));
         memcpy(tuned + site->b, b + (size_t)l * c->C, (size_t)c->C * sizeof(float));
     }

@@ -184,7 +184,7 @@ bool experiment_lora1_plots(Session *s, Error *err) {
     float *a = (float *)xcalloc((size_t)L * I, sizeof(float)), *bs = (float *)xcalloc((size_t)L * C, sizeof(float));
     double *values = (double *)xcalloc((size_t)L, sizeof(double));
     Lora1Layer *layers = (Lora1Layer *)xcalloc((size_t)L, sizeof *layers);
-    Tuning tuning;
+    ParamLayout layout;
     Sampled sampled;
     Teacher t;
     Str out = {0}, samples = {0};
@@ -193,8 +193,8 @@ bool experiment_lora1_plots(Session *s, Error *err) {
     bool ok = lora1_load(a, bs, &m->config, s->options.adapter, err) &&
               (dir = experiment_dir(s, "lora1_plots", err)) != NULL &&
               experiment_result_begin(&out, s, dir, "lora1_plots.json", err);
-    float *host = lora1_tuned(&tuning, a, bs, &m->config), *tuned = intervention_floats(m->ops, host, tuning.n);
-    m->tuning = &tuning;
+    float *host = lora1_tuned(&layout, a, bs, &m->config), *tuned = intervention_floats(m->ops, host, layout.n);
+    m->layout = &layout;
     Condition adapted = {tuned, NULL, NULL};
     ok = ok && sample_under(&sampled, s, &b.items[0], adapted, err);
     const size_t most = ok ? (size_t)sampled.longest : 1;
@@ -249,9 +249,9 @@ bool experiment_lora1_plots(Session *s, Error *err) {
     str_free(&samples);
     teacher_free(&t, m);
     sampled_free(&sampled);
-    m->tuning = NULL;
+    m->layout = NULL;
     m->ops->release(tuned);
-    tuning_free(&tuning);
+    layout_free(&layout);
     free(host);
     benchmarks_free(&b);
     return ok;

@@ -11,14 +11,14 @@ and an intervention), and its residual streams and whole distributions are compa
 typedef struct {
     const float *steering; // [L,C], or as `layout` says, in the backend's memory
     const Intervention *intervention;
-    const Tuning *layout; // NULL: Qwen2.tuning as it is
+    const ParamLayout *layout; // NULL: Qwen2.layout as it is
 } Condition;
 
 // The model under that condition.
 Qwen2 model_under(const Qwen2 *m, Condition under) {
     Qwen2 changed = *m;
     changed.intervention = under.intervention;
-    if (under.layout) changed.tuning = under.layout;
+    if (under.layout) changed.layout = under.layout;
     return changed;
 }
 

@@ -12,7 +12,7 @@ A LoRA (a checkpoint of setup lora, or any PEFT folder) for other programs:
 #include "llmc/files/peft.h"         // peft_load, peft_tensors
 #include "llmc/files/tuned_file.h"   // tuned_write
 
-bool export_adapter_peft(const PeftConfig *p, const Tuning *t, float *tuned, const char *base, const char *to,
+bool export_adapter_peft(const PeftConfig *p, const ParamLayout *t, float *tuned, const char *base, const char *to,
                          Error *err) {
     int n = 0;
     const char *const metadata[] = {"format", "pt", NULL};
@@ -28,7 +28,7 @@ bool export_adapter_peft(const PeftConfig *p, const Tuning *t, float *tuned, con
 }
 
 // row[K] += scale * (row n of B A)
-void adapter_add_row(float *row, const Tuning *t, const LoraSite *s, const float *tuned, int n) {
+void adapter_add_row(float *row, const ParamLayout *t, const LoraSite *s, const float *tuned, int n) {
     for (int k = 0; k < t->lora_r; k++) {
         const float b = t->scale * tuned[s->b + (size_t)k * s->N + n], *a = tuned + s->a + (size_t)k * s->K;
         for (int j = 0; j < s->K; j++) row[j] += b * a[j];
@@ -36,7 +36,7 @@ void adapter_add_row(float *row, const Tuning *t, const LoraSite *s, const float
 }
 
 // Adds the LoRA to the weights of the safetensors file `path`, in place. *merged counts matrices.
-bool adapter_merge_file(const Tuning *t, const float *tuned, const char *path, int *merged, Error *err) {
+bool adapter_merge_file(const ParamLayout *t, const float *tuned, const char *path, int *merged, Error *err) {
     SafeTensors st;
     if (!safetensors_open(&st, path, err)) return false;
     int fd = open(path, O_WRONLY);
@@ -80,7 +80,7 @@ bool adapter_merge_file(const Tuning *t, const float *tuned, const char *path, i
 }
 
 // Copies the model's folder and merges.
-bool export_adapter_hf(const Tuning *t, const float *tuned, const char *from, const char *to, Error *err) {
+bool export_adapter_hf(const ParamLayout *t, const float *tuned, const char *from, const char *to, Error *err) {
     int merged = 0, wanted = 0;
     for (int i = 0; i < t->L * N_PROJ; i++) wanted += t->sites[i].K > 0;
     DIR *dir = opendir(from);
@@ -110,7 +110,7 @@ bool export_adapter_hf(const Tuning *t, const float *tuned, const char *from, co
 bool export_adapter(const ModelConfig *c, const char *dir, const char *format, const char *model, const char *to,
                     Error *err) {
     PeftConfig config;
-    Tuning t;
+    ParamLayout t;
     float *tuned;
     const bool hf = strcmp(format, "hf") == 0;
     if (!hf && strcmp(format, "peft") != 0)
@@ -121,7 +121,7 @@ bool export_adapter(const ModelConfig *c, const char *dir, const char *format, c
     if (!peft_load(&config, &t, &tuned, c, dir, err)) return false;
     bool ok =
         hf ? export_adapter_hf(&t, tuned, model, to, err) : export_adapter_peft(&config, &t, tuned, model, to, err);
-    tuning_free(&t);
+    layout_free(&t);
     free(tuned);
     return ok;
 }

@@ -15,7 +15,7 @@ is every tensor that is not one of those two.
 #include "llmc/files/json.h"         // json_load, json_get_*
 #include "llmc/files/peft_targets.h" // peft_find_targets
 #include "llmc/files/tuned_file.h"   // FileTensor, tuned_read
-#include "llmc/tuning.h"             // Tuning, LoraSite, Projection
+#include "llmc/param_layout.h"       // ParamLayout, LoraSite, Projection
 
 #define PEFT_WEIGHTS "adapter_model.safetensors"
 #define PEFT_CONFIG "adapter_config.json"
@@ -55,7 +55,7 @@ void peft_target_names(Str *out, const bool targets[N_PROJ]) {
 // adapter_config.json
 
 // Appends the text of adapter_config.json. t: the layout, where not every layer need have all targets; NULL: they have.
-void peft_config_write(Str *out, const PeftConfig *p, const Tuning *t, const char *base) {
+void peft_config_write(Str *out, const PeftConfig *p, const ParamLayout *t, const char *base) {
     char alpha[32], name[TENSOR_NAME];
     bool uneven = false;
     for (int i = 0; t && i < t->L * N_PROJ; i++) uneven |= p->targets[i % N_PROJ] && t->sites[i].K == 0;
@@ -200,7 +200,7 @@ char *peft_tensor_name(char name[PEFT_NAME], int i, char factor) {
 
 // The tensors that the file of an adapter of layout t has, with their numbers in tuned[t->n] (host; NULL: none yet).
 // Free with free(); *n of them.
-FileTensor *peft_tensors(const Tuning *t, float *tuned, int *n) {
+FileTensor *peft_tensors(const ParamLayout *t, float *tuned, int *n) {
     FileTensor *all = (FileTensor *)xcalloc((size_t)t->L * N_PROJ * 2, sizeof(FileTensor));
     *n = 0;
     for (int i = 0; i < t->L * N_PROJ; i++) {
@@ -262,9 +262,9 @@ bool peft_check_tensors(PeftConfig *p, bool *sites, const SafeTensors *st, int L
 }
 
 // Reads the adapter in folder dir: *p its settings, *t its layout, *tuned [t->n] its numbers, in the host's memory.
-// Shapes and values are checked against the model. Free with tuning_free and free(); on failure there is nothing to
+// Shapes and values are checked against the model. Free with layout_free and free(); on failure there is nothing to
 // free.
-bool peft_load(PeftConfig *p, Tuning *t, float **tuned, const ModelConfig *c, const char *dir, Error *err) {
+bool peft_load(PeftConfig *p, ParamLayout *t, float **tuned, const ModelConfig *c, const char *dir, Error *err) {
     memset(t, 0, sizeof *t);
     *tuned = NULL;
     bool *sites = (bool *)xcalloc((size_t)c->L * N_PROJ, sizeof(bool));
@@ -273,7 +273,7 @@ bool peft_load(PeftConfig *p, Tuning *t, float **tuned, const ModelConfig *c, co
     const bool opened = peft_config_read(p, sites, c->L, dir, err) && safetensors_open(&st, file, err);
     bool ok = opened && peft_check_tensors(p, sites, &st, c->L, err);
     if (ok) {
-        tuning_lora(t, c, p->r, (float)p->alpha, p->targets, sites);
+        layout_lora(t, c, p->r, (float)p->alpha, p->targets, sites);
         int n = 0;
         FileTensor *all = peft_tensors(t, NULL, &n); // the shapes first: they bound what is allocated
         for (int i = 0; i < n && ok; i++) ok = tuned_read(&all[i], &st, false, true, err);
@@ -287,7 +287,7 @@ bool peft_load(PeftConfig *p, Tuning *t, float **tuned, const ModelConfig *c, co
     if (!ok) {
         free(*tuned);
         *tuned = NULL;
-        tuning_free(t);
+        layout_free(t);
     }
     free(sites);
     free(file);

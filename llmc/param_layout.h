@@ -7,18 +7,18 @@ another of the same layout:
                     of two factors, trainer.h)
     lora            for each matrix W[N,K] that has a LoRA, y = W x + lora_alpha / lora_r * B (A x): A [lora_r,K], then
                     B transposed [lora_r,N] (Hu et al. 2021)
-    full            every weight of the model, fp32, in the order of TunedTensor below. The model computes with its own
-                    form of them (bf16 on cpu and cuda), which tuning_write_weights makes again after each step
+    full            every weight of the model, fp32, in the order of ParamTensor below. The model computes with its own
+                    form of them (bf16 on cpu and cuda), which weights_from_params makes again after each step
 
 This header knows the layout, and how weights come and go. Who computes with it: qwen2.h. Who makes, moves, saves it:
 trainer.h, files/checkpoint.h.
 */
-#ifndef LLMC_TUNING_H
-#define LLMC_TUNING_H
+#ifndef LLMC_PARAM_LAYOUT_H
+#define LLMC_PARAM_LAYOUT_H
 
 #include "llmc/model.h" // ModelConfig, FrozenWeights
 
-typedef enum { TUNE_STEERING, TUNE_LORA, TUNE_FULL } TuneKind;
+typedef enum { PARAMS_STEERING, PARAMS_LORA, PARAMS_FULL } ParamKind;
 
 // Where in its layer a vector is added: after the feed-forward unless asked otherwise.
 typedef enum { PLACE_MLP, PLACE_SELF_ATTN, PLACE_POST_NORM, PLACE_INPUT_NORM, N_PLACES } Place;
@@ -34,16 +34,16 @@ typedef struct {
     char name[TENSOR_NAME];
     size_t at;
     int rows, cols;
-} TunedTensor;
+} ParamTensor;
 
-// Where the weights of a layer lie, as numbers of their TunedTensor, -1 where there is none. Weights that are stacked
+// Where the weights of a layer lie, as numbers of their ParamTensor, -1 where there is none. Weights that are stacked
 // are neighbours, and so are their biases.
 typedef struct {
     int norm[N_NORMS], weight[N_PROJ], bias[N_PROJ];
-} TunedLayer;
+} ParamLayer;
 
-typedef struct Tuning {
-    TuneKind kind;
+typedef struct ParamLayout {
+    ParamKind kind;
     int L;
     size_t n; // floats of `tuned`
     // steering
@@ -53,27 +53,27 @@ typedef struct Tuning {
     float scale;     // lora_alpha / lora_r
     LoraSite *sites; // [L, N_PROJ]
     // full
-    TunedTensor *tensors; // [n_tensors]
+    ParamTensor *tensors; // [n_tensors]
     int n_tensors;
-    TunedLayer *layers;        // [L]
+    ParamLayer *layers;        // [L]
     int wte, final_norm, head; // head is wte where the model ties them
-} Tuning;
+} ParamLayout;
 
 // A vector for every layer, added at `place`. Nothing to free.
-void tuning_steering(Tuning *t, const ModelConfig *c, Place place) {
+void layout_steering(ParamLayout *t, const ModelConfig *c, Place place) {
     memset(t, 0, sizeof *t);
-    t->kind = TUNE_STEERING;
+    t->kind = PARAMS_STEERING;
     t->place = place;
     t->L = c->L;
     t->n = (size_t)c->L * c->C;
 }
 
 // LoRA of rank lora_r on the projections p with targets[p] in every layer; or on those with chosen[l, p] (NULL: all).
-// Free with tuning_free.
-void tuning_lora(Tuning *t, const ModelConfig *c, int lora_r, float alpha, const bool targets[N_PROJ],
+// Free with layout_free.
+void layout_lora(ParamLayout *t, const ModelConfig *c, int lora_r, float alpha, const bool targets[N_PROJ],
                  const bool *chosen) {
     memset(t, 0, sizeof *t);
-    t->kind = TUNE_LORA;
+    t->kind = PARAMS_LORA;
     t->L = c->L;
     t->lora_r = lora_r;
     t->scale = alpha / (float)lora_r;
@@ -89,9 +89,9 @@ void tuning_lora(Tuning *t, const ModelConfig *c, int lora_r, float alpha, const
 }
 
 // Appends a weight; returns its number.
-int tuning_add(Tuning *t, int rows, int cols, const char *name) {
-    t->tensors = (TunedTensor *)xrealloc(t->tensors, ((size_t)t->n_tensors + 1) * sizeof(TunedTensor));
-    TunedTensor *x = &t->tensors[t->n_tensors];
+int layout_add(ParamLayout *t, int rows, int cols, const char *name) {
+    t->tensors = (ParamTensor *)xrealloc(t->tensors, ((size_t)t->n_tensors + 1) * sizeof(ParamTensor));
+    ParamTensor *x = &t->tensors[t->n_tensors];
     snprintf(x->name, sizeof x->name, "%s", name);
     x->at = t->n;
     x->rows = rows;
@@ -100,41 +100,41 @@ int tuning_add(Tuning *t, int rows, int cols, const char *name) {
     return t->n_tensors++;
 }
 
-// All weights. Free with tuning_free.
-void tuning_full(Tuning *t, const ModelConfig *c) {
+// All weights. Free with layout_free.
+void layout_full(ParamLayout *t, const ModelConfig *c) {
     const Family *family = c->family;
     char name[TENSOR_NAME];
     int N, K;
     memset(t, 0, sizeof *t);
-    t->kind = TUNE_FULL;
+    t->kind = PARAMS_FULL;
     t->L = c->L;
-    t->layers = (TunedLayer *)xcalloc((size_t)c->L, sizeof(TunedLayer));
-    t->wte = tuning_add(t, c->V, c->C, MODULE_EMBEDDING ".weight");
+    t->layers = (ParamLayer *)xcalloc((size_t)c->L, sizeof(ParamLayer));
+    t->wte = layout_add(t, c->V, c->C, MODULE_EMBEDDING ".weight");
     for (int l = 0; l < c->L; l++) {
-        TunedLayer *y = &t->layers[l];
+        ParamLayer *y = &t->layers[l];
         for (int i = 0; i < N_NORMS; i++) {
             const char *module = family->norms[i].module;
             y->norm[i] = -1;
             if (module)
                 y->norm[i] =
-                    tuning_add(t, model_size(c, family->norms[i].size), 0, tensor_name(name, l, module, ".weight"));
+                    layout_add(t, model_size(c, family->norms[i].size), 0, tensor_name(name, l, module, ".weight"));
         }
         for (int p = 0; p < N_PROJ; p++) {
             projection_shape(&N, &K, c, (Projection)p);
-            y->weight[p] = tuning_add(t, N, K, tensor_name(name, l, projections[p].module, ".weight"));
+            y->weight[p] = layout_add(t, N, K, tensor_name(name, l, projections[p].module, ".weight"));
         }
         for (int p = 0; p < N_PROJ; p++) {
             projection_shape(&N, &K, c, (Projection)p);
             y->bias[p] = -1;
             if (family->bias[p] == BIAS)
-                y->bias[p] = tuning_add(t, N, 0, tensor_name(name, l, projections[p].module, ".bias"));
+                y->bias[p] = layout_add(t, N, 0, tensor_name(name, l, projections[p].module, ".bias"));
         }
     }
-    t->final_norm = tuning_add(t, c->C, 0, MODULE_FINAL_NORM ".weight");
-    t->head = c->tied ? t->wte : tuning_add(t, c->V, c->C, MODULE_HEAD ".weight");
+    t->final_norm = layout_add(t, c->C, 0, MODULE_FINAL_NORM ".weight");
+    t->head = c->tied ? t->wte : layout_add(t, c->V, c->C, MODULE_HEAD ".weight");
 }
 
-void tuning_free(Tuning *t) {
+void layout_free(ParamLayout *t) {
     free(t->sites);
     free(t->tensors);
     free(t->layers);
@@ -142,26 +142,26 @@ void tuning_free(Tuning *t) {
 }
 
 // The LoRA of a matrix; NULL where there is none.
-const LoraSite *tuning_lora_site(const Tuning *t, int l, Projection p) {
-    const LoraSite *s = t && t->kind == TUNE_LORA ? &t->sites[l * N_PROJ + p] : NULL;
+const LoraSite *layout_lora_site(const ParamLayout *t, int l, Projection p) {
+    const LoraSite *s = t && t->kind == PARAMS_LORA ? &t->sites[l * N_PROJ + p] : NULL;
     return s && s->K > 0 ? s : NULL;
 }
 
 // The most LoRAs that one linear has, stacked as it is of several projections.
-int tuning_stacked(const Tuning *t) {
+int layout_stacked(const ParamLayout *t) {
     int most = 0;
     for (int l = 0; l < t->L; l++) {
         int n[N_LINEARS] = {0};
         for (int p = 0; p < N_PROJ; p++)
-            if (tuning_lora_site(t, l, (Projection)p) && ++n[projections[p].linear] > most)
+            if (layout_lora_site(t, l, (Projection)p) && ++n[projections[p].linear] > most)
                 most = n[projections[p].linear];
     }
     return most;
 }
 
 // Whether anything of layer l is trained. (Of vectors, the trainer chooses the layers.)
-bool tuning_in_layer(const Tuning *t, int l) {
-    if (t->kind != TUNE_LORA) return true;
+bool layout_in_layer(const ParamLayout *t, int l) {
+    if (t->kind != PARAMS_LORA) return true;
     for (int p = 0; p < N_PROJ; p++)
         if (t->sites[l * N_PROJ + p].K > 0) return true;
     return false;
@@ -198,9 +198,9 @@ Place place_by_site(const char *site) {
 // full: the flat array and the model's own form of it
 
 // tuned[n], in the host's memory, = the weights as the model's files hold them, exactly.
-void tuning_read_weights(float *tuned, const Tuning *t, const FrozenWeights *w) {
+void params_from_weights(float *tuned, const ParamLayout *t, const FrozenWeights *w) {
     for (int i = 0; i < t->n_tensors; i++) {
-        const TunedTensor *x = &t->tensors[i];
+        const ParamTensor *x = &t->tensors[i];
         const RawTensor *raw = weights_find_raw(w, x->name); // weights_load has seen them all
         for (int row = 0; row < (x->cols ? x->rows : 1); row++) {
             const int n = x->cols ? x->cols : x->rows;
@@ -211,7 +211,7 @@ void tuning_read_weights(float *tuned, const Tuning *t, const FrozenWeights *w) 
 
 // Weights number i ... i+n-1, which are neighbours, as raw tensors on the host: where `tuned` is, or in *stage, which
 // grows.
-void tuning_raw(RawTensor *raw, const Tuning *t, int i, int n, const float *tuned, const Ops *ops, float **stage,
+void params_raw(RawTensor *raw, const ParamLayout *t, int i, int n, const float *tuned, const Ops *ops, float **stage,
                 size_t *cap) {
     const float *from = tuned + t->tensors[i].at;
     const size_t all = (i + n < t->n_tensors ? t->tensors[i + n].at : t->n) - t->tensors[i].at;
@@ -221,7 +221,7 @@ void tuning_raw(RawTensor *raw, const Tuning *t, int i, int n, const float *tune
         from = *stage;
     }
     for (int k = 0; k < n; k++) {
-        const TunedTensor *x = &t->tensors[i + k];
+        const ParamTensor *x = &t->tensors[i + k];
         const RawTensor r = {
             x->name, DTYPE_F32, x->cols ? 2 : 1, {x->rows, x->cols, 0, 0}, from + (x->at - t->tensors[i].at)};
         raw[k] = r;
@@ -229,19 +229,19 @@ void tuning_raw(RawTensor *raw, const Tuning *t, int i, int n, const float *tune
 }
 
 // A weight is made of numbers i ... i+n-1.
-void tuning_write_matrix(Weight *w, const Tuning *t, int i, int n, const float *tuned, const Ops *ops, float **stage,
-                         size_t *cap) {
+void matrix_from_params(Weight *w, const ParamLayout *t, int i, int n, const float *tuned, const Ops *ops,
+                        float **stage, size_t *cap) {
     RawTensor raw[MAX_STACKED];
-    tuning_raw(raw, t, i, n, tuned, ops, stage, cap);
+    params_raw(raw, t, i, n, tuned, ops, stage, cap);
     ops->weight_free(w);
     ops->weight_load(w, raw, n);
 }
 
-void tuning_write_vector(float *x, const Tuning *t, int i, int n, const float *tuned, const Ops *ops, float **stage,
-                         size_t *cap) {
+void vector_from_params(float *x, const ParamLayout *t, int i, int n, const float *tuned, const Ops *ops, float **stage,
+                        size_t *cap) {
     RawTensor raw[MAX_STACKED];
     size_t all = 0;
-    tuning_raw(raw, t, i, n, tuned, ops, stage, cap);
+    params_raw(raw, t, i, n, tuned, ops, stage, cap);
     for (int k = 0; k < n; k++) all += (size_t)raw[k].shape[0];
     ops->upload(x, raw[0].data, all * sizeof(float));
 }
@@ -250,28 +250,28 @@ void tuning_write_vector(float *x, const Tuning *t, int i, int n, const float *t
 // *t and tuned stay where they are as long as the model is used: ref and every backend's embedding read them there.
 // Each matrix goes before it is made again, so this takes no more memory than the model has, but on the host, where the
 // backend's memory is elsewhere, for the fp32 numbers of the largest.
-void tuning_write_weights(FrozenWeights *w, const Tuning *t, const float *tuned, const Ops *ops) {
-    const TunedTensor *wte = &t->tensors[t->wte];
+void weights_from_params(FrozenWeights *w, const ParamLayout *t, const float *tuned, const Ops *ops) {
+    const ParamTensor *wte = &t->tensors[t->wte];
     const RawTensor lent = {wte->name, DTYPE_F32, 2, {wte->rows, wte->cols, 0, 0}, tuned + wte->at};
     float *stage = NULL;
     size_t cap = 0;
     for (int l = 0; l < t->L; l++) {
         Layer *y = &w->layers[l];
-        const TunedLayer *at = &t->layers[l];
+        const ParamLayer *at = &t->layers[l];
         for (int i = 0; i < N_LINEARS; i++) {
             Linear *x = &y->linear[i];
-            tuning_write_matrix(&x->weight, t, at->weight[x->first], x->n, tuned, ops, &stage, &cap);
+            matrix_from_params(&x->weight, t, at->weight[x->first], x->n, tuned, ops, &stage, &cap);
             if (at->bias[x->first] >= 0)
-                tuning_write_vector(x->bias, t, at->bias[x->first], x->n, tuned, ops, &stage, &cap);
+                vector_from_params(x->bias, t, at->bias[x->first], x->n, tuned, ops, &stage, &cap);
         }
         for (int i = 0; i < N_NORMS; i++)
-            if (at->norm[i] >= 0) tuning_write_vector(y->norm[i], t, at->norm[i], 1, tuned, ops, &stage, &cap);
+            if (at->norm[i] >= 0) vector_from_params(y->norm[i], t, at->norm[i], 1, tuned, ops, &stage, &cap);
     }
-    tuning_write_vector(w->final_norm, t, t->final_norm, 1, tuned, ops, &stage, &cap);
+    vector_from_params(w->final_norm, t, t->final_norm, 1, tuned, ops, &stage, &cap);
     if (!w->wte_lent) ops->embedding_free(&w->wte); // before the head, which may share it
     w->wte = lent;
     w->wte_lent = true;
-    tuning_write_matrix(&w->head.weight, t, t->head, 1, tuned, ops, &stage, &cap);
+    matrix_from_params(&w->head.weight, t, t->head, 1, tuned, ops, &stage, &cap);
     free(stage);
 }
 
