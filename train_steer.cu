@@ -92,7 +92,7 @@ bool sample_groups(Trainer *t, int n, Error *err) {
     Sampling how = {(float)o->temperature, (float)o->top_p,        o->top_k, o->max_completion_length, false,
                     (uint32_t)o->seed,     (uint32_t)t->state.step};
     const int first = dist_share(n, dist.rank), last = dist_share(n, dist.rank + 1);
-    bool ok = rollout(&t->rollout, &t->model, t->trained.tuned, asked + first, last - first, t->G, &how,
+    bool ok = rollout(&t->rollout, &t->model, t->trained.params, asked + first, last - first, t->G, &how,
                       rollout_progress, t, err);
     free(asked);
     t->rollout_s += now_s() - start;
@@ -237,7 +237,7 @@ bool reference_logprobs(Trainer *t, PolicySample *samples, int n, const LossConf
 #define DIVERGED 1000
 bool check_diverged(const Trainer *t, UpdateStats *u, Error *err) {
     const size_t n = t->trained.layout.n;
-    u->norm = t->ops->gradient_norm(t->trained.tuned, n);
+    u->norm = t->ops->gradient_norm(t->trained.params, n);
     const double root_mean_square = u->norm / sqrt((double)n);
     if (root_mean_square <= DIVERGED) return true; // false of NaN
     return fail(
@@ -270,11 +270,11 @@ bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
         PolicyStats pass;
         memset(&pass, 0, sizeof pass);
         grad_tree_zero(&t->tree, dist.rank);
-        ok = policy_pass(&t->policy, &t->model, x->tuned, mine, n_mine, &how, t->tree.parts, x->layers, &pass, err);
+        ok = policy_pass(&t->policy, &t->model, x->params, mine, n_mine, &how, t->tree.parts, x->layers, &pass, err);
         ok = dist_agree(ok, err);
         if (!ok) break;
         exchange_logprobs(t, samples, n, &pass.rows);
-        grad_tree_sum(&t->tree, x->dtuned);
+        grad_tree_sum(&t->tree, x->grads);
         shard_reduce(&x->shard, x->dx);
         trained_gradient(x);
         PolicyLoss loss = policy_loss(samples, n, &how);
@@ -321,8 +321,8 @@ bool validate(Trainer *t, Evaluation *e, Error *err) {
                     (uint32_t)o->seed,     VALIDATION_STEP};
     rollout_reset(&t->rollout);
     t->rollout.kept = NULL;
-    return evaluate(e, &t->rollout, &t->model, t->trained.tuned, t->tokenizer, &t->validation, t->validation_prompts, 1,
-                    &how, err);
+    return evaluate(e, &t->rollout, &t->model, t->trained.params, t->tokenizer, &t->validation, t->validation_prompts,
+                    1, &how, err);
 }
 
 // Rollout, reward, advantage, gradient, update, log (by rank 0, whose failures are not yet agreed on). On failure the

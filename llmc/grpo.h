@@ -289,12 +289,12 @@ bool policy_recall(PolicyPass *p, const Qwen2 *m, const PolicySample *samples, i
     return true;
 }
 
-// Log-probs (and entropies) of every token of the samples under `tuned` (NULL = base model). With dtuned != NULL (then
-// the pass was planned with backward) also dtuned[part,*] += d loss / d tuned (of vectors, for the trained layers). How
+// Log-probs (and entropies) of every token of the samples under `params` (NULL = base model). With grads != NULL (then
+// the pass was planned with backward) also grads[part,*] += d loss / d params (of vectors, for the trained layers). How
 // samples fall into batches changes no log-prob in any bit, and no part of the gradient that fits into one batch. Fails
 // on a log-prob that is not finite.
-bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *tuned, PolicySample *samples, int n, const LossConfig *how,
-                 float *dtuned, const bool *trained, PolicyStats *stats, Error *err) {
+bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *params, PolicySample *samples, int n,
+                 const LossConfig *how, float *grads, const bool *trained, PolicyStats *stats, Error *err) {
     int V = m->config.V, C = m->config.C;
     const Ops *ops = m->ops;
     float *logprob_there = p->out, *lse = p->out + HEAD_ROWS, *entropy_there = p->out + 2 * HEAD_ROWS,
@@ -307,17 +307,17 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *tuned, PolicySample
             kv_cache_alloc(&p->kv, m, pages);
         }
         policy_pack(p, samples + done, k);
-        const Gradient gradient = {dtuned, m->layout ? m->layout->n : (size_t)m->config.L * C, p->ranges, p->n_ranges};
+        const Gradient gradient = {grads, m->layout ? m->layout->n : (size_t)m->config.L * C, p->ranges, p->n_ranges};
         double t0 = now_s(), head_backward_s = 0;
-        const bool recalled = dtuned && policy_recall(p, m, samples + done, k);
+        const bool recalled = grads && policy_recall(p, m, samples + done, k);
         const Batch *b = packed_finish(&p->packed, ops);
         const int *all_rows =
             (const int *)mirror(&p->head_rows_there, ops, p->head_rows.v, (size_t)p->head_rows.n * sizeof(int));
         const int *all_targets =
             (const int *)mirror(&p->targets_there, ops, p->targets.v, (size_t)p->targets.n * sizeof(int));
         const KVCache *kv = recalled ? p->kept->kv : &p->kv;
-        if (!recalled) qwen2_forward(m, &p->scratch, dtuned ? &p->acts : NULL, &p->kv, b, tuned);
-        if (dtuned) ops->zero(p->scratch.dh, (size_t)b->T * C * sizeof(float));
+        if (!recalled) qwen2_forward(m, &p->scratch, grads ? &p->acts : NULL, &p->kv, b, params);
+        if (grads) ops->zero(p->scratch.dh, (size_t)b->T * C * sizeof(float));
 
         // the output layer, a chunk of tokens at a time: log-prob, loss and gradient at once
         PolicySample *s = samples + done;
@@ -345,11 +345,11 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *tuned, PolicySample
                 s->logprob[t] = logprob[i];
                 if (s->entropy) s->entropy[t] = entropy[i];
                 stats->tokens++;
-                if (!dtuned) continue;
+                if (!grads) continue;
                 TokenLoss l = sample_loss(s, t, logprob[i], how);
                 dlogprob[i] = s->weight * l.dlogprob;
             }
-            if (!dtuned) continue;
+            if (!grads) continue;
             double t1 = now_s();
             ops->upload(dlogprob_there, dlogprob, bytes);
             ops->dlogits_rows(p->scratch.dlogits, p->scratch.logits, lse, targets, dlogprob_there, how->temperature,
@@ -358,7 +358,7 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *tuned, PolicySample
             head_backward_s += now_s() - t1;
         }
         double t2 = now_s();
-        if (dtuned) qwen2_backward(m, &p->scratch, &p->acts, kv, b, tuned, &gradient, trained);
+        if (grads) qwen2_backward(m, &p->scratch, &p->acts, kv, b, params, &gradient, trained);
         stats->forward_s += t2 - t0 - head_backward_s;
         stats->backward_s += now_s() - t2 + head_backward_s;
         stats->rows += b->T;

@@ -62,15 +62,15 @@ void kept_view(LayerActivations *v, const LayerActivations *a, const Qwen2 *m, s
 
 // Runs the batch and keeps what the backward pass needs; returns the kept row of its first row, or -1 if k is NULL or
 // full.
-int kept_forward(Kept *k, const Qwen2 *m, Scratch *s, KVCache *kv, const Batch *b, const float *tuned) {
+int kept_forward(Kept *k, const Qwen2 *m, Scratch *s, KVCache *kv, const Batch *b, const float *params) {
     if (k && k->used + b->T > k->cap) k->full = true;
     if (!k || k->full) {
-        qwen2_forward(m, s, NULL, kv, b, tuned);
+        qwen2_forward(m, s, NULL, kv, b, params);
         return -1;
     }
     for (int l = k->acts.first; l < m->config.L; l++)
         kept_view(&k->view.layers[l], &k->acts.layers[l], m, (size_t)k->used);
-    qwen2_forward(m, s, &k->view, kv, b, tuned);
+    qwen2_forward(m, s, &k->view, kv, b, params);
     k->rows.n = 0;
     for (int t = 0; t < b->T; t++) ints_push(&k->rows, t);
     const int *rows = (const int *)mirror(&k->rows_there, m->ops, k->rows.v, (size_t)b->T * sizeof(int));

@@ -31,27 +31,27 @@ bool linear_is_full(const Qwen2 *m) { return m->layout && m->layout->kind == PAR
 // Whether anything of w is trained: then linear_weight_backward needs its input x.
 bool linear_is_trained(const Qwen2 *m, const Linear *w) { return linear_is_full(m) || linear_has_lora(m, w); }
 
-// y[T,N] = x[T,K] W^T + bias, plus the LoRA of each stacked projection, where `tuned` has one (NULL: none).
-void linear_forward(const Qwen2 *m, Scratch *s, float *y, const act *x, const Linear *w, const float *tuned, int T) {
+// y[T,N] = x[T,K] W^T + bias, plus the LoRA of each stacked projection, where `params` has one (NULL: none).
+void linear_forward(const Qwen2 *m, Scratch *s, float *y, const act *x, const Linear *w, const float *params, int T) {
     const Ops *ops = m->ops;
     ops->matmul_forward(y, x, &w->weight, w->bias, T);
-    for (int i = 0; tuned && i < w->n; y += w->weight.raw[i++].shape[0]) {
+    for (int i = 0; params && i < w->n; y += w->weight.raw[i++].shape[0]) {
         const LoraSite *lora = linear_lora(m, w, i);
         if (!lora) continue;
-        ops->lora_down(s->u, x, lora->K, tuned + lora->a, m->layout->scale, T, lora->K, m->layout->lora_r);
-        ops->lora_up(y, w->weight.N, s->u, tuned + lora->b, T, lora->N, m->layout->lora_r);
+        ops->lora_down(s->u, x, lora->K, params + lora->a, m->layout->scale, T, lora->K, m->layout->lora_r);
+        ops->lora_up(y, w->weight.N, s->u, params + lora->b, T, lora->N, m->layout->lora_r);
     }
 }
 
 // a[T,I] = silu(gate) * up, gu_saved as in ops.h, of gate and up that w[2I,C] is stacked of; in one operation where the
 // backend has it.
 void linear_swiglu_forward(const Qwen2 *m, Scratch *s, act *a, act *gu_saved, const act *x, const Linear *w,
-                           const float *tuned, int T) {
-    if (m->ops->matmul_swiglu_forward && !w->bias && !(tuned && linear_has_lora(m, w))) {
+                           const float *params, int T) {
+    if (m->ops->matmul_swiglu_forward && !w->bias && !(params && linear_has_lora(m, w))) {
         m->ops->matmul_swiglu_forward(a, gu_saved, s->gu, x, &w->weight, T);
         return;
     }
-    linear_forward(m, s, s->gu, x, w, tuned, T);
+    linear_forward(m, s, s->gu, x, w, params, T);
     m->ops->swiglu_forward(a, gu_saved, s->gu, T, w->weight.N / 2);
 }
 
@@ -63,7 +63,7 @@ typedef struct {
     int row0, T, part;
 } RowRange;
 
-// Where gradients go: parts[part,size], laid out as `tuned`. Full tuning has part 0 alone.
+// Where gradients go: parts[part,size], laid out as `params`. Full tuning has part 0 alone.
 typedef struct {
     float *parts;
     size_t size;
@@ -77,7 +77,8 @@ float *weight_gradient(const Qwen2 *m, const Gradient *g, int number) {
 }
 
 // dx[T,K] = gradient of the input, given dy[T,N]. Leaves s->du for linear_weight_backward of the same rows.
-void linear_backward(const Qwen2 *m, Scratch *s, float *dx, const act *dy, const Linear *w, const float *tuned, int T) {
+void linear_backward(const Qwen2 *m, Scratch *s, float *dx, const act *dy, const Linear *w, const float *params,
+                     int T) {
     const Ops *ops = m->ops;
     float *du = s->du;
     size_t column = 0; // of dy
@@ -86,9 +87,9 @@ void linear_backward(const Qwen2 *m, Scratch *s, float *dx, const act *dy, const
         const LoraSite *lora = linear_lora(m, w, i);
         if (!lora) continue;
         const int r = m->layout->lora_r;
-        ops->lora_down(du, (const char *)dy + column * ops->act_bytes, w->weight.N, tuned + lora->b, m->layout->scale,
+        ops->lora_down(du, (const char *)dy + column * ops->act_bytes, w->weight.N, params + lora->b, m->layout->scale,
                        T, lora->N, r);
-        ops->lora_up(dx, lora->K, du, tuned + lora->a, T, lora->K, r);
+        ops->lora_up(dx, lora->K, du, params + lora->a, T, lora->K, r);
         du += (size_t)T * r;
     }
 }
@@ -96,10 +97,10 @@ void linear_backward(const Qwen2 *m, Scratch *s, float *dx, const act *dy, const
 // The factors' gradients of one LoRA: dA += du^T x, dB^T += u^T dy, range by range. x[T,K] and dy, whose rows lie ld
 // apart, are rows row0 ... of the batch.
 void lora_weight_backward(const Qwen2 *m, Scratch *s, const Gradient *g, const float *du, const act *dy, int ld,
-                          const act *x, const float *tuned, const LoraSite *lora, int row0, int T) {
+                          const act *x, const float *params, const LoraSite *lora, int row0, int T) {
     const Ops *ops = m->ops;
     const int r = m->layout->lora_r;
-    ops->lora_down(s->u, x, lora->K, tuned + lora->a, m->layout->scale, T, lora->K, r);
+    ops->lora_down(s->u, x, lora->K, params + lora->a, m->layout->scale, T, lora->K, r);
     for (const RowRange *range = g->ranges; range < g->ranges + g->n_ranges; range++) {
         const int first = range->row0 > row0 ? range->row0 : row0,
                   end = range->row0 + range->T < row0 + T ? range->row0 + range->T : row0 + T;
@@ -116,7 +117,7 @@ void lora_weight_backward(const Qwen2 *m, Scratch *s, const Gradient *g, const f
 // g's parts += gradient of what is trained of w, given dy[T,N] and its input x[T,K] (not read where nothing is), which
 // are rows row0 ... of the batch. After linear_backward of these rows.
 void linear_weight_backward(const Qwen2 *m, Scratch *s, const Gradient *g, const act *dy, const act *x, const Linear *w,
-                            const float *tuned, int row0, int T) {
+                            const float *params, int row0, int T) {
     const Ops *ops = m->ops;
     const int N = w->weight.N, K = w->weight.K;
     const float *du = s->du;
@@ -125,7 +126,7 @@ void linear_weight_backward(const Qwen2 *m, Scratch *s, const Gradient *g, const
         const LoraSite *lora = linear_lora(m, w, i);
         if (!lora) continue;
         const act *dy_i = (const char *)dy + column * ops->act_bytes;
-        lora_weight_backward(m, s, g, du, dy_i, N, x, tuned, lora, row0, T);
+        lora_weight_backward(m, s, g, du, dy_i, N, x, params, lora, row0, T);
         du += (size_t)T * m->layout->lora_r;
     }
     if (!linear_is_full(m)) return;

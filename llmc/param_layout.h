@@ -1,5 +1,5 @@
 /*
-What is trained, by option `setup`. However it is shaped, it is one flat array of floats, `tuned`, and its gradient is
+What is trained, by option `setup`. However it is shaped, it is one flat array of floats, `params`, and its gradient is
 another of the same layout:
 
     steering        a vector s_l for each layer, h <- h + s_l after the layer's feed-forward:            [L,C]
@@ -23,13 +23,13 @@ typedef enum { PARAMS_STEERING, PARAMS_LORA, PARAMS_FULL } ParamKind;
 // Where in its layer a vector is added: after the feed-forward unless asked otherwise.
 typedef enum { PLACE_MLP, PLACE_SELF_ATTN, PLACE_POST_NORM, PLACE_INPUT_NORM, N_PLACES } Place;
 
-// The LoRA of one matrix: where its factors lie in `tuned`. K == 0: this matrix has none.
+// The LoRA of one matrix: where its factors lie in `params`. K == 0: this matrix has none.
 typedef struct {
-    size_t a, b; // A [r,K] at tuned + a, B transposed [r,N] at tuned + b
+    size_t a, b; // A [r,K] at params + a, B transposed [r,N] at params + b
     int K, N;
 } LoraSite;
 
-// One weight, under Hugging Face's name: [rows,cols], or [rows] where cols is 0, at tuned + at.
+// One weight, under Hugging Face's name: [rows,cols], or [rows] where cols is 0, at params + at.
 typedef struct {
     char name[TENSOR_NAME];
     size_t at;
@@ -45,7 +45,7 @@ typedef struct {
 typedef struct ParamLayout {
     ParamKind kind;
     int L;
-    size_t n; // floats of `tuned`
+    size_t n; // floats of `params`
     // steering
     Place place;
     // lora
@@ -197,23 +197,23 @@ Place place_by_site(const char *site) {
 // ----------------------------------------------------------------------------
 // full: the flat array and the model's own form of it
 
-// tuned[n], in the host's memory, = the weights as the model's files hold them, exactly.
-void params_from_weights(float *tuned, const ParamLayout *t, const FrozenWeights *w) {
+// params[n], in the host's memory, = the weights as the model's files hold them, exactly.
+void params_from_weights(float *params, const ParamLayout *t, const FrozenWeights *w) {
     for (int i = 0; i < t->n_tensors; i++) {
         const ParamTensor *x = &t->tensors[i];
         const RawTensor *raw = weights_find_raw(w, x->name); // weights_load has seen them all
         for (int row = 0; row < (x->cols ? x->rows : 1); row++) {
             const int n = x->cols ? x->cols : x->rows;
-            raw_to_f32(tuned + x->at + (size_t)row * n, raw, (int64_t)row * n, n);
+            raw_to_f32(params + x->at + (size_t)row * n, raw, (int64_t)row * n, n);
         }
     }
 }
 
-// Weights number i ... i+n-1, which are neighbours, as raw tensors on the host: where `tuned` is, or in *stage, which
+// Weights number i ... i+n-1, which are neighbours, as raw tensors on the host: where `params` is, or in *stage, which
 // grows.
-void params_raw(RawTensor *raw, const ParamLayout *t, int i, int n, const float *tuned, const Ops *ops, float **stage,
+void params_raw(RawTensor *raw, const ParamLayout *t, int i, int n, const float *params, const Ops *ops, float **stage,
                 size_t *cap) {
-    const float *from = tuned + t->tensors[i].at;
+    const float *from = params + t->tensors[i].at;
     const size_t all = (i + n < t->n_tensors ? t->tensors[i + n].at : t->n) - t->tensors[i].at;
     if (!ops->host_memory) {
         if (all > *cap) *stage = (float *)xrealloc(*stage, (*cap = all) * sizeof(float));
@@ -229,30 +229,30 @@ void params_raw(RawTensor *raw, const ParamLayout *t, int i, int n, const float 
 }
 
 // A weight is made of numbers i ... i+n-1.
-void matrix_from_params(Weight *w, const ParamLayout *t, int i, int n, const float *tuned, const Ops *ops,
+void matrix_from_params(Weight *w, const ParamLayout *t, int i, int n, const float *params, const Ops *ops,
                         float **stage, size_t *cap) {
     RawTensor raw[MAX_STACKED];
-    params_raw(raw, t, i, n, tuned, ops, stage, cap);
+    params_raw(raw, t, i, n, params, ops, stage, cap);
     ops->weight_free(w);
     ops->weight_load(w, raw, n);
 }
 
-void vector_from_params(float *x, const ParamLayout *t, int i, int n, const float *tuned, const Ops *ops, float **stage,
-                        size_t *cap) {
+void vector_from_params(float *x, const ParamLayout *t, int i, int n, const float *params, const Ops *ops,
+                        float **stage, size_t *cap) {
     RawTensor raw[MAX_STACKED];
     size_t all = 0;
-    params_raw(raw, t, i, n, tuned, ops, stage, cap);
+    params_raw(raw, t, i, n, params, ops, stage, cap);
     for (int k = 0; k < n; k++) all += (size_t)raw[k].shape[0];
     ops->upload(x, raw[0].data, all * sizeof(float));
 }
 
-// The model computes with `tuned`, in the backend's memory, from now on. Call it again when its numbers have changed.
-// *t and tuned stay where they are as long as the model is used: ref and every backend's embedding read them there.
+// The model computes with `params`, in the backend's memory, from now on. Call it again when its numbers have changed.
+// *t and params stay where they are as long as the model is used: ref and every backend's embedding read them there.
 // Each matrix goes before it is made again, so this takes no more memory than the model has, but on the host, where the
 // backend's memory is elsewhere, for the fp32 numbers of the largest.
-void weights_from_params(FrozenWeights *w, const ParamLayout *t, const float *tuned, const Ops *ops) {
+void weights_from_params(FrozenWeights *w, const ParamLayout *t, const float *params, const Ops *ops) {
     const ParamTensor *wte = &t->tensors[t->wte];
-    const RawTensor lent = {wte->name, DTYPE_F32, 2, {wte->rows, wte->cols, 0, 0}, tuned + wte->at};
+    const RawTensor lent = {wte->name, DTYPE_F32, 2, {wte->rows, wte->cols, 0, 0}, params + wte->at};
     float *stage = NULL;
     size_t cap = 0;
     for (int l = 0; l < t->L; l++) {
@@ -260,18 +260,18 @@ void weights_from_params(FrozenWeights *w, const ParamLayout *t, const float *tu
         const ParamLayer *at = &t->layers[l];
         for (int i = 0; i < N_LINEARS; i++) {
             Linear *x = &y->linear[i];
-            matrix_from_params(&x->weight, t, at->weight[x->first], x->n, tuned, ops, &stage, &cap);
+            matrix_from_params(&x->weight, t, at->weight[x->first], x->n, params, ops, &stage, &cap);
             if (at->bias[x->first] >= 0)
-                vector_from_params(x->bias, t, at->bias[x->first], x->n, tuned, ops, &stage, &cap);
+                vector_from_params(x->bias, t, at->bias[x->first], x->n, params, ops, &stage, &cap);
         }
         for (int i = 0; i < N_NORMS; i++)
-            if (at->norm[i] >= 0) vector_from_params(y->norm[i], t, at->norm[i], 1, tuned, ops, &stage, &cap);
+            if (at->norm[i] >= 0) vector_from_params(y->norm[i], t, at->norm[i], 1, params, ops, &stage, &cap);
     }
-    vector_from_params(w->final_norm, t, t->final_norm, 1, tuned, ops, &stage, &cap);
+    vector_from_params(w->final_norm, t, t->final_norm, 1, params, ops, &stage, &cap);
     if (!w->wte_lent) ops->embedding_free(&w->wte); // before the head, which may share it
     w->wte = lent;
     w->wte_lent = true;
-    matrix_from_params(&w->head.weight, t, t->head, 1, tuned, ops, &stage, &cap);
+    matrix_from_params(&w->head.weight, t, t->head, 1, params, ops, &stage, &cap);
     free(stage);
 }
 

@@ -1,7 +1,7 @@
 /*
 Qwen2 / Qwen2.5, forward and backward, written once over the operations of ops.h.
 
-What is trained (`tuned`, laid out as param_layout.h says) is by default one vector per layer, added to the residual
+What is trained (`params`, laid out as param_layout.h says) is by default one vector per layer, added to the residual
 stream after each layer at every position (equal to a bias on the MLP's down_proj):
 
     h <- h + attention(rmsnorm(h));   h <- h + mlp(rmsnorm(h)) + s_l
@@ -11,7 +11,7 @@ has a gradient, so the backward pass is one product per matrix (dx = dy W), and 
 x) to some products: its backward makes the inputs x again from what is kept, the norms' by their rows of h, the
 feed-forward's from gate and up; so does full tuning, where alone weights have gradients (dW = dy^T x).
 
-Three things are kept apart: what is frozen (FrozenWeights, model.h), what is trained (`tuned`, owned by the
+Three things are kept apart: what is frozen (FrozenWeights, model.h), what is trained (`params`, owned by the
 caller), and scratch (Scratch, Activations).
 */
 #ifndef LLMC_QWEN2_H
@@ -83,7 +83,7 @@ typedef struct {
 } Residual;
 
 // s->y[T,C] = feed-forward of layer l on s->x[T,C], MLP_ROWS rows at a time.
-void qwen2_mlp(const Qwen2 *m, Scratch *s, LayerActivations *keep, const float *tuned, int l, int T) {
+void qwen2_mlp(const Qwen2 *m, Scratch *s, LayerActivations *keep, const float *params, int l, int T) {
     const int C = m->config.C, I = m->config.I;
     const size_t bytes = m->ops->act_bytes;
     const Linear *w = m->weights.layers[l].linear;
@@ -91,14 +91,14 @@ void qwen2_mlp(const Qwen2 *m, Scratch *s, LayerActivations *keep, const float *
         const int rows = T - t < MLP_ROWS ? T - t : MLP_ROWS;
         const act *x = (char *)s->x + (size_t)t * C * bytes;
         act *gu_saved = keep ? (char *)keep->gu + (size_t)t * 2 * I * bytes : NULL;
-        linear_swiglu_forward(m, s, s->a, gu_saved, x, &w[LINEAR_GATE_UP], tuned, rows);
-        linear_forward(m, s, s->y + (size_t)t * C, s->a, &w[LINEAR_DOWN], tuned, rows);
+        linear_swiglu_forward(m, s, s->a, gu_saved, x, &w[LINEAR_GATE_UP], params, rows);
+        linear_forward(m, s, s->y + (size_t)t * C, s->a, &w[LINEAR_DOWN], params, rows);
     }
 }
 
 // Layer l. *r: the residual stream before it, then behind it. keep: NULL, or where what the backward pass needs goes.
 void qwen2_layer(const Qwen2 *m, Scratch *s, Residual *r, LayerActivations *keep, KVCache *kv, const Batch *b,
-                 const float *tuned, int l) {
+                 const float *params, int l) {
     const Ops *ops = m->ops;
     const Layer *w = &m->weights.layers[l];
     const int T = b->T, C = m->config.C;
@@ -107,7 +107,7 @@ void qwen2_layer(const Qwen2 *m, Scratch *s, Residual *r, LayerActivations *keep
     float *rstd_in = keep ? keep->rstd_in : NULL, *rstd_mid = keep ? keep->rstd_mid : NULL;
     act *q = keep ? keep->q : s->q, *att = keep ? keep->att : s->att;
     const float *vector[N_PLACES] = {NULL}; // what is added at each place
-    if (tuned && qwen2_steers(m)) vector[qwen2_place(m)] = tuned + (size_t)l * C;
+    if (params && qwen2_steers(m)) vector[qwen2_place(m)] = params + (size_t)l * C;
 
     // attention
     ops->add_rmsnorm_forward(h_in, s->x, rstd_in, r->h, r->y, r->vector, w->norm[NORM_INPUT], eps, T, C);
@@ -115,16 +115,16 @@ void qwen2_layer(const Qwen2 *m, Scratch *s, Residual *r, LayerActivations *keep
         qwen2_patched_attention(m, s, kv, b);
     } else {
         if (vector[PLACE_INPUT_NORM]) ops->act_add_row(s->x, vector[PLACE_INPUT_NORM], T, C);
-        linear_forward(m, s, s->qkv, s->x, &w->linear[LINEAR_QKV], tuned, T);
+        linear_forward(m, s, s->qkv, s->x, &w->linear[LINEAR_QKV], params, T);
         qwen2_attention(m, q, att, keep ? keep->lse : NULL, s->qkv, kv, l, b);
-        linear_forward(m, s, s->y, att, &w->linear[LINEAR_O], tuned, T);
+        linear_forward(m, s, s->y, att, &w->linear[LINEAR_O], params, T);
         ops->add_rmsnorm_forward(h_mid, s->x, rstd_mid, h_in, s->y, vector[PLACE_SELF_ATTN], w->norm[NORM_POST], eps, T,
                                  C);
         if (vector[PLACE_POST_NORM]) ops->act_add_row(s->x, vector[PLACE_POST_NORM], T, C);
     }
 
     // feed-forward
-    qwen2_mlp(m, s, keep, tuned, l, T);
+    qwen2_mlp(m, s, keep, params, l, T);
     r->h = h_mid;
     r->y = s->y;
     r->vector = vector[PLACE_MLP];
@@ -145,13 +145,13 @@ void qwen2_intervene(const Qwen2 *m, Scratch *s, Residual *r, const Batch *b, in
 }
 
 // The operations of qwen2_forward.
-void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, const Batch *b, const float *tuned) {
+void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, const Batch *b, const float *params) {
     const ModelConfig *c = &m->config;
     Residual r = {s->h, NULL, NULL};
     m->ops->embed(s->h, b->ids, &m->weights.wte, b->T, c->C);
     for (int l = 0; l < c->L; l++) {
         const bool keeps = acts && l >= acts->first && !qwen2_patches(m, l);
-        qwen2_layer(m, s, &r, keeps ? &acts->layers[l] : NULL, kv, b, tuned, l);
+        qwen2_layer(m, s, &r, keeps ? &acts->layers[l] : NULL, kv, b, params, l);
         qwen2_intervene(m, s, &r, b, l);
     }
     m->ops->add_rmsnorm_forward(s->h, NULL, NULL, r.h, r.y, r.vector, NULL, c->rms_norm_eps, b->T, c->C);
@@ -168,14 +168,14 @@ typedef struct {
     Scratch scratch;
     KVCache kv;
     Batch batch;
-    const float *tuned;
+    const float *params;
 } DecodeStep;
 
-// s->h[T,C] = the residual stream after the last layer, vectors included. tuned may be NULL (the base model); full
+// s->h[T,C] = the residual stream after the last layer, vectors included. params may be NULL (the base model); full
 // tuning ignores it and computes with the model's weights. acts != NULL keeps what qwen2_backward needs (a patched
 // layer keeps nothing). m->intervention is honoured. A decode step, one row of each sequence, is recorded and replayed
 // where the backend can: other batches seldom come twice.
-void qwen2_forward(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, const Batch *b, const float *tuned) {
+void qwen2_forward(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, const Batch *b, const float *params) {
     const Ops *ops = m->ops;
     const bool comes_again = ops->graph_begin && !acts && !m->intervention && b->n_segments == b->T;
     if (comes_again) {
@@ -185,10 +185,10 @@ void qwen2_forward(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, c
         memcpy(&step.scratch, s, sizeof *s);
         memcpy(&step.kv, kv, sizeof *kv);
         memcpy(&step.batch, b, sizeof *b);
-        step.tuned = tuned;
+        step.params = params;
         if (!ops->graph_begin(&step, sizeof step)) return;
     }
-    qwen2_layers(m, s, acts, kv, b, tuned);
+    qwen2_layers(m, s, acts, kv, b, params);
     if (comes_again) ops->graph_end();
 }
 
@@ -225,8 +225,8 @@ void qwen2_steering_gradient(const Qwen2 *m, const Gradient *g, const float *d, 
 }
 
 // s->dx[T,C] = gradient at the input of layer l's feed-forward, given s->dy[T,C] at its output.
-void qwen2_mlp_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep, const float *tuned, const Gradient *g,
-                        int l, int T) {
+void qwen2_mlp_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep, const float *params,
+                        const Gradient *g, int l, int T) {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
     const Layer *w = &m->weights.layers[l];
@@ -239,39 +239,39 @@ void qwen2_mlp_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep
         const size_t skip = (size_t)t * c->C * ops->act_bytes, skip_gu = (size_t)t * 2 * c->I * ops->act_bytes;
         const act *dy = (char *)s->dy + skip, *x = (char *)s->x + skip;
         act *a = linear_is_trained(m, down) ? s->a : NULL; // its input again
-        linear_backward(m, s, s->da, dy, down, tuned, rows);
+        linear_backward(m, s, s->da, dy, down, params, rows);
         ops->swiglu_backward(s->dgu, a, s->da, (char *)keep->gu + skip_gu, rows, c->I);
-        linear_weight_backward(m, s, g, dy, a, down, tuned, t, rows);
-        linear_backward(m, s, s->dx + (size_t)t * c->C, s->dgu, gate_up, tuned, rows);
-        linear_weight_backward(m, s, g, s->dgu, x, gate_up, tuned, t, rows);
+        linear_weight_backward(m, s, g, dy, a, down, params, t, rows);
+        linear_backward(m, s, s->dx + (size_t)t * c->C, s->dgu, gate_up, params, rows);
+        linear_weight_backward(m, s, g, s->dgu, x, gate_up, params, t, rows);
     }
 }
 
 // s->dx[T,C] = gradient at the input of layer l's attention, given s->dy[T,C] at its output.
 void qwen2_attention_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep, const KVCache *kv,
-                              const Batch *b, const float *tuned, const Gradient *g, int l) {
+                              const Batch *b, const float *params, const Gradient *g, int l) {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
     const Layer *w = &m->weights.layers[l];
     const Linear *qkv = &w->linear[LINEAR_QKV], *o = &w->linear[LINEAR_O];
     const int T = b->T;
-    linear_backward(m, s, s->datt, s->dy, o, tuned, T);
-    linear_weight_backward(m, s, g, s->dy, keep->att, o, tuned, 0, T);
+    linear_backward(m, s, s->datt, s->dy, o, params, T);
+    linear_weight_backward(m, s, g, s->dy, keep->att, o, params, 0, T);
     ops->attention_backward(s->dq, s->dk, s->dv, s->datt, keep->att, keep->lse, keep->q, kv, l, b->segments,
                             b->n_segments, T, c->NH);
     ops->rope_backward(s->dqkv, s->dq, s->dk, s->dv, m->rope, b->pos, T, c->NH, c->NKV, c->HD);
     if (linear_is_trained(m, qkv)) // s->x = the input again
         ops->add_rmsnorm_forward(s->h, s->x, NULL, keep->h_in, NULL, NULL, w->norm[NORM_INPUT], c->rms_norm_eps, T,
                                  c->C);
-    linear_backward(m, s, s->dx, s->dqkv, qkv, tuned, T);
-    linear_weight_backward(m, s, g, s->dqkv, s->x, qkv, tuned, 0, T);
+    linear_backward(m, s, s->dx, s->dqkv, qkv, params, T);
+    linear_weight_backward(m, s, g, s->dqkv, s->x, qkv, params, 0, T);
 }
 
 // Layer l: s->dh[T,C], and s->dy = s->dh as act, are the gradient behind it and become the gradient before it; g +=
 // that of what is trained of it (vector: that is its vector). lowest: nothing below it is trained, so s->dh goes no
 // further down than g needs.
 void qwen2_layer_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep, const KVCache *kv, const Batch *b,
-                          const float *tuned, const Gradient *g, int l, bool vector, bool lowest) {
+                          const float *params, const Gradient *g, int l, bool vector, bool lowest) {
     const int T = b->T;
     const Place place = qwen2_place(m);
     const bool ends = lowest && qwen2_steers(m);
@@ -280,23 +280,23 @@ void qwen2_layer_backward(const Qwen2 *m, Scratch *s, const LayerActivations *ke
     if (vector && place == PLACE_MLP) qwen2_steering_gradient(m, g, s->dh, l);
     if (ends && place == PLACE_MLP) return;
 
-    qwen2_mlp_backward(m, s, keep, tuned, g, l, T);
+    qwen2_mlp_backward(m, s, keep, params, g, l, T);
     if (vector && place == PLACE_POST_NORM) qwen2_steering_gradient(m, g, s->dx, l);
     norm_backward(m, g, s->dh, s->dy, s->dx, keep->h_mid, keep->rstd_mid, l, NORM_POST, T);
     if (vector && place == PLACE_SELF_ATTN) qwen2_steering_gradient(m, g, s->dh, l);
     if (ends && place != PLACE_INPUT_NORM) return;
 
-    qwen2_attention_backward(m, s, keep, kv, b, tuned, g, l);
+    qwen2_attention_backward(m, s, keep, kv, b, params, g, l);
     if (vector && place == PLACE_INPUT_NORM) qwen2_steering_gradient(m, g, s->dx, l);
     norm_backward(m, g, s->dh, s->dy, s->dx, keep->h_in, keep->rstd_in, l, NORM_INPUT, T);
 }
 
 // g's parts += gradient of what is trained from each range of rows, given s->dh[T,C] = dL/dh after the last layer. Of
 // vectors, those of the layers with trained[l] (else not read). Stops below the lowest thing trained. s->dh and s->h
-// are used up. tuned, b and acts as in the forward pass. A part has the same bits whatever else is in the batch, as
+// are used up. params, b and acts as in the forward pass. A part has the same bits whatever else is in the batch, as
 // long as its own rows are (see dist/grad_tree.h).
 void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const KVCache *kv, const Batch *b,
-                    const float *tuned, const Gradient *g, const bool *trained) {
+                    const float *params, const Gradient *g, const bool *trained) {
     const ModelConfig *c = &m->config;
     const bool steers = qwen2_steers(m);
     int lowest = 0;
@@ -304,7 +304,7 @@ void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const K
 
     m->ops->to_act(s->dy, s->dh, (size_t)b->T * c->C);
     for (int l = c->L - 1; l >= lowest; l--)
-        qwen2_layer_backward(m, s, &acts->layers[l], kv, b, tuned, g, l, steers && trained[l], l == lowest);
+        qwen2_layer_backward(m, s, &acts->layers[l], kv, b, params, g, l, steers && trained[l], l == lowest);
     if (linear_is_full(m)) m->ops->scatter_add_rows(weight_gradient(m, g, m->layout->wte), s->dh, b->ids, b->T, c->C);
 }
 

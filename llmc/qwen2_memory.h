@@ -20,12 +20,12 @@ typedef struct {
     const Ops *ops;
     float *rope; // [rope_positions, HD/2, 2] cos and sin
     int rope_positions;
-    const ParamLayout *layout;        // how the forward pass's `tuned` is laid out; NULL: steering vectors behind the
+    const ParamLayout *layout;        // how the forward pass's `params` is laid out; NULL: steering vectors behind the
                                       // feed-forward. Set it before memory is planned
     const Intervention *intervention; // what an experiment changes in the forward pass; NULL: nothing
 } Qwen2;
 
-// Whether `tuned` is vectors [L,C], and where in its layer each is added.
+// Whether `params` is vectors [L,C], and where in its layer each is added.
 bool qwen2_steers(const Qwen2 *m) { return !m->layout || m->layout->kind == PARAMS_STEERING; }
 Place qwen2_place(const Qwen2 *m) { return m->layout ? m->layout->place : PLACE_MLP; }
 

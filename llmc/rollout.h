@@ -108,8 +108,8 @@ bool is_eos(const ModelConfig *c, int token) {
 }
 
 // Runs the prompts first ... last-1 together; their last rows of the residual stream end up in `rows` of scratch.h.
-void rollout_prefill(Rollout *r, const Qwen2 *m, const float *tuned, const RolloutPrompt *prompts, RolloutGroup *groups,
-                     int first, int last, IntVec *rows) {
+void rollout_prefill(Rollout *r, const Qwen2 *m, const float *params, const RolloutPrompt *prompts,
+                     RolloutGroup *groups, int first, int last, IntVec *rows) {
     packed_reset(&r->packed);
     rows->n = 0;
     for (int i = first; i < last; i++) {
@@ -121,7 +121,7 @@ void rollout_prefill(Rollout *r, const Qwen2 *m, const float *tuned, const Rollo
         ints_push(rows, row0 + prompts[i].P - 1);
         r->prompt_tokens += prompts[i].P;
     }
-    int kept = kept_forward(r->kept, m, &r->scratch, &r->kv, packed_finish(&r->packed, m->ops), tuned);
+    int kept = kept_forward(r->kept, m, &r->scratch, &r->kv, packed_finish(&r->packed, m->ops), params);
     for (int i = first; i < last; i++) groups[i].row0 = kept < 0 ? -1 : kept + groups[i].row0;
 }
 
@@ -152,10 +152,10 @@ void rollout_retire(Rollout *r, const RolloutPrompt *p, RolloutGroup *g, Rollout
     free(g->pages);
 }
 
-// Answers every prompt G times under the model with `tuned` (NULL = base). Completions are allocated here.
+// Answers every prompt G times under the model with `params` (NULL = base). Completions are allocated here.
 // on_progress(done, total, context) is called after each decode step if not NULL; it returns false to stop early.
 // False with err on non-finite logits or an early stop; then no completion is left allocated.
-bool rollout(Rollout *r, const Qwen2 *m, const float *tuned, RolloutPrompt *prompts, int n_prompts, int G,
+bool rollout(Rollout *r, const Qwen2 *m, const float *params, RolloutPrompt *prompts, int n_prompts, int G,
              const Sampling *how, bool (*on_progress)(int, int, void *), void *context, Error *err) {
     int V = m->config.V, n_active = 0, next_prompt = 0, filling = -1, done = 0;
     RolloutGroup *groups = (RolloutGroup *)xcalloc((size_t)n_prompts, sizeof *groups);
@@ -182,7 +182,7 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *tuned, RolloutPrompt *prom
                 row_count += prompts[next_prompt++].P;
                 room -= G;
             }
-            rollout_prefill(r, m, tuned, prompts, groups, first, next_prompt, &rows);
+            rollout_prefill(r, m, params, prompts, groups, first, next_prompt, &rows);
             for (int i = first; i < next_prompt; i++) {
                 int row = rows.v[i - first];
                 while (n_active < r->slots && groups[i].admitted < G) {
@@ -246,7 +246,7 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *tuned, RolloutPrompt *prom
 
         // 4. run the drawn tokens
         if (ok && n_active > 0) {
-            int kept_row = kept_forward(r->kept, m, &r->scratch, &r->kv, packed_finish(&r->packed, m->ops), tuned);
+            int kept_row = kept_forward(r->kept, m, &r->scratch, &r->kv, packed_finish(&r->packed, m->ops), params);
             rows.n = 0;
             for (int i = 0; i < n_active; i++) {
                 Completion *c = &prompts[active[i].prompt].completions[active[i].sample];

@@ -1,5 +1,5 @@
 /*
-What a run trains, by its option `setup`: n numbers that AdamW moves, and the array `tuned` that the model reads
+What a run trains, by its option `setup`: n numbers that AdamW moves, and the array `params` that the model reads
 (param_layout.h). They are the same numbers but for
 
     steering_rank    S = A B,  A [L,r], B [r,C]: the model reads S, the product; dA = dS B^T, dB = A^T dS
@@ -26,16 +26,16 @@ typedef struct {
     int L, C;
     int rank;              // of steering_rank, else 0
     size_t n;              // numbers that are trained
-    float *tuned, *dtuned; // [layout.n] what the model reads, and its gradient
+    float *params, *grads; // [layout.n] what the model reads, and its gradient
     Shard shard;           // of full in several processes: which of the n numbers this rank moves; else all
     float *x,
-        *dx; // [n] what AdamW moves, and its gradient: tuned and dtuned themselves, but A, then B of steering_rank
+        *dx; // [n] what AdamW moves, and its gradient: params and grads themselves, but A, then B of steering_rank
     float *exp_avg, *exp_avg_sq; // [shard.each] all these in the backend's memory
     float *host[3]; // [n] x, exp_avg, exp_avg_sq where checkpoints are written from and read to: the arrays themselves,
                     // where they lie in the host's memory as a whole; copies elsewhere, which full has only meanwhile
                     // (trained_stage), split moments on rank 0 alone
-    float *host_tuned;   // [layout.n] steering_rank: S
-    FileTensor *tensors; // [n_tensors] host[0] (and host_tuned) under the names of their file
+    float *host_params;  // [layout.n] steering_rank: S
+    FileTensor *tensors; // [n_tensors] host[0] (and host_params) under the names of their file
     int n_tensors;
     FrozenWeights *weights; // full: the model's, which follow x
 } Trained;
@@ -87,16 +87,16 @@ void factors_gradient(float *da, float *db, const float *ds, const float *a, con
 
 // Of steering_rank: S, for the model, from the factors on the host.
 void trained_multiply(Trained *t) {
-    factors_product(t->host_tuned, t->host[0], t->host[0] + (size_t)t->L * t->rank, t->L, t->rank, t->C);
-    t->ops->upload(t->tuned, t->host_tuned, t->layout.n * sizeof(float));
+    factors_product(t->host_params, t->host[0], t->host[0] + (size_t)t->L * t->rank, t->L, t->rank, t->C);
+    t->ops->upload(t->params, t->host_params, t->layout.n * sizeof(float));
 }
 
-// dx from dtuned.
+// dx from grads.
 void trained_gradient(Trained *t) {
     if (!t->rank) return;
     const size_t na = (size_t)t->L * t->rank;
     float *ds = (float *)xmalloc(t->layout.n * sizeof(float)), *d = (float *)xmalloc(t->n * sizeof(float));
-    t->ops->download(ds, t->dtuned, t->layout.n * sizeof(float));
+    t->ops->download(ds, t->grads, t->layout.n * sizeof(float));
     trained_download(t, 0);
     factors_gradient(d, d + na, ds, t->host[0], t->host[0] + na, t->L, t->rank, t->C);
     t->ops->upload(t->dx, d, t->n * sizeof(float));
@@ -285,8 +285,8 @@ void trained_alloc(Trained *t, const Ops *ops) {
     for (int i = 0; i < 4; i++)
         *all[i] = (float *)ops->alloc((i < 2 ? shard_room(&t->shard) : t->shard.each) * sizeof(float));
     shard_alloc(&t->shard, ops);
-    t->tuned = t->rank ? (float *)ops->alloc(t->layout.n * sizeof(float)) : t->x;
-    t->dtuned = t->rank ? (float *)ops->alloc(t->layout.n * sizeof(float)) : t->dx;
+    t->params = t->rank ? (float *)ops->alloc(t->layout.n * sizeof(float)) : t->x;
+    t->grads = t->rank ? (float *)ops->alloc(t->layout.n * sizeof(float)) : t->dx;
 }
 
 // The host's copies are there from now on, zero where they are copies.
@@ -297,7 +297,7 @@ void trained_stage(Trained *t) {
         if (t->ops->host_memory && !split) t->host[i] = trained_array(t, i);
         else if (!split || dist.rank == 0) t->host[i] = (float *)xcalloc(shard_room(&t->shard), sizeof(float));
     }
-    if (t->rank) t->host_tuned = (float *)xcalloc(t->layout.n, sizeof(float));
+    if (t->rank) t->host_params = (float *)xcalloc(t->layout.n, sizeof(float));
     if (t->layout.kind == PARAMS_LORA) t->tensors = peft_tensors(&t->layout, t->host[0], &t->n_tensors);
     else if (t->layout.kind == PARAMS_FULL) {
         t->tensors = (FileTensor *)xcalloc((size_t)t->layout.n_tensors, sizeof(FileTensor));
@@ -308,7 +308,7 @@ void trained_stage(Trained *t) {
     } else {
         t->tensors = (FileTensor *)xcalloc(3, sizeof(FileTensor));
         t->n_tensors = t->rank ? 3 : 1;
-        t->tensors[0] = trained_tensor("steering", t->L, t->C, t->rank ? t->host_tuned : t->host[0]);
+        t->tensors[0] = trained_tensor("steering", t->L, t->C, t->rank ? t->host_params : t->host[0]);
         t->tensors[1] = trained_tensor("steering_A", t->L, t->rank, t->host[0]);
         t->tensors[2] = trained_tensor("steering_B", t->rank, t->C, t->host[0] + (size_t)t->L * t->rank);
     }
@@ -319,9 +319,9 @@ void trained_free_host(Trained *t) {
         if (t->host[i] != trained_array(t, i)) free(t->host[i]);
         t->host[i] = NULL;
     }
-    free(t->host_tuned);
+    free(t->host_params);
     free(t->tensors);
-    t->host_tuned = NULL;
+    t->host_params = NULL;
     t->tensors = NULL;
     t->n_tensors = 0;
 }
@@ -349,7 +349,7 @@ void trained_to_host(Trained *t) {
         if (i > 0 && t->shard.split) shard_collect(&t->shard, t->host[i], trained_array(t, i));
         else trained_download(t, i);
     }
-    if (t->rank) factors_product(t->host_tuned, t->host[0], t->host[0] + (size_t)t->L * t->rank, t->L, t->rank, t->C);
+    if (t->rank) factors_product(t->host_params, t->host[0], t->host[0] + (size_t)t->L * t->rank, t->L, t->rank, t->C);
 }
 
 // The numbers, the moments and what the model reads = rank 0's host copies. All ranks together.
@@ -371,10 +371,10 @@ void trained_from_host(Trained *t) {
 void trained_release(Trained *t) {
     trained_free_host(t);
     shard_release(&t->shard);
-    float *there[6] = {t->x, t->dx, t->exp_avg, t->exp_avg_sq, t->rank ? t->tuned : NULL, t->rank ? t->dtuned : NULL};
+    float *there[6] = {t->x, t->dx, t->exp_avg, t->exp_avg_sq, t->rank ? t->params : NULL, t->rank ? t->grads : NULL};
     for (int i = 0; i < 6; i++)
         if (there[i]) t->ops->release(there[i]);
-    t->x = t->dx = t->exp_avg = t->exp_avg_sq = t->tuned = t->dtuned = NULL;
+    t->x = t->dx = t->exp_avg = t->exp_avg_sq = t->params = t->grads = NULL;
 }
 
 void trained_free(Trained *t) {

@@ -24,20 +24,20 @@ def all_weights(m):
 
 
 class Setup:
-    """numbers: what AdamW moves; tuned: what the model reads, and one gradient has. r: the rank of a LoRA on down_proj; else 0."""
+    """numbers: what AdamW moves; params: what the model reads, and one gradient has. r: the rank of a LoRA on down_proj; else 0."""
 
     def __init__(self, name, m):
         self.name, self.r, self.full, self.factors = name, 0, name == "full", name == "steering_rank"
         if name.startswith("lora"):
             self.r = int(name.rsplit("=", 1)[1])
-        self.tuned = self.numbers = all_weights(m) if self.full else m.L * self.r * (m.I + m.C) if self.r else m.L * m.C
+        self.params = self.numbers = all_weights(m) if self.full else m.L * self.r * (m.I + m.C) if self.r else m.L * m.C
         if self.factors:
             self.numbers = m.L + m.C  # rank 1
 
     def device_bytes(self, problems):
         """x, its gradient, two moments; of steering_rank the product and its gradient; the parts of a step's gradient, of full the gradient itself."""
         parts = 0 if self.full else problems
-        return 4 * (4 * self.numbers + (2 + parts if self.factors else parts) * self.tuned)
+        return 4 * (4 * self.numbers + (2 + parts if self.factors else parts) * self.params)
 
     def layers_backward(self, m):
         return m.L if self.full or self.r else m.L - 1  # a vector behind layer 0 needs nothing below
@@ -86,7 +86,7 @@ def tables(models, problems):
             s = Setup(name, m)
             label = name if len(models) == 1 else f"{m.name} {name}"
             forward, backward = (x / n / 1e9 for x in s.flops(m, T, pairs, n))
-            sizes = (s.numbers, 8 * s.numbers, 4 * s.tuned, s.device_bytes(problems), 12 * s.numbers, m.weights, s.activation_row(m))
+            sizes = (s.numbers, 8 * s.numbers, 4 * s.params, s.device_bytes(problems), 12 * s.numbers, m.weights, s.activation_row(m))
             memory.append([label] + [f"{x:,}" for x in sizes])
             work.append([label, *(roofline.number(x) for x in (forward, forward, backward, backward / forward)), f"{s.update_bytes():,}"])
     return f"""Computed, not measured: bytes

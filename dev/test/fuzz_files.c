@@ -96,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             "{\"peft_type\": \"LORA\", \"r\": 1, \"lora_alpha\": 1, \"target_modules\": [\"down_proj\"]}";
         PeftConfig p;
         ParamLayout t;
-        float *tuned;
+        float *params;
         ModelConfig c;
         memset(&c, 0, sizeof c);
         c.L = 4;
@@ -106,9 +106,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         c.HD = 96;
         fuzz_file(PEFT_CONFIG, (const uint8_t *)config, strlen(config));
         fuzz_file(PEFT_WEIGHTS, data, size);
-        if (peft_load(&p, &t, &tuned, &c, fuzz_dir, &err)) {
+        if (peft_load(&p, &t, &params, &c, fuzz_dir, &err)) {
             layout_free(&t);
-            free(tuned);
+            free(params);
         }
     } else {
         TrainerState s;

@@ -138,13 +138,13 @@ size_t records_trained(const Records *r) { return r->model.layout ? r->model.lay
 
 // One pass with gradient; the loss is returned, gradient[records_trained] overwritten. Log-probs come first, so that
 // on-policy means it.
-double records_pass(Records *r, PolicyPass *pass, const float *tuned, const LossConfig *how, float *gradient,
+double records_pass(Records *r, PolicyPass *pass, const float *params, const LossConfig *how, float *gradient,
                     bool on_policy, const char *loss_type, const float *old, const float *ref) {
     Error err = {0, ""};
     PolicyStats stats;
     bool trained[64];
     const size_t n = records_trained(r);
-    float *s = to_backend(r->model.ops, tuned, n), *ds = to_backend(r->model.ops, gradient, n);
+    float *s = to_backend(r->model.ops, params, n), *ds = to_backend(r->model.ops, gradient, n);
     for (int l = 0; l < r->L; l++) trained[l] = true;
     memset(&stats, 0, sizeof stats);
     if (on_policy) {

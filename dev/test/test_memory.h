@@ -41,7 +41,7 @@ static bool memory_test_step(Trainer *t, Error *err) {
         asked[i].key = (uint32_t)i;
         asked[i].completions = (Completion *)xcalloc((size_t)G, sizeof(Completion));
     }
-    bool ok = rollout(&t->rollout, &t->model, t->trained.tuned, asked, n, G, &how, NULL, NULL, err);
+    bool ok = rollout(&t->rollout, &t->model, t->trained.params, asked, n, G, &how, NULL, NULL, err);
     grad_tree_begin(&t->tree, n);
     for (int i = 0; i < n * G && ok; i++) {
         PolicySample *s = &samples[i];
@@ -57,10 +57,10 @@ static bool memory_test_step(Trainer *t, Error *err) {
     }
     grad_tree_zero(&t->tree, 0);
     for (int i = 0; i < n * G; i++) samples[i].part = t->tree.part[i / G];
-    ok = ok && policy_pass(&t->policy, &t->model, t->trained.tuned, samples, n * G, &loss, t->tree.parts,
+    ok = ok && policy_pass(&t->policy, &t->model, t->trained.params, samples, n * G, &loss, t->tree.parts,
                            t->trained.layers, &stats, err);
-    if (ok) grad_tree_sum(&t->tree, t->trained.dtuned);
-    ok = ok && t->ops->gradient_norm(t->trained.dtuned, t->trained.layout.n) > 0;
+    if (ok) grad_tree_sum(&t->tree, t->trained.grads);
+    ok = ok && t->ops->gradient_norm(t->trained.grads, t->trained.layout.n) > 0;
     for (int i = 0; i < n; i++)
         for (int g = 0; g < G; g++) completion_free(&asked[i].completions[g]);
     for (int i = 0; i < n; i++) free(asked[i].completions);

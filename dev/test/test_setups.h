@@ -90,7 +90,7 @@ const char *setups_adapter(const char *config, const FileTensor *tensors, int n)
          *text = read_file(TINY_LORA "/" PEFT_CONFIG, NULL, &e);
     CHECK(make_dirs(dir, &e), "%s", e.text);
     test_write(settings, config ? config : text);
-    if (tensors) CHECK(tuned_write(file, tensors, n, NULL, &e), "%s", e.text);
+    if (tensors) CHECK(file_tensor_write(file, tensors, n, NULL, &e), "%s", e.text);
     else expect_command(0, "", "cp " TINY_LORA "/" PEFT_WEIGHTS " %s", file);
     free(file);
     free(settings);

@@ -33,9 +33,9 @@ typedef struct {
     Records r;
     SafeTensors recorded;
     ParamLayout layout;
-    float *tuned; // on the host
-    float *there; // full: in the backend's memory, what the model computes with
-    int lowest;   // layer with something trained
+    float *params; // on the host
+    float *there;  // full: in the backend's memory, what the model computes with
+    int lowest;    // layer with something trained
 } TuningCase;
 
 // The record "<case>/<rest>", of n numbers unless n is 0.
@@ -58,7 +58,7 @@ FactorName factor_name(const char *before, int l, int p, char factor) {
     return name;
 }
 
-// to[cols,rows] = from[rows,cols]: PEFT has B as [N,r], `tuned` as [r,N].
+// to[cols,rows] = from[rows,cols]: PEFT has B as [N,r], `params` as [r,N].
 void transposed(float *to, const float *from, int rows, int cols) {
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < cols; j++) to[(size_t)j * rows + i] = from[(size_t)i * cols + j];
@@ -73,19 +73,19 @@ bool tuning_case_open(TuningCase *k, const Ops *ops, const char *name) {
         return false;
     const ModelConfig *c = &k->r.model.config;
     if (strncmp(name, "place_", 6) == 0) {
-        k->tuned = (float *)xmalloc((size_t)c->L * c->C * sizeof(float));
-        if (!CHECK(steering_load(k->tuned, c, "data/tiny/vectors/layers.safetensors", &err), "%s", err.text))
+        k->params = (float *)xmalloc((size_t)c->L * c->C * sizeof(float));
+        if (!CHECK(steering_load(k->params, c, "data/tiny/vectors/layers.safetensors", &err), "%s", err.text))
             return false;
-        vectors_scale(k->tuned, k->tuned, 0.3, (size_t)c->L * c->C);
+        vectors_scale(k->params, k->params, 0.3, (size_t)c->L * c->C);
         layout_steering(&k->layout, c, place_by_name(name + 6));
         k->r.model.layout = &k->layout;
         return true;
     }
     if (strcmp(name, "full") == 0) {
         layout_full(&k->layout, c);
-        k->tuned = (float *)xmalloc(k->layout.n * sizeof(float));
-        params_from_weights(k->tuned, &k->layout, &k->r.model.weights);
-        k->there = to_backend(ops, k->tuned, k->layout.n);
+        k->params = (float *)xmalloc(k->layout.n * sizeof(float));
+        params_from_weights(k->params, &k->layout, &k->r.model.weights);
+        k->there = to_backend(ops, k->params, k->layout.n);
         weights_from_params(&k->r.model.weights, &k->layout, k->there, ops);
         k->r.model.layout = &k->layout;
         return true;
@@ -101,7 +101,7 @@ bool tuning_case_open(TuningCase *k, const Ops *ops, const char *name) {
     layout_lora(&k->layout, c, (int)((const float *)settings->data)[0], ((const float *)settings->data)[1], targets,
                 sites);
     const int r = k->layout.lora_r;
-    k->tuned = (float *)xcalloc(k->layout.n, sizeof(float));
+    k->params = (float *)xcalloc(k->layout.n, sizeof(float));
     for (int i = 0; i < c->L * N_PROJ; i++) {
         const LoraSite *site = layout_lora_site(&k->layout, i / N_PROJ, (Projection)(i % N_PROJ));
         if (!site) continue;
@@ -110,8 +110,8 @@ bool tuning_case_open(TuningCase *k, const Ops *ops, const char *name) {
         const RawTensor *b =
             tuning_record(&k->recorded, name, factor_name("", i / N_PROJ, i % N_PROJ, 'B').text, (size_t)r * site->N);
         if (!a || !b) return false;
-        memcpy(k->tuned + site->a, a->data, (size_t)r * site->K * sizeof(float));
-        transposed(k->tuned + site->b, (const float *)b->data, site->N, r);
+        memcpy(k->params + site->a, a->data, (size_t)r * site->K * sizeof(float));
+        transposed(k->params + site->b, (const float *)b->data, site->N, r);
     }
     k->r.model.layout = &k->layout;
     return true;
@@ -123,7 +123,7 @@ void tuning_case_close(TuningCase *k) {
     safetensors_close(&k->recorded);
     if (k->there) ops->release(k->there);
     layout_free(&k->layout);
-    free(k->tuned);
+    free(k->params);
 }
 
 // ----------------------------------------------------------------------------
@@ -139,7 +139,7 @@ void tuning_outputs(ModelOutputs *all, const Ops *ops, const char *name) {
     float *gradient = (float *)xcalloc(n, sizeof(float));
     PolicyPass pass;
     policy_alloc(&pass, &k.r.model, 64 << 20, k.r.longest, k.lowest, true);
-    records_pass(&k.r, &pass, k.tuned, &how, gradient, true, "dapo", NULL, NULL);
+    records_pass(&k.r, &pass, k.params, &how, gradient, true, "dapo", NULL, NULL);
     outputs_add_samples(all, "logprobs", &k.r, false);
     if (!k.r.model.layout) outputs_add(all, "grad", gradient, n);
     for (int i = 0; i < k.layout.n_tensors; i++) { // as make_tuning_records.py thins them out
@@ -230,10 +230,10 @@ void test_tuning_lora1(const Ops *ops, double tolerance) {
     float *a = (float *)xcalloc((size_t)c->L * c->I, sizeof(float)),
           *b = (float *)xcalloc((size_t)c->L * c->C, sizeof(float));
     CHECK(lora1_load(a, b, c, "data/tiny/lora1", &err), "%s", err.text);
-    float *tuned = lora1_tuned(&layout, a, b, c);
+    float *params = lora1_params(&layout, a, b, c);
     r.model.layout = &layout;
     const RawTensor *t = safetensors_find(&st, "lora");
-    float *found = intervened(&r, tuned, NULL), *base = intervened(&r, NULL, NULL);
+    float *found = intervened(&r, params, NULL), *base = intervened(&r, NULL, NULL);
     if (CHECK(t && tensor_elements(t) == r.tokens, "record lora")) {
         const double error = relative_error(found, (const float *)t->data, (size_t)r.tokens),
                      off = relative_error(base, (const float *)t->data, (size_t)r.tokens);
@@ -245,7 +245,7 @@ void test_tuning_lora1(const Ops *ops, double tolerance) {
     free(base);
     free(a);
     free(b);
-    free(tuned);
+    free(params);
     layout_free(&layout);
     safetensors_close(&st);
     records_close(&r);
@@ -254,7 +254,7 @@ void test_tuning_lora1(const Ops *ops, double tolerance) {
 // ----------------------------------------------------------------------------
 // finite differences, bits
 
-// d loss / d tuned on ref, in the direction of the gradient.
+// d loss / d params on ref, in the direction of the gradient.
 void test_tuning_finite_differences(const char *name) {
     TuningCase k;
     if (!tuning_case_open(&k, ops_ref_init(), name)) return;
@@ -264,12 +264,12 @@ void test_tuning_finite_differences(const char *name) {
     const LossConfig how = {10, 10, 0, 1, false};
     PolicyPass pass;
     policy_alloc(&pass, &k.r.model, 64 << 20, k.r.longest, k.lowest, true);
-    records_pass(&k.r, &pass, k.tuned, &how, gradient, true, "dapo", NULL, NULL);
+    records_pass(&k.r, &pass, k.params, &how, gradient, true, "dapo", NULL, NULL);
     float *old = records_collect(&k.r, false);
     const double norm = host_gradient_norm(gradient, n), e = 5e-4;
     double loss[2];
     for (int side = 0; side < 2; side++) {
-        for (size_t i = 0; i < n; i++) moved[i] = (float)(k.tuned[i] + (side ? -e : e) * gradient[i] / norm);
+        for (size_t i = 0; i < n; i++) moved[i] = (float)(k.params[i] + (side ? -e : e) * gradient[i] / norm);
         if (k.there) weights_from_params(&k.r.model.weights, &k.layout, moved, k.r.model.ops);
         loss[side] = records_pass(&k.r, &pass, moved, &how, scrap, false, "dapo", old, NULL);
     }
@@ -291,14 +291,14 @@ void test_tuning_weights(const Ops *ops) {
     if (!records_open(&r, ops)) return;
     float *before = intervened(&r, NULL, NULL);
     layout_full(&t, &r.model.config);
-    float *tuned = (float *)xmalloc(t.n * sizeof(float));
-    params_from_weights(tuned, &t, &r.model.weights);
+    float *params = (float *)xmalloc(t.n * sizeof(float));
+    params_from_weights(params, &t, &r.model.weights);
     for (int i = 0; i <= t.n_tensors; i++) { // i == 0: as they were; else tensor i-1 has another last number
         const size_t at = i ? (i < t.n_tensors ? t.tensors[i].at : t.n) - 1 : 0;
         if (i % 5 > 1) continue;
-        const float was = tuned[at];
-        if (i) tuned[at] = was + 1;
-        float *there = to_backend(ops, tuned, t.n);
+        const float was = params[at];
+        if (i) params[at] = was + 1;
+        float *there = to_backend(ops, params, t.n);
         weights_from_params(&r.model.weights, &t, there, ops);
         float *after = intervened(&r, NULL, NULL);
         const bool same = memcmp(before, after, (size_t)r.tokens * sizeof(float)) == 0;
@@ -306,10 +306,10 @@ void test_tuning_weights(const Ops *ops) {
               i ? "nothing changed" : "the bits differ");
         free(after);
         from_backend(ops, NULL, there, t.n);
-        tuned[at] = was;
+        params[at] = was;
     }
     free(before);
-    free(tuned);
+    free(params);
     records_close(&r);
     layout_free(&t);
 }
@@ -399,7 +399,7 @@ void test_tuning_invariance(const Ops *ops, const char *name) {
         RolloutCase *c = i ? &other : &first;
         rollout_case_init(c, m->config.V);
         omp_set_num_threads(threads[i]);
-        rollout_case_run(c, m, k.tuned, slots[i], i == 2, &how);
+        rollout_case_run(c, m, k.params, slots[i], i == 2, &how);
         if (i)
             CHECK(rollout_case_equal(&first, c), "%s, %s: %d slots, %d threads: tokens or log-probs differ", backend,
                   name, slots[i], threads[i]);
@@ -419,7 +419,7 @@ void test_tuning_invariance(const Ops *ops, const char *name) {
     rollout_alloc(&r, m, 13, other.n * other.G, 40, how.max_new);
     r.kept = &kept;
     kept.kv = &r.kv;
-    CHECK(rollout(&r, m, k.tuned, asked, other.n, other.G, &how, NULL, NULL, &err), "%s", err.text);
+    CHECK(rollout(&r, m, k.params, asked, other.n, other.G, &how, NULL, NULL, &err), "%s", err.text);
     CHECK(!kept.full && rollout_case_equal(&first, &other), "%s, %s: keeping activations changes what is sampled",
           backend, name);
     float *gradient[3];
@@ -453,7 +453,7 @@ void test_tuning_invariance(const Ops *ops, const char *name) {
         omp_set_num_threads(threads[way]);
         policy_alloc(&pass, m, way == 1 ? 1 : 64 << 20, 70, k.lowest, true);
         pass.kept = way == 2 ? &kept : NULL;
-        CHECK(policy_pass(&pass, m, k.tuned, samples, count, &loss, gradient[way], trained, &stats, &err), "%s",
+        CHECK(policy_pass(&pass, m, k.params, samples, count, &loss, gradient[way], trained, &stats, &err), "%s",
               err.text);
         for (int i = 0; i < count; i++)
             wrong += memcmp(logprob[i], samples[i].completion->logprob,
@@ -474,7 +474,7 @@ void test_tuning_invariance(const Ops *ops, const char *name) {
     rollout_case_free(&other);
     rollout_free(&r, m);
     kept_free(&kept, m);
-    check_parts(backend, &k.r, k.tuned, k.lowest);
+    check_parts(backend, &k.r, k.params, k.lowest);
     tuning_case_close(&k);
 }
 

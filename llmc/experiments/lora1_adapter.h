@@ -36,17 +36,17 @@ bool lora1_load(float *a, float *b, const ModelConfig *c, const char *dir, Error
 
 // a[L,I], b[L,C] as the model runs under them: their layout, to be freed with layout_free, and the flat array, on the
 // host, with free().
-float *lora1_tuned(ParamLayout *layout, const float *a, const float *b, const ModelConfig *c) {
+float *lora1_params(ParamLayout *layout, const float *a, const float *b, const ModelConfig *c) {
     bool targets[N_PROJ] = {false};
     targets[PROJ_DOWN] = true;
     layout_lora(layout, c, 1, 1, targets, NULL);
-    float *tuned = (float *)xmalloc(layout->n * sizeof(float));
+    float *params = (float *)xmalloc(layout->n * sizeof(float));
     for (int l = 0; l < c->L; l++) {
         const LoraSite *site = layout_lora_site(layout, l, PROJ_DOWN);
-        memcpy(tuned + site->a, a + (size_t)l * c->I, (size_t)c->I * sizeof(float));
-        memcpy(tuned + site->b, b + (size_t)l * c->C, (size_t)c->C * sizeof(float));
+        memcpy(params + site->a, a + (size_t)l * c->I, (size_t)c->I * sizeof(float));
+        memcpy(params + site->b, b + (size_t)l * c->C, (size_t)c->C * sizeof(float));
     }
-    return tuned;
+    return params;
 }
 
 #endif

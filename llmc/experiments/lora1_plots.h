@@ -15,7 +15,7 @@ For every layer and token, of completions sampled with the adapter on (prompt in
 #define LLMC_EXPERIMENTS_LORA1_PLOTS_H
 
 #include "llmc/experiments/lens.h"
-#include "llmc/experiments/lora1_adapter.h" // lora1_load, lora1_tuned
+#include "llmc/experiments/lora1_adapter.h" // lora1_load, lora1_params
 #include "llmc/experiments/teacher.h"
 #include "llmc/experiments/variants.h"
 
@@ -193,9 +193,9 @@ bool experiment_lora1_plots(Session *s, Error *err) {
     bool ok = lora1_load(a, bs, &m->config, s->options.adapter, err) &&
               (dir = experiment_dir(s, "lora1_plots", err)) != NULL &&
               experiment_result_begin(&out, s, dir, "lora1_plots.json", err);
-    float *host = lora1_tuned(&layout, a, bs, &m->config), *tuned = intervention_floats(m->ops, host, layout.n);
+    float *host = lora1_params(&layout, a, bs, &m->config), *params = intervention_floats(m->ops, host, layout.n);
     m->layout = &layout;
-    Condition adapted = {tuned, NULL, NULL};
+    Condition adapted = {params, NULL, NULL};
     ok = ok && sample_under(&sampled, s, &b.items[0], adapted, err);
     const size_t most = ok ? (size_t)sampled.longest : 1;
     teacher_alloc(&t, m, (int)most, NULL, true);
@@ -250,7 +250,7 @@ bool experiment_lora1_plots(Session *s, Error *err) {
     teacher_free(&t, m);
     sampled_free(&sampled);
     m->layout = NULL;
-    m->ops->release(tuned);
+    m->ops->release(params);
     layout_free(&layout);
     free(host);
     benchmarks_free(&b);

@@ -26,7 +26,7 @@ function of (seed, step, ...), so there is no generator to save.
 #include "llmc/files/json.h"         // json_load, json_get_*, json_add_string
 #include "llmc/files/peft.h"         // PeftConfig, peft_config_read, peft_config_write
 #include "llmc/files/safetensors.h"  // safetensors_open, safetensors_metadata
-#include "llmc/files/tuned_file.h"   // FileTensor, tuned_read, tuned_write
+#include "llmc/files/file_tensor.h"  // FileTensor, file_tensor_read, file_tensor_write
 #include "llmc/model_config.h"       // model_path
 #include "llmc/utils/utils.h"        // Error, fail, warn, Str, write_file, fsync_path, make_dirs, remove_dir
 
@@ -138,9 +138,10 @@ bool checkpoint_write_files(const char *dir, const Checkpoint *c, const char *co
          *own_config = model_path(dir, "config.json");
     bool ok = (!c->whole_model ||
                (export_copy_side_files(c->base_path, dir, err) && export_copy_file(model_config, own_config, err))) &&
-              tuned_write(weights, c->tensors, c->n_tensors, metadata, err) &&
+              file_tensor_write(weights, c->tensors, c->n_tensors, metadata, err) &&
               (!c->adapter || write_file(adapter, text.s, text.n, err)) &&
-              tuned_write(optimizer, c->moments, 2, metadata, err) && checkpoint_write_state(dir, &c->state, err) &&
+              file_tensor_write(optimizer, c->moments, 2, metadata, err) &&
+              checkpoint_write_state(dir, &c->state, err) &&
               write_file(config, config_yaml, strlen(config_yaml), err) && fsync_path(dir, err);
     str_free(&text);
     free(weights);
@@ -181,9 +182,9 @@ bool checkpoint_move(const char *from, const char *to, const char *old, Error *e
 
 bool checkpoint_check_finite(const Checkpoint *c, Error *err) {
     for (int i = 0; i < c->n_tensors; i++)
-        if (!tuned_check_finite(&c->tensors[i], err)) return false;
+        if (!file_tensor_check_finite(&c->tensors[i], err)) return false;
     for (int i = 0; i < 2; i++)
-        if (!tuned_check_finite(&c->moments[i], err)) return false;
+        if (!file_tensor_check_finite(&c->moments[i], err)) return false;
     return isfinite(c->state.seconds_total) ||
            fail(err, EXIT_RUN, "seconds_total: found %g, expected a finite number", c->state.seconds_total);
 }
@@ -291,7 +292,7 @@ bool checkpoint_read_file(const char *dir, const char *file, const FileTensor *t
     bool ok = checkpoint_open(&st, path, c, err);
     free(path);
     if (!ok) return false;
-    for (int i = 0; i < n && ok; i++) ok = tuned_read(&t[i], &st, true, look, err);
+    for (int i = 0; i < n && ok; i++) ok = file_tensor_read(&t[i], &st, true, look, err);
     safetensors_close(&st);
     return ok;
 }

@@ -10,17 +10,17 @@ A LoRA (a checkpoint of setup lora, or any PEFT folder) for other programs:
 
 #include "llmc/files/export_files.h" // export_copy_file, export_copy_side_files
 #include "llmc/files/peft.h"         // peft_load, peft_tensors
-#include "llmc/files/tuned_file.h"   // tuned_write
+#include "llmc/files/file_tensor.h"  // file_tensor_write
 
-bool export_adapter_peft(const PeftConfig *p, const ParamLayout *t, float *tuned, const char *base, const char *to,
+bool export_adapter_peft(const PeftConfig *p, const ParamLayout *t, float *params, const char *base, const char *to,
                          Error *err) {
     int n = 0;
     const char *const metadata[] = {"format", "pt", NULL};
-    FileTensor *tensors = peft_tensors(t, tuned, &n);
+    FileTensor *tensors = peft_tensors(t, params, &n);
     char *file = model_path(to, PEFT_WEIGHTS);
     Str config = {0};
     peft_config_write(&config, p, t, base);
-    bool ok = tuned_write(file, tensors, n, metadata, err) && export_write_text(to, PEFT_CONFIG, config.s, err);
+    bool ok = file_tensor_write(file, tensors, n, metadata, err) && export_write_text(to, PEFT_CONFIG, config.s, err);
     str_free(&config);
     free(file);
     free(tensors);
@@ -28,15 +28,15 @@ bool export_adapter_peft(const PeftConfig *p, const ParamLayout *t, float *tuned
 }
 
 // row[K] += scale * (row n of B A)
-void adapter_add_row(float *row, const ParamLayout *t, const LoraSite *s, const float *tuned, int n) {
+void adapter_add_row(float *row, const ParamLayout *t, const LoraSite *s, const float *params, int n) {
     for (int k = 0; k < t->lora_r; k++) {
-        const float b = t->scale * tuned[s->b + (size_t)k * s->N + n], *a = tuned + s->a + (size_t)k * s->K;
+        const float b = t->scale * params[s->b + (size_t)k * s->N + n], *a = params + s->a + (size_t)k * s->K;
         for (int j = 0; j < s->K; j++) row[j] += b * a[j];
     }
 }
 
 // Adds the LoRA to the weights of the safetensors file `path`, in place. *merged counts matrices.
-bool adapter_merge_file(const ParamLayout *t, const float *tuned, const char *path, int *merged, Error *err) {
+bool adapter_merge_file(const ParamLayout *t, const float *params, const char *path, int *merged, Error *err) {
     SafeTensors st;
     if (!safetensors_open(&st, path, err)) return false;
     int fd = open(path, O_WRONLY);
@@ -63,7 +63,7 @@ bool adapter_merge_file(const ParamLayout *t, const float *tuned, const char *pa
         bf16_t *half = (bf16_t *)xmalloc((size_t)s->K * sizeof(bf16_t));
         for (int n = 0; n < s->N && ok; n++) {
             raw_to_f32(row, w, (int64_t)n * s->K, s->K);
-            adapter_add_row(row, t, s, tuned, n);
+            adapter_add_row(row, t, s, params, n);
             for (int j = 0; j < s->K; j++) half[j] = f32_to_bf16(row[j]);
             const off_t at = (off_t)(data - start) + (off_t)((size_t)n * s->K * bytes);
             ok = pwrite(fd, bytes == 4 ? (const void *)row : half, s->K * bytes, at) == (ssize_t)(s->K * bytes) ||
@@ -80,7 +80,7 @@ bool adapter_merge_file(const ParamLayout *t, const float *tuned, const char *pa
 }
 
 // Copies the model's folder and merges.
-bool export_adapter_hf(const ParamLayout *t, const float *tuned, const char *from, const char *to, Error *err) {
+bool export_adapter_hf(const ParamLayout *t, const float *params, const char *from, const char *to, Error *err) {
     int merged = 0, wanted = 0;
     for (int i = 0; i < t->L * N_PROJ; i++) wanted += t->sites[i].K > 0;
     DIR *dir = opendir(from);
@@ -88,7 +88,7 @@ bool export_adapter_hf(const ParamLayout *t, const float *tuned, const char *fro
     for (struct dirent *e; ok && (e = readdir(dir)) != NULL;) {
         if (!export_ends_with(e->d_name, ".safetensors")) continue;
         char *a = model_path(from, e->d_name), *b = model_path(to, e->d_name);
-        ok = export_copy_file(a, b, err) && adapter_merge_file(t, tuned, b, &merged, err);
+        ok = export_copy_file(a, b, err) && adapter_merge_file(t, params, b, &merged, err);
         free(a);
         free(b);
     }
@@ -111,18 +111,18 @@ bool export_adapter(const ModelConfig *c, const char *dir, const char *format, c
                     Error *err) {
     PeftConfig config;
     ParamLayout t;
-    float *tuned;
+    float *params;
     const bool hf = strcmp(format, "hf") == 0;
     if (!hf && strcmp(format, "peft") != 0)
         return fail(err, EXIT_USAGE,
                     "%s is a LoRA, which format %s cannot hold\n  -> --format peft (the adapter) or hf (a model with "
                     "it in its weights)",
                     dir, format);
-    if (!peft_load(&config, &t, &tuned, c, dir, err)) return false;
+    if (!peft_load(&config, &t, &params, c, dir, err)) return false;
     bool ok =
-        hf ? export_adapter_hf(&t, tuned, model, to, err) : export_adapter_peft(&config, &t, tuned, model, to, err);
+        hf ? export_adapter_hf(&t, params, model, to, err) : export_adapter_peft(&config, &t, params, model, to, err);
     layout_free(&t);
-    free(tuned);
+    free(params);
     return ok;
 }
 

@@ -14,7 +14,7 @@ is every tensor that is not one of those two.
 
 #include "llmc/files/json.h"         // json_load, json_get_*
 #include "llmc/files/peft_targets.h" // peft_find_targets
-#include "llmc/files/tuned_file.h"   // FileTensor, tuned_read
+#include "llmc/files/file_tensor.h"  // FileTensor, file_tensor_read
 #include "llmc/param_layout.h"       // ParamLayout, LoraSite, Projection
 
 #define PEFT_WEIGHTS "adapter_model.safetensors"
@@ -198,9 +198,9 @@ char *peft_tensor_name(char name[PEFT_NAME], int i, char factor) {
     return peft_name(name, i / N_PROJ, (Projection)(i % N_PROJ), factor == 'A' ? "lora_A.weight" : "lora_B.weight");
 }
 
-// The tensors that the file of an adapter of layout t has, with their numbers in tuned[t->n] (host; NULL: none yet).
+// The tensors that the file of an adapter of layout t has, with their numbers in params[t->n] (host; NULL: none yet).
 // Free with free(); *n of them.
-FileTensor *peft_tensors(const ParamLayout *t, float *tuned, int *n) {
+FileTensor *peft_tensors(const ParamLayout *t, float *params, int *n) {
     FileTensor *all = (FileTensor *)xcalloc((size_t)t->L * N_PROJ * 2, sizeof(FileTensor));
     *n = 0;
     for (int i = 0; i < t->L * N_PROJ; i++) {
@@ -211,7 +211,7 @@ FileTensor *peft_tensors(const ParamLayout *t, float *tuned, int *n) {
             snprintf(x->name, sizeof x->name, "%.95s", peft_tensor_name(name, i, (char)('A' + b)));
             x->rows = b ? s->N : t->lora_r;
             x->columns = b ? t->lora_r : s->K;
-            x->data = tuned ? tuned + (b ? s->b : s->a) : NULL;
+            x->data = params ? params + (b ? s->b : s->a) : NULL;
             x->transposed = b;
         }
     }
@@ -261,12 +261,12 @@ bool peft_check_tensors(PeftConfig *p, bool *sites, const SafeTensors *st, int L
     return true;
 }
 
-// Reads the adapter in folder dir: *p its settings, *t its layout, *tuned [t->n] its numbers, in the host's memory.
+// Reads the adapter in folder dir: *p its settings, *t its layout, *params [t->n] its numbers, in the host's memory.
 // Shapes and values are checked against the model. Free with layout_free and free(); on failure there is nothing to
 // free.
-bool peft_load(PeftConfig *p, ParamLayout *t, float **tuned, const ModelConfig *c, const char *dir, Error *err) {
+bool peft_load(PeftConfig *p, ParamLayout *t, float **params, const ModelConfig *c, const char *dir, Error *err) {
     memset(t, 0, sizeof *t);
-    *tuned = NULL;
+    *params = NULL;
     bool *sites = (bool *)xcalloc((size_t)c->L * N_PROJ, sizeof(bool));
     char *file = model_path(dir, PEFT_WEIGHTS);
     SafeTensors st;
@@ -276,17 +276,17 @@ bool peft_load(PeftConfig *p, ParamLayout *t, float **tuned, const ModelConfig *
         layout_lora(t, c, p->r, (float)p->alpha, p->targets, sites);
         int n = 0;
         FileTensor *all = peft_tensors(t, NULL, &n); // the shapes first: they bound what is allocated
-        for (int i = 0; i < n && ok; i++) ok = tuned_read(&all[i], &st, false, true, err);
+        for (int i = 0; i < n && ok; i++) ok = file_tensor_read(&all[i], &st, false, true, err);
         free(all);
-        if (ok) *tuned = (float *)xmalloc(t->n * sizeof(float));
-        all = peft_tensors(t, *tuned, &n);
-        for (int i = 0; i < n && ok; i++) ok = tuned_read(&all[i], &st, false, false, err);
+        if (ok) *params = (float *)xmalloc(t->n * sizeof(float));
+        all = peft_tensors(t, *params, &n);
+        for (int i = 0; i < n && ok; i++) ok = file_tensor_read(&all[i], &st, false, false, err);
         free(all);
     }
     if (opened) safetensors_close(&st);
     if (!ok) {
-        free(*tuned);
-        *tuned = NULL;
+        free(*params);
+        *params = NULL;
         layout_free(t);
     }
     free(sites);

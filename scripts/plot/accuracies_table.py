@@ -48,9 +48,9 @@ def formed(seeds):
     return share, right / share if share else 0.0
 
 
-def split(base, tuned):
+def split(base, params):
     """Gains in points by form and by reasoning (Shapley's split of a product)."""
-    a, b = formed(base), formed(tuned)
+    a, b = formed(base), formed(params)
     if a is None or b is None:
         return None
     return 100 * (b[0] - a[0]) * (a[1] + b[1]) / 2, 100 * (b[1] - a[1]) * (a[0] + b[0]) / 2
