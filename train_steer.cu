@@ -1,6 +1,6 @@
 /*
 steer.c, the trainer: teaches a frozen Qwen2.5 to reason better by training one vector per layer (or what else option
-setup names, llmc/trained.h) with GRPO on problems whose answer can be checked. Read it top to bottom; `main`, at the
+setup names, llmc/trainable.h) with GRPO on problems whose answer can be checked. Read it top to bottom; `main`, at the
 end, is the table of contents of one run:
 
     options -> model -> [ rollout -> reward -> advantage -> forward and backward -> AdamW -> log -> checkpoint ]
@@ -92,7 +92,7 @@ bool sample_groups(Trainer *t, int n, Error *err) {
     Sampling how = {(float)o->temperature, (float)o->top_p,        o->top_k, o->max_completion_length, false,
                     (uint32_t)o->seed,     (uint32_t)t->state.step};
     const int first = dist_share(n, dist.rank), last = dist_share(n, dist.rank + 1);
-    bool ok = rollout(&t->rollout, &t->model, t->trained.params, asked + first, last - first, t->G, &how,
+    bool ok = rollout(&t->rollout, &t->model, t->trainable.model_params, asked + first, last - first, t->G, &how,
                       rollout_progress, t, err);
     free(asked);
     t->rollout_s += now_s() - start;
@@ -236,8 +236,8 @@ bool reference_logprobs(Trainer *t, PolicySample *samples, int n, const LossConf
 // makes 0 of a row whose square overflows. u->norm = the norm of all of it. Every rank finds the same.
 #define DIVERGED 1000
 bool check_diverged(const Trainer *t, UpdateStats *u, Error *err) {
-    const size_t n = t->trained.layout.n;
-    u->norm = t->ops->gradient_norm(t->trained.params, n);
+    const size_t n = t->trainable.layout.n;
+    u->norm = t->ops->gradient_norm(t->trainable.model_params, n);
     const double root_mean_square = u->norm / sqrt((double)n);
     if (root_mean_square <= DIVERGED) return true; // false of NaN
     return fail(
@@ -251,7 +251,7 @@ bool check_diverged(const Trainer *t, UpdateStats *u, Error *err) {
 // num_iterations gradient steps on the completions of this step.
 bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
     const Options *o = &t->options;
-    Trained *x = &t->trained;
+    Trainable *x = &t->trainable;
     memset(u, 0, sizeof *u);
     t->policy.kept = t->rollout.kept;
     PolicySample *samples = (PolicySample *)xmalloc((size_t)t->n_groups * t->G * sizeof(PolicySample));
@@ -270,15 +270,16 @@ bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
         PolicyStats pass;
         memset(&pass, 0, sizeof pass);
         grad_tree_zero(&t->tree, dist.rank);
-        ok = policy_pass(&t->policy, &t->model, x->params, mine, n_mine, &how, t->tree.parts, x->layers, &pass, err);
+        ok = policy_pass(&t->policy, &t->model, x->model_params, mine, n_mine, &how, t->tree.parts, x->layers, &pass,
+                         err);
         ok = dist_agree(ok, err);
         if (!ok) break;
         exchange_logprobs(t, samples, n, &pass.rows);
-        grad_tree_sum(&t->tree, x->grads);
-        shard_reduce(&x->shard, x->dx);
-        trained_gradient(x);
+        grad_tree_sum(&t->tree, x->model_grads);
+        shard_reduce(&x->shard, x->grads);
+        trainable_gradient(x);
         PolicyLoss loss = policy_loss(samples, n, &how);
-        double start = now_s(), waited = dist.seconds, norm = shard_norm(&x->shard, x->dx);
+        double start = now_s(), waited = dist.seconds, norm = shard_norm(&x->shard, x->grads);
         if (!isfinite(norm)) {
             ok =
                 fail(err, EXIT_RUN,
@@ -292,9 +293,9 @@ bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
         t->state.updates++;
         t->moved = true;
         const Shard *s = &x->shard;
-        t->ops->adamw_update(x->x + s->first, x->exp_avg, x->exp_avg_sq, x->dx + s->first, scale, s->mine,
+        t->ops->adamw_update(x->params + s->first, x->exp_avg, x->exp_avg_sq, x->grads + s->first, scale, s->mine,
                              t->state.updates, &adamw);
-        trained_moved(x);
+        trainable_moved(x);
         t->policy.kept = NULL; // it is of the model before this update
         t->update_s += now_s() - start - (dist.seconds - waited);
         if (iteration == 0) measure_gap(u, samples, n);
@@ -321,8 +322,8 @@ bool validate(Trainer *t, Evaluation *e, Error *err) {
                     (uint32_t)o->seed,     VALIDATION_STEP};
     rollout_reset(&t->rollout);
     t->rollout.kept = NULL;
-    return evaluate(e, &t->rollout, &t->model, t->trained.params, t->tokenizer, &t->validation, t->validation_prompts,
-                    1, &how, err);
+    return evaluate(e, &t->rollout, &t->model, t->trainable.model_params, t->tokenizer, &t->validation,
+                    t->validation_prompts, 1, &how, err);
 }
 
 // Rollout, reward, advantage, gradient, update, log (by rank 0, whose failures are not yet agreed on). On failure the

@@ -230,7 +230,7 @@ bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, double se
     logger_number(log, "num_tokens", (double)(t->state.tokens_total + t->state.prompt_tokens_total));
     log_updates(t, u);
     const char *const norms[] = {"steering/norm", "lora/norm", "weights/norm"}; // in the order of ParamKind
-    logger_number(log, norms[t->trained.layout.kind], u->norm);
+    logger_number(log, norms[t->trainable.layout.kind], u->norm);
     if (validation) log_validation(t, validation);
     logger_number(log, "time/rollout", t->rollout_s);
     logger_number(log, "time/reward", t->reward_s);

@@ -16,7 +16,7 @@ does step by step is train_steer.cu.
 #include "llmc/memory/host.h"      // MemoryPlan, host_limits
 #include "llmc/options/options.h"  // Options
 #include "llmc/files/files.h"      // dataset_split, dataset_keep_short, dataset_stem
-#include "llmc/trained.h"          // Trained: what AdamW moves, what the model reads
+#include "llmc/trainable.h"        // Trainable: what AdamW moves, what the model reads
 
 // One problem drawn for this step, and its G answers.
 typedef struct {
@@ -38,7 +38,7 @@ typedef struct {
     IntVec *solutions;                    // setup sft_...: of each given solution, NULL: answers are sampled
     int G;                                // answers of each problem: num_generations, 1 where they are given
 
-    Trained trained; // what is trained, its gradient and AdamW's moments
+    Trainable trainable; // what is trained, its gradient and AdamW's moments
     TrainerState state;
     bool moved;              // what is trained is ahead of `state`: an update that is not finished, or has failed
     bool validation_missing; // that of state.step was interrupted: the resumed run begins with it
@@ -174,12 +174,12 @@ int step_groups(const Options *o) {
 void trainer_alloc_trained(Trainer *t) {
     const Options *o = &t->options;
     const int parts = step_groups(o);
-    trained_alloc(&t->trained, t->ops);
-    if (t->trained.layout.kind == PARAMS_FULL) { // its gradient is too large to be kept for each group
-        grad_tree_init_single(&t->tree, t->ops, t->trained.n, t->trained.dx);
+    trainable_alloc(&t->trainable, t->ops);
+    if (t->trainable.layout.kind == PARAMS_FULL) { // its gradient is too large to be kept for each group
+        grad_tree_init_single(&t->tree, t->ops, t->trainable.n, t->trainable.grads);
         return;
     }
-    grad_tree_init(&t->tree, t->ops, t->trained.layout.n);
+    grad_tree_init(&t->tree, t->ops, t->trainable.layout.n);
     grad_tree_reserve(&t->tree, parts);
     if (!dist_gpu_will_be_direct(o->device)) return;
     grad_tree_swap(&t->tree); // what comes from other GPUs arrives in a second array
@@ -190,7 +190,7 @@ void trainer_alloc_passes(Trainer *t) {
     const Options *o = &t->options;
     const int groups = step_groups(o), longest = t->longest + o->max_completion_length;
     const long long samples = (long long)groups * t->G;
-    const int lowest = trained_lowest(&t->trained);
+    const int lowest = trainable_lowest(&t->trainable);
     rollout_alloc(&t->rollout, &t->model, o->rollout_batch_size, o->kept_memory > 0 ? (int)samples : 0, t->longest,
                   o->max_completion_length);
     if (o->kept_memory > 0) {
@@ -213,7 +213,7 @@ void trainer_release_passes(Trainer *t) {
 // The rest of a run's host memory that no backend's alloc gives: rank 0's copies of moments that are split, for
 // checkpoints.
 size_t trainer_copies_bytes(const Trainer *t) {
-    return t->trained.shard.split && dist.rank == 0 ? 2 * shard_room(&t->trained.shard) * sizeof(float) : 0;
+    return t->trainable.shard.split && dist.rank == 0 ? 2 * shard_room(&t->trainable.shard) * sizeof(float) : 0;
 }
 
 // t->memory = what the run will take, weights included; they are loaded already where the backend knows their size only
@@ -256,7 +256,7 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
     const ModelConfig *c = &t->model.config;
     const int head_rows = p->scratch.head_rows > dry.rollout.slots ? p->scratch.head_rows : dry.rollout.slots;
     const LargestPass most = {
-        p->rows, 2 * p->rows, head_rows, c->NH, c->NKV, c->HD, c->V, true, t->trained.layout.kind == PARAMS_FULL};
+        p->rows, 2 * p->rows, head_rows, c->NH, c->NKV, c->HD, c->V, true, t->trainable.layout.kind == PARAMS_FULL};
     part[MEMORY_WEIGHTS] = qwen2_bytes(&t->model);
     part[MEMORY_OWN] = t->ops->own_bytes ? t->ops->own_bytes(&most) : 0;
     trainer_release_passes(&dry);
@@ -303,14 +303,14 @@ bool trainer_plan(Trainer *t, Error *err) {
              o->top_p, o->top_k);
     t->G = setup_is_sft(o->setup) ? 1 : o->num_generations;
     if (setup_is_sft(o->setup) && !encode_solutions(t, c->eos.v[0], err)) return false;
-    if (!trained_init(&t->trained, t->ops, c, &t->model.weights, o, err)) return false;
-    t->model.layout = &t->trained.layout;
+    if (!trainable_init(&t->trainable, t->ops, c, &t->model.weights, o, err)) return false;
+    t->model.layout = &t->trainable.layout;
 
     t->longest = longest;
     t->model_name = *o->model_name ? xstrdup(o->model_name) : model_name_from_dir(o->model);
     t->dataset_name = *o->dataset_name ? xstrdup(o->dataset_name) : dataset_stem(o->data);
     Str setup = {0};
-    trained_folder(&setup, o);
+    trainable_folder(&setup, o);
     t->run_dir = checkpoint_run_dir(o->output_dir, t->model_name, t->dataset_name, setup.s, o->seed);
     str_free(&setup);
     t->order = (int *)xmalloc((size_t)t->train.n * sizeof(int));
@@ -326,7 +326,7 @@ bool trainer_load(Trainer *t, Error *err) {
     if (!t->ops->weight_bytes && !trainer_plan_memory(t, err)) return false;
     trainer_alloc_trained(t);
     trainer_alloc_passes(t);
-    return trained_begin(&t->trained, &t->model.config, &t->options, err);
+    return trainable_begin(&t->trainable, &t->model.config, &t->options, err);
 }
 
 void trainer_free(Trainer *t) {
@@ -334,7 +334,7 @@ void trainer_free(Trainer *t) {
     if (t->ops && t->model.ops) {
         trainer_release_passes(t);
         qwen2_free(&t->model);
-        trained_free(&t->trained);
+        trainable_free(&t->trainable);
     }
     prompts_free(t->prompts, t->train.n);
     prompts_free(t->solutions, t->train.n);
@@ -350,7 +350,7 @@ void trainer_free(Trainer *t) {
 void print_header(const Trainer *t) {
     const ModelConfig *c = &t->model.config;
     Str what = {0};
-    trained_describe(&what, &t->trained);
+    trainable_describe(&what, &t->trainable);
     options_print(stdout, &t->options, CMD_TRAIN);
     printf("%-28s %s\n", "kernels", t->ops->isa);
     if (dist.size > 1) printf("%-28s %d, rank 0 on %s\n", "processes", dist.size, dist.host);
@@ -361,8 +361,8 @@ void print_header(const Trainer *t) {
     printf("%-28s %s\n", "trained numbers", what.s);
     printf("%-28s %.3g MiB%s\n", "gradient", (double)t->tree.size * sizeof(float) / (1 << 20),
            t->tree.single ? "" : " for each problem of a step");
-    if (t->trained.shard.split)
-        printf("%-28s of %zu numbers on each process\n", "AdamW's moments", t->trained.shard.each);
+    if (t->trainable.shard.split)
+        printf("%-28s of %zu numbers on each process\n", "AdamW's moments", t->trainable.shard.each);
     str_free(&what);
     printf("%-28s %d (%d for validation)\n", "training problems", t->train.n, t->validation.n);
     printf("%-28s %d rows a pass\n", "activations", t->policy.rows);
@@ -397,7 +397,7 @@ void run_fingerprint(const Trainer *t, char *out, size_t n) {
         for (int k = 0; k < p->n_alt; k++) texts = hash_bytes(texts, p->alt[k], strlen(p->alt[k]) + 1);
     }
     Str shape = {0};
-    trained_shape(&shape, &t->trained, &t->options);
+    trainable_shape(&shape, &t->trainable, &t->options);
     snprintf(out, n, "%d problems %016llx" TEXTS ", seed %d, %s", t->train.n, (unsigned long long)ids,
              (unsigned long long)texts, t->options.seed, shape.s);
     str_free(&shape);
@@ -420,9 +420,9 @@ static bool fingerprint_check(const char *saved, const char *mine, const char *f
                 from, saved, mine);
 }
 
-// The run; the arrays are the host's copies, until trained_unstage. Rank 0.
+// The run; the arrays are the host's copies, until trainable_unstage. Rank 0.
 Checkpoint trainer_checkpoint(Trainer *t) {
-    Checkpoint c = trained_checkpoint(&t->trained);
+    Checkpoint c = trainable_checkpoint(&t->trainable);
     c.base_model = t->model_name;
     c.base_path = t->options.model;
     c.setup = t->options.setup;
@@ -433,9 +433,9 @@ Checkpoint trainer_checkpoint(Trainer *t) {
 // All ranks together, which have agreed that the step went well: rank 0 writes, with the others' shards where moments
 // are split. What it returns is not agreed on.
 bool save_checkpoint(Trainer *t, Error *err) {
-    trained_to_host(&t->trained);
+    trainable_to_host(&t->trainable);
     if (dist.rank > 0) {
-        trained_unstage(&t->trained);
+        trainable_unstage(&t->trainable);
         return true;
     }
     Checkpoint c = trainer_checkpoint(t);
@@ -449,7 +449,7 @@ bool save_checkpoint(Trainer *t, Error *err) {
         if (!checkpoint_prune(t->run_dir, t->options.save_total_limit, &c, &old))
             warn("%s", old.text); // the new one is safe
     }
-    trained_unstage(&t->trained);
+    trainable_unstage(&t->trainable);
     return ok;
 }
 
@@ -592,13 +592,13 @@ bool check_ranks(Trainer *t, Error *err) {
 // Starts fresh or continues. Rank 0 alone reads and writes the run's folder; the others get what it read.
 bool start_or_resume(Trainer *t, Error *err) {
     if (!check_ranks(t, err)) return false;
-    trained_stage(&t->trained);
-    trained_download(&t->trained, 0); // where the run begins, if nothing is read; the moments are zero
+    trainable_stage(&t->trainable);
+    trainable_download(&t->trainable, 0); // where the run begins, if nothing is read; the moments are zero
     if (!dist_agree(dist.rank > 0 || start_or_resume_here(t, err), err)) return false;
     dist_broadcast(&t->state, sizeof t->state);
     dist_broadcast(&t->validation_missing, sizeof t->validation_missing);
-    trained_from_host(&t->trained);
-    trained_unstage(&t->trained);
+    trainable_from_host(&t->trainable);
+    trainable_unstage(&t->trainable);
     return true;
 }
 

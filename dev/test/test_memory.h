@@ -41,7 +41,7 @@ static bool memory_test_step(Trainer *t, Error *err) {
         asked[i].key = (uint32_t)i;
         asked[i].completions = (Completion *)xcalloc((size_t)G, sizeof(Completion));
     }
-    bool ok = rollout(&t->rollout, &t->model, t->trained.params, asked, n, G, &how, NULL, NULL, err);
+    bool ok = rollout(&t->rollout, &t->model, t->trainable.model_params, asked, n, G, &how, NULL, NULL, err);
     grad_tree_begin(&t->tree, n);
     for (int i = 0; i < n * G && ok; i++) {
         PolicySample *s = &samples[i];
@@ -57,10 +57,10 @@ static bool memory_test_step(Trainer *t, Error *err) {
     }
     grad_tree_zero(&t->tree, 0);
     for (int i = 0; i < n * G; i++) samples[i].part = t->tree.part[i / G];
-    ok = ok && policy_pass(&t->policy, &t->model, t->trained.params, samples, n * G, &loss, t->tree.parts,
-                           t->trained.layers, &stats, err);
-    if (ok) grad_tree_sum(&t->tree, t->trained.grads);
-    ok = ok && t->ops->gradient_norm(t->trained.grads, t->trained.layout.n) > 0;
+    ok = ok && policy_pass(&t->policy, &t->model, t->trainable.model_params, samples, n * G, &loss, t->tree.parts,
+                           t->trainable.layers, &stats, err);
+    if (ok) grad_tree_sum(&t->tree, t->trainable.model_grads);
+    ok = ok && t->ops->gradient_norm(t->trainable.model_grads, t->trainable.layout.n) > 0;
     for (int i = 0; i < n; i++)
         for (int g = 0; g < G; g++) completion_free(&asked[i].completions[g]);
     for (int i = 0; i < n; i++) free(asked[i].completions);
@@ -114,7 +114,7 @@ void test_memory_plan(const char *device, const char *setup, const char *kept, c
     memory_test_ops = ops;
     counting.alloc = memory_test_alloc;
     trainer_release_passes(&t);
-    trained_release(&t.trained);
+    trainable_release(&t.trainable);
     t.ops = t.model.ops = &counting;
     memory_test_taken();
     trainer_alloc_trained(&t);
@@ -124,7 +124,7 @@ void test_memory_plan(const char *device, const char *setup, const char *kept, c
     trainer_alloc_passes(&t);
     taken = memory_test_taken();
     const size_t planned = total - part[MEMORY_TRAINED] - part[MEMORY_WEIGHTS] - part[MEMORY_OWN];
-    if (!CHECK(trained_begin(&t.trained, &t.model.config, &t.options, &err), "%s", err.text)) return; // what it was
+    if (!CHECK(trainable_begin(&t.trainable, &t.model.config, &t.options, &err), "%s", err.text)) return; // what it was
     CHECK(taken == planned, "%s, kept %s: passes take %zu bytes, %zu were planned", device, kept, taken, planned);
 
     // its parts, from the shapes

@@ -11,7 +11,7 @@ on from a checkpoint to the bit. That PEFT and PyTorch agree is dev/reference/ch
 #include "dev/test/test_programs.h"    // run_command, expect_command, same_files, TINY_RECIPE
 #include "dev/test/test_safetensors.h" // mf_expect, mf_replace
 #include "llmc/chat.h"
-#include "llmc/trained.h"
+#include "llmc/trainable.h"
 
 #define TINY_LORA "data/tiny/lora1"
 
@@ -236,18 +236,18 @@ void test_setups_start(void) {
     ModelConfig c;
     Error e = {0, ""};
     Options o;
-    Trained t, again, other;
+    Trainable t, again, other;
     if (!CHECK(model_config_load(&c, "data/tiny/model", &e), "%s", e.text)) return;
     const char *setups[2] = {"lora --lora_r 3 --lora_target_modules q_proj,down_proj", "steering_rank --rank 2"};
     for (int i = 0; i < 2; i++) {
-        Trained *all[3] = {&t, &again, &other};
+        Trainable *all[3] = {&t, &again, &other};
         for (int k = 0; k < 3; k++) {
             Str line = {0};
             str_printf(&line, "--model m --data d --setup %s --seed %d", setups[i], k == 2);
             if (CHECK(test_options_call(&o, CMD_TRAIN, line.s, true, &e), "%s", e.text)) {
-                CHECK(trained_init(all[k], ops_ref_init(), &c, NULL, &o, &e), "%s", e.text);
-                trained_alloc(all[k], ops_ref_init());
-                CHECK(trained_begin(all[k], &c, &o, &e), "%s", e.text);
+                CHECK(trainable_init(all[k], ops_ref_init(), &c, NULL, &o, &e), "%s", e.text);
+                trainable_alloc(all[k], ops_ref_init());
+                CHECK(trainable_begin(all[k], &c, &o, &e), "%s", e.text);
                 options_free(&o);
             }
             str_free(&line);
@@ -267,7 +267,7 @@ void test_setups_start(void) {
         CHECK(low >= -bound && low < -bound / 4 && high <= bound && high > bound / 4 && most == 0,
               "%s: A from %g to %g of %g, B up to %g", setups[i], (double)low, (double)high, (double)bound,
               (double)most);
-        for (int k = 0; k < 3; k++) trained_free(all[k]);
+        for (int k = 0; k < 3; k++) trainable_free(all[k]);
     }
     model_config_free(&c);
 }

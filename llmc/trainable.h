@@ -1,6 +1,7 @@
 /*
-What a run trains, by its option `setup`: n numbers that AdamW moves, and the array `params` that the model reads
-(param_layout.h). They are the same numbers but for
+What a run trains, by its option `setup`: parameters, their gradients, and the optimizer's state (AdamW's two moments).
+`params` is what AdamW moves, `model_params` what the model reads, laid out as param_layout.h says. They are the same
+numbers but for
 
     steering_rank    S = A B,  A [L,r], B [r,C]: the model reads S, the product; dA = dS B^T, dB = A^T dS
 
@@ -9,8 +10,8 @@ What a run trains, by its option `setup`: n numbers that AdamW moves, and the ar
 The few products of S are made on the host, summed in double. A begins random, as a LoRA's A, and B at zero: the first
 step starts from the base model.
 */
-#ifndef LLMC_TRAINED_H
-#define LLMC_TRAINED_H
+#ifndef LLMC_TRAINABLE_H
+#define LLMC_TRAINABLE_H
 
 #include "llmc/dist/dist.h"        // Shard: what of it is this rank's
 #include "llmc/files/checkpoint.h" // Checkpoint, FileTensor
@@ -24,36 +25,36 @@ typedef struct {
     PeftConfig adapter; // lora
     bool *layers;       // [L] which layers are trained
     int L, C;
-    int rank;              // of steering_rank, else 0
-    size_t n;              // numbers that are trained
-    float *params, *grads; // [layout.n] what the model reads, and its gradient
-    Shard shard;           // of full in several processes: which of the n numbers this rank moves; else all
-    float *x,
-        *dx; // [n] what AdamW moves, and its gradient: params and grads themselves, but A, then B of steering_rank
+    int rank;                          // of steering_rank, else 0
+    size_t n;                          // numbers that are trained
+    float *model_params, *model_grads; // [layout.n] what the model reads, and its gradient
+    Shard shard;                       // of full in several processes: which of the n numbers this rank moves; else all
+    float *params, *grads; // [n] what AdamW moves, and its gradient: model_params and model_grads themselves, but A,
+                           // then B of steering_rank
     float *exp_avg, *exp_avg_sq; // [shard.each] all these in the backend's memory
-    float *host[3]; // [n] x, exp_avg, exp_avg_sq where checkpoints are written from and read to: the arrays themselves,
-                    // where they lie in the host's memory as a whole; copies elsewhere, which full has only meanwhile
-                    // (trained_stage), split moments on rank 0 alone
-    float *host_params;  // [layout.n] steering_rank: S
-    FileTensor *tensors; // [n_tensors] host[0] (and host_params) under the names of their file
+    float *host[3]; // [n] params, exp_avg, exp_avg_sq where checkpoints are written from and read to: the arrays
+                    // themselves, where they lie in the host's memory as a whole; copies elsewhere, which full has only
+                    // meanwhile (trainable_stage), split moments on rank 0 alone
+    float *host_model;   // [layout.n] steering_rank: S
+    FileTensor *tensors; // [n_tensors] host[0] (and host_model) under the names of their file
     int n_tensors;
-    FrozenWeights *weights; // full: the model's, which follow x
-} Trained;
+    FrozenWeights *weights; // full: the model's, which follow params
+} Trainable;
 
 // ----------------------------------------------------------------------------
 // the host's copies
 
-float *trained_array(const Trained *t, int i) {
-    float *const all[3] = {t->x, t->exp_avg, t->exp_avg_sq};
+float *trainable_array(const Trainable *t, int i) {
+    float *const all[3] = {t->params, t->exp_avg, t->exp_avg_sq};
     return all[i];
 }
 
 // host[i] = array i, and the other way; nothing where they are one.
-void trained_download(Trained *t, int i) {
-    if (t->host[i] != trained_array(t, i)) t->ops->download(t->host[i], trained_array(t, i), t->n * sizeof(float));
+void trainable_download(Trainable *t, int i) {
+    if (t->host[i] != trainable_array(t, i)) t->ops->download(t->host[i], trainable_array(t, i), t->n * sizeof(float));
 }
-void trained_upload(Trained *t, int i) {
-    if (t->host[i] != trained_array(t, i)) t->ops->upload(trained_array(t, i), t->host[i], t->n * sizeof(float));
+void trainable_upload(Trainable *t, int i) {
+    if (t->host[i] != trainable_array(t, i)) t->ops->upload(trainable_array(t, i), t->host[i], t->n * sizeof(float));
 }
 
 // ----------------------------------------------------------------------------
@@ -86,31 +87,31 @@ void factors_gradient(float *da, float *db, const float *ds, const float *a, con
 }
 
 // Of steering_rank: S, for the model, from the factors on the host.
-void trained_multiply(Trained *t) {
-    factors_product(t->host_params, t->host[0], t->host[0] + (size_t)t->L * t->rank, t->L, t->rank, t->C);
-    t->ops->upload(t->params, t->host_params, t->layout.n * sizeof(float));
+void trainable_multiply(Trainable *t) {
+    factors_product(t->host_model, t->host[0], t->host[0] + (size_t)t->L * t->rank, t->L, t->rank, t->C);
+    t->ops->upload(t->model_params, t->host_model, t->layout.n * sizeof(float));
 }
 
-// dx from grads.
-void trained_gradient(Trained *t) {
+// grads from model_grads.
+void trainable_gradient(Trainable *t) {
     if (!t->rank) return;
     const size_t na = (size_t)t->L * t->rank;
     float *ds = (float *)xmalloc(t->layout.n * sizeof(float)), *d = (float *)xmalloc(t->n * sizeof(float));
-    t->ops->download(ds, t->grads, t->layout.n * sizeof(float));
-    trained_download(t, 0);
+    t->ops->download(ds, t->model_grads, t->layout.n * sizeof(float));
+    trainable_download(t, 0);
     factors_gradient(d, d + na, ds, t->host[0], t->host[0] + na, t->L, t->rank, t->C);
-    t->ops->upload(t->dx, d, t->n * sizeof(float));
+    t->ops->upload(t->grads, d, t->n * sizeof(float));
     free(ds);
     free(d);
 }
 
-// What the model reads from x, after AdamW has moved this rank's shard of it. All ranks together.
-void trained_moved(Trained *t) {
-    shard_share(&t->shard, t->x);
-    if (t->layout.kind == PARAMS_FULL) weights_from_params(t->weights, &t->layout, t->x, t->ops);
+// What the model reads from params, after AdamW has moved this rank's shard of it. All ranks together.
+void trainable_moved(Trainable *t) {
+    shard_share(&t->shard, t->params);
+    if (t->layout.kind == PARAMS_FULL) weights_from_params(t->weights, &t->layout, t->params, t->ops);
     if (!t->rank) return;
-    trained_download(t, 0);
-    trained_multiply(t);
+    trainable_download(t, 0);
+    trainable_multiply(t);
 }
 
 // ----------------------------------------------------------------------------
@@ -118,7 +119,7 @@ void trained_moved(Trained *t) {
 
 // The folder of runs that train alike, and what must not change when one goes on: "steering_layer_3_12",
 // "steering_rank_1", "lora_r4"; appended.
-void trained_folder(Str *out, const Options *o) {
+void trainable_folder(Str *out, const Options *o) {
     const char *kind = setup_kind(o->setup);
     str_printf(out, "%s", o->setup);
     if (strcmp(kind, "steering_at_place") == 0) str_printf(out, "_%s", o->place);
@@ -128,7 +129,7 @@ void trained_folder(Str *out, const Options *o) {
 }
 
 // The same for a fingerprint: with the settings that a folder's name leaves out; appended.
-void trained_shape(Str *out, const Trained *t, const Options *o) {
+void trainable_shape(Str *out, const Trainable *t, const Options *o) {
     str_printf(out, "%s", o->setup);
     if (t->rank) str_printf(out, " of rank %d", t->rank);
     if (t->layout.place != PLACE_MLP) str_printf(out, " %s", o->place);
@@ -139,7 +140,7 @@ void trained_shape(Str *out, const Trained *t, const Options *o) {
 }
 
 // For the run header: "552960 in LoRA of rank 4 on down of 24 layers"; appended.
-void trained_describe(Str *out, const Trained *t) {
+void trainable_describe(Str *out, const Trainable *t) {
     int layers = 0;
     for (int l = 0; l < t->L; l++) layers += t->layers[l];
     if (t->rank)
@@ -153,7 +154,7 @@ void trained_describe(Str *out, const Trained *t) {
     else str_printf(out, "%d in %d vectors behind %s", layers * t->C, layers, place_names[t->layout.place].name);
 }
 
-FileTensor trained_tensor(const char *name, int rows, int columns, float *data) {
+FileTensor trainable_tensor(const char *name, int rows, int columns, float *data) {
     FileTensor t;
     memset(&t, 0, sizeof t);
     snprintf(t.name, sizeof t.name, "%s", name);
@@ -166,7 +167,7 @@ FileTensor trained_tensor(const char *name, int rows, int columns, float *data) 
 // ----------------------------------------------------------------------------
 // set-up
 
-bool trained_layers(Trained *t, const Options *o, Error *err) {
+bool trainable_layers(Trainable *t, const Options *o, Error *err) {
     t->layers = (bool *)xcalloc((size_t)t->L, sizeof(bool));
     for (int l = 0; l < t->L && o->layers.n == 0; l++) t->layers[l] = true;
     for (int i = 0; i < o->layers.n; i++) {
@@ -181,7 +182,7 @@ bool trained_layers(Trained *t, const Options *o, Error *err) {
 
 // x[rows, columns] uniform in +- 1 / sqrt(columns): PEFT's A (kaiming_uniform_ with a = sqrt(5)). `which`: a stream of
 // its own for each matrix.
-void trained_init_factor(float *x, int rows, int columns, uint32_t seed, uint32_t which) {
+void trainable_init_factor(float *x, int rows, int columns, uint32_t seed, uint32_t which) {
     const float bound = 1 / sqrtf((float)columns);
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++)
@@ -190,8 +191,8 @@ void trained_init_factor(float *x, int rows, int columns, uint32_t seed, uint32_
 }
 
 // Where the numbers begin (host[0]): at a file's, or so that the model is the base model.
-bool trained_start(Trained *t, const ModelConfig *c, const Options *o, Error *err) {
-    if (t->rank) trained_init_factor(t->host[0], t->L, t->rank, (uint32_t)o->seed, 0);
+bool trainable_start(Trainable *t, const ModelConfig *c, const Options *o, Error *err) {
+    if (t->rank) trainable_init_factor(t->host[0], t->L, t->rank, (uint32_t)o->seed, 0);
     if (t->layout.kind == PARAMS_FULL) {
         if (weights_have_vectors(t->weights))
             return fail(err, EXIT_RUN,
@@ -204,7 +205,7 @@ bool trained_start(Trained *t, const ModelConfig *c, const Options *o, Error *er
     if (t->layout.kind != PARAMS_LORA) return !*o->init_steering || steering_load(t->host[0], c, o->init_steering, err);
     for (int i = 0; i < c->L * N_PROJ; i++) {
         const LoraSite *s = &t->layout.sites[i];
-        if (s->K > 0) trained_init_factor(t->host[0] + s->a, t->adapter.r, s->K, (uint32_t)o->seed, (uint32_t)i);
+        if (s->K > 0) trainable_init_factor(t->host[0] + s->a, t->adapter.r, s->K, (uint32_t)o->seed, (uint32_t)i);
     }
     if (!*o->init_adapter) return true;
     PeftConfig found;
@@ -230,7 +231,7 @@ bool trained_start(Trained *t, const ModelConfig *c, const Options *o, Error *er
 }
 
 // The layout: which matrices, of what rank.
-bool trained_layout(Trained *t, const ModelConfig *c, const Options *o, Error *err) {
+bool trainable_layout(Trainable *t, const ModelConfig *c, const Options *o, Error *err) {
     layout_steering(&t->layout, c, place_by_name(o->place));
     t->n = t->layout.n;
     if (strcmp(setup_kind(o->setup), "steering_rank") == 0) {
@@ -258,143 +259,149 @@ bool trained_layout(Trained *t, const ModelConfig *c, const Options *o, Error *e
     return true;
 }
 
-// The model has x.
-void trained_ready(Trained *t) {
-    if (t->rank) trained_multiply(t);
-    if (t->layout.kind == PARAMS_FULL) weights_from_params(t->weights, &t->layout, t->x, t->ops);
+// The model has params.
+void trainable_ready(Trainable *t) {
+    if (t->rank) trainable_multiply(t);
+    if (t->layout.kind == PARAMS_FULL) weights_from_params(t->weights, &t->layout, t->params, t->ops);
 }
 
-// What option setup makes of a model, without its numbers yet: trained_alloc, then trained_begin. Free with
-// trained_free (also after a failure). weights: the model's; full changes them and has them read t's numbers, so t
+// What option setup makes of a model, without its numbers yet: trainable_alloc, then trainable_begin. Free with
+// trainable_free (also after a failure). weights: the model's; full changes them and has them read t's numbers, so t
 // stays where it is, and is freed after them.
-bool trained_init(Trained *t, const Ops *ops, const ModelConfig *c, FrozenWeights *weights, const Options *o,
-                  Error *err) {
+bool trainable_init(Trainable *t, const Ops *ops, const ModelConfig *c, FrozenWeights *weights, const Options *o,
+                    Error *err) {
     memset(t, 0, sizeof *t);
     t->ops = ops;
     t->weights = weights;
     t->L = c->L;
     t->C = c->C;
-    if (!trained_layout(t, c, o, err) || !trained_layers(t, o, err)) return false;
+    if (!trainable_layout(t, c, o, err) || !trainable_layers(t, o, err)) return false;
     shard_init(&t->shard, ops, t->n, t->layout.kind == PARAMS_FULL);
     return true;
 }
 
 // The arrays in the backend's memory.
-void trained_alloc(Trained *t, const Ops *ops) {
-    float **all[4] = {&t->x, &t->dx, &t->exp_avg, &t->exp_avg_sq};
+void trainable_alloc(Trainable *t, const Ops *ops) {
+    float **all[4] = {&t->params, &t->grads, &t->exp_avg, &t->exp_avg_sq};
     for (int i = 0; i < 4; i++)
         *all[i] = (float *)ops->alloc((i < 2 ? shard_room(&t->shard) : t->shard.each) * sizeof(float));
     shard_alloc(&t->shard, ops);
-    t->params = t->rank ? (float *)ops->alloc(t->layout.n * sizeof(float)) : t->x;
-    t->grads = t->rank ? (float *)ops->alloc(t->layout.n * sizeof(float)) : t->dx;
+    t->model_params = t->rank ? (float *)ops->alloc(t->layout.n * sizeof(float)) : t->params;
+    t->model_grads = t->rank ? (float *)ops->alloc(t->layout.n * sizeof(float)) : t->grads;
 }
 
 // The host's copies are there from now on, zero where they are copies.
-void trained_stage(Trained *t) {
+void trainable_stage(Trainable *t) {
     if (t->tensors) return;
     for (int i = 0; i < 3; i++) {
         const bool split = i > 0 && t->shard.split;
-        if (t->ops->host_memory && !split) t->host[i] = trained_array(t, i);
+        if (t->ops->host_memory && !split) t->host[i] = trainable_array(t, i);
         else if (!split || dist.rank == 0) t->host[i] = (float *)xcalloc(shard_room(&t->shard), sizeof(float));
     }
-    if (t->rank) t->host_params = (float *)xcalloc(t->layout.n, sizeof(float));
+    if (t->rank) t->host_model = (float *)xcalloc(t->layout.n, sizeof(float));
     if (t->layout.kind == PARAMS_LORA) t->tensors = peft_tensors(&t->layout, t->host[0], &t->n_tensors);
     else if (t->layout.kind == PARAMS_FULL) {
         t->tensors = (FileTensor *)xcalloc((size_t)t->layout.n_tensors, sizeof(FileTensor));
         for (int i = 0; i < t->layout.n_tensors; i++) {
             const ParamTensor *x = &t->layout.tensors[i];
-            t->tensors[t->n_tensors++] = trained_tensor(x->name, x->rows, x->cols, t->host[0] + x->at);
+            t->tensors[t->n_tensors++] = trainable_tensor(x->name, x->rows, x->cols, t->host[0] + x->at);
         }
     } else {
         t->tensors = (FileTensor *)xcalloc(3, sizeof(FileTensor));
         t->n_tensors = t->rank ? 3 : 1;
-        t->tensors[0] = trained_tensor("steering", t->L, t->C, t->rank ? t->host_params : t->host[0]);
-        t->tensors[1] = trained_tensor("steering_A", t->L, t->rank, t->host[0]);
-        t->tensors[2] = trained_tensor("steering_B", t->rank, t->C, t->host[0] + (size_t)t->L * t->rank);
+        t->tensors[0] = trainable_tensor("steering", t->L, t->C, t->rank ? t->host_model : t->host[0]);
+        t->tensors[1] = trainable_tensor("steering_A", t->L, t->rank, t->host[0]);
+        t->tensors[2] = trainable_tensor("steering_B", t->rank, t->C, t->host[0] + (size_t)t->L * t->rank);
     }
 }
 
-void trained_free_host(Trained *t) {
+void trainable_free_host(Trainable *t) {
     for (int i = 0; i < 3; i++) {
-        if (t->host[i] != trained_array(t, i)) free(t->host[i]);
+        if (t->host[i] != trainable_array(t, i)) free(t->host[i]);
         t->host[i] = NULL;
     }
-    free(t->host_params);
+    free(t->host_model);
     free(t->tensors);
-    t->host_params = NULL;
+    t->host_model = NULL;
     t->tensors = NULL;
     t->n_tensors = 0;
 }
 
 // The copies may go until a checkpoint is written or read: of full they are 12 bytes a weight.
-void trained_unstage(Trained *t) {
-    if (t->layout.kind == PARAMS_FULL) trained_free_host(t);
+void trainable_unstage(Trainable *t) {
+    if (t->layout.kind == PARAMS_FULL) trainable_free_host(t);
 }
 
 // Sets the numbers to where a run begins.
-bool trained_begin(Trained *t, const ModelConfig *c, const Options *o, Error *err) {
-    trained_stage(t);
-    if (!trained_start(t, c, o, err)) return false;
-    trained_upload(t, 0);
-    trained_ready(t);
-    trained_unstage(t);
+bool trainable_begin(Trainable *t, const ModelConfig *c, const Options *o, Error *err) {
+    trainable_stage(t);
+    if (!trainable_start(t, c, o, err)) return false;
+    trainable_upload(t, 0);
+    trainable_ready(t);
+    trainable_unstage(t);
     return true;
 }
 
 // Rank 0's host copies = the numbers and the moments, of all ranks where they are split: then all ranks together.
-void trained_to_host(Trained *t) {
+void trainable_to_host(Trainable *t) {
     if (dist.rank > 0 && !t->shard.split) return;
-    trained_stage(t);
+    trainable_stage(t);
     for (int i = 0; i < 3; i++) {
-        if (i > 0 && t->shard.split) shard_collect(&t->shard, t->host[i], trained_array(t, i));
-        else trained_download(t, i);
+        if (i > 0 && t->shard.split) shard_collect(&t->shard, t->host[i], trainable_array(t, i));
+        else trainable_download(t, i);
     }
-    if (t->rank) factors_product(t->host_params, t->host[0], t->host[0] + (size_t)t->L * t->rank, t->L, t->rank, t->C);
+    if (t->rank) factors_product(t->host_model, t->host[0], t->host[0] + (size_t)t->L * t->rank, t->L, t->rank, t->C);
 }
 
 // The numbers, the moments and what the model reads = rank 0's host copies. All ranks together.
-void trained_from_host(Trained *t) {
-    trained_stage(t);
+void trainable_from_host(Trainable *t) {
+    trainable_stage(t);
     for (int i = 0; i < 3; i++) {
         if (t->shard.split) {
-            shard_deal(&t->shard, trained_array(t, i) + (i == 0 ? t->shard.first : 0), t->host[i]);
+            shard_deal(&t->shard, trainable_array(t, i) + (i == 0 ? t->shard.first : 0), t->host[i]);
             continue;
         }
         dist_broadcast(t->host[i], t->n * sizeof(float));
-        trained_upload(t, i);
+        trainable_upload(t, i);
     }
-    shard_share(&t->shard, t->x);
-    trained_ready(t);
+    shard_share(&t->shard, t->params);
+    trainable_ready(t);
 }
 
-// Gives back what trained_alloc has taken, and the host's copies.
-void trained_release(Trained *t) {
-    trained_free_host(t);
+// Gives back what trainable_alloc has taken, and the host's copies.
+void trainable_release(Trainable *t) {
+    trainable_free_host(t);
     shard_release(&t->shard);
-    float *there[6] = {t->x, t->dx, t->exp_avg, t->exp_avg_sq, t->rank ? t->params : NULL, t->rank ? t->grads : NULL};
+    float *there[6] = {t->params,
+                       t->grads,
+                       t->exp_avg,
+                       t->exp_avg_sq,
+                       t->rank ? t->model_params : NULL,
+                       t->rank ? t->model_grads : NULL};
     for (int i = 0; i < 6; i++)
         if (there[i]) t->ops->release(there[i]);
-    t->x = t->dx = t->exp_avg = t->exp_avg_sq = t->params = t->grads = NULL;
+    t->params = t->grads = t->exp_avg = t->exp_avg_sq = t->model_params = t->model_grads = NULL;
 }
 
-void trained_free(Trained *t) {
-    trained_release(t);
+void trainable_free(Trainable *t) {
+    trainable_release(t);
     free(t->layers);
     layout_free(&t->layout);
     memset(t, 0, sizeof *t);
 }
 
 // The lowest layer that the gradient must reach.
-int trained_lowest(const Trained *t) {
+int trainable_lowest(const Trainable *t) {
     int l = 0;
     while (!t->layers[l]) l++;
     return l;
 }
 
-// A checkpoint of the host's copies, of rank 0: as trained_to_host has left them, or to be read into them,
-// trained_from_host then. Whoever is done with it calls trained_unstage. What is not of the numbers is the caller's.
-Checkpoint trained_checkpoint(Trained *t) {
-    trained_stage(t);
+// A checkpoint of the host's copies, of rank 0: as trainable_to_host has left them, or to be read into them,
+// trainable_from_host then. Whoever is done with it calls trainable_unstage. What is not of the numbers is the
+// caller's.
+Checkpoint trainable_checkpoint(Trainable *t) {
+    trainable_stage(t);
     const bool lora = t->layout.kind == PARAMS_LORA, full = t->layout.kind == PARAMS_FULL,
                flat = lora || full || t->rank;
     Checkpoint c;
@@ -405,8 +412,8 @@ Checkpoint trained_checkpoint(Trained *t) {
     c.adapter = lora ? &t->adapter : NULL;
     c.tensors = t->tensors;
     c.n_tensors = t->n_tensors;
-    c.moments[0] = trained_tensor("exp_avg", flat ? 1 : t->L, flat ? (int)t->n : t->C, t->host[1]);
-    c.moments[1] = trained_tensor("exp_avg_sq", flat ? 1 : t->L, flat ? (int)t->n : t->C, t->host[2]);
+    c.moments[0] = trainable_tensor("exp_avg", flat ? 1 : t->L, flat ? (int)t->n : t->C, t->host[1]);
+    c.moments[1] = trainable_tensor("exp_avg_sq", flat ? 1 : t->L, flat ? (int)t->n : t->C, t->host[2]);
     return c;
 }
 
