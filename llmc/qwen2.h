@@ -43,30 +43,31 @@ void qwen2_attention(const Qwen2 *m, act *q, act *att, float *lse, const float *
     ops->attention_forward(att, lse, q, kv, layer, b->segments, b->n_segments, m->config.NH);
 }
 
-// The attention half of a patched layer (intervene.h, 2), which knows no LoRA. s->h: the residual stream without the
-// vector, s->x its norm. Out: s->h, the residual stream behind the attention; s->x, the input of the feed-forward.
+// The attention half of a patched layer (intervene.h, 1), which knows no LoRA. s->h: the residual stream without the
+// vector, s->x its norm. Out: s->h, the residual stream after the attention; s->x, the input of the feed-forward.
 void qwen2_patched_attention(const Qwen2 *m, Scratch *s, KVCache *kv, const Batch *b) {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
     const Intervention *how = m->intervention;
     const Layer *w = &m->weights.layers[how->layer];
+    const Linear *qkv = &w->linear[LINEAR_QKV], *o = &w->linear[LINEAR_O];
     const int T = b->T,
               head_floats = c->HD * (int)ops->act_bytes / (int)sizeof(float); // pairs of bf16 are moved as one float
     const float eps = c->rms_norm_eps;
 
-    ops->matmul_forward(s->qkv, s->x, &w->linear[LINEAR_QKV].weight, w->linear[LINEAR_QKV].bias, T); // plain
+    linear_forward(m, s, s->qkv, s->x, qkv, NULL, T); // plain
     qwen2_attention(m, s->q, s->att, NULL, s->qkv, kv, c->L, b);
     ops->add_rmsnorm_forward(s->patch_h, s->x, NULL, s->h, NULL, how->vector, w->norm[NORM_INPUT], eps, T,
                              c->C); // steered
-    ops->matmul_forward(s->patch_qkv, s->x, &w->linear[LINEAR_QKV].weight, w->linear[LINEAR_QKV].bias, T);
+    linear_forward(m, s, s->patch_qkv, s->x, qkv, NULL, T);
     if (how->path != PATH_BOTH) {
         qwen2_attention(m, s->q, s->patch_att, NULL, s->patch_qkv, kv, c->L + 1, b);
-        ops->matmul_forward(s->patch_y, s->patch_att, &w->linear[LINEAR_O].weight, NULL, T);
+        linear_forward(m, s, s->patch_y, s->patch_att, o, NULL, T);
     }
     ops->mix_blocks(s->patch_qkv, s->qkv, how->plain_qkv, T, c->NH + 2 * c->NKV, c->HD); // patched
     qwen2_attention(m, s->q, s->patch_att, NULL, s->patch_qkv, kv, how->layer, b);
     ops->mix_blocks((float *)s->patch_att, (const float *)s->att, how->plain_heads, T, c->NH, head_floats);
-    ops->matmul_forward(s->y, s->patch_att, &w->linear[LINEAR_O].weight, NULL, T);
+    linear_forward(m, s, s->y, s->patch_att, o, NULL, T);
 
     const float *to_mlp = how->path == PATH_RESIDUAL ? s->patch_y : s->y,
                 *to_residual = how->path == PATH_MLP ? s->patch_y : s->y;
@@ -76,13 +77,12 @@ void qwen2_patched_attention(const Qwen2 *m, Scratch *s, KVCache *kv, const Batc
         ops->add_rmsnorm_forward(s->h, NULL, NULL, s->patch_h, to_residual, NULL, NULL, eps, T, c->C);
 }
 
-// The residual stream as it goes from layer to layer: h + y + vector, whose sum the next norm makes (y, vector: NULL,
-// or what is still to be added).
+// The residual stream between two layers is h + y + vector: the next norm adds them up. y and vector may be NULL.
 typedef struct {
     const float *h, *y, *vector;
 } Residual;
 
-// s->y[T,C] = feed-forward of layer l on s->x[T,C], MLP_ROWS rows at a time.
+// s->y[T,C] = the feed-forward of layer l on s->x[T,C], MLP_ROWS rows at a time.
 void qwen2_mlp(const Qwen2 *m, Scratch *s, LayerActivations *keep, const float *params, int l, int T) {
     const int C = m->config.C, I = m->config.I;
     const size_t bytes = m->ops->act_bytes;
@@ -96,7 +96,8 @@ void qwen2_mlp(const Qwen2 *m, Scratch *s, LayerActivations *keep, const float *
     }
 }
 
-// Layer l. *r: the residual stream before it, then behind it. keep: NULL, or where what the backward pass needs goes.
+// Runs layer l: *r is the residual stream before it, and then after it. keep: where what the backward pass needs is
+// kept; NULL: nowhere.
 void qwen2_layer(const Qwen2 *m, Scratch *s, Residual *r, LayerActivations *keep, KVCache *kv, const Batch *b,
                  const float *params, int l) {
     const Ops *ops = m->ops;
@@ -130,7 +131,7 @@ void qwen2_layer(const Qwen2 *m, Scratch *s, Residual *r, LayerActivations *keep
     r->vector = vector[PLACE_MLP];
 }
 
-// What an intervention does behind layer l: the stream is summed up in s->h, and there changed.
+// What an intervention does after layer l: the residual stream is added up in s->h, and changed there.
 void qwen2_intervene(const Qwen2 *m, Scratch *s, Residual *r, const Batch *b, int l) {
     const Intervention *how = m->intervention;
     const int T = b->T, C = m->config.C;
@@ -267,7 +268,7 @@ void qwen2_attention_backward(const Qwen2 *m, Scratch *s, const LayerActivations
     linear_weight_backward(m, s, g, s->dqkv, s->x, qkv, params, 0, T);
 }
 
-// Layer l: s->dh[T,C], and s->dy = s->dh as act, are the gradient behind it and become the gradient before it; g +=
+// Layer l: s->dh[T,C], and s->dy = s->dh as act, are the gradient after it and become the gradient before it; g +=
 // that of what is trained of it (vector: that is its vector). lowest: nothing below it is trained, so s->dh goes no
 // further down than g needs.
 void qwen2_layer_backward(const Qwen2 *m, Scratch *s, const LayerActivations *keep, const KVCache *kv, const Batch *b,

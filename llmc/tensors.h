@@ -1,17 +1,18 @@
 /*
 THE table of a model's tensors: Hugging Face's names, their shapes, which are stacked to one matrix, which have a bias.
-Whoever loads, trains, saves or exports weights reads it, and spells no name: model.h, param_layout.h, files/.
+Whatever loads, trains, saves or exports weights reads it and spells no name itself: model.h, param_layout.h, files/.
 
-All families that are like Llama have the seven projections below, under these names. They differ in biases and norms,
-which a Family states: Llama 3 has no bias on q, k and v; OLMo 2 has other norms, behind attention and feed-forward, and
-one over the whole row of q and of k; Qwen3 has norms of q and k of SIZE_HD, and a head_dim of its own.
+All families that are built like Llama have the seven projections below, under these names. They differ in biases and
+norms, which a Family states. A new family is another Family, its norms added to NormId, and a forward pass: Llama 3 has
+no bias on q, k and v; OLMo 2 has its norms after attention and feed-forward, and one over the whole row of q (SIZE_Q)
+and of k (SIZE_KV); Qwen3 has norms of q and k of SIZE_HD, and a head_dim of its own.
 */
 #ifndef LLMC_TENSORS_H
 #define LLMC_TENSORS_H
 
 #include <stdio.h> // snprintf
 
-// The sizes of a model that shapes are made of (model_size in model_config.h).
+// The sizes of a model that shapes are made of; model_size (model_config.h) gives their numbers.
 typedef enum {
     SIZE_C,  // hidden_size
     SIZE_I,  // intermediate_size
@@ -49,7 +50,7 @@ static const struct {
 // BIAS_IF_STORED: loaded and added where the files have one (a steering vector), never trained.
 typedef enum { NO_BIAS, BIAS, BIAS_IF_STORED } Bias;
 
-// What families differ in. Projections of one linear have a bias all, or none.
+// What families differ in. Either all projections of a linear have a bias, or none has.
 typedef struct {
     Bias bias[N_PROJ]; // in the order of Projection
     struct {
