@@ -23,6 +23,7 @@ against PyTorch records and finite differences -> sampling, bit by bit -> the pr
 #include "dev/test/test_intervene.h"   // interventions, each against what it means
 #include "dev/test/test_rollout.h"     // sampling, groups, losses
 #include "dev/test/test_tuning.h"      // LoRA, vectors at other places
+#include "dev/test/test_one_file.h"    // dev/doc/steer_in_one_file.c
 #include "dev/test/test_programs.h"    // ./train_steer and ./eval_steer
 #include "dev/test/test_metrics.h"     // metrics.jsonl against TRL's
 #include "dev/test/test_rooms.h"
@@ -126,7 +127,8 @@ int main(int argc, char **argv) {
         {"options", test_options}, {"logger", test_logger}, {"tokenizer", test_tokenizer}, {"text", test_text},
         {"answer", test_answer}, {"model_files", test_model_files}, {"foreign", test_foreign}, {"matmul", test_matmul},
         {"ops", test_ops}, {"bits", test_bits}, {"cuda", test_cuda}, {"model", test_model},
-        {"intervene", test_intervene}, {"rollout", test_rollout}, {"tuning", test_tuning}, {"programs", test_programs},
+        {"intervene", test_intervene}, {"rollout", test_rollout}, {"tuning", test_tuning},
+        {"one_file", test_one_file}, {"programs", test_programs},
         {"metrics", test_metrics}, {"rooms", test_rooms}, {"links", test_links}, {"levels", test_levels},
         {"memory", test_memory}, {"setups", test_setups}, {"cost", test_cost}, {"experiments", test_experiments},
         {"export", test_export}, {"results", test_results}, {"dist", test_dist}, {"shard", test_shard},
