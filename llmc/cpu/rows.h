@@ -175,11 +175,13 @@ static void SIMD_NAME(rmsnorm_weight_backward)(float *dw, const float *dx, const
 }
 
 // Threads share the columns; each adds its rows in order onto what ds holds, so rows that arrive in several
-// calls give the same bits as in one.
+// calls give the same bits as in one. A share is as wide as can be: narrow ones read memory in small pieces far apart.
 static void SIMD_NAME(column_sum)(float *ds, const float *dh, int T, int C) {
-    #pragma omp parallel for if ((size_t)T * C > CPU_PARALLEL_MIN)
-    for (int c = 0; c < C; c += 128)
-        for (int t = 0; t < T; t++) rows_add(ds + c, dh + (size_t)t * C + c, C - c < 128 ? C - c : 128);
+    const bool parallel = (size_t)T * C > CPU_PARALLEL_MIN;
+    const int threads = parallel ? omp_get_max_threads() : 1, share = ((C + threads - 1) / threads + 15) / 16 * 16;
+    #pragma omp parallel for if (parallel)
+    for (int c = 0; c < C; c += share)
+        for (int t = 0; t < T; t++) rows_add(ds + c, dh + (size_t)t * C + c, C - c < share ? C - c : share);
 }
 
 // Threads share the columns, as one row may come more than once.
