@@ -48,9 +48,10 @@ Conventions: arguments come in the order outputs, inputs, sizes. dx is the deriv
 // 1 Sizes. They are constants so that every array can be declared as what it is.
 
 enum {
-    L = 4,                           // layers
-    C = 96,                          // channels: the width of the residual stream
-    NH = 6, NKV = 2,                 // attention heads; key/value heads, each of which serves NH / NKV heads
+    L = 4,  // layers
+    C = 96, // channels: the width of the residual stream
+    NH = 6,
+    NKV = 2,                         // attention heads; key/value heads, each of which serves NH / NKV heads
     D = C / NH,                      // width of a head
     KV = NKV * D,                    // width of the keys of a row, and of its values
     QKV = C + 2 * KV,                // queries, keys and values side by side
@@ -62,7 +63,8 @@ enum {
     MAX_NEW = 80,                    // most tokens of an answer
     POS = MAX_PROMPT + MAX_NEW,      // most positions
     ROWS = MAX_PROMPT + G * MAX_NEW, // most rows of a group: its answers share the rows of the problem
-    PROMPTS = 32, WARMUP = 8,        // problems in a step; steps in which the learning rate rises
+    PROMPTS = 32,
+    WARMUP = 8, // problems in a step; steps in which the learning rate rises
 };
 
 static const float NORM_EPSILON = 1e-6f, ROPE_THETA = 10000;
@@ -114,8 +116,13 @@ static void tensor_load(float *out, size_t n, int l, const char *name) {
     }
 }
 
-typedef struct { char text[MAX_PROMPT + 1], answer[16]; } Problem;
-typedef struct { int n; Problem items[2000]; } Problems;
+typedef struct {
+    char text[MAX_PROMPT + 1], answer[16];
+} Problem;
+typedef struct {
+    int n;
+    Problem items[2000];
+} Problems;
 static Problems train_set, test_set;
 
 // One problem a line: {"id": "tiny-test-0", "problem": "What is 6 + 3 + 14 + 10?", "answer": "33", ...}
@@ -142,19 +149,25 @@ static void tokenizer_init(void) {
     int next = 0;
     for (int printable = 1; printable >= 0; printable--)
         for (int b = 0; b < 256; b++)
-            if (is_printable(b) == printable) { byte_of[next] = b; token_of[b] = next++; }
+            if (is_printable(b) == printable) {
+                byte_of[next] = b;
+                token_of[b] = next++;
+            }
 }
 
 // ----------------------------------------------------------------------------
 // 4 The model: a Qwen2. Its weights are read once and never written again.
 
 // W [N, K] and its transpose [K, N], so that both products read their matrix row by row. Room for the largest of all.
-typedef struct { int N, K; float w[2 * I * C], wt[2 * I * C]; } Matrix;
+typedef struct {
+    int N, K;
+    float w[2 * I * C], wt[2 * I * C];
+} Matrix;
 
 typedef struct {
     float input_norm[C], post_norm[C], qkv_bias[QKV];
-    Matrix qkv, o;    // [QKV, C], [C, C]: into the attention and out of it
-    Matrix gu, down;  // [2I, C], [C, I]: into the feed-forward, gate above up; and out of it
+    Matrix qkv, o;   // [QKV, C], [C, C]: into the attention and out of it
+    Matrix gu, down; // [2I, C], [C, I]: into the feed-forward, gate above up; and out of it
 } Layer;
 
 static struct {
@@ -170,7 +183,8 @@ static void matrix_load(Matrix *m, int N, int K, int first, int n, int l, const 
     m->N = N;
     m->K = K;
     tensor_load(m->w + first * K, (size_t)n * K, l, name);
-    for (int i = first; i < first + n; i++) for (int k = 0; k < K; k++) m->wt[k * N + i] = m->w[i * K + k];
+    for (int i = first; i < first + n; i++)
+        for (int k = 0; k < K; k++) m->wt[k * N + i] = m->w[i * K + k];
 }
 
 static void model_load(void) {
@@ -204,16 +218,19 @@ static void model_load(void) {
 // row and not the whole text again: the KV cache. The rest is for the backward pass.
 static struct {
     float h_in[ROWS][C], h_mid[ROWS][C]; // the residual stream before the attention, and before the feed-forward
-    float qkv[ROWS][QKV];       // queries, keys, values; the first two after RoPE
-    float p[ROWS][NH][POS];     // how much of its attention a head gives to each position
-    float gu[ROWS][2 * I];      // gate and up, before SwiGLU
+    float qkv[ROWS][QKV];                // queries, keys, values; the first two after RoPE
+    float p[ROWS][NH][POS];              // how much of its attention a head gives to each position
+    float gu[ROWS][2 * I];               // gate and up, before SwiGLU
 } kept[L];
 
 static float h[ROWS][C];        // the residual stream after the last layer
 static float logprob[ROWS][VP]; // log of the probability of each next token
 
 // Which token a row holds, at what position, and past[j], the row that holds position j of the same text.
-static struct { int token, pos; const int *past; } row[ROWS];
+static struct {
+    int token, pos;
+    const int *past;
+} row[ROWS];
 
 // ----------------------------------------------------------------------------
 // 5 Operations, forward and backward
@@ -278,17 +295,19 @@ static void rope(float *x, int n, int pos, float sign) {
 // x[n] = its softmax,  exp(x) / sum of exp(x). The largest is taken off first, so that nothing overflows.
 static void softmax(float *x, int n) {
     float most = x[0], sum = 0;
-    for (int i = 1; i < n; i++) if (x[i] > most) most = x[i];
+    for (int i = 1; i < n; i++)
+        if (x[i] > most) most = x[i];
     for (int i = 0; i < n; i++) sum += x[i] = expf(x[i] - most);
     for (int i = 0; i < n; i++) x[i] /= sum;
 }
 
-// x[n] = the logarithm of its softmax. The sum is a double: hundreds of tiny terms, added one by one to a large one, would
-// be lost in a float, and the gradient of a token that is almost certain is as small as they are.
+// x[n] = the logarithm of its softmax. The sum is a double: hundreds of tiny terms, added one by one to a large one,
+// would be lost in a float, and the gradient of a token that is almost certain is as small as they are.
 static void log_softmax(float *x, int n) {
     float most = x[0];
     double sum = 0;
-    for (int i = 1; i < n; i++) if (x[i] > most) most = x[i];
+    for (int i = 1; i < n; i++)
+        if (x[i] > most) most = x[i];
     for (int i = 0; i < n; i++) sum += expf(x[i] - most);
     for (int i = 0; i < n; i++) x[i] = x[i] - most - (float)log(sum);
 }
@@ -420,7 +439,8 @@ static float random_uniform(void) {
 // Draws a token from the distribution whose logarithms are given.
 static int draw(const float *next) {
     float u = random_uniform();
-    for (int v = 0; v < V - 1; v++) if ((u -= expf(next[v])) < 0) return v;
+    for (int v = 0; v < V - 1; v++)
+        if ((u -= expf(next[v])) < 0) return v;
     return V - 1;
 }
 
@@ -631,7 +651,8 @@ static void train_step(int step) {
 
 // Makes a group in which some answers are right and some wrong, with vectors that are not zero.
 static void check_group(void) {
-    for (int l = 0; l < L; l++) for (int c = 0; c < C; c++) s[l][c] = (float)((l * C + c) * 37 % 101 - 50) / 1000;
+    for (int l = 0; l < L; l++)
+        for (int c = 0; c < C; c++) s[l][c] = (float)((l * C + c) * 37 % 101 - 50) / 1000;
     random_seed(1);
     for (int i = 0, right = 0; i < train_set.n && (right == 0 || right == G); i++) {
         sample_group(&group, &train_set.items[i], G);
@@ -662,7 +683,8 @@ static void print_differences(void) {
     check_group();
     printf("%s  %d answers, loss %.4f\n", group.problem->text, G, group_loss(&gap, &group));
     group_backward(&group);
-    for (int k = 0; k < C; k++) if (fabsf(ds[l][k]) > fabsf(ds[l][c])) c = k;
+    for (int k = 0; k < C; k++)
+        if (fabsf(ds[l][k]) > fabsf(ds[l][c])) c = k;
     printf("\nds[%d][%d] = %.5f by the backward pass\n", l, c, ds[l][c]);
     printf("%8s %12s %15s\n", "step", "difference", "relative error");
     u[c] = 1;

@@ -5,7 +5,8 @@ int one_file_main(int argc, char **argv);
 #undef main
 #include "dev/test/one_file.h"
 
-_Static_assert((int)ONE_FILE_G == G && (int)ONE_FILE_MAX_NEW == MAX_NEW && (int)ONE_FILE_VECTORS == L * C, "one_file.h has other sizes than steer_in_one_file.c");
+_Static_assert((int)ONE_FILE_G == G && (int)ONE_FILE_MAX_NEW == MAX_NEW && (int)ONE_FILE_VECTORS == L * C,
+               "one_file.h has other sizes than steer_in_one_file.c");
 
 void one_file_run(OneFile *out) {
     float gap;
@@ -30,7 +31,8 @@ void one_file_run(OneFile *out) {
     memcpy(out->advantage, group.advantage, sizeof out->advantage);
     memcpy(out->old_logprob, group.old_logprob, sizeof out->old_logprob);
     for (int i = 0; i < G; i++)
-        for (int t = 0; t < group.n[i]; t++) out->logprob[i][t] = logprob[group.rows[i][group.P + t - 1]][group.token[i][t]];
+        for (int t = 0; t < group.n[i]; t++)
+            out->logprob[i][t] = logprob[group.rows[i][group.P + t - 1]][group.token[i][t]];
     memcpy(out->vectors, s, sizeof s);
     adamw_update(1, tokens);
     memcpy(out->gradient, ds, sizeof ds);
