@@ -490,7 +490,33 @@ void test_steering(void) {
     mf_expect(steering_load(s, &c, path, &e), &e, "found tensor scale", "a stranger beside the vectors");
 }
 
+// What everybody takes from the table of tensors: each projection in one linear, stacked neighbours, a bias for all of
+// them or for none, names whose last part is PEFT's.
+void test_tensor_table(void) {
+    const Family *families[1] = {&qwen2_family};
+    int seen = 0;
+    for (int i = 0; i < N_LINEARS; i++) {
+        Projection first = N_PROJ;
+        const int n = linear_projections(&first, (LinearId)i);
+        CHECK(n >= 1 && n <= MAX_STACKED && (int)first == seen,
+              "linear %d: %d projections from %d on, expected from %d", i, n, (int)first, seen);
+        for (int p = seen; p < seen + n && p < N_PROJ; p++) {
+            const char *dot = strrchr(projections[p].module, '.');
+            CHECK((int)projections[p].linear == i && projections[p].columns == projections[seen].columns,
+                  "%s is not stacked on its neighbours of linear %d", projections[p].module, i);
+            CHECK(dot && strcmp(dot + 1, projections[p].name) == 0, "%s is not %s", projections[p].module,
+                  projections[p].name);
+            for (int f = 0; f < 1; f++)
+                CHECK(families[f]->bias[p] == families[f]->bias[seen], "family %d: the bias of %s", f,
+                      projections[p].module);
+        }
+        seen += n;
+    }
+    CHECK(seen == N_PROJ, "%d projections in the linears, expected %d", seen, N_PROJ);
+}
+
 void test_model_files(void) {
+    test_tensor_table();
     test_safetensors();
     test_model_config();
     test_weights();
