@@ -18,7 +18,7 @@
 #define TEST_WHOLE \
     "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}" // no splitting: the text is one piece
 
-// In order of rank; the result of merge k has id 256 + k.
+// In order of priority; the result of merge k has id 256 + k.
 static const char *const test_merges[][2] = {
     {"a", "a"},   {"aa", "aa"}, {"a", "b"},    {"b", "a"},  {"ab", "c"},      {"c", "c"}, {"aa", "b"},
     {"ba", "ab"}, {"b", "b"},   {"abc", "cc"}, {"aa", "a"}, {"aaaa", "aaaa"}, {"Ġ", "a"}, {"Ã", "©"},
@@ -116,7 +116,7 @@ void test_tokenizer_rules(void) {
         int n, ids[12], count;
     } cases[] = {
         {"nothing", "", 0, {0}, 0},
-        {"merges by rank, not from the left", "abaab", 5, {258, 262}, 2},
+        {"merges by priority, not from the left", "abaab", 5, {258, 262}, 2},
         {"a word with its space", "b a", 3, {'b', 268}, 2},
         {"spaces before a word stay behind, but for one", "   a", 4, {' ', ' ', 268}, 3},
         {"NUL is a byte like others", "a\0b", 3, {'a', 0, 'b'}, 3},
@@ -177,9 +177,9 @@ void test_tokenizer_rules(void) {
     str_free(&json);
 }
 
-// Pairs are merged in order of rank, the leftmost first, by scanning the whole list again each time.
+// Pairs are merged in order of priority, the leftmost first, by scanning the whole list again each time.
 int test_naive_merge(int *ids, int n) {
-    for (int rank = 0; rank < TEST_MERGES;) {
+    for (int priority = 0; priority < TEST_MERGES;) {
         static int left[TEST_MERGES], right[TEST_MERGES]; // ids of each merge's halves
         if (!left[0]) {
             for (int k = 0; k < TEST_MERGES; k++) {
@@ -196,15 +196,15 @@ int test_naive_merge(int *ids, int n) {
             }
         }
         int at = 0;
-        while (at + 1 < n && (ids[at] != left[rank] || ids[at + 1] != right[rank])) at++;
+        while (at + 1 < n && (ids[at] != left[priority] || ids[at + 1] != right[priority])) at++;
         if (at + 1 >= n) {
-            rank++;
+            priority++;
             continue;
         }
-        ids[at] = 256 + rank;
+        ids[at] = 256 + priority;
         for (int i = at + 1; i + 1 < n; i++) ids[i] = ids[i + 1];
         n--;
-        rank = 0;
+        priority = 0;
     }
     return n;
 }

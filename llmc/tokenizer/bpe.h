@@ -1,9 +1,9 @@
 /*
 Byte-pair encoding of one piece of text (Sennrich et al. 2016, arXiv:1508.07909): start from single bytes, merge the
-neighbouring pair of the lowest rank (leftmost first) until no pair has a rank. Below it: the hash tables that make it
-fast.
+neighbouring pair whose merge comes first in the tokenizer's list (of equals the leftmost) until no pair is in it. Below
+it: the hash tables that make it fast.
 
-- merge table: (left id, right id) -> (rank, merged id), flat, open addressing
+- merge table: (left id, right id) -> (priority, merged id), flat, open addressing
 - vocabulary:  bytes -> id, the same
 - cache:       a piece of up to 23 bytes -> its ids; one slot is one cache line; a full neighbourhood evicts
 */
@@ -19,8 +19,8 @@ fast.
 #define TOKENIZER_SHORT 64 // pieces up to this many bytes are merged by scanning, longer ones with a heap
 
 typedef struct {
-    uint64_t pair; // left id << 32 | right id; UINT64_MAX = free slot
-    int rank, id;
+    uint64_t pair;    // left id << 32 | right id; UINT64_MAX = free slot
+    int priority, id; // its place in the list of merges, 0 first; the merged token
 } BpeMerge;
 
 typedef struct {
@@ -127,18 +127,18 @@ BpeMerge *bpe_merge_slot(const Bpe *b, int left, int right) {
 
 // ids[n] is merged in place, n <= TOKENIZER_SHORT; returns the new count. Quadratic, but without a single allocation.
 int bpe_merge_short(const Bpe *b, int *ids, int n) {
-    int rank[TOKENIZER_SHORT], merged[TOKENIZER_SHORT]; // of the pair (i, i + 1)
+    int priority[TOKENIZER_SHORT], merged[TOKENIZER_SHORT]; // of the pair (i, i + 1)
     for (int i = 0; i + 1 < n; i++) {
         const BpeMerge *m = bpe_merge_slot(b, ids[i], ids[i + 1]);
-        rank[i] = m->rank; // -1 where there is none: the largest when unsigned
+        priority[i] = m->priority; // -1 where there is none: the largest when unsigned
         merged[i] = m->id;
     }
     for (;;) {
         int best = -1;
         unsigned lowest = UINT32_MAX;
         for (int i = 0; i + 1 < n; i++) {
-            if ((unsigned)rank[i] < lowest) {
-                lowest = (unsigned)rank[i];
+            if ((unsigned)priority[i] < lowest) {
+                lowest = (unsigned)priority[i];
                 best = i;
             }
         }
@@ -147,12 +147,12 @@ int bpe_merge_short(const Bpe *b, int *ids, int n) {
         n--;
         for (int i = best + 1; i < n; i++) ids[i] = ids[i + 1];
         for (int i = best + 1; i + 1 < n; i++) {
-            rank[i] = rank[i + 1];
+            priority[i] = priority[i + 1];
             merged[i] = merged[i + 1];
         }
         for (int i = best > 0 ? best - 1 : 0; i <= best && i + 1 < n; i++) {
             const BpeMerge *m = bpe_merge_slot(b, ids[i], ids[i + 1]);
-            rank[i] = m->rank;
+            priority[i] = m->priority;
             merged[i] = m->id;
         }
     }
@@ -161,7 +161,7 @@ int bpe_merge_short(const Bpe *b, int *ids, int n) {
 typedef struct {
     uint64_t *v;
     size_t n, cap;
-} BpeHeap; // smallest first: rank << 32 | position
+} BpeHeap; // smallest first: priority << 32 | position
 
 void bpe_heap_push(BpeHeap *h, uint64_t x) {
     if (h->n == h->cap) {
@@ -192,35 +192,35 @@ uint64_t bpe_heap_pop(BpeHeap *h) {
 // skipped.
 int bpe_merge_long(const Bpe *b, int *ids, int n) {
     int *next = (int *)xmalloc((size_t)n * sizeof(int)), *previous = (int *)xmalloc((size_t)n * sizeof(int));
-    int *rank = (int *)xmalloc((size_t)n * sizeof(int)); // of the pair that starts here, -1 if none
+    int *priority = (int *)xmalloc((size_t)n * sizeof(int)); // of the pair that starts here, -1 if none
     BpeHeap heap = {NULL, 0, 0};
     for (int i = 0; i < n; i++) {
         next[i] = i + 1;
         previous[i] = i - 1;
-        rank[i] = i + 1 < n ? bpe_merge_slot(b, ids[i], ids[i + 1])->rank : -1;
-        if (rank[i] >= 0) bpe_heap_push(&heap, (uint64_t)rank[i] << 32 | (uint64_t)i);
+        priority[i] = i + 1 < n ? bpe_merge_slot(b, ids[i], ids[i + 1])->priority : -1;
+        if (priority[i] >= 0) bpe_heap_push(&heap, (uint64_t)priority[i] << 32 | (uint64_t)i);
     }
     while (heap.n > 0) {
         uint64_t top = bpe_heap_pop(&heap);
         int i = (int)(top & 0xFFFFFFFF), j = next[i];
-        if (rank[i] != (int)(top >> 32)) continue; // merged away or re-paired
+        if (priority[i] != (int)(top >> 32)) continue; // merged away or re-paired
         ids[i] = bpe_merge_slot(b, ids[i], ids[j])->id;
-        rank[j] = -1;
+        priority[j] = -1;
         next[i] = next[j];
         if (next[j] < n) previous[next[j]] = i;
         int changed[2] = {previous[i], i};
         for (int k = 0; k < 2; k++) {
             int p = changed[k];
             if (p < 0) continue;
-            rank[p] = next[p] < n ? bpe_merge_slot(b, ids[p], ids[next[p]])->rank : -1;
-            if (rank[p] >= 0) bpe_heap_push(&heap, (uint64_t)rank[p] << 32 | (uint64_t)p);
+            priority[p] = next[p] < n ? bpe_merge_slot(b, ids[p], ids[next[p]])->priority : -1;
+            if (priority[p] >= 0) bpe_heap_push(&heap, (uint64_t)priority[p] << 32 | (uint64_t)p);
         }
     }
     int count = 0;
     for (int i = 0; i < n; i = next[i]) ids[count++] = ids[i]; // next[i] > i >= count: nothing unread is overwritten
     free(next);
     free(previous);
-    free(rank);
+    free(priority);
     free(heap.v);
     return count;
 }

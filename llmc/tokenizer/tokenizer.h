@@ -105,18 +105,18 @@ bool tokenizer_load_merges(Tokenizer *t, const cJSON *merges, const int *alphabe
     Bpe *b = &t->bpe;
     Str bytes = {NULL, 0, 0};
     bool ok = true;
-    int rank = 0;
-    for (const cJSON *item = merges->child; item && ok; item = item->next, rank++) {
+    int priority = 0;
+    for (const cJSON *item = merges->child; item && ok; item = item->next, priority++) {
         size_t n = 0;
         if (!tokenizer_read_merge(item, alphabet, &bytes, &n)) {
             ok = fail(err, EXIT_RUN, "%s: key \"model.merges\": entry %d is not a pair of byte-level tokens", what,
-                      rank);
+                      priority);
             break;
         }
         const char *s = bytes.s ? bytes.s : "";
         int left = bpe_id(b, s, n), right = bpe_id(b, s + n, bytes.n - n), id = bpe_id(b, s, bytes.n);
         if (left < 0 || right < 0 || id < 0) {
-            ok = fail(err, EXIT_RUN, "%s: key \"model.merges\": entry %d: %s is not in the vocabulary", what, rank,
+            ok = fail(err, EXIT_RUN, "%s: key \"model.merges\": entry %d: %s is not in the vocabulary", what, priority,
                       left < 0    ? "its left half"
                       : right < 0 ? "its right half"
                                   : "its result");
@@ -124,9 +124,10 @@ bool tokenizer_load_merges(Tokenizer *t, const cJSON *merges, const int *alphabe
         }
         BpeMerge *slot = bpe_merge_slot(b, left, right);
         if (slot->pair != UINT64_MAX)
-            ok = fail(err, EXIT_RUN, "%s: key \"model.merges\": entry %d repeats entry %d", what, rank, slot->rank);
+            ok = fail(err, EXIT_RUN, "%s: key \"model.merges\": entry %d repeats entry %d", what, priority,
+                      slot->priority);
         slot->pair = (uint64_t)left << 32 | (uint64_t)right;
-        slot->rank = rank;
+        slot->priority = priority;
         slot->id = id;
     }
     str_free(&bytes);
