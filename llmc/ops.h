@@ -167,13 +167,14 @@ typedef struct Ops {
     // one after the other, without the large fp32 array between them, gu[T,2I], which is scratch. NULL: no such form.
     void (*matmul_swiglu_forward)(act *a, act *gu_saved, float *gu, const act *x, const Weight *w, int T);
 
-    // -- LoRA: products with matrices of r rows, wholly in fp32. Rows of x and y may be pieces of wider ones, ld
-    // elements apart -- u[T,r] = scale * x[T,K] A[r,K]^T
+    // -- LoRA --------------------------------------------------------------------------------------------
+    // Products with matrices of r rows, wholly in fp32. Rows of x and y may be pieces of wider ones, ld elements apart.
+    // u[T,r] = scale * x[T,K] A[r,K]^T
     void (*lora_down)(float *u, const act *x, int ld, const float *a, float scale, int T, int K, int r);
     // y[T,N] += u[T,r] B[r,N]
     void (*lora_up)(float *y, int ld, const float *u, const float *b, int T, int N, int r);
     // g[r,K] += sum over t of u[t,r] x[t,K], onto what g holds, rows in order: rows that come in several calls give the
-    // bits of one
+    // bits of one. (With u all ones and r = 1 it is the gradient of a bias.)
     void (*lora_grad)(float *g, const float *u, const act *x, int ld, int T, int K, int r);
 
     // -- attention ---------------------------------------------------------------------------------------
