@@ -158,14 +158,18 @@ bool log_any_box(const Trainer *t) {
 void log_advice(const Trainer *t, const RolloutStats *r) {
     const Options *o = &t->options;
     const bool cut = r->clipped_ratio > 0.5;
+    const char *longer = t->ended
+                             ? "completions ended by themselves before: if the updates have spoilt the model, a lower "
+                               "learning_rate and --resume from a checkpoint before that; else a larger "
+                               "max_completion_length"
+                             : "a larger max_completion_length";
     if (r->with_gradient > 0) {
         if (r->zero_std == 1)
             warn("step %d: in all %d groups every answer has the same reward: the KL term alone has a gradient",
                  t->state.step, t->n_groups);
         if (cut)
-            warn("step %d: %.0f %% of the completions were cut at max_completion_length %d\n  -> a larger "
-                 "max_completion_length",
-                 t->state.step, 100 * r->clipped_ratio, o->max_completion_length);
+            warn("step %d: %.0f %% of the completions were cut at max_completion_length %d\n  -> %s", t->state.step,
+                 100 * r->clipped_ratio, o->max_completion_length, longer);
         return;
     }
     Str text = {0};
@@ -174,8 +178,8 @@ void log_advice(const Trainer *t, const RolloutStats *r) {
                "(frac_reward_zero_std 1); ",
                t->state.step, t->n_groups);
     if (strcmp(o->reward, "random") != 0 && r->right == 0 && cut)
-        str_printf(&text, "%.0f %% of them were cut at max_completion_length %d\n  -> a larger max_completion_length",
-                   100 * r->clipped_ratio, o->max_completion_length);
+        str_printf(&text, "%.0f %% of them were cut at max_completion_length %d\n  -> %s", 100 * r->clipped_ratio,
+                   o->max_completion_length, longer);
     else if (strcmp(o->reward, "random") != 0 && r->right == 0 && !log_any_box(t))
         str_printf(&text,
                    "none has a boxed answer, which the reward looks for\n  -> the prompt_template that the model was "
@@ -266,6 +270,7 @@ bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, double se
     }
     if (validation) print_validation(validation);
     if (!given) log_advice(t, r);
+    t->ended |= !given && r->clipped_ratio <= 0.5;
     fflush(stdout);
     return true;
 }

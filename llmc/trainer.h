@@ -61,6 +61,7 @@ typedef struct {
     Group *groups;
     int n_groups;
     double rollout_s, reward_s, update_s, step_start;
+    bool ended;     // in an earlier step of this call most completions ended by themselves
     char note[128]; // for the progress line
 } Trainer;
 

@@ -574,6 +574,9 @@ void test_programs_advice(void) {
     const char *train = "./train_steer --config " TINY_RECIPE TINY_SMALL " --max_steps 1";
     expect_command(0, "-> a larger max_completion_length", "%s --max_completion_length 3 --output_dir %s", train,
                    test_path("advice0")); // all are cut
+    expect_command(0, "completions ended by themselves before",
+                   "./train_steer --config " TINY_RECIPE TINY_SMALL " --max_steps 2 --learning_rate 3 --output_dir %s",
+                   test_path("advice4")); // all are cut since an update
     expect_command(0, "-> the prompt_template",
                    "%s --prompt_template qwen25-math-cot --temperature 0.1 --output_dir %s", train,
                    test_path("advice1")); // no box
