@@ -212,9 +212,13 @@ void test_results_stopped(void) {
               code, out.s);
         if (i == 1)
             CHECK(strstr(out.s, "going on from") && strstr(out.s, "answered and kept"), "interrupted: %s", out.s);
-        if (i == 0)
+        if (i == 0) {
+            char said[600];
+            snprintf(said, sizeof said, "-> --results_dir %s_limit_7 keeps both", cut);
             expect_command(1, "test.partial was made with other settings: limit", "%s --limit 7 --results_dir %s", eval,
                            cut);
+            expect_command(1, said, "%s --limit 7 --results_dir %s", eval, cut);
+        }
     }
     expect_command(1, "another process is answering", "flock %s/%s %s --results_dir %s", cut, folder, eval, cut);
     expect_command(1, "File too large", "trap '' XFSZ; ulimit -f 30; %s --results_dir %s", eval,

@@ -198,19 +198,46 @@ bool made_with_unknown(const char *what, Error *err) {
                 what);
 }
 
+// Appends a --results_dir for what differs from `found`, as "results_limit_10" beside "results": the folder of `what`,
+// the option, its value. Nothing where the folder or the value is none to put into a name.
+static void made_with_folder(Str *out, const char *what, const cJSON *found, const cJSON *mine, int kind) {
+    const char *end = NULL, *folders[] = {"/eval/", "/experiments/"};
+    for (int i = 0; i < 2; i++)
+        for (const char *at = what; (at = strstr(at, folders[i])) != NULL; at++)
+            if (!end || at > end) end = at;
+    for (const cJSON *m = mine->child; m && end; m = m->next) {
+        Str differs = {0};
+        made_with_difference(&differs, m->string, cJSON_GetObjectItemCaseSensitive(found, m->string), m, kind);
+        const bool here = differs.n > 0;
+        str_free(&differs);
+        if (!here) continue; // the first that does
+        char *json = cJSON_PrintUnformatted(m), *value = *json == '"' ? json + 1 : json;
+        value[strcspn(value, "\"")] = 0;
+        if (strstr(m->string, "_sha256") && strlen(value) > 8) value[8] = 0;
+        if (*value && !strchr(value, '/')) str_printf(out, "%.*s_%s_%s", (int)(end - what), what, m->string, value);
+        cJSON_free(json);
+        break;
+    }
+    const char *plain = "/0123456789.-_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"; // needs no quotes
+    if (out->n > 200 || (out->n && strspn(out->s, plain) < out->n)) str_free(out);
+}
+
 // What stands at `what` (a path, perhaps with a benchmark) was made with `found` (NULL: it does not say): false and err
 // unless that is like `mine`.
 bool made_with_check(const char *what, const cJSON *found, const cJSON *mine, int kind, Error *err) {
     if (!cJSON_IsObject(found)) return made_with_unknown(what, err);
-    Str differs = {0};
+    Str differs = {0}, folder = {0};
     made_with_differences(&differs, found, mine, kind);
-    if (differs.n)
+    if (differs.n) {
+        made_with_folder(&folder, what, found, mine, kind);
         fail(err, EXIT_RUN,
-             "%s was made with other settings: %.1400s\n"
-             "  -> another --results_dir keeps both; or the same settings; or move it away",
-             what, differs.s);
+             "%s was made with other settings: %.1200s\n"
+             "  -> %s%.300s keeps both; or the same settings; or move it away",
+             what, differs.s, folder.n ? "--results_dir " : "another --results_dir", folder.n ? folder.s : "");
+    }
     const bool ok = differs.n == 0;
     str_free(&differs);
+    str_free(&folder);
     return ok;
 }
 
