@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What `make check` runs, for those who change the code: the tests under ASan and UBSan, other compilers, C++17, cppcheck, shellcheck, a
-# minute of fuzzing, the installer, the README's commands, objects for macOS, two hosts. A tool that is not here is named and skipped.
+# minute of fuzzing, the installer, CONTRIBUTING's diffs, the pages' commands, objects for macOS, two hosts. A tool that is not here is named and skipped.
 # MAKE, CXX, CFLAGS, LEVELS, CORES: make's. COMPILERS: which ones, beside CC.
 # shellcheck disable=SC2086 # MAKE may have words
 set -euo pipefail
@@ -23,6 +23,7 @@ fi
 if have shellcheck; then said shellcheck .ci/run scripts/*.sh scripts/multi_node/*.sh dev/bench/*.sh dev/test/*.sh dev/results/*.sh; fi
 if have clang; then dev/test/fuzz.sh 60; fi
 dev/test/setup.sh
+dev/test/contributing.sh
 dev/test/readme.sh
 dev/test/macos_objects.sh
 dev/test/two_hosts.sh
