@@ -5,14 +5,20 @@ end, is the table of contents of one run:
 
     options -> model -> [ rollout -> reward -> advantage -> forward and backward -> AdamW -> log -> checkpoint ]
 
-Under mpirun each rank does its share of the sampling and of the passes; in between all ranks exchange what they have
-found (llmc/dist/ranks.h) and do the same arithmetic on the same numbers, so that any number of ranks gives the same
-bits (all weights, llmc/dist/shard.h: the same number).
+Read it as a program that runs alone. Under mpirun several run, the ranks, and these calls do more than nothing
+(llmc/dist/ranks.h, llmc/dist/exchange.h):
+
+    my_range, my_samples                            this rank's share of the work; alone, all of it
+    share_groups, share_logprobs, reduce_gradient   what each has found becomes known to all
+    agree                                           what fails on one rank fails on all
+
+In between all ranks do the same arithmetic on the same numbers, so that any number of ranks gives the same bits (all
+weights, llmc/dist/shard.h: the same number).
 
     make train_steer && ./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml
 */
-#include "llmc/dist/dist.h"       // dist, dist_agree, dist_share, dist_gpu_begin
-#include "llmc/dist/exchange.h"   // exchange_groups, assign_groups, my_samples, exchange_logprobs
+#include "llmc/dist/dist.h"       // my_range, agree; dist_init, dist_die
+#include "llmc/dist/exchange.h"   // share_groups, my_samples, share_logprobs, reduce_gradient, share_times
 #include "llmc/evaluate.h"        // evaluate
 #include "llmc/grpo.h"            // group_advantages, policy_pass
 #include "llmc/logger.h"          // progress_update, stop_requested
@@ -54,7 +60,7 @@ Group *draw_groups(Trainer *t, int n) {
     for (int i = 0; i < n; i++) {
         Group *g = &fresh[i];
         g->problem = draw_problem(t, &g->key);
-        while (i >= dist_share(n, g->sampled_by + 1)) g->sampled_by++;
+        g->sampled_by = rank_of(n, i);
         g->completions = (Completion *)xcalloc((size_t)t->G, sizeof(Completion));
         g->reward = (float *)xcalloc((size_t)t->G, sizeof(float));
         g->advantage = (float *)xcalloc((size_t)t->G, sizeof(float));
@@ -79,7 +85,7 @@ void take_solutions(Trainer *t, int n) {
 // Appends n groups: draws problems, samples the completions of this rank's share of them.
 bool sample_groups(Trainer *t, int n, Error *err) {
     const Options *o = &t->options;
-    double start = now_s();
+    const double start = own_time();
     Group *fresh = draw_groups(t, n);
     RolloutPrompt *asked = (RolloutPrompt *)xcalloc((size_t)n, sizeof(RolloutPrompt));
     for (int i = 0; i < n; i++) {
@@ -91,25 +97,28 @@ bool sample_groups(Trainer *t, int n, Error *err) {
     }
     Sampling how = {(float)o->temperature, (float)o->top_p,        o->top_k, o->max_completion_length, false,
                     (uint32_t)o->seed,     (uint32_t)t->state.step};
-    const int first = dist_share(n, dist.rank), last = dist_share(n, dist.rank + 1);
+    int first, last;
+    my_range(n, &first, &last);
     bool ok = rollout(&t->rollout, &t->model, t->trainable.model_params, asked + first, last - first, t->G, &how,
                       rollout_progress, t, err);
     free(asked);
-    t->rollout_s += now_s() - start;
+    t->times.rollout += own_time() - start;
     return ok;
 }
 
 // ----------------------------------------------------------------------------
 // reward and advantage
 
-// The rewards of the groups from `first` on that this rank has sampled.
+// The rewards of the groups from `first` on that this rank has sampled: its share, as in sample_groups.
 void grade_groups(Trainer *t, int first) {
     const Options *o = &t->options;
-    double start = now_s();
+    const double start = own_time();
+    int from, to;
     Str text = {0};
-    for (int i = first; i < t->n_groups; i++) {
+    my_range(t->n_groups - first, &from, &to);
+    for (int i = first + from; i < first + to; i++) {
         Group *g = &t->groups[i];
-        for (int k = 0; k < t->G && g->sampled_by == dist.rank; k++) {
+        for (int k = 0; k < t->G; k++) {
             text.n = 0;
             tokenizer_decode(t->tokenizer, &text, g->completions[k].ids, g->completions[k].n, true);
             RewardKey key = {(uint32_t)o->seed, (uint32_t)t->state.step, g->key, (uint32_t)k};
@@ -117,7 +126,7 @@ void grade_groups(Trainer *t, int first) {
         }
     }
     str_free(&text);
-    t->reward_s += now_s() - start;
+    t->times.reward += own_time() - start;
 }
 
 // What the rewards of the groups from `first` on mean.
@@ -152,9 +161,9 @@ bool collect_groups(Trainer *t, Error *err) {
     for (int round = 0;
          missing > 0 && !t->solutions && round < (o->dynamic_sampling ? o->dynamic_sampling_max_rounds : 1); round++) {
         int first = t->n_groups;
-        if (!dist_agree(sample_groups(t, missing, err), err)) return false;
+        if (!agree(sample_groups(t, missing, err), err)) return false;
         grade_groups(t, first);
-        exchange_groups(t, first);
+        share_groups(t, first);
         judge_groups(t, first);
         for (int i = first; i < t->n_groups; i++) missing -= !t->groups[i].equal;
     }
@@ -218,15 +227,17 @@ double learning_rate_at(const Options *o, int u, int total) {
 }
 
 // Log-probs of the base model: the reference of the KL term is the same model with what is trained left out.
-bool reference_logprobs(Trainer *t, PolicySample *samples, int n, const LossConfig *how, PolicyStats *stats,
-                        Error *err) {
+bool reference_logprobs(Trainer *t, PolicySample *samples, int n, const LossConfig *how, Error *err) {
+    PolicyStats pass;
+    memset(&pass, 0, sizeof pass);
     PolicySample *base = (PolicySample *)xmalloc((size_t)n * sizeof(PolicySample));
     memcpy(base, samples, (size_t)n * sizeof(PolicySample));
     for (int i = 0; i < n; i++) {
         base[i].logprob = samples[i].logprob + 2 * samples[i].completion->n;
         base[i].entropy = NULL;
     }
-    bool ok = policy_pass(&t->policy, &t->model, NULL, base, n, how, NULL, NULL, stats, err);
+    bool ok = policy_pass(&t->policy, &t->model, NULL, base, n, how, NULL, NULL, &pass, err);
+    t->times.forward += pass.forward_s;
     free(base);
     return ok;
 }
@@ -248,65 +259,75 @@ bool check_diverged(const Trainer *t, UpdateStats *u, Error *err) {
         t->state.step + 1, root_mean_square, u->norm, DIVERGED, u->learning_rate);
 }
 
+// AdamW moves what is trained along the gradient of this step: norm, clipping, learning rate, update. Every rank does
+// the same (of all weights, its shard). Fails on a norm that is not finite; then nothing has moved.
+bool optimizer_step(Trainer *t, UpdateStats *u, Error *err) {
+    const Options *o = &t->options;
+    Trainable *x = &t->trainable;
+    const Shard *s = &x->shard;
+    const double start = own_time(), norm = shard_norm(s, x->grads);
+    if (!isfinite(norm))
+        return fail(err, EXIT_RUN,
+                    "step %d: the gradient's norm is %g\n  -> lower learning_rate and resume from the last checkpoint",
+                    t->state.step + 1, norm);
+    const AdamW adamw = {learning_rate_at(o, t->state.updates, t->max_steps * o->num_iterations), o->adam_beta1,
+                         o->adam_beta2, o->adam_epsilon, o->weight_decay};
+    const double scale = norm > o->max_grad_norm ? o->max_grad_norm / (norm + 1e-6) : 1; // PyTorch's clip_grad_norm_
+    t->state.updates++;
+    t->moved = true;
+    t->ops->adamw_update(x->params + s->first, x->exp_avg, x->exp_avg_sq, x->grads + s->first, scale, s->mine,
+                         t->state.updates, &adamw);
+    trainable_moved(x);
+    t->policy.kept = NULL; // it is of the model before this update
+    u->grad_norm = norm;
+    u->learning_rate = adamw.learning_rate;
+    t->times.update += own_time() - start;
+    return true;
+}
+
+// Forward and backward over the samples `mine`, then the whole step's log-probs (in `samples`) and gradient (in
+// trainable.grads) on every rank.
+bool compute_gradient(Trainer *t, PolicySample *samples, int n, PolicySample *mine, int n_mine, const LossConfig *how,
+                      UpdateStats *u, Error *err) {
+    PolicyStats pass;
+    memset(&pass, 0, sizeof pass);
+    zero_gradient(t);
+    if (!agree(policy_pass(&t->policy, &t->model, t->trainable.model_params, mine, n_mine, how, t->tree.parts,
+                           t->trainable.layers, &pass, err),
+               err))
+        return false;
+    share_logprobs(t, samples, n, &pass.rows);
+    reduce_gradient(t);
+    u->rows += pass.rows;
+    t->times.forward += pass.forward_s;
+    t->times.backward += pass.backward_s;
+    return true;
+}
+
 // num_iterations gradient steps on the completions of this step.
 bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
     const Options *o = &t->options;
-    Trainable *x = &t->trainable;
     memset(u, 0, sizeof *u);
     t->policy.kept = t->rollout.kept;
     PolicySample *samples = (PolicySample *)xmalloc((size_t)t->n_groups * t->G * sizeof(PolicySample));
     const int n = list_samples(t, samples, u);
-    assign_groups(t, samples, n);
     int n_mine;
     PolicySample *mine = my_samples(t, samples, n, &n_mine);
     const float temperature = t->solutions ? 1 : (float)o->temperature; // that of the options is the sampler's
-    LossConfig how = {(float)o->epsilon, (float)o->epsilon_high, (float)o->beta, temperature,
-                      o->use_bias_correction_kl};
-    bool ok = true;
+    const LossConfig how = {(float)o->epsilon, (float)o->epsilon_high, (float)o->beta, temperature,
+                            o->use_bias_correction_kl};
+    bool ok = o->beta == 0 || agree(reference_logprobs(t, mine, n_mine, &how, err), err);
 
-    if (o->beta > 0) ok = dist_agree(reference_logprobs(t, mine, n_mine, &how, &u->pass, err), err);
-    u->pass.rows = 0; // of this rank alone so far
     for (int iteration = 0; iteration < o->num_iterations && ok; iteration++) {
-        PolicyStats pass;
-        memset(&pass, 0, sizeof pass);
-        grad_tree_zero(&t->tree, dist.rank);
-        ok = policy_pass(&t->policy, &t->model, x->model_params, mine, n_mine, &how, t->tree.parts, x->layers, &pass,
-                         err);
-        ok = dist_agree(ok, err);
+        ok = compute_gradient(t, samples, n, mine, n_mine, &how, u, err) && optimizer_step(t, u, err);
         if (!ok) break;
-        exchange_logprobs(t, samples, n, &pass.rows);
-        grad_tree_sum(&t->tree, x->model_grads);
-        shard_reduce(&x->shard, x->grads);
-        trainable_gradient(x);
-        PolicyLoss loss = policy_loss(samples, n, &how);
-        double start = now_s(), waited = dist.seconds, norm = shard_norm(&x->shard, x->grads);
-        if (!isfinite(norm)) {
-            ok =
-                fail(err, EXIT_RUN,
-                     "step %d: the gradient's norm is %g\n  -> lower learning_rate and resume from the last checkpoint",
-                     t->state.step + 1, norm);
-            break;
-        }
-        AdamW adamw = {learning_rate_at(o, t->state.updates, t->max_steps * o->num_iterations), o->adam_beta1,
-                       o->adam_beta2, o->adam_epsilon, o->weight_decay};
-        double scale = norm > o->max_grad_norm ? o->max_grad_norm / (norm + 1e-6) : 1; // PyTorch's clip_grad_norm_
-        t->state.updates++;
-        t->moved = true;
-        const Shard *s = &x->shard;
-        t->ops->adamw_update(x->params + s->first, x->exp_avg, x->exp_avg_sq, x->grads + s->first, scale, s->mine,
-                             t->state.updates, &adamw);
-        trainable_moved(x);
-        t->policy.kept = NULL; // it is of the model before this update
-        t->update_s += now_s() - start - (dist.seconds - waited);
-        if (iteration == 0) measure_gap(u, samples, n);
+        const PolicyLoss loss = policy_loss(samples, n, &how);
         update_add(u, &loss);
-        u->grad_norm = norm;
-        u->learning_rate = adamw.learning_rate;
-        u->pass.forward_s += pass.forward_s;
-        u->pass.backward_s += pass.backward_s;
-        u->pass.rows += pass.rows * (iteration == 0 && o->beta > 0 ? 2 : 1); // the reference has run the same
+        if (iteration > 0) continue;
+        measure_gap(u, samples, n);
+        if (o->beta > 0) u->rows *= 2; // the reference has run the same
     }
-    if (ok) ok = dist_agree(check_diverged(t, u, err), err);
+    if (ok) ok = agree(check_diverged(t, u, err), err);
     for (int i = 0; i < n; i++) free(samples[i].logprob);
     free(samples);
     free(mine);
@@ -332,28 +353,27 @@ bool train_step(Trainer *t, Error *err) {
     const Options *o = &t->options;
     UpdateStats u;
     Evaluation validation;
-    t->rollout_s = t->reward_s = t->update_s = dist.seconds = 0;
-    t->step_start = now_s();
+    step_times_begin(t);
     TrainerState before = t->state;
     if (!collect_groups(t, err) || !update_trained(t, &u, err)) {
         t->state = before;
         return false;
     }
-    exchange_times(t, &u.pass);
+    share_times(t);
     RolloutStats stats = rollout_stats(t);
     t->state.step++;
     t->state.tokens_total += stats.tokens;
     t->state.prompt_tokens_total += stats.prompt_tokens;
     t->state.samples_total += stats.completions;
-    const double seconds = now_s() - t->step_start;
+    const double seconds = now_s() - t->times.start;
     bool validating = validation_due(t);
     if (validating && !validate(t, &validation, err)) {
-        if (!dist.stop) return false;
+        if (!stop_agreed()) return false;
         validating = false; // interrupted: the step itself is done, the resumed run makes up for the rest
         err->code = 0;
     }
-    t->state.seconds_total += now_s() - t->step_start;
-    if (dist.rank > 0) return true;
+    t->state.seconds_total += now_s() - t->times.start;
+    if (!is_writer()) return true;
     return log_step(t, &stats, &u, seconds, validating ? &validation : NULL, err) &&
            (!o->log_completions || log_completions(t, err));
 }
@@ -362,10 +382,10 @@ bool train_step(Trainer *t, Error *err) {
 bool make_up_validation(Trainer *t, Error *err) {
     Evaluation validation;
     if (!validate(t, &validation, err)) {
-        if (dist.stop) err->code = 0; // once more
-        return dist.stop != 0;
+        if (stop_agreed()) err->code = 0; // once more
+        return stop_agreed() != 0;
     }
-    if (dist.rank > 0) return true;
+    if (!is_writer()) return true;
     printf("the validation of step %d, which was interrupted:\n", t->state.step);
     logger_number(&t->log, "step", t->state.step);
     log_validation(t, &validation);
@@ -376,39 +396,50 @@ bool make_up_validation(Trainer *t, Error *err) {
 bool train(Trainer *t, Error *err) {
     const Options *o = &t->options;
     int saved = t->state.step > 0 ? t->state.step : -1;
-    bool ok = !t->validation_missing || dist_agree(make_up_validation(t, err), err);
-    if (ok && !dist.stop && t->state.step >= t->max_steps && dist.rank == 0)
+    bool ok = !t->validation_missing || agree(make_up_validation(t, err), err);
+    if (ok && !stop_agreed() && t->state.step >= t->max_steps && is_writer())
         printf("nothing to train: this run is finished, at step %d of %d\n"
                "  -> --max_steps or --num_train_epochs above that goes on with it\n",
                t->state.step, t->max_steps);
     progress_begin(&t->progress, "step", t->state.step, t->max_steps);
-    while (ok && t->state.step < t->max_steps && !dist.stop) {
+    while (ok && t->state.step < t->max_steps && !stop_agreed()) {
         const int step = t->state.step;
         ok = train_step(t, err);
         free_groups(t);
         const bool done = t->state.step > step; // where that is not so, the failure is agreed on
         const bool due = o->save_steps > 0 && t->state.step % o->save_steps == 0;
-        if (done) ok = dist_agree(ok, err);
+        if (done) ok = agree(ok, err);
         if (ok) t->moved = false;
         if (done && ok && (due || t->state.step == t->max_steps)) {
-            ok = dist_agree(save_checkpoint(t, err), err);
+            ok = agree(save_checkpoint(t, err), err);
             saved = t->state.step;
         }
     }
     progress_clear(&t->progress);
-    if (!ok && t->moved) return false;         // what is trained is no longer that of state.step: nothing to save
-    if (dist.stop && t->state.step != saved) { // an interrupted step leaves the state of the one before
+    if (!ok && t->moved) return false;             // what is trained is no longer that of state.step: nothing to save
+    if (stop_agreed() && t->state.step != saved) { // an interrupted step leaves the state of the one before
         Error inner = {0, ""};
-        if (!dist_agree(save_checkpoint(t, &inner), &inner)) {
+        if (!agree(save_checkpoint(t, &inner), &inner)) {
             *err = inner;
             return false;
         }
     }
-    if (dist.stop) err->code = 0; // whatever was interrupted, this is why
-    if (dist.stop)
-        return fail(err, 128 + dist.stop, "stopped by signal %d after step %d\n  -> run again with --resume auto",
-                    dist.stop, t->state.step);
-    return ok;
+    if (!stop_agreed()) return ok;
+    err->code = 0; // whatever was interrupted, this is why
+    return fail(err, 128 + stop_agreed(), "stopped by signal %d after step %d\n  -> run again with --resume auto",
+                stop_agreed(), t->state.step);
+}
+
+// A run from its options to its last checkpoint; parsed: these were in order.
+bool run(Trainer *t, bool parsed, Error *err) {
+    if (!agree(parsed && trainer_plan(t, err), err) || !agree(trainer_load(t, err), err) ||
+        !dist_gpu_begin(t->options.device, err))
+        return false;
+    run_fingerprint(t, t->state.fingerprint, sizeof t->state.fingerprint);
+    print_header(t);
+    if (!agree(check_stdout(err), err) || !start_or_resume(t, err)) return false; // before any work is done
+    install_signal_handlers();
+    return train(t, err) && agree(check_stdout(err), err); // a run that cannot tell of itself goes on to its end
 }
 
 int main(int argc, char **argv) {
@@ -424,22 +455,8 @@ int main(int argc, char **argv) {
     if (!dist_init(&argc, &argv, &err)) die(&err);
     if (help) options_help(stdout, CMD_TRAIN, usage);
     if (version) print_version("train_steer");
-    if (help || version) {
-        if (!check_stdout(&err)) dist_die(&err);
-        dist_finalize();
-        return 0;
-    }
-    if (!dist_agree(parsed && trainer_plan(&t, &err), &err)) dist_die(&err);
-    if (!dist_agree(trainer_load(&t, &err), &err)) dist_die(&err);
-    if (!dist_gpu_begin(t.options.device, &err)) dist_die(&err);
-    run_fingerprint(&t, t.state.fingerprint, sizeof t.state.fingerprint);
-    print_header(&t);
-    if (!dist_agree(check_stdout(&err), &err)) dist_die(&err); // before any work is done
-    if (!start_or_resume(&t, &err)) dist_die(&err);
-    install_signal_handlers();
-    if (!train(&t, &err) || !dist_agree(check_stdout(&err), &err))
-        dist_die(&err); // a run that cannot tell of itself goes on to its end
+    if (!(help || version ? check_stdout(&err) : run(&t, parsed, &err))) dist_die(&err);
     dist_finalize();
-    trainer_free(&t);
+    if (!help && !version) trainer_free(&t);
     return 0;
 }

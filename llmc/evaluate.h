@@ -7,7 +7,7 @@ cut, how long they are. Used by `eval_steer eval` and by the trainer's validatio
 
 #include "llmc/answer/answer.h"       // answer_correct
 #include "llmc/chat.h"                // chat_format
-#include "llmc/dist/dist.h"           // dist_share, dist_gather, dist_agree
+#include "llmc/dist/dist.h"           // dist_share, dist_gather, agree
 #include "llmc/files/files.h"         // Dataset, Problem, json_add_string
 #include "llmc/files/journal.h"       // Journal
 #include "llmc/logger.h"              // Progress, stop_requested
@@ -199,7 +199,7 @@ bool evaluate_sample(Completion *completions, double *seconds, Journal *journal,
     progress_clear(&run.progress);
     *seconds = run.start + now_s();
     free(asked);
-    return dist_agree(ok, err);
+    return agree(ok, err);
 }
 
 // Grades completions[n * G] and counts: all of *e but its seconds. lines (may be NULL) gets one JSON line per

@@ -10,7 +10,7 @@ completions/step-<n>.jsonl.
 
 // Of the updates on one batch of completions, of which there are num_iterations.
 typedef struct {
-    PolicyStats pass; // times and rows of all updates, those of the reference included
+    long long rows; // run by the passes of all updates and of the reference, on all ranks
     double loss, kl, entropy, clipped_low, clipped_high, low_min,
         high_max;                    // sums over the updates: of the loss, then of means over tokens
     double grad_norm, learning_rate; // of the last update
@@ -203,7 +203,7 @@ void log_advice(const Trainer *t, const RolloutStats *r) {
 bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, double seconds, const Evaluation *validation,
               Error *err) {
     Logger *log = &t->log;
-    const PolicyStats *p = &u->pass;
+    const StepTimes *s = &t->times;
     const bool given = t->solutions != NULL; // then there are no rewards, and nobody sampled
     const double loss = u->loss / u->updates;
     char key[64];
@@ -236,16 +236,15 @@ bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, double se
     const char *const norms[] = {"steering/norm", "lora/norm", "weights/norm"}; // in the order of ParamKind
     logger_number(log, norms[t->trainable.layout.kind], u->norm);
     if (validation) log_validation(t, validation);
-    logger_number(log, "time/rollout", t->rollout_s);
-    logger_number(log, "time/reward", t->reward_s);
-    logger_number(log, "time/forward", p->forward_s);
-    logger_number(log, "time/backward", p->backward_s);
-    logger_number(log, "time/update", t->update_s);
+    logger_number(log, "time/rollout", s->rollout);
+    logger_number(log, "time/reward", s->reward);
+    logger_number(log, "time/forward", s->forward);
+    logger_number(log, "time/backward", s->backward);
+    logger_number(log, "time/update", s->update);
     logger_number(log, "time/communication", dist.seconds);
     logger_number(log, "step_time", seconds);
-    if (!given) logger_number(log, "tokens_per_s", r->tokens / (t->rollout_s > 0 ? t->rollout_s : 1));
-    logger_number(log, "train_rows_per_s",
-                  p->rows / (p->forward_s + p->backward_s > 0 ? p->forward_s + p->backward_s : 1));
+    if (!given) logger_number(log, "tokens_per_s", r->tokens / (s->rollout > 0 ? s->rollout : 1));
+    logger_number(log, "train_rows_per_s", u->rows / (s->forward + s->backward > 0 ? s->forward + s->backward : 1));
     if (!logger_end(log, err)) return false;
     if (log->nonfinite[0])
         return fail(err, EXIT_RUN,
@@ -258,15 +257,15 @@ bool log_step(Trainer *t, const RolloutStats *r, const UpdateStats *u, double se
         printf("step %4d/%d  loss %.4f  entropy %.3f  norm %.3f  %d solutions, %lld tokens  %.1f s (forward %.1f, "
                "backward %.1f)\n",
                t->state.step, t->max_steps, loss, u->entropy / u->updates, u->grad_norm, r->completions, r->tokens,
-               seconds, p->forward_s, p->backward_s);
+               seconds, s->forward, s->backward);
     } else {
         snprintf(t->note, sizeof t->note, "reward %+.3f", r->reward);
         printf("step %4d/%d  reward %+.3f (%4.1f %% right)  signal %d/%d  length %.0f (%.0f %% cut)  loss %+.4f  norm "
                "%.3f  gap %.3g  %.1f s "
                "(rollout %.1f, forward %.1f, backward %.1f)  %.0f tok/s\n",
                t->state.step, t->max_steps, r->reward, 100 * r->right, r->with_gradient, t->n_groups, r->mean_length,
-               100 * r->clipped_ratio, loss, u->grad_norm, u->gap_max, seconds, t->rollout_s, p->forward_s,
-               p->backward_s, r->tokens / (t->rollout_s > 0 ? t->rollout_s : 1));
+               100 * r->clipped_ratio, loss, u->grad_norm, u->gap_max, seconds, s->rollout, s->forward, s->backward,
+               r->tokens / (s->rollout > 0 ? s->rollout : 1));
     }
     if (validation) print_validation(validation);
     if (!given) log_advice(t, r);

@@ -28,6 +28,13 @@ typedef struct {
     int sampled_by;            // rank
 } Group;                       // of a given solution: one completion, of reward and advantage 0
 
+// Seconds of the parts of a step: at first this rank's own, after share_times (llmc/dist/exchange.h) the slowest
+// rank's.
+typedef struct {
+    double start; // when the step began, of now_s
+    double rollout, reward, forward, backward, update;
+} StepTimes;
+
 typedef struct {
     Options options;
     const Ops *ops;
@@ -60,7 +67,7 @@ typedef struct {
     // this step
     Group *groups;
     int n_groups;
-    double rollout_s, reward_s, update_s, step_start;
+    StepTimes times;
     bool ended;     // in an earlier step of this call most completions ended by themselves
     char note[128]; // for the progress line
 } Trainer;
@@ -587,7 +594,7 @@ bool check_ranks(Trainer *t, Error *err) {
     str_free(&text);
     str_free(&all);
     free(start);
-    return dist_agree(ok, err);
+    return agree(ok, err);
 }
 
 // Starts fresh or continues. Rank 0 alone reads and writes the run's folder; the others get what it read.
@@ -595,7 +602,7 @@ bool start_or_resume(Trainer *t, Error *err) {
     if (!check_ranks(t, err)) return false;
     trainable_stage(&t->trainable);
     trainable_download(&t->trainable, 0); // where the run begins, if nothing is read; the moments are zero
-    if (!dist_agree(dist.rank > 0 || start_or_resume_here(t, err), err)) return false;
+    if (!agree(dist.rank > 0 || start_or_resume_here(t, err), err)) return false;
     dist_broadcast(&t->state, sizeof t->state);
     dist_broadcast(&t->validation_missing, sizeof t->validation_missing);
     trainable_from_host(&t->trainable);

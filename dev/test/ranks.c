@@ -173,7 +173,7 @@ int main(int argc, char **argv) {
     if (!dist_init(&argc, &argv, &err)) die(&err);
     bool ok = dist_gpu_choose(device, &err);
     if (ok) ops = ops_for_device(device, &err);
-    if (!dist_agree(ok && ops, &err) || !dist_gpu_begin(device, &err)) dist_die(&err);
+    if (!agree(ok && ops, &err) || !dist_gpu_begin(device, &err)) dist_die(&err);
     if (dist.size > 1) printf("%d ranks, rank 0 on %s; gradients %s\n", dist.size, dist_gpu.gpu, dist_gpu.gradient);
     test_trees(ops);
     const bool direct = dist_gpu.direct;

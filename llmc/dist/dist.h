@@ -14,7 +14,7 @@ From outside: dist.h exchange.h
 #ifndef LLMC_DIST_DIST_H
 #define LLMC_DIST_DIST_H
 
-#include "llmc/dist/ranks.h"     // dist, dist_share, dist_gather, dist_agree
+#include "llmc/dist/ranks.h"     // dist, dist_share, dist_gather, agree
 #include "llmc/dist/gpu.h"       // dist_gpu_begin, dist_gpu_share
 #include "llmc/dist/grad_tree.h" // GradTree
 #include "llmc/dist/shard.h"     // Shard

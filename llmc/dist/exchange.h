@@ -1,6 +1,7 @@
 /*
 What the ranks of a training run tell each other in a step (llmc/dist/ranks.h moves the bytes): the groups that each has
-sampled, and the log-probs that each has computed for its share of them. With one rank these do nothing.
+sampled, the log-probs and the gradient that each has computed for its share of them, and how long it took. Alone, a
+process has all the groups, and nothing is sent.
 */
 #ifndef LLMC_DIST_EXCHANGE_H
 #define LLMC_DIST_EXCHANGE_H
@@ -11,7 +12,7 @@ sampled, and the log-probs that each has computed for its share of them. With on
 // after the rollout
 
 // The groups from `first` on, which each rank has a share of, become known to all: tokens, log-probs, rewards.
-void exchange_groups(Trainer *t, int first) {
+void share_groups(Trainer *t, int first) {
     const int G = t->G;
     Str mine = {0}, all = {0};
     size_t *at = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t)); // how far the ranks' bytes are read
@@ -79,8 +80,10 @@ void assign_groups(Trainer *t, const PolicySample *samples, int n) {
     grad_tree_zero(&t->tree, dist.rank);
 }
 
-// The samples of the groups that this rank runs; their part is its place in tree.parts. Free with free().
-PolicySample *my_samples(const Trainer *t, const PolicySample *samples, int n, int *n_mine) {
+// Shares out the groups of the n samples among the ranks and returns the samples that this rank runs; their part is its
+// place in tree.parts. Free with free().
+PolicySample *my_samples(Trainer *t, const PolicySample *samples, int n, int *n_mine) {
+    assign_groups(t, samples, n);
     PolicySample *mine = (PolicySample *)xmalloc((size_t)n * sizeof(PolicySample));
     *n_mine = 0;
     for (int i = 0; i < n; i++) {
@@ -93,7 +96,7 @@ PolicySample *my_samples(const Trainer *t, const PolicySample *samples, int n, i
 
 // Log-probs and entropies (and the reference's log-probs) of every sample, from the rank that ran it to all; *rows =
 // run by all.
-void exchange_logprobs(const Trainer *t, PolicySample *samples, int n, long long *rows) {
+void share_logprobs(const Trainer *t, PolicySample *samples, int n, long long *rows) {
     const size_t arrays = t->options.beta > 0 ? 3 : 2;
     Str mine = {0}, all = {0};
     size_t *at = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
@@ -120,26 +123,44 @@ void exchange_logprobs(const Trainer *t, PolicySample *samples, int n, long long
     free(at);
 }
 
+// Before a pass: the gradient of this rank's groups is zero.
+void zero_gradient(Trainer *t) { grad_tree_zero(&t->tree, dist.rank); }
+
+// After the passes: trainable.grads = the gradient of the whole step, summed over the groups of all ranks in one order
+// (of all weights, this rank's shard of it).
+void reduce_gradient(Trainer *t) {
+    Trainable *x = &t->trainable;
+    grad_tree_sum(&t->tree, x->model_grads);
+    shard_reduce(&x->shard, x->grads);
+    trainable_gradient(x);
+}
+
 // ----------------------------------------------------------------------------
 // how long it took
 
+// At the start of a step.
+void step_times_begin(Trainer *t) {
+    memset(&t->times, 0, sizeof t->times);
+    dist.seconds = 0;
+    t->times.start = now_s();
+}
+
 // The seconds of each part of this step become those of the rank that took longest for it: a rank may have no problem
 // to sample, or no rows to run, and what it tells of its own time would say nothing of the step's.
-void exchange_times(Trainer *t, PolicyStats *pass) {
-    double *const all[] = {&t->rollout_s, &t->reward_s, &t->update_s, &pass->forward_s, &pass->backward_s};
-    enum { N = sizeof all / sizeof all[0] };
-    double mine[N];
-    Str of_ranks = {0};
+void share_times(Trainer *t) {
+    StepTimes *longest = &t->times, theirs;
+    Str all = {0};
     size_t *at = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
-    for (int i = 0; i < N; i++) mine[i] = *all[i];
-    dist_gather(&of_ranks, at, mine, sizeof mine);
-    for (int r = 0; r < dist.size; r++)
-        for (int i = 0; i < N; i++) {
-            double theirs;
-            memcpy(&theirs, of_ranks.s + at[r] + i * sizeof theirs, sizeof theirs);
-            if (theirs > *all[i]) *all[i] = theirs;
-        }
-    str_free(&of_ranks);
+    dist_gather(&all, at, longest, sizeof *longest);
+    for (int r = 0; r < dist.size; r++) {
+        memcpy(&theirs, all.s + at[r], sizeof theirs);
+        longest->rollout = fmax(longest->rollout, theirs.rollout);
+        longest->reward = fmax(longest->reward, theirs.reward);
+        longest->forward = fmax(longest->forward, theirs.forward);
+        longest->backward = fmax(longest->backward, theirs.backward);
+        longest->update = fmax(longest->update, theirs.update);
+    }
+    str_free(&all);
     free(at);
 }
 

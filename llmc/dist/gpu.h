@@ -7,7 +7,7 @@ has started the processes and hands out the id by which NCCL finds them.
 #define LLMC_DIST_GPU_H
 
 #include "llmc/device.h"     // cuda/cuda.h: Gpu, gpu_choose, nccl_...
-#include "llmc/dist/ranks.h" // dist, dist_gather, dist_agree
+#include "llmc/dist/ranks.h" // dist, dist_gather, agree
 
 typedef struct {
     bool direct;   // arrays go from GPU to GPU: dist_gpu_share, dist_gpu_trade
@@ -96,14 +96,14 @@ bool dist_gpu_begin(const char *device, Error *err) {
     }
     str_free(&all);
     free(start);
-    if (!dist_agree(ok, err)) return false;
+    if (!agree(ok, err)) return false;
     if (cuda)
         snprintf(dist_gpu.gradient, sizeof dist_gpu.gradient, "through the hosts' memory, by MPI (built without NCCL)");
 #ifdef LLMC_NCCL
     if (dist_gpu_will_be_direct(device)) {
         char id[NCCL_ID_BYTES] = "", why[512];
         ok = dist.rank > 0 || nccl_make_id(id, why, sizeof why) || fail(err, EXIT_RUN, "%s", why);
-        if (!dist_agree(ok, err)) return false;
+        if (!agree(ok, err)) return false;
         dist_broadcast(id, sizeof id);
         nccl_begin(id, dist.rank, dist.size, dist.host, dist_gpu_waiting);
         dist_gpu.direct = true;

@@ -6,7 +6,7 @@ alone, is rank 0 of 1 and none of this costs anything.
 No rank may leave on its own, or the others would wait for it for ever. So what can fail on one rank alone is followed
 by
 
-    ok = dist_agree(ok, err);    the first failure, with its rank, becomes the failure of all; signals are shared too
+    ok = agree(ok, err);    the first failure, with its rank, becomes the failure of all; signals are shared too
 
 and what ends a process otherwise (out of memory, a crash) ends all of them: by MPI_Abort on the way out, or by mpirun.
 A rank that neither ends nor comes, because it is stopped or hangs, is found by those that wait for it (dist_call_roll),
@@ -28,7 +28,7 @@ which name it and end the run. Before MPI has started nobody can be named: then 
 
 typedef struct {
     int rank, size;
-    int stop;            // 0, or the signal that all ranks know of: as of the last dist_agree
+    int stop;            // 0, or the signal that all ranks know of: as of the last agree
     double seconds;      // spent exchanging and waiting for the others, since somebody set it to 0
     bool started;        // by a launcher: MPI is running
     char host[64];       // this machine's name
@@ -270,7 +270,7 @@ void dist_finalize(void) {
     dist.started = false;
 }
 
-// Ends all ranks with an error that dist_agree has made known to all; rank 0 prints it.
+// Ends all ranks with an error that agree has made known to all; rank 0 prints it.
 __attribute__((noreturn)) void dist_die(const Error *err) {
     fflush(stdout);
     if (dist.rank == 0) fprintf(stderr, "error: %s\n", err->text);
@@ -363,7 +363,7 @@ void dist_trade(float *in, size_t in_stride, const int *in_count, const float *o
 
 // True if it went well (ok) on every rank. Otherwise err of each rank becomes that of the lowest one that failed, named
 // in its text. A signal that any rank has got becomes dist.stop of all.
-bool dist_agree(bool ok, Error *err) {
+bool agree(bool ok, Error *err) {
     if (dist.size == 1) {
         dist.stop = stop_requested;
         return ok;
@@ -397,5 +397,27 @@ bool dist_agree(bool ok, Error *err) {
 
 // The first of n things that are rank r's when they are shared out in order; r = size: n.
 int dist_share(int n, int r) { return (int)((long long)n * r / dist.size); }
+
+// This rank's of n things that are shared out in order: first ... last-1. Alone: all of them.
+void my_range(int n, int *first, int *last) {
+    *first = dist_share(n, dist.rank);
+    *last = dist_share(n, dist.rank + 1);
+}
+
+// The rank that has thing i of these n.
+int rank_of(int n, int i) {
+    int r = 0;
+    while (i >= dist_share(n, r + 1)) r++;
+    return r;
+}
+
+// True on the one rank, number 0, that prints and writes the run's files. Alone: true.
+bool is_writer(void) { return dist.rank == 0; }
+
+// 0, or the signal that all ranks know of since the last agree(): the run is to end.
+int stop_agreed(void) { return dist.stop; }
+
+// Seconds of a clock that stands still while this rank exchanges with others or waits for them.
+double own_time(void) { return now_s() - dist.seconds; }
 
 #endif
