@@ -129,8 +129,8 @@ void grade_groups(Trainer *t, int first) {
     t->times.reward += own_time() - start;
 }
 
-// What the rewards of the groups from `first` on mean.
-void judge_groups(Trainer *t, int first) {
+// The advantages of the groups from `first` on, from their rewards.
+void compute_advantages(Trainer *t, int first) {
     for (int i = first; i < t->n_groups; i++) {
         Group *g = &t->groups[i];
         group_advantages(g->advantage, g->reward, t->G, t->options.advantage);
@@ -164,7 +164,7 @@ bool collect_groups(Trainer *t, Error *err) {
         if (!agree(sample_groups(t, missing, err), err)) return false;
         grade_groups(t, first);
         share_groups(t, first);
-        judge_groups(t, first);
+        compute_advantages(t, first);
         for (int i = first; i < t->n_groups; i++) missing -= !t->groups[i].equal;
     }
     return true;
