@@ -9,18 +9,22 @@ _Static_assert((int)ONE_FILE_G == G && (int)ONE_FILE_MAX_NEW == MAX_NEW && (int)
                "one_file.h has other sizes than steer_in_one_file.c");
 
 void one_file_run(OneFile *out) {
-    float gap;
     int tokens = 0;
     memset(out, 0, sizeof *out);
     tokenizer_init();
     model_load();
-    problems_load(&train_set, "data/tiny/train.jsonl");
-    check_group();
+    check_group(problems_load(train_set, "data/tiny/train.jsonl"));
+    forward(0, group.T); // all rows at once, where sampling has run them one by one
+    head_forward(group.P - 1, group.T - group.P + 1);
     for (int i = 0; i < G; i++) {
-        for (int t = 0; t < group.n[i]; t++) group.old_logprob[i][t] += 0.08f * (float)((5 * i + 7 * t) % 11 - 5);
+        for (int t = 0; t < group.n[i]; t++) {
+            out->gap = fmaxf(
+                out->gap, fabsf(logprob[group.rows[i][group.P + t - 1]][group.token[i][t]] - group.old_logprob[i][t]));
+            group.old_logprob[i][t] += 0.08f * (float)((5 * i + 7 * t) % 11 - 5);
+        }
         tokens += group.n[i];
     }
-    out->loss = group_loss(&gap, &group) / tokens;
+    out->loss = group_loss(&group) / tokens;
     group_backward(&group);
     snprintf(out->problem, sizeof out->problem, "%s", group.problem->text);
     snprintf(out->answer, sizeof out->answer, "%s", group.problem->answer);

@@ -17,6 +17,7 @@ typedef struct {
         gradient[ONE_FILE_VECTORS]; // [L,C] at which all this was computed; of the loss, the mean over tokens
     float moved[ONE_FILE_VECTORS];  // the vectors after AdamW's first step
     double loss;
+    float gap; // the most by which a log-prob at sampling is not the one of all rows at once
 } OneFile;
 
 #ifdef __cplusplus
