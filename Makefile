@@ -64,6 +64,7 @@ $(LEVELS:%=$(BUILD)/cpu_%.o): $(BUILD)/cpu_%.o: llmc/cpu/level.c $(BUILD)/flags 
 $(BUILD)/test_steer.o: test_steer.c $(BUILD)/flags ; $(COMPILE) $(OBJECT)
 $(BUILD)/test_amx_emulated.o: dev/test/amx_emulated.c $(BUILD)/flags ; $(COMPILE) $(OBJECT)
 $(LEVELS:%=$(BUILD)/test_simd_%.o): $(BUILD)/test_simd_%.o: dev/test/simd_level.c $(BUILD)/flags ; $(COMPILE) $(FLAGS_$*) -DSIMD=$* $(OBJECT)
+$(BUILD)/lab_column_sum: NATIVE := # the tests run it, wherever they are made
 # dev/doc/steer_in_one_file.c, C11 and nothing but the C library: as a program, and within the tests.
 ONE_FILE = $(CC) $(CPPFLAGS) $(CFLAGS) $(KERNEL_FLAGS) -std=c11 -x c -pedantic -Wall -Wextra -Werror -I.
 $(BUILD)/test_one_file.o: dev/test/one_file.c $(BUILD)/flags ; $(ONE_FILE) $(OBJECT)
@@ -95,12 +96,12 @@ ifneq ($(and $(MISSING),$(if $(SETUP_RAN),,not yet)),) # test and demo install w
 test demo: ; @CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' LDFLAGS='$(LDFLAGS)' scripts/setup.sh && $(MAKE) --no-print-directory SETUP_RAN=1 $@
 else
 TEST_ALSO := $(if $(filter emulate,$(CUDA)),checked $(if $(NCCL_WORKS),ranks),portable $(if $(MPI_WORKS),ranks))
-test: $(PROGRAMS) build/steer_in_one_file $(TEST_ALSO:%=build/test_%) $(STRAYS) ## prove everything: no network, no GPU, no Python; ends in `N passed, N failed`
+test: $(PROGRAMS) build/steer_in_one_file build/lab_column_sum $(TEST_ALSO:%=build/test_%) $(STRAYS) ## prove everything: no network, no GPU, no Python; ends in `N passed, N failed`
 	@$(if $(filter emulate,$(CUDA)),rm -f build/test_portable; CXX='$(CXX)' CUDA_HOME='$(CUDA_HOME)' dev/test/emulated.sh,OMP_WAIT_POLICY=passive ./test_steer -j $(if $(BACKEND),1,$(CORES)))
 demo: train_steer eval_steer ## evaluate the tiny model, train its vectors, evaluate again, draw both
 	@DEVICE='$(DEVICE)' scripts/demo.sh
 endif
-check: $(PROGRAMS) build/steer_in_one_file ## tests under ASan and UBSan; other compilers, C++17; cppcheck, shellcheck; a minute of fuzzing; two hosts
+check: $(PROGRAMS) build/steer_in_one_file build/lab_column_sum ## tests under ASan and UBSan; other compilers, C++17; cppcheck, shellcheck; a minute of fuzzing; two hosts
 	@MAKE='$(MAKE)' CXX='$(CXX)' CFLAGS='$(CFLAGS)' LEVELS='$(LEVELS)' CORES='$(CORES)' dev/test/check.sh
 check-ports: $(PROGRAMS) ## run on CPUs that are not here (older x86, ARM) by emulation, compile for macOS; needs scripts/setup.sh --ports
 	dev/test/ports.sh

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What `make check` runs, for those who change the code: the tests under ASan and UBSan, other compilers, C++17, cppcheck, shellcheck, a
-# minute of fuzzing, the installer, CONTRIBUTING's diffs, the pages' commands, objects for macOS, two hosts. A tool that is not here is named and skipped.
+# minute of fuzzing, the installer, CONTRIBUTING's diffs, the commands of the pages and of one_vector.md, objects for macOS, two hosts. A tool
+# that is not here is named and skipped.
 # MAKE, CXX, CFLAGS, LEVELS, CORES: make's. COMPILERS: which ones, beside CC.
 # shellcheck disable=SC2086 # MAKE may have words
 set -euo pipefail
@@ -25,5 +26,6 @@ if have clang; then dev/test/fuzz.sh 60; fi
 dev/test/setup.sh
 dev/test/contributing.sh
 dev/test/readme.sh
+dev/test/one_vector.sh all
 dev/test/macos_objects.sh
 dev/test/two_hosts.sh
