@@ -17,7 +17,7 @@ typedef struct {
     IntVec pages, first_page; // all page lists one behind the other; where each segment's begins
     Segment *segments;
     int n_segments, cap_segments;
-    Mirror mirrors[6]; // of ids, pos, write_row, write_slot, pages, segments
+    DeviceCopy copies[6]; // of ids, pos, write_row, write_slot, pages, segments
 } Packed;
 
 void packed_reset(Packed *p) {
@@ -29,12 +29,12 @@ void packed_reset(Packed *p) {
 // the arrays stay where they are.
 void packed_reserve(Packed *p, const Ops *ops, int rows, int writes, int pages, int segments) {
     const int n[5] = {rows, rows, writes, writes, pages};
-    for (int i = 0; i < 5; i++) mirror_reserve(&p->mirrors[i], ops, (size_t)n[i] * sizeof(int));
-    mirror_reserve(&p->mirrors[5], ops, (size_t)segments * sizeof(Segment));
+    for (int i = 0; i < 5; i++) device_copy_reserve(&p->copies[i], ops, (size_t)n[i] * sizeof(int));
+    device_copy_reserve(&p->copies[5], ops, (size_t)segments * sizeof(Segment));
 }
 
 void packed_free(Packed *p, const Ops *ops) {
-    for (int i = 0; i < 6; i++) mirror_free(&p->mirrors[i], ops);
+    for (int i = 0; i < 6; i++) device_copy_free(&p->copies[i], ops);
     ints_free(&p->ids);
     ints_free(&p->pos);
     ints_free(&p->write_row);
@@ -77,22 +77,22 @@ void packed_write_also(Packed *p, int row, int slot) {
     ints_push(&p->write_slot, slot);
 }
 
-const int *packed_mirror(Packed *p, int which, const IntVec *v, const Ops *ops) {
-    return (const int *)mirror(&p->mirrors[which], ops, v->v, (size_t)v->n * sizeof(int));
+const int *batch_upload(Packed *p, int which, const IntVec *v, const Ops *ops) {
+    return (const int *)device_copy(&p->copies[which], ops, v->v, (size_t)v->n * sizeof(int));
 }
 
 // The batch, where the backend can read it. Valid until p is reset.
 const Batch *packed_finish(Packed *p, const Ops *ops) {
-    const int *pages = packed_mirror(p, 4, &p->pages, ops);
+    const int *pages = batch_upload(p, 4, &p->pages, ops);
     for (int i = 0; i < p->n_segments; i++) p->segments[i].pages = pages + p->first_page.v[i];
     Batch *b = &p->batch;
     b->T = p->ids.n;
-    b->ids = packed_mirror(p, 0, &p->ids, ops);
-    b->pos = packed_mirror(p, 1, &p->pos, ops);
-    b->write_row = packed_mirror(p, 2, &p->write_row, ops);
-    b->write_slot = packed_mirror(p, 3, &p->write_slot, ops);
+    b->ids = batch_upload(p, 0, &p->ids, ops);
+    b->pos = batch_upload(p, 1, &p->pos, ops);
+    b->write_row = batch_upload(p, 2, &p->write_row, ops);
+    b->write_slot = batch_upload(p, 3, &p->write_slot, ops);
     b->n_writes = p->write_row.n;
-    b->segments = (const Segment *)mirror(&p->mirrors[5], ops, p->segments, (size_t)p->n_segments * sizeof(Segment));
+    b->segments = (const Segment *)device_copy(&p->copies[5], ops, p->segments, (size_t)p->n_segments * sizeof(Segment));
     b->n_segments = p->n_segments;
     return b;
 }

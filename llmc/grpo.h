@@ -119,7 +119,7 @@ typedef struct {
     KVCache kv;
     Packed packed;
     IntVec head_rows, targets;
-    Mirror head_rows_there, targets_there, kept_rows_there;
+    DeviceCopy d_head_rows, d_targets, d_kept_rows;
     float *out;       // [4, head_rows] logprob, lse, entropy, dlogprob of a chunk
     float *values;    // [3, head_rows] logprob, entropy, dlogprob of a chunk, in the host's memory
     const Kept *kept; // NULL, or what the rollout has kept of these completions under the same vectors
@@ -194,9 +194,9 @@ void policy_reserve(PolicyPass *p, const Qwen2 *m, long long samples, long long 
     // A prompt may begin a page that it does not fill; a completion, too, and it has a copy of the prompt's last page.
     kv_cache_alloc(&p->kv, m, p->rows / KV_PAGE + 2 * k + prompts);
     packed_reserve(&p->packed, m->ops, p->rows, p->rows + (KV_PAGE - 1) * k, segments * pages_for(longest), segments);
-    Mirror *mirrors[3] = {&p->head_rows_there, &p->targets_there, &p->kept_rows_there};
+    DeviceCopy *copies[3] = {&p->d_head_rows, &p->d_targets, &p->d_kept_rows};
     for (int i = 0; i < 3; i++)
-        mirror_reserve(mirrors[i], m->ops, (size_t)(p->rows + k) * sizeof(int)); // the last token is no row
+        device_copy_reserve(copies[i], m->ops, (size_t)(p->rows + k) * sizeof(int)); // the last token is no row
 }
 
 void policy_free(PolicyPass *p, const Qwen2 *m) {
@@ -205,8 +205,8 @@ void policy_free(PolicyPass *p, const Qwen2 *m) {
     activations_free(&p->acts, m);
     kv_cache_free(&p->kv, m->ops);
     packed_free(&p->packed, m->ops);
-    Mirror *mirrors[3] = {&p->head_rows_there, &p->targets_there, &p->kept_rows_there};
-    for (int i = 0; i < 3; i++) mirror_free(mirrors[i], m->ops);
+    DeviceCopy *copies[3] = {&p->d_head_rows, &p->d_targets, &p->d_kept_rows};
+    for (int i = 0; i < 3; i++) device_copy_free(copies[i], m->ops);
     ints_free(&p->head_rows);
     ints_free(&p->targets);
     ints_free(&p->kept_rows);
@@ -284,7 +284,7 @@ bool policy_recall(PolicyPass *p, const Qwen2 *m, const PolicySample *samples, i
         }
     }
     const int *rows =
-        (const int *)mirror(&p->kept_rows_there, m->ops, p->kept_rows.v, (size_t)p->kept_rows.n * sizeof(int));
+        (const int *)device_copy(&p->d_kept_rows, m->ops, p->kept_rows.v, (size_t)p->kept_rows.n * sizeof(int));
     kept_recall(p->kept, m, &p->scratch, &p->acts, rows, p->kept_rows.n);
     return true;
 }
@@ -297,8 +297,8 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *params, PolicySampl
                  const LossConfig *how, float *grads, const bool *trained, PolicyStats *stats, Error *err) {
     int V = m->config.V, C = m->config.C;
     const Ops *ops = m->ops;
-    float *logprob_there = p->out, *lse = p->out + HEAD_ROWS, *entropy_there = p->out + 2 * HEAD_ROWS,
-          *dlogprob_there = p->out + 3 * HEAD_ROWS;
+    float *d_logprob = p->out, *lse = p->out + HEAD_ROWS, *d_entropy = p->out + 2 * HEAD_ROWS,
+          *d_dlogprob = p->out + 3 * HEAD_ROWS;
     float *logprob = p->values, *entropy = p->values + HEAD_ROWS, *dlogprob = p->values + 2 * HEAD_ROWS;
     for (int done = 0; done < n;) {
         int pages, k = policy_fit(p, samples + done, n - done, &pages);
@@ -312,9 +312,9 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *params, PolicySampl
         const bool recalled = grads && policy_recall(p, m, samples + done, k);
         const Batch *b = packed_finish(&p->packed, ops);
         const int *all_rows =
-            (const int *)mirror(&p->head_rows_there, ops, p->head_rows.v, (size_t)p->head_rows.n * sizeof(int));
+            (const int *)device_copy(&p->d_head_rows, ops, p->head_rows.v, (size_t)p->head_rows.n * sizeof(int));
         const int *all_targets =
-            (const int *)mirror(&p->targets_there, ops, p->targets.v, (size_t)p->targets.n * sizeof(int));
+            (const int *)device_copy(&p->d_targets, ops, p->targets.v, (size_t)p->targets.n * sizeof(int));
         const KVCache *kv = recalled ? p->kept->kv : &p->kv;
         if (!recalled) qwen2_forward(m, &p->scratch, grads ? &p->acts : NULL, &p->kv, b, params);
         if (grads) ops->zero(p->scratch.dh, (size_t)b->T * C * sizeof(float));
@@ -327,10 +327,10 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *params, PolicySampl
             const int *head_rows = all_rows + first, *targets = all_targets + first;
             const size_t bytes = (size_t)rows * sizeof(float);
             qwen2_head_forward(m, &p->scratch, p->scratch.h, head_rows, rows);
-            ops->logprob_rows(logprob_there, lse, s->entropy ? entropy_there : NULL, p->scratch.logits, targets,
+            ops->logprob_rows(d_logprob, lse, s->entropy ? d_entropy : NULL, p->scratch.logits, targets,
                               how->temperature, rows, V);
-            ops->download(logprob, logprob_there, bytes);
-            if (s->entropy) ops->download(entropy, entropy_there, bytes);
+            ops->download(logprob, d_logprob, bytes);
+            if (s->entropy) ops->download(entropy, d_entropy, bytes);
             for (int i = 0; i < rows; i++, t++) {
                 if (t == s->completion->n) {
                     s++;
@@ -351,8 +351,8 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *params, PolicySampl
             }
             if (!grads) continue;
             double t1 = now_s();
-            ops->upload(dlogprob_there, dlogprob, bytes);
-            ops->dlogits_rows(p->scratch.dlogits, p->scratch.logits, lse, targets, dlogprob_there, how->temperature,
+            ops->upload(d_dlogprob, dlogprob, bytes);
+            ops->dlogits_rows(p->scratch.dlogits, p->scratch.logits, lse, targets, d_dlogprob, how->temperature,
                               rows, V);
             qwen2_head_backward(m, &p->scratch, head_rows, rows, &gradient);
             head_backward_s += now_s() - t1;

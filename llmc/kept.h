@@ -16,7 +16,7 @@ typedef struct {
     int cap, used;
     bool full;   // a batch did not fit; nothing more is kept in this step
     IntVec rows; // scratch
-    Mirror rows_there;
+    DeviceCopy d_rows;
 } Kept;
 
 // Room for `bytes` of layers first ... L-1 (see Activations). Free with kept_free.
@@ -37,7 +37,7 @@ void kept_free(Kept *k, const Qwen2 *m) {
     free(k->view.layers);
     m->ops->release(k->h);
     ints_free(&k->rows);
-    mirror_free(&k->rows_there, m->ops);
+    device_copy_free(&k->d_rows, m->ops);
     memset(k, 0, sizeof *k);
 }
 
@@ -73,7 +73,7 @@ int kept_forward(Kept *k, const Qwen2 *m, Scratch *s, KVCache *kv, const Batch *
     qwen2_forward(m, s, &k->view, kv, b, params);
     k->rows.n = 0;
     for (int t = 0; t < b->T; t++) ints_push(&k->rows, t);
-    const int *rows = (const int *)mirror(&k->rows_there, m->ops, k->rows.v, (size_t)b->T * sizeof(int));
+    const int *rows = (const int *)device_copy(&k->d_rows, m->ops, k->rows.v, (size_t)b->T * sizeof(int));
     m->ops->gather_rows(k->h + (size_t)k->used * m->config.C, s->h, rows, b->T, m->config.C);
     k->used += b->T;
     return k->used - b->T;

@@ -241,14 +241,14 @@ typedef struct Ops {
 } Ops;
 
 // A copy in the backend's memory of an array of the host that changes from call to call. Zero-initialise; free with
-// mirror_free.
+// device_copy_free.
 typedef struct {
     void *p;
     size_t cap;
-} Mirror;
+} DeviceCopy;
 
 // Room for `bytes`, so that the copy stays where it is. What was there is lost if it has to grow.
-static inline void mirror_reserve(Mirror *m, const Ops *ops, size_t bytes) {
+static inline void device_copy_reserve(DeviceCopy *m, const Ops *ops, size_t bytes) {
     if (ops->host_memory || bytes <= m->cap) return;
     if (m->p) ops->release(m->p);
     m->cap = bytes;
@@ -256,14 +256,14 @@ static inline void mirror_reserve(Mirror *m, const Ops *ops, size_t bytes) {
 }
 
 // host[bytes] where an operation can read it: itself, or the copy.
-static inline const void *mirror(Mirror *m, const Ops *ops, const void *host, size_t bytes) {
+static inline const void *device_copy(DeviceCopy *m, const Ops *ops, const void *host, size_t bytes) {
     if (ops->host_memory || bytes == 0) return host;
-    if (bytes > m->cap) mirror_reserve(m, ops, 2 * bytes);
+    if (bytes > m->cap) device_copy_reserve(m, ops, 2 * bytes);
     ops->upload(m->p, host, bytes);
     return m->p;
 }
 
-static inline void mirror_free(Mirror *m, const Ops *ops) {
+static inline void device_copy_free(DeviceCopy *m, const Ops *ops) {
     if (m->p) ops->release(m->p);
     m->p = NULL;
     m->cap = 0;

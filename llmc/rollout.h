@@ -32,7 +32,7 @@ typedef struct {
     float *h, *h_waiting; // [slots,C] rows to draw the next token from; [C] last prompt row of a group half admitted
     float *drawn_logprob, *u; // [slots] of the tokens being drawn: their log-probs, the random numbers
     int *drawn;               // [slots] the tokens
-    Mirror rows_there;        // scratch: rows to gather
+    DeviceCopy d_rows;        // scratch: rows to gather
     int slots, prefill_rows, max_prompt, max_new;
     IntVec free_pages;
     Kept *kept; // NULL, or keeps the activations; then pages are given back by rollout_reset alone
@@ -59,7 +59,7 @@ void rollout_alloc(Rollout *r, const Qwen2 *m, int slots, int held, int max_prom
     kv_cache_alloc(&r->kv, m,
                    (held > slots ? held : slots) * (pages_for(max_prompt + max_new) + 1) + pages_for(max_prompt) + 1);
     packed_reserve(&r->packed, m->ops, r->scratch.T, r->scratch.T, slots * pages_for(max_prompt + max_new), slots);
-    mirror_reserve(&r->rows_there, m->ops, (size_t)slots * sizeof(int));
+    device_copy_reserve(&r->d_rows, m->ops, (size_t)slots * sizeof(int));
     r->h = (float *)m->ops->alloc((size_t)slots * m->config.C * sizeof(float));
     r->h_waiting = (float *)m->ops->alloc((size_t)m->config.C * sizeof(float));
     r->drawn_logprob = (float *)m->ops->alloc((size_t)slots * sizeof(float));
@@ -73,7 +73,7 @@ void rollout_free(Rollout *r, const Qwen2 *m) {
     scratch_free(&r->scratch, m->ops);
     kv_cache_free(&r->kv, m->ops);
     packed_free(&r->packed, m->ops);
-    mirror_free(&r->rows_there, m->ops);
+    device_copy_free(&r->d_rows, m->ops);
     void *all[] = {r->h, r->h_waiting, r->drawn_logprob, r->u, r->drawn};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) m->ops->release(all[i]);
     ints_free(&r->free_pages);
@@ -95,7 +95,7 @@ typedef struct {
 
 // out[n,C] = rows rows[n] of h[.,C]; rows is the host's.
 void rollout_gather(Rollout *r, const Qwen2 *m, float *out, const float *h, const int *rows, int n) {
-    m->ops->gather_rows(out, h, (const int *)mirror(&r->rows_there, m->ops, rows, (size_t)n * sizeof(int)), n,
+    m->ops->gather_rows(out, h, (const int *)device_copy(&r->d_rows, m->ops, rows, (size_t)n * sizeof(int)), n,
                         m->config.C);
 }
 

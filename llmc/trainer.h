@@ -203,7 +203,7 @@ void trainer_alloc_passes(Trainer *t) {
                   o->max_completion_length);
     if (o->kept_memory > 0) {
         kept_alloc(&t->kept, &t->model, o->kept_memory * (1 << 30), qwen2_first_kept(&t->model, lowest));
-        mirror_reserve(&t->kept.rows_there, t->ops, (size_t)t->rollout.scratch.T * sizeof(int));
+        device_copy_reserve(&t->kept.d_rows, t->ops, (size_t)t->rollout.scratch.T * sizeof(int));
     }
     t->kept.kv = &t->rollout.kv;
     policy_alloc(&t->policy, &t->model, o->activation_memory * (1 << 30), longest, lowest, true);

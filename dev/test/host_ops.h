@@ -86,9 +86,9 @@ void hosted_embed(float *h, const int *ids, const RawTensor *wte, int T, int C) 
 void hosted_add_rmsnorm_forward(float *h_out, act *x, float *rstd, const float *h, const float *y, const float *s,
                                 const float *w, float eps, int T, int C) {
     size_t n = (size_t)T * C;
-    float *h_out_there = OUT(float, h_out, n), *rstd_there = OUT(float, rstd, T);
-    act *x_there = OUT_ACT(x, n);
-    hosted->add_rmsnorm_forward(h_out_there, x_there, rstd_there, IN(float, h, n), IN(float, y, n), IN(float, s, C),
+    float *d_h_out = OUT(float, h_out, n), *d_rstd = OUT(float, rstd, T);
+    act *d_x = OUT_ACT(x, n);
+    hosted->add_rmsnorm_forward(d_h_out, d_x, d_rstd, IN(float, h, n), IN(float, y, n), IN(float, s, C),
                                 IN(float, w, C), eps, T, C);
     hosted_done();
 }

@@ -61,9 +61,9 @@ void test_cuda_tied(const Ops *ops) {
                     apart = {"head", DTYPE_BF16, 2, {V, C, 0, 0}, other};
     const RawTensor wide = {"wte", DTYPE_F32, 2, {V, C, 0, 0}, whole};
     const int id = 7;
-    int *id_there = (int *)ops->alloc(sizeof id);
-    float *h_there = (float *)ops->alloc(sizeof h);
-    ops->upload(id_there, &id, sizeof id);
+    int *d_id = (int *)ops->alloc(sizeof id);
+    float *d_h = (float *)ops->alloc(sizeof h);
+    ops->upload(d_id, &id, sizeof id);
     for (int first = 0; first < 2; first++) {
         RawTensor wte = ops->embedding_load(&raw), wte_wide = ops->embedding_load(&wide);
         Weight head, untied, head_wide;
@@ -73,7 +73,7 @@ void test_cuda_tied(const Ops *ops) {
         CHECK(head.data == wte.data && untied.data != wte.data && head_wide.data != wte_wide.data,
               "%s: which weights share the embedding", ops->isa);
         if (first == 1) ops->weight_free(&head);
-        if (first == 1) ops->embed(h_there, id_there, &wte, 1, C);
+        if (first == 1) ops->embed(d_h, d_id, &wte, 1, C);
         ops->embedding_free(&wte);
         if (first == 0) { // the other one still has it
             act *x = ops->alloc(C * ops->act_bytes);
@@ -90,7 +90,7 @@ void test_cuda_tied(const Ops *ops) {
             ops->release(y);
             ops->weight_free(&head);
         } else {
-            ops->download(h, h_there, sizeof h);
+            ops->download(h, d_h, sizeof h);
             CHECK(memcmp(h, whole + id * C, sizeof h) == 0,
                   "%s: the embedding is wrong once the layer tied to it is freed", ops->isa);
         }
@@ -98,8 +98,8 @@ void test_cuda_tied(const Ops *ops) {
         ops->weight_free(&head_wide);
         ops->embedding_free(&wte_wide);
     }
-    ops->release(id_there);
-    ops->release(h_there);
+    ops->release(d_id);
+    ops->release(d_h);
 }
 
 // ds after 300 rows, in one call or in pieces: the same chain of additions as ref's rows added one after the other.

@@ -93,7 +93,7 @@ void model_outputs(ModelOutputs *all, const Ops *ops) {
     size_t LC = (size_t)r.L * r.C, n = (size_t)r.tokens;
     const float *steering0 = records_tensor(&r, "steering0", LC), *old = records_tensor(&r, "old_logprobs", n),
                 *ref = records_tensor(&r, "ref_logprobs", n);
-    float *gradient = (float *)xcalloc(LC, sizeof(float)), *steering0_there = to_backend(ops, steering0, LC);
+    float *gradient = (float *)xcalloc(LC, sizeof(float)), *d_steering0 = to_backend(ops, steering0, LC);
     PolicyPass pass;
     PolicyStats stats;
     Error err = {0, ""};
@@ -119,15 +119,15 @@ void model_outputs(ModelOutputs *all, const Ops *ops) {
     const Completion *first = r.samples[0].completion;
     kv_cache_alloc(&kv, &r.model, group_pages(r.samples[0].P, &first, 1));
     packed_add_group(&packed, r.samples[0].prompt, r.samples[0].P, &first, 1, 0, &next_page, &rows, &targets);
-    qwen2_forward(&r.model, &pass.scratch, NULL, &kv, packed_finish(&packed, ops), steering0_there);
-    Mirror rows_there = {NULL, 0};
+    qwen2_forward(&r.model, &pass.scratch, NULL, &kv, packed_finish(&packed, ops), d_steering0);
+    DeviceCopy d_rows = {NULL, 0};
     qwen2_head_forward(&r.model, &pass.scratch, pass.scratch.h,
-                       (const int *)mirror(&rows_there, ops, rows.v, (size_t)rows.n * sizeof(int)), rows.n);
+                       (const int *)device_copy(&d_rows, ops, rows.v, (size_t)rows.n * sizeof(int)), rows.n);
     float *logits = (float *)xmalloc((size_t)rows.n * r.V * sizeof(float));
     ops->download(logits, pass.scratch.logits, (size_t)rows.n * r.V * sizeof(float));
     outputs_add(all, "logits", logits, (size_t)rows.n * r.V);
     free(logits);
-    mirror_free(&rows_there, ops);
+    device_copy_free(&d_rows, ops);
     kv_cache_free(&kv, ops);
     packed_free(&packed, ops);
     ints_free(&rows);
@@ -172,7 +172,7 @@ void model_outputs(ModelOutputs *all, const Ops *ops) {
     }
     outputs_add_number(all, "grad_norm", first_norm);
     for (int i = 0; i < 4; i++) ops->release(there[i]);
-    from_backend(ops, NULL, steering0_there, LC);
+    from_backend(ops, NULL, d_steering0, LC);
     free(steering);
     free(gradient);
     policy_free(&pass, &r.model);

@@ -25,26 +25,26 @@ typedef struct {
 void intervene_run(IntervenedOps *out, const Ops *ops, const float *x, const float *other, const float *s,
                    const unsigned char *take, const int *pos, int T, int C, int blocks) {
     const size_t n = (size_t)T * C * blocks, tc = (size_t)T * C;
-    float *to = to_backend(ops, x, n), *from = to_backend(ops, other, n), *s_there = to_backend(ops, s, (size_t)C);
-    unsigned char *take_there = (unsigned char *)ops->alloc((size_t)blocks);
-    int *pos_there = (int *)ops->alloc((size_t)T * sizeof(int));
-    ops->upload(take_there, take, (size_t)blocks);
-    ops->upload(pos_there, pos, (size_t)T * sizeof(int));
+    float *to = to_backend(ops, x, n), *from = to_backend(ops, other, n), *d_s = to_backend(ops, s, (size_t)C);
+    unsigned char *d_take = (unsigned char *)ops->alloc((size_t)blocks);
+    int *d_pos = (int *)ops->alloc((size_t)T * sizeof(int));
+    ops->upload(d_take, take, (size_t)blocks);
+    ops->upload(d_pos, pos, (size_t)T * sizeof(int));
     out->mixed = (float *)xmalloc(n * sizeof(float));
     out->put = (float *)xmalloc(tc * sizeof(float));
 
-    ops->mix_blocks(to, from, take_there, T, blocks, C);
+    ops->mix_blocks(to, from, d_take, T, blocks, C);
     ops->download(out->mixed, to, n * sizeof(float));
-    ops->put_rows(to, s_there, pos_there, 1, T, C);
+    ops->put_rows(to, d_s, d_pos, 1, T, C);
     ops->download(out->put, to, tc * sizeof(float));
 
     act *a = intervene_acts(ops, other, tc);
-    ops->act_add_row(a, s_there, T, C);
+    ops->act_add_row(a, d_s, T, C);
     act *host = xmalloc((tc + 1) * ops->act_bytes);
     ops->download(host, a, tc * ops->act_bytes);
     out->added = op_floats(ops, host, tc);
     free(host);
-    void *all[] = {to, from, s_there, take_there, pos_there, a};
+    void *all[] = {to, from, d_s, d_take, d_pos, a};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) ops->release(all[i]);
 }
 

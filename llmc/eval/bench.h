@@ -192,9 +192,9 @@ void bench_forward_rows(const Qwen2 *m, Scratch *s, KVCache *kv, Packed *p, cons
         ints_push(&last, packed_add(p, prompts[i].prompt, prompts[i].P, 0, pages.v, 0, i) + prompts[i].P - 1);
     }
     qwen2_forward(m, s, NULL, kv, packed_finish(p, m->ops), steering);
-    Mirror last_there = {NULL, 0};
-    qwen2_head_forward(m, s, s->h, (const int *)mirror(&last_there, m->ops, last.v, (size_t)n * sizeof(int)), n);
-    mirror_free(&last_there, m->ops);
+    DeviceCopy d_last = {NULL, 0};
+    qwen2_head_forward(m, s, s->h, (const int *)device_copy(&d_last, m->ops, last.v, (size_t)n * sizeof(int)), n);
+    device_copy_free(&d_last, m->ops);
     ints_free(&last);
     ints_free(&pages);
 }

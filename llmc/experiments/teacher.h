@@ -85,7 +85,7 @@ typedef struct {
     KVCache kv;
     Packed packed;
     IntVec head_rows, targets;
-    Mirror rows_there; // head_rows for the backend
+    DeviceCopy d_rows; // head_rows for the backend
     int longest;
 } Teacher;
 
@@ -106,14 +106,14 @@ void teacher_free(Teacher *t, const Qwen2 *m) {
     activations_free(&t->acts, m);
     kv_cache_free(&t->kv, m->ops);
     packed_free(&t->packed, m->ops);
-    mirror_free(&t->rows_there, m->ops);
+    device_copy_free(&t->d_rows, m->ops);
     ints_free(&t->head_rows);
     ints_free(&t->targets);
 }
 
 // head_rows where the backend can read them.
 const int *teacher_head_rows(Teacher *t, const Qwen2 *m) {
-    return (const int *)mirror(&t->rows_there, m->ops, t->head_rows.v, (size_t)t->head_rows.n * sizeof(int));
+    return (const int *)device_copy(&t->d_rows, m->ops, t->head_rows.v, (size_t)t->head_rows.n * sizeof(int));
 }
 
 // Runs prompt and completion (NULL: the prompt alone): rows 0 ... of scratch.h are their residual stream after the last
