@@ -9,31 +9,31 @@ build their batches here, so that a token meets the same operations whichever of
 
 int pages_for(int positions) { return (positions + KV_PAGE - 1) / KV_PAGE; }
 
-// A Batch under construction, in the host's memory. Zero-initialise; reusable after packed_reset; free with
-// packed_free.
+// A Batch under construction, in the host's memory. Zero-initialise; reusable after batch_reset; free with
+// batch_free.
 typedef struct {
-    Batch batch; // valid after packed_finish
+    Batch batch; // valid after batch_finish
     IntVec ids, pos, write_row, write_slot;
     IntVec pages, first_page; // all page lists one behind the other; where each segment's begins
     Segment *segments;
     int n_segments, cap_segments;
     DeviceCopy copies[6]; // of ids, pos, write_row, write_slot, pages, segments
-} Packed;
+} BatchBuilder;
 
-void packed_reset(Packed *p) {
+void batch_reset(BatchBuilder *p) {
     p->ids.n = p->pos.n = p->write_row.n = p->write_slot.n = p->pages.n = p->first_page.n = 0;
     p->n_segments = 0;
 }
 
 // Room, where the backend reads, for batches of up to so many rows, writes, pages in all lists together and segments:
 // the arrays stay where they are.
-void packed_reserve(Packed *p, const Ops *ops, int rows, int writes, int pages, int segments) {
+void batch_reserve(BatchBuilder *p, const Ops *ops, int rows, int writes, int pages, int segments) {
     const int n[5] = {rows, rows, writes, writes, pages};
     for (int i = 0; i < 5; i++) device_copy_reserve(&p->copies[i], ops, (size_t)n[i] * sizeof(int));
     device_copy_reserve(&p->copies[5], ops, (size_t)segments * sizeof(Segment));
 }
 
-void packed_free(Packed *p, const Ops *ops) {
+void batch_free(BatchBuilder *p, const Ops *ops) {
     for (int i = 0; i < 6; i++) device_copy_free(&p->copies[i], ops);
     ints_free(&p->ids);
     ints_free(&p->pos);
@@ -47,7 +47,7 @@ void packed_free(Packed *p, const Ops *ops) {
 
 // Appends n tokens of one sequence at positions pos0 ...; pages[] covers positions 0 ... pos0+n-1, and the keys of
 // the new rows are written there. Returns the row of the first token.
-int packed_add(Packed *p, const int *ids, int n, int pos0, const int *pages, int prefix_row0, int group) {
+int batch_add(BatchBuilder *p, const int *ids, int n, int pos0, const int *pages, int prefix_row0, int group) {
     int row0 = p->ids.n;
     for (int i = 0; i < n; i++) {
         int position = pos0 + i;
@@ -72,17 +72,17 @@ int packed_add(Packed *p, const int *ids, int n, int pos0, const int *pages, int
 }
 
 // The keys of a row go to one more slot: the last, partly filled page of a prompt is copied to each of its samples.
-void packed_write_also(Packed *p, int row, int slot) {
+void batch_write_also(BatchBuilder *p, int row, int slot) {
     ints_push(&p->write_row, row);
     ints_push(&p->write_slot, slot);
 }
 
-const int *batch_upload(Packed *p, int which, const IntVec *v, const Ops *ops) {
+const int *batch_upload(BatchBuilder *p, int which, const IntVec *v, const Ops *ops) {
     return (const int *)device_copy(&p->copies[which], ops, v->v, (size_t)v->n * sizeof(int));
 }
 
 // The batch, where the backend can read it. Valid until p is reset.
-const Batch *packed_finish(Packed *p, const Ops *ops) {
+const Batch *batch_finish(BatchBuilder *p, const Ops *ops) {
     const int *pages = batch_upload(p, 4, &p->pages, ops);
     for (int i = 0; i < p->n_segments; i++) p->segments[i].pages = pages + p->first_page.v[i];
     Batch *b = &p->batch;
@@ -129,12 +129,12 @@ int group_pages(int P, const Completion *const *c, int k) {
 
 // Appends a prompt once and k completions that share it, on fresh pages from *next_page on (advanced). Token t of
 // completion i is predicted by row head_rows[.] with target targets[.]; both are appended to in the order i, t.
-void packed_add_group(Packed *p, const int *prompt, int P, const Completion *const *c, int k, int group, int *next_page,
+void batch_add_group(BatchBuilder *p, const int *prompt, int P, const Completion *const *c, int k, int group, int *next_page,
                       IntVec *head_rows, IntVec *targets) {
     int shared = P / KV_PAGE, tail = P % KV_PAGE;
     IntVec pages = {0};
     for (int i = 0; i < pages_for(P); i++) ints_push(&pages, (*next_page)++);
-    int prompt_row = packed_add(p, prompt, P, 0, pages.v, 0, group);
+    int prompt_row = batch_add(p, prompt, P, 0, pages.v, 0, group);
     p->segments[p->n_segments - 1].prefix_row0 = prompt_row;
     for (int i = 0; i < k; i++) {
         pages.n = shared;
@@ -142,8 +142,8 @@ void packed_add_group(Packed *p, const int *prompt, int P, const Completion *con
         int row0 = p->ids.n;
         if (c[i]->n > 1) {
             for (int t = 0; t < tail; t++)
-                packed_write_also(p, prompt_row + P - tail + t, pages.v[shared] * KV_PAGE + t);
-            row0 = packed_add(p, c[i]->ids, c[i]->n - 1, P, pages.v, prompt_row, group);
+                batch_write_also(p, prompt_row + P - tail + t, pages.v[shared] * KV_PAGE + t);
+            row0 = batch_add(p, c[i]->ids, c[i]->n - 1, P, pages.v, prompt_row, group);
         }
         for (int t = 0; t < c[i]->n; t++) {
             ints_push(head_rows, t == 0 ? prompt_row + P - 1 : row0 + t - 1);

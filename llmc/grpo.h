@@ -17,7 +17,7 @@ Papers: GRPO, Shao et al. 2024 (arXiv 2402.03300); RLOO, Ahmadian et al. 2024 (2
 #ifndef LLMC_GRPO_H
 #define LLMC_GRPO_H
 
-#include "llmc/kept.h" // kept_recall; Completion, packed_add_group
+#include "llmc/kept.h" // kept_recall; Completion, batch_add_group
 
 // ----------------------------------------------------------------------------
 // advantages and losses
@@ -117,7 +117,7 @@ typedef struct {
     Scratch scratch;
     Activations acts;
     KVCache kv;
-    Packed packed;
+    BatchBuilder packed;
     IntVec head_rows, targets;
     DeviceCopy d_head_rows, d_targets, d_kept_rows;
     float *out;       // [4, head_rows] logprob, lse, entropy, dlogprob of a chunk
@@ -193,7 +193,7 @@ void policy_reserve(PolicyPass *p, const Qwen2 *m, long long samples, long long 
               segments = k + prompts;
     // A prompt may begin a page that it does not fill; a completion, too, and it has a copy of the prompt's last page.
     kv_cache_alloc(&p->kv, m, p->rows / KV_PAGE + 2 * k + prompts);
-    packed_reserve(&p->packed, m->ops, p->rows, p->rows + (KV_PAGE - 1) * k, segments * pages_for(longest), segments);
+    batch_reserve(&p->packed, m->ops, p->rows, p->rows + (KV_PAGE - 1) * k, segments * pages_for(longest), segments);
     DeviceCopy *copies[3] = {&p->d_head_rows, &p->d_targets, &p->d_kept_rows};
     for (int i = 0; i < 3; i++)
         device_copy_reserve(copies[i], m->ops, (size_t)(p->rows + k) * sizeof(int)); // the last token is no row
@@ -204,7 +204,7 @@ void policy_free(PolicyPass *p, const Qwen2 *m) {
     scratch_free(&p->scratch, m->ops);
     activations_free(&p->acts, m);
     kv_cache_free(&p->kv, m->ops);
-    packed_free(&p->packed, m->ops);
+    batch_free(&p->packed, m->ops);
     DeviceCopy *copies[3] = {&p->d_head_rows, &p->d_targets, &p->d_kept_rows};
     for (int i = 0; i < 3; i++) device_copy_free(copies[i], m->ops);
     ints_free(&p->head_rows);
@@ -242,7 +242,7 @@ int policy_fit(const PolicyPass *p, const PolicySample *samples, int n, int *pag
 void policy_pack(PolicyPass *p, const PolicySample *samples, int n) {
     const Completion **same = (const Completion **)xmalloc((size_t)n * sizeof *same);
     int next_page = 0;
-    packed_reset(&p->packed);
+    batch_reset(&p->packed);
     p->head_rows.n = p->targets.n = p->n_ranges = 0;
     for (int i = 0; i < n;) {
         int k = 0, row0 = p->packed.ids.n;
@@ -250,7 +250,7 @@ void policy_pack(PolicyPass *p, const PolicySample *samples, int n) {
             same[k] = samples[i + k].completion;
             k++;
         }
-        packed_add_group(&p->packed, samples[i].prompt, samples[i].P, same, k, samples[i].group, &next_page,
+        batch_add_group(&p->packed, samples[i].prompt, samples[i].P, same, k, samples[i].group, &next_page,
                          &p->head_rows, &p->targets);
         if (i == 0 || samples[i].part != samples[i - 1].part) {
             if (p->n_ranges == p->cap_ranges) {
@@ -310,7 +310,7 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *params, PolicySampl
         const Gradient gradient = {grads, m->layout ? m->layout->n : (size_t)m->config.L * C, p->ranges, p->n_ranges};
         double t0 = now_s(), head_backward_s = 0;
         const bool recalled = grads && policy_recall(p, m, samples + done, k);
-        const Batch *b = packed_finish(&p->packed, ops);
+        const Batch *b = batch_finish(&p->packed, ops);
         const int *all_rows =
             (const int *)device_copy(&p->d_head_rows, ops, p->head_rows.v, (size_t)p->head_rows.n * sizeof(int));
         const int *all_targets =

@@ -6,7 +6,7 @@ Some 0.7 MB a row for the 0.5B model. What does not fit is computed again: the r
 #ifndef LLMC_KEPT_H
 #define LLMC_KEPT_H
 
-#include "llmc/batch.h" // Activations, Packed, Completion
+#include "llmc/batch.h" // Activations, BatchBuilder, Completion
 
 typedef struct {
     Activations acts;  // [cap] rows in the order they were run

@@ -6,7 +6,7 @@ come out depends on (seed, step, prompt, sample, position) alone, not on slots, 
 #ifndef LLMC_ROLLOUT_H
 #define LLMC_ROLLOUT_H
 
-#include "llmc/kept.h"      // Kept; Packed, Completion
+#include "llmc/kept.h"      // Kept; BatchBuilder, Completion
 #include "llmc/utils/rng.h" // rng_uniform
 
 typedef struct {
@@ -28,7 +28,7 @@ typedef struct {
 typedef struct {
     Scratch scratch;
     KVCache kv;
-    Packed packed;
+    BatchBuilder packed;
     float *h, *h_waiting; // [slots,C] rows to draw the next token from; [C] last prompt row of a group half admitted
     float *drawn_logprob, *u; // [slots] of the tokens being drawn: their log-probs, the random numbers
     int *drawn;               // [slots] the tokens
@@ -58,7 +58,7 @@ void rollout_alloc(Rollout *r, const Qwen2 *m, int slots, int held, int max_prom
     // a sequence's own pages, one more for the copied tail of its prompt, and a prompt that waits for slots
     kv_cache_alloc(&r->kv, m,
                    (held > slots ? held : slots) * (pages_for(max_prompt + max_new) + 1) + pages_for(max_prompt) + 1);
-    packed_reserve(&r->packed, m->ops, r->scratch.T, r->scratch.T, slots * pages_for(max_prompt + max_new), slots);
+    batch_reserve(&r->packed, m->ops, r->scratch.T, r->scratch.T, slots * pages_for(max_prompt + max_new), slots);
     device_copy_reserve(&r->d_rows, m->ops, (size_t)slots * sizeof(int));
     r->h = (float *)m->ops->alloc((size_t)slots * m->config.C * sizeof(float));
     r->h_waiting = (float *)m->ops->alloc((size_t)m->config.C * sizeof(float));
@@ -72,7 +72,7 @@ void rollout_free(Rollout *r, const Qwen2 *m) {
     if (!r->h) return;
     scratch_free(&r->scratch, m->ops);
     kv_cache_free(&r->kv, m->ops);
-    packed_free(&r->packed, m->ops);
+    batch_free(&r->packed, m->ops);
     device_copy_free(&r->d_rows, m->ops);
     void *all[] = {r->h, r->h_waiting, r->drawn_logprob, r->u, r->drawn};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) m->ops->release(all[i]);
@@ -110,18 +110,18 @@ bool is_eos(const ModelConfig *c, int token) {
 // Runs the prompts first ... last-1 together; their last rows of the residual stream end up in `rows` of scratch.h.
 void rollout_prefill(Rollout *r, const Qwen2 *m, const float *params, const RolloutPrompt *prompts,
                      RolloutGroup *groups, int first, int last, IntVec *rows) {
-    packed_reset(&r->packed);
+    batch_reset(&r->packed);
     rows->n = 0;
     for (int i = first; i < last; i++) {
         int n = pages_for(prompts[i].P);
         groups[i].pages = (int *)xmalloc((size_t)n * sizeof(int));
         for (int k = 0; k < n; k++) groups[i].pages[k] = rollout_take_page(r);
-        int row0 = packed_add(&r->packed, prompts[i].prompt, prompts[i].P, 0, groups[i].pages, 0, i);
+        int row0 = batch_add(&r->packed, prompts[i].prompt, prompts[i].P, 0, groups[i].pages, 0, i);
         groups[i].row0 = row0;
         ints_push(rows, row0 + prompts[i].P - 1);
         r->prompt_tokens += prompts[i].P;
     }
-    int kept = kept_forward(r->kept, m, &r->scratch, &r->kv, packed_finish(&r->packed, m->ops), params);
+    int kept = kept_forward(r->kept, m, &r->scratch, &r->kv, batch_finish(&r->packed, m->ops), params);
     for (int i = first; i < last; i++) groups[i].row0 = kept < 0 ? -1 : kept + groups[i].row0;
 }
 
@@ -211,7 +211,7 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *params, RolloutPrompt *pro
 
         // 3. keep it; sequences that ended leave, the others move up
         int kept = 0;
-        packed_reset(&r->packed);
+        batch_reset(&r->packed);
         for (int i = 0; i < n_active; i++) {
             RolloutSlot *slot = &active[i];
             RolloutPrompt *p = &prompts[slot->prompt];
@@ -239,14 +239,14 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *params, RolloutPrompt *pro
                 done++;
                 continue;
             }
-            packed_add(&r->packed, &token[i], 1, p->P + c->n - 1, slot->pages, 0, kept);
+            batch_add(&r->packed, &token[i], 1, p->P + c->n - 1, slot->pages, 0, kept);
             active[kept++] = *slot;
         }
         n_active = kept;
 
         // 4. run the drawn tokens
         if (ok && n_active > 0) {
-            int kept_row = kept_forward(r->kept, m, &r->scratch, &r->kv, packed_finish(&r->packed, m->ops), params);
+            int kept_row = kept_forward(r->kept, m, &r->scratch, &r->kv, batch_finish(&r->packed, m->ops), params);
             rows.n = 0;
             for (int i = 0; i < n_active; i++) {
                 Completion *c = &prompts[active[i].prompt].completions[active[i].sample];

@@ -5,7 +5,7 @@
 #define DEV_TEST_TEST_CUDA_GRAPH_H
 
 #include "dev/test/backends.h" // to_backend; CHECK
-#include "llmc/batch.h"        // Packed
+#include "llmc/batch.h"        // BatchBuilder
 #include "llmc/utils/rng.h"    // rng_uniform
 
 #ifndef TINY_MODEL
@@ -52,7 +52,7 @@ typedef struct {
     Scratch scratch[2];
     KVCache kv[2];
     float *steering[3]; // the last one is NULL
-    Packed packed;
+    BatchBuilder packed;
     float *h; // what the last step gave: [GRAPH_ROWS,C], then all keys and values
     size_t h_bytes, kv_bytes;
 } GraphSide;
@@ -65,13 +65,13 @@ typedef struct {
 
 // T sequences, each at its own position; the last `more_writes` writes send row 0 to the page that is nobody's.
 static const Batch *graph_pack(GraphSide *s, int T, int more_writes, int turn) {
-    packed_reset(&s->packed);
+    batch_reset(&s->packed);
     for (int i = 0; i < T; i++) {
         const int pages[2] = {2 * i, 2 * i + 1}, token = 3 + (7 * turn + 11 * i) % 200;
-        packed_add(&s->packed, &token, 1, KV_PAGE + 3 * i, pages, 0, i);
+        batch_add(&s->packed, &token, 1, KV_PAGE + 3 * i, pages, 0, i);
     }
-    for (int i = 0; i < more_writes; i++) packed_write_also(&s->packed, 0, (GRAPH_PAGES - 1) * KV_PAGE + i);
-    return packed_finish(&s->packed, s->model.ops);
+    for (int i = 0; i < more_writes; i++) batch_write_also(&s->packed, 0, (GRAPH_PAGES - 1) * KV_PAGE + i);
+    return batch_finish(&s->packed, s->model.ops);
 }
 
 static void graph_side_init(GraphSide *s, const Qwen2 *m, const Ops *table, const float *const host[2]) {
@@ -109,7 +109,7 @@ static void graph_side_free(GraphSide *s) {
         kv_cache_free(&s->kv[i], ops);
         ops->release(s->steering[i]);
     }
-    packed_free(&s->packed, ops);
+    batch_free(&s->packed, ops);
     free(s->h);
 }
 

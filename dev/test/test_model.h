@@ -111,15 +111,15 @@ void model_outputs(ModelOutputs *all, const Ops *ops) {
     outputs_add_samples(all, "ref_logprobs", &r, false);
 
     // logits of the first sample
-    Packed packed;
+    BatchBuilder packed;
     IntVec rows = {0}, targets = {0};
     KVCache kv;
     int next_page = 0;
     memset(&packed, 0, sizeof packed);
     const Completion *first = r.samples[0].completion;
     kv_cache_alloc(&kv, &r.model, group_pages(r.samples[0].P, &first, 1));
-    packed_add_group(&packed, r.samples[0].prompt, r.samples[0].P, &first, 1, 0, &next_page, &rows, &targets);
-    qwen2_forward(&r.model, &pass.scratch, NULL, &kv, packed_finish(&packed, ops), d_steering0);
+    batch_add_group(&packed, r.samples[0].prompt, r.samples[0].P, &first, 1, 0, &next_page, &rows, &targets);
+    qwen2_forward(&r.model, &pass.scratch, NULL, &kv, batch_finish(&packed, ops), d_steering0);
     DeviceCopy d_rows = {NULL, 0};
     qwen2_head_forward(&r.model, &pass.scratch, pass.scratch.h,
                        (const int *)device_copy(&d_rows, ops, rows.v, (size_t)rows.n * sizeof(int)), rows.n);
@@ -129,7 +129,7 @@ void model_outputs(ModelOutputs *all, const Ops *ops) {
     free(logits);
     device_copy_free(&d_rows, ops);
     kv_cache_free(&kv, ops);
-    packed_free(&packed, ops);
+    batch_free(&packed, ops);
     ints_free(&rows);
     ints_free(&targets);
 

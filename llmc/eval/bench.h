@@ -182,16 +182,16 @@ bool bench_prefill_decode(BenchResult out[2], const Qwen2 *m, const float *steer
 // forward
 
 // n prompts packed into one batch, with the logits of their last rows alone.
-void bench_forward_rows(const Qwen2 *m, Scratch *s, KVCache *kv, Packed *p, const float *steering,
+void bench_forward_rows(const Qwen2 *m, Scratch *s, KVCache *kv, BatchBuilder *p, const float *steering,
                         const RolloutPrompt *prompts, int n) {
     IntVec last = {0, 0, 0}, pages = {0, 0, 0};
-    packed_reset(p);
+    batch_reset(p);
     for (int i = 0, page = 0; i < n; i++) {
         pages.n = 0;
         for (int k = 0; k < pages_for(prompts[i].P); k++) ints_push(&pages, page++);
-        ints_push(&last, packed_add(p, prompts[i].prompt, prompts[i].P, 0, pages.v, 0, i) + prompts[i].P - 1);
+        ints_push(&last, batch_add(p, prompts[i].prompt, prompts[i].P, 0, pages.v, 0, i) + prompts[i].P - 1);
     }
-    qwen2_forward(m, s, NULL, kv, packed_finish(p, m->ops), steering);
+    qwen2_forward(m, s, NULL, kv, batch_finish(p, m->ops), steering);
     DeviceCopy d_last = {NULL, 0};
     qwen2_head_forward(m, s, s->h, (const int *)device_copy(&d_last, m->ops, last.v, (size_t)n * sizeof(int)), n);
     device_copy_free(&d_last, m->ops);
@@ -204,7 +204,7 @@ void bench_forward(BenchResult *out, const Qwen2 *m, const float *steering, cons
     RolloutPrompt *prompts = bench_prompts(&ids, m, o, BENCH_SEQUENCES, BENCH_TOKENS, 1);
     Scratch s;
     KVCache kv;
-    Packed packed;
+    BatchBuilder packed;
     memset(&packed, 0, sizeof packed);
     scratch_alloc(&s, m, BENCH_SEQUENCES * BENCH_TOKENS, BENCH_SEQUENCES, false);
     kv_cache_alloc(&kv, m, BENCH_SEQUENCES * pages_for(BENCH_TOKENS));
@@ -216,7 +216,7 @@ void bench_forward(BenchResult *out, const Qwen2 *m, const float *steering, cons
     out->tokens = BENCH_SEQUENCES * BENCH_TOKENS;
     out->seconds = now_s() - t;
     bench_add_pass(out, &m->config, 1, m->config.L, BENCH_SEQUENCES * BENCH_TOKENS, BENCH_SEQUENCES);
-    packed_free(&packed, m->ops);
+    batch_free(&packed, m->ops);
     kv_cache_free(&kv, m->ops);
     scratch_free(&s, m->ops);
     bench_prompts_free(prompts, BENCH_SEQUENCES, 1, &ids);

@@ -83,7 +83,7 @@ typedef struct {
     Scratch scratch;
     Activations acts; // of all layers, where asked for
     KVCache kv;
-    Packed packed;
+    BatchBuilder packed;
     IntVec head_rows, targets;
     DeviceCopy d_rows; // head_rows for the backend
     int longest;
@@ -105,7 +105,7 @@ void teacher_free(Teacher *t, const Qwen2 *m) {
     scratch_free(&t->scratch, m->ops);
     activations_free(&t->acts, m);
     kv_cache_free(&t->kv, m->ops);
-    packed_free(&t->packed, m->ops);
+    batch_free(&t->packed, m->ops);
     device_copy_free(&t->d_rows, m->ops);
     ints_free(&t->head_rows);
     ints_free(&t->targets);
@@ -121,10 +121,10 @@ const int *teacher_head_rows(Teacher *t, const Qwen2 *m) {
 // returned: the last token is not run.
 int teacher_run(Teacher *t, const Qwen2 *m, const IntVec *prompt, const Completion *c, Condition under) {
     int next_page = 0;
-    packed_reset(&t->packed);
+    batch_reset(&t->packed);
     t->head_rows.n = t->targets.n = 0;
-    packed_add_group(&t->packed, prompt->v, prompt->n, &c, c ? 1 : 0, 0, &next_page, &t->head_rows, &t->targets);
-    const Batch *b = packed_finish(&t->packed, m->ops);
+    batch_add_group(&t->packed, prompt->v, prompt->n, &c, c ? 1 : 0, 0, &next_page, &t->head_rows, &t->targets);
+    const Batch *b = batch_finish(&t->packed, m->ops);
     const Qwen2 changed = model_under(m, under);
     qwen2_forward(&changed, &t->scratch, t->acts.layers ? &t->acts : NULL, &t->kv, b, under.steering);
     return b->T;

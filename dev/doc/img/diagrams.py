@@ -148,7 +148,7 @@ def places():
 
 
 def pages():
-    """llmc/batch.h: packed_add_group, group_pages; llmc/rollout.h: rollout_admit; KV_PAGE of llmc/ops.h."""
+    """llmc/batch.h: batch_add_group, group_pages; llmc/rollout.h: rollout_admit; KV_PAGE of llmc/ops.h."""
     page, P, completions = 16, 37, (20, 7, 30)
     kinds = ("blue", "orange", "green", "purple")
     d = Drawing("pages", 880, 452, "A prompt and three completions: rows of one batch without padding, and pages of keys and values")
