@@ -6,7 +6,7 @@ end, is the table of contents of one run:
     options -> model -> [ rollout -> reward -> advantage -> forward and backward -> AdamW -> log -> checkpoint ]
 
 Read it as a program that runs alone. Under mpirun several run, the ranks, and these calls do more than nothing
-(llmc/dist/ranks.h, llmc/dist/exchange.h):
+(llmc/dist/ranks.h, llmc/dist/sync.h):
 
     my_range, my_samples                            this rank's share of the work; alone, all of it
     share_groups, share_logprobs, reduce_gradient   what each has found becomes known to all
@@ -18,7 +18,7 @@ weights, llmc/dist/shard.h: the same number).
     make train_steer && ./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml
 */
 #include "llmc/dist/dist.h"       // my_range, agree; dist_init, dist_die
-#include "llmc/dist/exchange.h"   // share_groups, my_samples, share_logprobs, reduce_gradient, share_times
+#include "llmc/dist/sync.h"       // share_groups, my_samples, share_logprobs, reduce_gradient, share_times
 #include "llmc/evaluate.h"        // evaluate
 #include "llmc/grpo.h"            // group_advantages, policy_pass
 #include "llmc/logger.h"          // progress_update, stop_requested

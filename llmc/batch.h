@@ -92,7 +92,8 @@ const Batch *batch_finish(BatchBuilder *p, const Ops *ops) {
     b->write_row = batch_upload(p, 2, &p->write_row, ops);
     b->write_slot = batch_upload(p, 3, &p->write_slot, ops);
     b->n_writes = p->write_row.n;
-    b->segments = (const Segment *)device_copy(&p->copies[5], ops, p->segments, (size_t)p->n_segments * sizeof(Segment));
+    b->segments =
+        (const Segment *)device_copy(&p->copies[5], ops, p->segments, (size_t)p->n_segments * sizeof(Segment));
     b->n_segments = p->n_segments;
     return b;
 }
@@ -129,8 +130,8 @@ int group_pages(int P, const Completion *const *c, int k) {
 
 // Appends a prompt once and k completions that share it, on fresh pages from *next_page on (advanced). Token t of
 // completion i is predicted by row head_rows[.] with target targets[.]; both are appended to in the order i, t.
-void batch_add_group(BatchBuilder *p, const int *prompt, int P, const Completion *const *c, int k, int group, int *next_page,
-                      IntVec *head_rows, IntVec *targets) {
+void batch_add_group(BatchBuilder *p, const int *prompt, int P, const Completion *const *c, int k, int group,
+                     int *next_page, IntVec *head_rows, IntVec *targets) {
     int shared = P / KV_PAGE, tail = P % KV_PAGE;
     IntVec pages = {0};
     for (int i = 0; i < pages_for(P); i++) ints_push(&pages, (*next_page)++);

@@ -251,7 +251,7 @@ void policy_pack(PolicyPass *p, const PolicySample *samples, int n) {
             k++;
         }
         batch_add_group(&p->packed, samples[i].prompt, samples[i].P, same, k, samples[i].group, &next_page,
-                         &p->head_rows, &p->targets);
+                        &p->head_rows, &p->targets);
         if (i == 0 || samples[i].part != samples[i - 1].part) {
             if (p->n_ranges == p->cap_ranges) {
                 p->cap_ranges = p->cap_ranges ? 2 * p->cap_ranges : 16;
@@ -352,8 +352,8 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *params, PolicySampl
             if (!grads) continue;
             double t1 = now_s();
             ops->upload(d_dlogprob, dlogprob, bytes);
-            ops->dlogits_rows(p->scratch.dlogits, p->scratch.logits, lse, targets, d_dlogprob, how->temperature,
-                              rows, V);
+            ops->dlogits_rows(p->scratch.dlogits, p->scratch.logits, lse, targets, d_dlogprob, how->temperature, rows,
+                              V);
             qwen2_head_backward(m, &p->scratch, head_rows, rows, &gradient);
             head_backward_s += now_s() - t1;
         }

@@ -295,7 +295,7 @@ void qwen2_layer_backward(const Qwen2 *m, Scratch *s, const LayerActivations *ke
 // g's parts += gradient of what is trained from each range of rows, given s->dh[T,C] = dL/dh after the last layer. Of
 // vectors, those of the layers with trained[l] (else not read). Stops below the lowest thing trained. s->dh and s->h
 // are used up. params, b and acts as in the forward pass. A part has the same bits whatever else is in the batch, as
-// long as its own rows are (see dist/grad_tree.h).
+// long as its own rows are (see dist/gradient_reduction.h).
 void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const KVCache *kv, const Batch *b,
                     const float *params, const Gradient *g, const bool *trained) {
     const ModelConfig *c = &m->config;

@@ -8,7 +8,7 @@ does step by step is train_steer.cu.
 #include "llmc/files/checkpoint.h" // Checkpoint, TrainerState, checkpoint_save, checkpoint_load
 #include "llmc/chat.h"             // chat_solution
 #include "llmc/device.h"           // ops_for_device
-#include "llmc/dist/dist.h"        // dist: which rank of how many this is, dist_gpu_choose, GradTree
+#include "llmc/dist/dist.h"        // dist: which rank of how many this is, dist_gpu_choose, GradientReduction
 #include "llmc/evaluate.h"         // prompts_encode
 #include "llmc/generation.h"       // generation_begin
 #include "llmc/grpo.h"             // PolicyPass
@@ -28,7 +28,7 @@ typedef struct {
     int sampled_by;            // rank
 } Group;                       // of a given solution: one completion, of reward and advantage 0
 
-// Seconds of the parts of a step: at first this rank's own, after share_times (llmc/dist/exchange.h) the slowest
+// Seconds of the parts of a step: at first this rank's own, after share_times (llmc/dist/sync.h) the slowest
 // rank's.
 typedef struct {
     double start; // when the step began, of now_s
@@ -54,7 +54,7 @@ typedef struct {
     Rollout rollout;
     Kept kept; // activations of the rollout, if kept_memory
     PolicyPass policy;
-    GradTree tree; // the groups' parts of the gradient, and which rank computes which
+    GradientReduction tree; // the groups' parts of the gradient, and which rank computes which
     char *run_dir, *model_name, *dataset_name;
     Logger log;
     Progress progress;
@@ -184,14 +184,14 @@ void trainer_alloc_trained(Trainer *t) {
     const int parts = step_groups(o);
     trainable_alloc(&t->trainable, t->ops);
     if (t->trainable.layout.kind == PARAMS_FULL) { // its gradient is too large to be kept for each group
-        grad_tree_init_single(&t->tree, t->ops, t->trainable.n, t->trainable.grads);
+        reduction_init_single(&t->tree, t->ops, t->trainable.n, t->trainable.grads);
         return;
     }
-    grad_tree_init(&t->tree, t->ops, t->trainable.layout.n);
-    grad_tree_reserve(&t->tree, parts);
+    reduction_init(&t->tree, t->ops, t->trainable.layout.n);
+    reduction_reserve(&t->tree, parts);
     if (!dist_gpu_will_be_direct(o->device)) return;
-    grad_tree_swap(&t->tree); // what comes from other GPUs arrives in a second array
-    grad_tree_reserve(&t->tree, parts);
+    reduction_swap(&t->tree); // what comes from other GPUs arrives in a second array
+    reduction_reserve(&t->tree, parts);
 }
 
 void trainer_alloc_passes(Trainer *t) {
@@ -215,7 +215,7 @@ void trainer_release_passes(Trainer *t) {
     rollout_free(&t->rollout, &t->model);
     kept_free(&t->kept, &t->model);
     policy_free(&t->policy, &t->model);
-    grad_tree_free(&t->tree);
+    reduction_free(&t->tree);
 }
 
 // The rest of a run's host memory that no backend's alloc gives: rank 0's copies of moments that are split, for

@@ -4,7 +4,7 @@
     scripts/cost_table.py [--model DIR] [--problems N]
 
 Without --model: Qwen2.5-0.5B, 1.5B, 7B and 14B. Shapes, bytes of activations and the group of answers (128 tokens of prompt, 8 answers of 496)
-are dev/cuda/roofline.py's; what is kept is that of llmc/trainable.h and llmc/dist/grad_tree.h. --problems: of a step (default 128, the papers').
+are dev/cuda/roofline.py's; what is kept is that of llmc/trainable.h and llmc/dist/gradient_reduction.h. --problems: of a step (default 128, the papers').
 """
 import argparse
 import json

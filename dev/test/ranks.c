@@ -20,19 +20,19 @@ static float value(uint32_t k, int n, int i, size_t c) {
 }
 
 // total[size] (the host's memory) = the sum of the parts, of which this rank has those with owner == me. Through `ops`.
-static void tree_sum(float *total, GradTree *g, const int *owner, int n, uint32_t k, int me) {
+static void tree_sum(float *total, GradientReduction *g, const int *owner, int n, uint32_t k, int me) {
     const Ops *ops = g->ops;
     const size_t bytes = g->size * sizeof(float);
     float *part = (float *)xmalloc(bytes), *there = (float *)ops->alloc(bytes);
-    grad_tree_begin(g, n);
+    reduction_begin(g, n);
     memcpy(g->owner, owner, (size_t)n * sizeof(int));
-    grad_tree_zero(g, me);
+    reduction_zero(g, me);
     for (int i = 0; i < n; i++) {
         if (g->part[i] < 0) continue;
         for (size_t c = 0; c < g->size; c++) part[c] = value(k, n, i, c);
         ops->upload(g->parts + (size_t)g->part[i] * g->size, part, bytes);
     }
-    grad_tree_sum(g, there);
+    reduction_sum(g, there);
     ops->download(total, there, bytes);
     ops->release(there);
     free(part);
@@ -43,16 +43,16 @@ static void tree_alone(float *total, const int *owner, int n, size_t size, uint3
     const Dist before = dist;
     const bool direct = dist_gpu.direct;
     int all[MOST];
-    GradTree g;
+    GradientReduction g;
     for (int i = 0; i < n; i++) all[i] = owner[i] < 0 ? -1 : 0;
-    grad_tree_init(&g, ops_ref_init(), size);
+    reduction_init(&g, ops_ref_init(), size);
     dist.rank = 0;
     dist.size = 1;
     dist_gpu.direct = false;
     tree_sum(total, &g, all, n, k, 0);
     dist = before;
     dist_gpu.direct = direct;
-    grad_tree_free(&g);
+    reduction_free(&g);
 }
 
 static void test_trees(const Ops *ops) {
@@ -61,8 +61,8 @@ static void test_trees(const Ops *ops) {
         const size_t size = sizes[s], bytes = size * sizeof(float);
         float *alone = (float *)xmalloc(bytes), *shared = (float *)xmalloc(bytes), *in_order = (float *)xmalloc(bytes);
         int wrong = 0, order_seen = 0;
-        GradTree g; // one for all cases, as in training: its buffers are used again
-        grad_tree_init(&g, ops, size);
+        GradientReduction g; // one for all cases, as in training: its buffers are used again
+        reduction_init(&g, ops, size);
         for (uint32_t k = 0; k < (size < 1000 ? 48 : 1); k++) { // an emulated GPU takes its time
             const int n = size < 1000 ? 1 + (int)(k % MOST) : 5;
             int owner[MOST];
@@ -83,7 +83,7 @@ static void test_trees(const Ops *ops) {
         CHECK(wrong == 0, "rank %d of %d: %d sums of %zu numbers have other bits than one rank's", dist.rank, dist.size,
               wrong, size);
         CHECK(order_seen > 0, "only %d sums of %zu numbers would notice another order", order_seen, size);
-        grad_tree_free(&g);
+        reduction_free(&g);
         free(alone);
         free(shared);
         free(in_order);

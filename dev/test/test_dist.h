@@ -23,29 +23,29 @@ void tree_of_ranks(float *total, const float *values, const int *owner, int n, i
     float *mine = (float *)xmalloc((size_t)size * sizeof(float));
     for (int step = 0; step < 2; step++) { // first all send, then all receive
         for (int r = 0; r < ranks; r++) {
-            GradTree g;
+            GradientReduction g;
             IntVec subtrees = {0};
-            grad_tree_init(&g, ops, (size_t)size);
-            grad_tree_begin(&g, n);
+            reduction_init(&g, ops, (size_t)size);
+            reduction_begin(&g, n);
             memcpy(g.owner, owner, (size_t)n * sizeof(int));
-            grad_tree_zero(&g, r);
+            reduction_zero(&g, r);
             for (int i = 0; i < n; i++)
                 if (owner[i] == r)
                     memcpy(g.parts + (size_t)g.part[i] * (size_t)size, values + (size_t)i * (size_t)size,
                            (size_t)size * sizeof(float));
-            grad_tree_subtrees(&g, 0, n, &subtrees);
+            reduction_subtrees(&g, 0, n, &subtrees);
             if (step == 0) {
                 start[r] = sums.n;
-                grad_tree_send(&g, &subtrees, r, &sums);
+                reduction_send(&g, &subtrees, r, &sums);
             } else {
                 memcpy(again, start, sizeof again);
-                grad_tree_receive(&g, &subtrees, sums.s, again, r == 0 ? total : mine);
+                reduction_receive(&g, &subtrees, sums.s, again, r == 0 ? total : mine);
                 if (r > 0)
                     CHECK(memcmp(mine, total, (size_t)size * sizeof(float)) == 0,
                           "%d groups: rank %d of %d has another sum than rank 0", n, r, ranks);
             }
             ints_free(&subtrees);
-            grad_tree_free(&g);
+            reduction_free(&g);
         }
     }
     str_free(&sums);

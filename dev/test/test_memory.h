@@ -42,7 +42,7 @@ static bool memory_test_step(Trainer *t, Error *err) {
         asked[i].completions = (Completion *)xcalloc((size_t)G, sizeof(Completion));
     }
     bool ok = rollout(&t->rollout, &t->model, t->trainable.model_params, asked, n, G, &how, NULL, NULL, err);
-    grad_tree_begin(&t->tree, n);
+    reduction_begin(&t->tree, n);
     for (int i = 0; i < n * G && ok; i++) {
         PolicySample *s = &samples[i];
         s->prompt = asked[i / G].prompt;
@@ -55,11 +55,11 @@ static bool memory_test_step(Trainer *t, Error *err) {
         s->logprob = logprob + i * o->max_completion_length;
         t->tree.owner[i / G] = 0;
     }
-    grad_tree_zero(&t->tree, 0);
+    reduction_zero(&t->tree, 0);
     for (int i = 0; i < n * G; i++) samples[i].part = t->tree.part[i / G];
     ok = ok && policy_pass(&t->policy, &t->model, t->trainable.model_params, samples, n * G, &loss, t->tree.parts,
                            t->trainable.layers, &stats, err);
-    if (ok) grad_tree_sum(&t->tree, t->trainable.model_grads);
+    if (ok) reduction_sum(&t->tree, t->trainable.model_grads);
     ok = ok && t->ops->gradient_norm(t->trainable.model_grads, t->trainable.layout.n) > 0;
     for (int i = 0; i < n; i++)
         for (int g = 0; g < G; g++) completion_free(&asked[i].completions[g]);

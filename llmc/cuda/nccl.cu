@@ -3,9 +3,9 @@ The GPUs of several ranks: NCCL moves arrays between them without the hosts' mem
 What is to be moved, and when, is dist/gpu.h's business; cuda.h says what the functions do. Linked to train_steer alone.
 
 Nothing is added up here. ncclAllReduce would be shorter, but the order of its additions depends on the number of ranks
-and on the network: the same gradient would have other bits on 2 ranks than on 1. Ours are made by dist/grad_tree.h, in
-the tree's order, on every rank; those of all weights, where ncclReduceScatter would be shorter, by dist/shard.h in the
-order of ranks.
+and on the network: the same gradient would have other bits on 2 ranks than on 1. Ours are made by
+dist/gradient_reduction.h, in the tree's order, on every rank; those of all weights, where ncclReduceScatter would be
+shorter, by dist/shard.h in the order of ranks.
 
 A rank may be lost at any time, and a call that waits for it would wait for ever. mpirun or srun then end the others, as
 they do without GPUs; where NCCL notices first (a link that broke), the loop in nccl_wait does it.

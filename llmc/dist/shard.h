@@ -9,9 +9,9 @@ neighbouring numbers (ZeRO, Rajbhandari et al. 2020, arXiv 1910.02054, stages 1 
     x          all-gather: every shard to all ranks
 
 So the same number of ranks gives the same bits, another number others: each adds up its groups first, and a tree over
-groups (grad_tree.h) would have to move whole gradients. Everything moves in pieces, and nothing beyond x, the gradient
-and the shard is kept but one piece of each rank. From GPU to GPU where NCCL does that, otherwise through the hosts'
-memory: to the same bits, for the sums are made here. A run in one process is one shard.
+groups (gradient_reduction.h) would have to move whole gradients. Everything moves in pieces, and nothing beyond x, the
+gradient and the shard is kept but one piece of each rank. From GPU to GPU where NCCL does that, otherwise through the
+hosts' memory: to the same bits, for the sums are made here. A run in one process is one shard.
 */
 #ifndef LLMC_DIST_SHARD_H
 #define LLMC_DIST_SHARD_H

@@ -85,7 +85,7 @@ def step():
     d.card(middle, 24, w, 100, "2  reward", ["of each completion: +1 or -1,", "is the boxed answer right?"], "grade_groups")
     d.card(right, 24, w, 100, "3  advantages", ["reward less the mean reward", "of the prompt's other ones (rloo)"], "group_advantages")
     d.card(right, 316, w, 100, "4  forward and backward", ["log-probs and loss; then dL/dh,", "h the stream behind each layer"], "policy_pass")
-    d.card(middle, 316, w, 100, "5  the vectors' gradient", ["the sum of dL/dh over all rows", "of a group, then over the groups"], "column_sum, grad_tree_sum")
+    d.card(middle, 316, w, 100, "5  the vectors' gradient", ["the sum of dL/dh over all rows", "of a group, then over the groups"], "column_sum, reduction_sum")
     d.card(left, 316, w, 100, "6  AdamW", ["norm clipped, two moments;", "nothing else is updated"], "adamw_update", "blue")
     d.box(left, 178, 545, 84, "empty", dashed=True)
     d.text(left + 535, 256, "the policy", 12.5, "faint", "end")
@@ -198,7 +198,7 @@ def pages():
 
 
 def ranks():
-    """llmc/grad_tree.h: grad_tree_subtrees, grad_tree_top; llmc/exchange.h: assign_groups."""
+    """llmc/dist/gradient_reduction.h: reduction_subtrees, reduction_top; llmc/dist/sync.h: assign_groups."""
     owner = (0, 0, 0, 1, None, 1, 2, 2)  # the rank of each group
     kinds = ("blue", "orange", "green")
     d = Drawing("ranks", 880, 484, "How the gradients of eight groups on three ranks are added by one binary tree")

@@ -3,10 +3,10 @@ What the ranks of a training run tell each other in a step (llmc/dist/ranks.h mo
 sampled, the log-probs and the gradient that each has computed for its share of them, and how long it took. Alone, a
 process has all the groups, and nothing is sent.
 */
-#ifndef LLMC_DIST_EXCHANGE_H
-#define LLMC_DIST_EXCHANGE_H
+#ifndef LLMC_DIST_SYNC_H
+#define LLMC_DIST_SYNC_H
 
-#include "llmc/trainer.h" // Trainer, Group; PolicySample, GradTree, dist
+#include "llmc/trainer.h" // Trainer, Group; PolicySample, GradientReduction, dist
 
 // ----------------------------------------------------------------------------
 // after the rollout
@@ -61,7 +61,7 @@ void share_groups(Trainer *t, int first) {
 // has kept activations they are run where they were sampled.
 void assign_groups(Trainer *t, const PolicySample *samples, int n) {
     double total = 0, done = 0;
-    grad_tree_begin(&t->tree, t->n_groups);
+    reduction_begin(&t->tree, t->n_groups);
     for (int pass = 0; pass < 2; pass++) {
         for (int i = 0, k; i < n; i = k) {
             double rows = samples[i].P;
@@ -77,7 +77,7 @@ void assign_groups(Trainer *t, const PolicySample *samples, int n) {
             done += rows;
         }
     }
-    grad_tree_zero(&t->tree, dist.rank);
+    reduction_zero(&t->tree, dist.rank);
 }
 
 // Shares out the groups of the n samples among the ranks and returns the samples that this rank runs; their part is its
@@ -124,13 +124,13 @@ void share_logprobs(const Trainer *t, PolicySample *samples, int n, long long *r
 }
 
 // Before a pass: the gradient of this rank's groups is zero.
-void zero_gradient(Trainer *t) { grad_tree_zero(&t->tree, dist.rank); }
+void zero_gradient(Trainer *t) { reduction_zero(&t->tree, dist.rank); }
 
 // After the passes: trainable.grads = the gradient of the whole step, summed over the groups of all ranks in one order
 // (of all weights, this rank's shard of it).
 void reduce_gradient(Trainer *t) {
     Trainable *x = &t->trainable;
-    grad_tree_sum(&t->tree, x->model_grads);
+    reduction_sum(&t->tree, x->model_grads);
     shard_reduce(&x->shard, x->grads);
     trainable_gradient(x);
 }

@@ -12,8 +12,8 @@ where NCCL does that, otherwise through the hosts' memory: to the same bits.
 The gradient of all weights is too large for that: all groups of a rank add to one part, which is the gradient's array
 itself (single); the ranks' are added by shard.h.
 */
-#ifndef LLMC_DIST_GRAD_TREE_H
-#define LLMC_DIST_GRAD_TREE_H
+#ifndef LLMC_DIST_GRADIENT_REDUCTION_H
+#define LLMC_DIST_GRADIENT_REDUCTION_H
 
 #include "llmc/dist/gpu.h"    // dist_gather, dist_gpu_share
 #include "llmc/utils/utils.h" // IntVec
@@ -31,10 +31,10 @@ typedef struct {
         *part;   // [n] the rank that computes a group's part, -1: it has none; its place in parts, if that is this rank
     int owned;   // parts of this rank
     bool single; // parts is one, the caller's array
-} GradTree;
+} GradientReduction;
 
-// Free with grad_tree_free.
-void grad_tree_init(GradTree *g, const Ops *ops, size_t size) {
+// Free with reduction_free.
+void reduction_init(GradientReduction *g, const Ops *ops, size_t size) {
     memset(g, 0, sizeof *g);
     g->ops = ops;
     g->size = size;
@@ -42,14 +42,14 @@ void grad_tree_init(GradTree *g, const Ops *ops, size_t size) {
 
 // All groups of this rank add to `sum` [size], in the backend's memory, the caller's: no tree, nothing to exchange
 // here.
-void grad_tree_init_single(GradTree *g, const Ops *ops, size_t size, float *sum) {
-    grad_tree_init(g, ops, size);
+void reduction_init_single(GradientReduction *g, const Ops *ops, size_t size, float *sum) {
+    reduction_init(g, ops, size);
     g->parts = sum;
     g->cap = 1;
     g->single = true;
 }
 
-void grad_tree_free(GradTree *g) {
+void reduction_free(GradientReduction *g) {
     if (g->parts && !g->single) g->ops->release(g->parts);
     if (g->spare) g->ops->release(g->spare);
     free(g->owner);
@@ -58,7 +58,7 @@ void grad_tree_free(GradTree *g) {
 }
 
 // Room for n parts; what was there is lost.
-void grad_tree_reserve(GradTree *g, int n) {
+void reduction_reserve(GradientReduction *g, int n) {
     if (n <= g->cap) return;
     if (g->parts) g->ops->release(g->parts);
     g->cap = n;
@@ -66,7 +66,7 @@ void grad_tree_reserve(GradTree *g, int n) {
 }
 
 // `parts` and `spare` change places.
-void grad_tree_swap(GradTree *g) {
+void reduction_swap(GradientReduction *g) {
     float *parts = g->parts;
     const int cap = g->cap;
     g->parts = g->spare;
@@ -76,7 +76,7 @@ void grad_tree_swap(GradTree *g) {
 }
 
 // A new step of n groups; owner[n] is then to be filled in by the caller, alike on all ranks.
-void grad_tree_begin(GradTree *g, int n) {
+void reduction_begin(GradientReduction *g, int n) {
     g->n = n;
     g->owner = (int *)xrealloc(g->owner, (size_t)n * sizeof(int));
     g->part = (int *)xrealloc(g->part, (size_t)n * sizeof(int));
@@ -84,16 +84,16 @@ void grad_tree_begin(GradTree *g, int n) {
 }
 
 // Gives each group of rank `me` a part, all zero.
-void grad_tree_zero(GradTree *g, int me) {
+void reduction_zero(GradientReduction *g, int me) {
     g->owned = 0;
     for (int i = 0; i < g->n; i++) g->part[i] = g->owner[i] != me ? -1 : g->single ? 0 : g->owned++;
     if (g->single) g->owned = 1; // also where it has no group: the gradient is zero then
-    grad_tree_reserve(g, g->owned);
+    reduction_reserve(g, g->owned);
     if (g->owned) g->ops->zero(g->parts, (size_t)g->owned * g->size * sizeof(float));
 }
 
 // The rank whose the groups lo ... hi-1 are, as far as they have a gradient; -1: none has, -2: several ranks'.
-int grad_tree_owner(const GradTree *g, int lo, int hi) {
+int reduction_owner(const GradientReduction *g, int lo, int hi) {
     int found = -1;
     for (int i = lo; i < hi; i++) {
         if (g->owner[i] < 0 || g->owner[i] == found) continue;
@@ -104,22 +104,22 @@ int grad_tree_owner(const GradTree *g, int lo, int hi) {
 }
 
 // parts[a] += parts[b]; either may be -1, nothing. Returns where the sum is.
-int grad_tree_add(GradTree *g, int a, int b) {
+int reduction_add(GradientReduction *g, int a, int b) {
     if (a < 0 || b < 0) return a < 0 ? b : a;
     g->ops->column_sum(g->parts + (size_t)a * g->size, g->parts + (size_t)b * g->size, 1, (int)g->size);
     return a;
 }
 
 // The subtree over lo ... hi-1, all of it this rank's: which part holds its sum.
-int grad_tree_own_sum(GradTree *g, int lo, int hi) {
+int reduction_own_sum(GradientReduction *g, int lo, int hi) {
     if (hi - lo == 1) return g->part[lo];
-    int mid = lo + (hi - lo) / 2, left = grad_tree_own_sum(g, lo, mid);
-    return grad_tree_add(g, left, grad_tree_own_sum(g, mid, hi));
+    int mid = lo + (hi - lo) / 2, left = reduction_own_sum(g, lo, mid);
+    return reduction_add(g, left, reduction_own_sum(g, mid, hi));
 }
 
 // Appends the bounds and owners of the largest subtrees that belong to one rank, from left to right.
-void grad_tree_subtrees(const GradTree *g, int lo, int hi, IntVec *bounds) {
-    int owner = hi > lo ? grad_tree_owner(g, lo, hi) : -1;
+void reduction_subtrees(const GradientReduction *g, int lo, int hi, IntVec *bounds) {
+    int owner = hi > lo ? reduction_owner(g, lo, hi) : -1;
     if (owner == -1) return;
     if (owner >= 0) {
         ints_push(bounds, lo);
@@ -128,25 +128,25 @@ void grad_tree_subtrees(const GradTree *g, int lo, int hi, IntVec *bounds) {
         return;
     }
     int mid = lo + (hi - lo) / 2;
-    grad_tree_subtrees(g, lo, mid, bounds);
-    grad_tree_subtrees(g, mid, hi, bounds);
+    reduction_subtrees(g, lo, mid, bounds);
+    reduction_subtrees(g, mid, hi, bounds);
 }
 
 // Adds up the subtrees, which are parts 0, 1, ... from left to right; *next counts them.
-int grad_tree_top(GradTree *g, int lo, int hi, int *next) {
-    int owner = hi > lo ? grad_tree_owner(g, lo, hi) : -1;
+int reduction_top(GradientReduction *g, int lo, int hi, int *next) {
+    int owner = hi > lo ? reduction_owner(g, lo, hi) : -1;
     if (owner == -1) return -1;
     if (owner >= 0) return (*next)++;
-    int mid = lo + (hi - lo) / 2, left = grad_tree_top(g, lo, mid, next);
-    return grad_tree_add(g, left, grad_tree_top(g, mid, hi, next));
+    int mid = lo + (hi - lo) / 2, left = reduction_top(g, lo, mid, next);
+    return reduction_add(g, left, reduction_top(g, mid, hi, next));
 }
 
 // Appends to `sums` (in the host's memory) those of rank `me` among the subtrees.
-void grad_tree_send(GradTree *g, const IntVec *subtrees, int me, Str *sums) {
+void reduction_send(GradientReduction *g, const IntVec *subtrees, int me, Str *sums) {
     const size_t bytes = g->size * sizeof(float);
     for (int i = 0; i < subtrees->n; i += 3) {
         if (subtrees->v[i + 2] != me) continue;
-        int part = grad_tree_own_sum(g, subtrees->v[i], subtrees->v[i + 1]);
+        int part = reduction_own_sum(g, subtrees->v[i], subtrees->v[i + 1]);
         str_reserve(sums, bytes);
         g->ops->download(sums->s + sums->n, g->parts + (size_t)part * g->size, bytes);
         sums->n += bytes;
@@ -154,68 +154,68 @@ void grad_tree_send(GradTree *g, const IntVec *subtrees, int me, Str *sums) {
 }
 
 // total[size] = part `whole`; -1: zero.
-void grad_tree_total(GradTree *g, int whole, float *total) {
+void reduction_total(GradientReduction *g, int whole, float *total) {
     g->ops->zero(total, g->size * sizeof(float));
     if (whole >= 0) g->ops->column_sum(total, g->parts + (size_t)whole * g->size, 1, (int)g->size);
 }
 
 // total[size] = the whole sum, where parts 0, 1, ... hold the subtrees.
-void grad_tree_finish(GradTree *g, float *total) {
-    int next = 0, whole = grad_tree_top(g, 0, g->n, &next);
-    grad_tree_total(g, whole, total);
+void reduction_finish(GradientReduction *g, float *total) {
+    int next = 0, whole = reduction_top(g, 0, g->n, &next);
+    reduction_total(g, whole, total);
 }
 
 // total[size] = the whole sum, given what each of the ranks sent: rank r's from sums + start[r] on. Uses start up.
-void grad_tree_receive(GradTree *g, const IntVec *subtrees, const char *sums, size_t *start, float *total) {
+void reduction_receive(GradientReduction *g, const IntVec *subtrees, const char *sums, size_t *start, float *total) {
     const size_t bytes = g->size * sizeof(float);
-    grad_tree_reserve(g, subtrees->n / 3);
+    reduction_reserve(g, subtrees->n / 3);
     for (int i = 0; i < subtrees->n / 3; i++) {
         size_t *from = &start[subtrees->v[3 * i + 2]];
         g->ops->upload(g->parts + (size_t)i * g->size, sums + *from, bytes);
         *from += bytes;
     }
-    grad_tree_finish(g, total);
+    reduction_finish(g, total);
 }
 
 // The same from GPU to GPU: the subtrees of rank `me`, added up, go to all ranks, and theirs come here. All ranks
 // together.
-void grad_tree_exchange(GradTree *g, const IntVec *subtrees, int me, float *total) {
+void reduction_sync(GradientReduction *g, const IntVec *subtrees, int me, float *total) {
     const int n = subtrees->n / 3;
     const float **from = (const float **)xcalloc((size_t)n + 1, sizeof(float *));
     int *owner = (int *)xmalloc(((size_t)n + 1) * sizeof(int));
     for (int i = 0; i < n; i++) {
         const int *s = &subtrees->v[3 * i];
         owner[i] = s[2];
-        if (owner[i] == me) from[i] = g->parts + (size_t)grad_tree_own_sum(g, s[0], s[1]) * g->size;
+        if (owner[i] == me) from[i] = g->parts + (size_t)reduction_own_sum(g, s[0], s[1]) * g->size;
     }
-    grad_tree_swap(g);
-    grad_tree_reserve(g, n);
+    reduction_swap(g);
+    reduction_reserve(g, n);
     if (n > 0) dist_gpu_share(g->parts, from, owner, n, g->size);
-    grad_tree_finish(g, total);
+    reduction_finish(g, total);
     free(from);
     free(owner);
 }
 
 // total[size] = the sum over all groups of all ranks, the same bits on each. The parts are used up. All ranks together.
 // Of a single part nothing is done: it is this rank's sum.
-void grad_tree_sum(GradTree *g, float *total) {
+void reduction_sum(GradientReduction *g, float *total) {
     IntVec subtrees = {0};
     if (g->single) return;
     if (dist.size == 1) {
-        grad_tree_total(g, g->n > 0 ? grad_tree_own_sum(g, 0, g->n) : -1, total);
+        reduction_total(g, g->n > 0 ? reduction_own_sum(g, 0, g->n) : -1, total);
         return;
     }
-    grad_tree_subtrees(g, 0, g->n, &subtrees);
+    reduction_subtrees(g, 0, g->n, &subtrees);
     if (dist_gpu.direct) {
-        grad_tree_exchange(g, &subtrees, dist.rank, total);
+        reduction_sync(g, &subtrees, dist.rank, total);
         ints_free(&subtrees);
         return;
     }
     Str mine = {0}, all = {0};
     size_t *start = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
-    grad_tree_send(g, &subtrees, dist.rank, &mine);
+    reduction_send(g, &subtrees, dist.rank, &mine);
     dist_gather(&all, start, mine.s, mine.n);
-    grad_tree_receive(g, &subtrees, all.s, start, total);
+    reduction_receive(g, &subtrees, all.s, start, total);
     ints_free(&subtrees);
     str_free(&mine);
     str_free(&all);
