@@ -292,7 +292,7 @@ bool compute_gradient(Trainer *t, PolicySample *samples, int n, PolicySample *mi
     PolicyStats pass;
     memset(&pass, 0, sizeof pass);
     zero_gradient(t);
-    if (!agree(policy_pass(&t->policy, &t->model, t->trainable.model_params, mine, n_mine, how, t->tree.parts,
+    if (!agree(policy_pass(&t->policy, &t->model, t->trainable.model_params, mine, n_mine, how, t->reduction.parts,
                            t->trainable.layers, &pass, err),
                err))
         return false;

@@ -54,7 +54,7 @@ typedef struct {
     Rollout rollout;
     Kept kept; // activations of the rollout, if kept_memory
     PolicyPass policy;
-    GradientReduction tree; // the groups' parts of the gradient, and which rank computes which
+    GradientReduction reduction; // the groups' parts of the gradient, and which rank computes which
     char *run_dir, *model_name, *dataset_name;
     Logger log;
     Progress progress;
@@ -184,14 +184,14 @@ void trainer_alloc_trained(Trainer *t) {
     const int parts = step_groups(o);
     trainable_alloc(&t->trainable, t->ops);
     if (t->trainable.layout.kind == PARAMS_FULL) { // its gradient is too large to be kept for each group
-        reduction_init_single(&t->tree, t->ops, t->trainable.n, t->trainable.grads);
+        reduction_init_single(&t->reduction, t->ops, t->trainable.n, t->trainable.grads);
         return;
     }
-    reduction_init(&t->tree, t->ops, t->trainable.layout.n);
-    reduction_reserve(&t->tree, parts);
+    reduction_init(&t->reduction, t->ops, t->trainable.layout.n);
+    reduction_reserve(&t->reduction, parts);
     if (!dist_gpu_will_be_direct(o->device)) return;
-    reduction_swap(&t->tree); // what comes from other GPUs arrives in a second array
-    reduction_reserve(&t->tree, parts);
+    reduction_swap(&t->reduction); // what comes from other GPUs arrives in a second array
+    reduction_reserve(&t->reduction, parts);
 }
 
 void trainer_alloc_passes(Trainer *t) {
@@ -215,7 +215,7 @@ void trainer_release_passes(Trainer *t) {
     rollout_free(&t->rollout, &t->model);
     kept_free(&t->kept, &t->model);
     policy_free(&t->policy, &t->model);
-    reduction_free(&t->tree);
+    reduction_free(&t->reduction);
 }
 
 // The rest of a run's host memory that no backend's alloc gives: rank 0's copies of moments that are split, for
@@ -367,8 +367,8 @@ void print_header(const Trainer *t) {
     printf("%-28s %d layers, hidden %d, %d heads (%d kv), vocabulary %d\n", "architecture", c->L, c->C, c->NH, c->NKV,
            c->V);
     printf("%-28s %s\n", "trained numbers", what.s);
-    printf("%-28s %.3g MiB%s\n", "gradient", (double)t->tree.size * sizeof(float) / (1 << 20),
-           t->tree.single ? "" : " for each problem of a step");
+    printf("%-28s %.3g MiB%s\n", "gradient", (double)t->reduction.size * sizeof(float) / (1 << 20),
+           t->reduction.single ? "" : " for each problem of a step");
     if (t->trainable.shard.split)
         printf("%-28s of %zu numbers on each process\n", "AdamW's moments", t->trainable.shard.each);
     str_free(&what);

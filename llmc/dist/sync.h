@@ -61,7 +61,7 @@ void share_groups(Trainer *t, int first) {
 // has kept activations they are run where they were sampled.
 void assign_groups(Trainer *t, const PolicySample *samples, int n) {
     double total = 0, done = 0;
-    reduction_begin(&t->tree, t->n_groups);
+    reduction_begin(&t->reduction, t->n_groups);
     for (int pass = 0; pass < 2; pass++) {
         for (int i = 0, k; i < n; i = k) {
             double rows = samples[i].P;
@@ -71,13 +71,13 @@ void assign_groups(Trainer *t, const PolicySample *samples, int n) {
                 continue;
             }
             int middle = (int)(dist.size * (done + rows / 2) / total);
-            t->tree.owner[samples[i].part] = t->rollout.kept      ? t->groups[samples[i].part].sampled_by
+            t->reduction.owner[samples[i].part] = t->rollout.kept      ? t->groups[samples[i].part].sampled_by
                                              : middle < dist.size ? middle
                                                                   : dist.size - 1;
             done += rows;
         }
     }
-    reduction_zero(&t->tree, dist.rank);
+    reduction_zero(&t->reduction, dist.rank);
 }
 
 // Shares out the groups of the n samples among the ranks and returns the samples that this rank runs; their part is its
@@ -87,9 +87,9 @@ PolicySample *my_samples(Trainer *t, const PolicySample *samples, int n, int *n_
     PolicySample *mine = (PolicySample *)xmalloc((size_t)n * sizeof(PolicySample));
     *n_mine = 0;
     for (int i = 0; i < n; i++) {
-        if (t->tree.owner[samples[i].part] != dist.rank) continue;
+        if (t->reduction.owner[samples[i].part] != dist.rank) continue;
         mine[*n_mine] = samples[i];
-        mine[(*n_mine)++].part = t->tree.part[samples[i].part];
+        mine[(*n_mine)++].part = t->reduction.part[samples[i].part];
     }
     return mine;
 }
@@ -102,7 +102,7 @@ void share_logprobs(const Trainer *t, PolicySample *samples, int n, long long *r
     size_t *at = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
     str_add(&mine, (const char *)rows, sizeof *rows);
     for (int i = 0; i < n; i++)
-        if (t->tree.owner[samples[i].part] == dist.rank)
+        if (t->reduction.owner[samples[i].part] == dist.rank)
             str_add(&mine, (const char *)samples[i].logprob, arrays * (size_t)samples[i].completion->n * sizeof(float));
     dist_gather(&all, at, mine.s, mine.n);
     *rows = 0;
@@ -113,7 +113,7 @@ void share_logprobs(const Trainer *t, PolicySample *samples, int n, long long *r
         at[r] += sizeof theirs;
     }
     for (int i = 0; i < n; i++) {
-        size_t *from = &at[t->tree.owner[samples[i].part]],
+        size_t *from = &at[t->reduction.owner[samples[i].part]],
                bytes = arrays * (size_t)samples[i].completion->n * sizeof(float);
         memcpy(samples[i].logprob, all.s + *from, bytes);
         *from += bytes;
@@ -124,13 +124,13 @@ void share_logprobs(const Trainer *t, PolicySample *samples, int n, long long *r
 }
 
 // Before a pass: the gradient of this rank's groups is zero.
-void zero_gradient(Trainer *t) { reduction_zero(&t->tree, dist.rank); }
+void zero_gradient(Trainer *t) { reduction_zero(&t->reduction, dist.rank); }
 
 // After the passes: trainable.grads = the gradient of the whole step, summed over the groups of all ranks in one order
 // (of all weights, this rank's shard of it).
 void reduce_gradient(Trainer *t) {
     Trainable *x = &t->trainable;
-    reduction_sum(&t->tree, x->model_grads);
+    reduction_sum(&t->reduction, x->model_grads);
     shard_reduce(&x->shard, x->grads);
     trainable_gradient(x);
 }
