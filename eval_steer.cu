@@ -21,7 +21,7 @@ Each command is one function below; `main`, at the end, lists them. --json: one 
 // ----------------------------------------------------------------------------
 // eval
 
-// What stands behind the first part `.` or `..` of a path; NULL if there is none.
+// What stands after the first part `.` or `..` of a path; NULL if there is none.
 const char *eval_behind_dots(const char *path) {
     while (*path) {
         const size_t n = strcspn(path, "/");

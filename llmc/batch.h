@@ -14,7 +14,7 @@ int pages_for(int positions) { return (positions + KV_PAGE - 1) / KV_PAGE; }
 typedef struct {
     Batch batch; // valid after batch_finish
     IntVec ids, pos, write_row, write_slot;
-    IntVec pages, first_page; // all page lists one behind the other; where each segment's begins
+    IntVec pages, first_page; // all page lists one after another; where each segment's begins
     Segment *segments;
     int n_segments, cap_segments;
     DeviceCopy copies[6]; // of ids, pos, write_row, write_slot, pages, segments

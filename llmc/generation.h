@@ -96,7 +96,7 @@ char *generation_chat_template(const char *dir) {
     return text;
 }
 
-// What a Jinja chat template writes last, where the answer begins: the text, or the first string, behind its last {% if
+// What a Jinja chat template writes last, where the answer begins: the text, or the first string, after its last {% if
 // add_generation_prompt %}; appended without spaces at its end. Nothing if it is written in another way.
 void generation_opening(Str *out, const char *jinja) {
     const char *s = NULL;
@@ -140,7 +140,7 @@ void generation_note_prompt(const char *dir, const Tokenizer *t, const ModelConf
         const int id = tokenizer_id(t, turn);
         if (id < 0) warn("%s: %s of prompt_template %s is no token of this model", dir, turn, used->name);
         else if (!is_eos(c, id))
-            warn("%s: %s ends a turn of prompt_template %s, but no completion of this model: what it writes behind it "
+            warn("%s: %s ends a turn of prompt_template %s, but no completion of this model: what it writes after it "
                  "counts\n  -> --stop "
                  "'%s'",
                  dir, turn, used->name, turn);

@@ -32,7 +32,7 @@ typedef struct Intervention {
     int layer;
     unsigned char *plain_qkv;   // [NH + 2 NKV] 1: the attention sees this query, key or value head without the vector
     unsigned char *plain_heads; // [NH] 1: this head's output is that of the plain attention
-    bool skip_layer;            // residual and feed-forward are plain, the vector is added behind the layer
+    bool skip_layer;            // residual and feed-forward are plain, the vector is added after the layer
     PatchPath path;
     // one position replaced
     float *put; // [C]; NULL: none
@@ -86,7 +86,7 @@ void intervention_patch(Intervention *v, const Ops *ops, const char *name, int h
     memset(v, 0, sizeof *v);
     if (strcmp(name, "base") == 0) return;
     unsigned char chosen_qkv[4096] = {0}, chosen_heads[1024] = {0}; // what is plain
-    const char *what = strchr(name, '_') + 1;                       // behind skip_, steer_, no_
+    const char *what = strchr(name, '_') + 1;                       // after skip_, steer_, no_
     const bool only_these_steered = strncmp(name, "steer", 5) == 0;
     if (strcmp(what, "head") == 0) chosen_heads[head] = 1;
     if (strcmp(what, "attn") == 0 || strcmp(what, "layer") == 0) memset(chosen_heads, 1, (size_t)NH);

@@ -186,7 +186,7 @@ bool model_check_used(const ModelFiles *f, const ModelConfig *c, Error *err) {
     return true;
 }
 
-// The vectors t[0], t[1], ... one behind the other as fp32, in the backend's memory.
+// The vectors t[0], t[1], ... one after another as fp32, in the backend's memory.
 float *model_to_float(const RawTensor *t, int n, const Ops *ops) {
     size_t all = 0, done = 0;
     for (int i = 0; i < n; i++) all += (size_t)t[i].shape[0];

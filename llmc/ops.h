@@ -7,7 +7,7 @@ written once and runs on every backend:
     cuda/       `cuda`  CUDA kernels and cuBLASLt, bf16 weights
 
 Shape letters, everywhere in this project:
-    T  rows: tokens of all sequences packed one behind the other, no padding
+    T  rows: tokens of all sequences packed one after another, no padding
     C  hidden_size        I  intermediate_size     L  layers          V  vocabulary
     NH query heads        NKV key/value heads      HD head dimension  QKV = (NH + 2 NKV) HD
     N, K  rows and columns of a weight matrix: y[T,N] = x[T,K] W[N,K]^T

@@ -187,7 +187,7 @@ Place place_by_name(const char *name) {
     return (Place)p;
 }
 
-// Where vectors were trained, by the metadata `site` of their file; NULL or unknown: behind the feed-forward.
+// Where vectors were trained, by the metadata `site` of their file; NULL or unknown: after the feed-forward.
 Place place_by_site(const char *site) {
     int p = site ? 3 : 0;
     while (p > 0 && strcmp(site, place_names[p].site) != 0) p--;

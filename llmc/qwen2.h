@@ -23,7 +23,7 @@ caller), and scratch (Scratch, Activations).
 // ----------------------------------------------------------------------------
 // forward
 
-// Rows to run: several sequences packed one behind the other (see Segment in ops.h). The arrays are in the backend's
+// Rows to run: several sequences packed one after another (see Segment in ops.h). The arrays are in the backend's
 // memory.
 typedef struct {
     int T;

@@ -20,7 +20,7 @@ typedef struct {
     const Ops *ops;
     float *rope; // [rope_positions, HD/2, 2] cos and sin
     int rope_positions;
-    const ParamLayout *layout;        // how the forward pass's `params` is laid out; NULL: steering vectors behind the
+    const ParamLayout *layout;        // how the forward pass's `params` is laid out; NULL: steering vectors after the
                                       // feed-forward. Set it before memory is planned
     const Intervention *intervention; // what an experiment changes in the forward pass; NULL: nothing
 } Qwen2;
@@ -139,7 +139,7 @@ typedef struct {
 } Activations;
 
 // The lowest layer whose activations a gradient needs, if `lowest` is the lowest layer with something trained: a vector
-// behind the feed-forward needs the layers above it, everything else its own too.
+// after the feed-forward needs the layers above it, everything else its own too.
 int qwen2_first_kept(const Qwen2 *m, int lowest) { return lowest + (qwen2_steers(m) && qwen2_place(m) == PLACE_MLP); }
 
 bool qwen2_is_patched(const Qwen2 *m) { return m->intervention && m->intervention->vector; }

@@ -151,7 +151,7 @@ void trainable_describe(Str *out, const Trainable *t) {
         peft_target_names(out, t->adapter.targets);
         str_printf(out, " of %d layers", layers);
     } else if (t->layout.kind == PARAMS_FULL) str_printf(out, "%zu, all weights", t->n);
-    else str_printf(out, "%d in %d vectors behind %s", layers * t->C, layers, place_names[t->layout.place].name);
+    else str_printf(out, "%d in %d vectors after %s", layers * t->C, layers, place_names[t->layout.place].name);
 }
 
 FileTensor trainable_tensor(const char *name, int rows, int columns, float *data) {

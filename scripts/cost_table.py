@@ -40,7 +40,7 @@ class Setup:
         return 4 * (4 * self.numbers + (2 + parts if self.factors else parts) * self.params)
 
     def layers_backward(self, m):
-        return m.L if self.full or self.r else m.L - 1  # a vector behind layer 0 needs nothing below
+        return m.L if self.full or self.r else m.L - 1  # a vector after layer 0 needs nothing below
 
     def activation_row(self, m):
         return m.kept_row * self.layers_backward(m) + m.scratch_row + 8 * self.r

@@ -21,7 +21,7 @@ whole() { [[ $2 =~ ^[1-9][0-9]{0,6}$ ]] || wrong "$1: found \"$2\", expected a w
 # The two tables of the lines in $1; $2: steps of a whole run.
 print_tables() {
     awk -v run_steps="$2" '
-    function get(key, i) { # the value behind a key; quoted or not
+    function get(key, i) { # the value after a key; quoted or not
         i = index($0, "\"" key "\": ")
         if (!i) return ""
         text = substr($0, i + length(key) + 4)
@@ -29,7 +29,7 @@ print_tables() {
         match(text, /^[^,}\]]*/)
         return substr(text, 1, RLENGTH)
     }
-    function find(key, values, n, i, rest) { # all values behind a key of the steps; how many
+    function find(key, values, n, i, rest) { # all values after a key of the steps; how many
         n = 0
         for (rest = $0; (i = index(rest, "\"" key "\": ")) > 0;) {
             rest = substr(rest, i + length(key) + 4)

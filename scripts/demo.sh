@@ -21,7 +21,7 @@ trap 'rm -f "$table"' EXIT
 
 say() { printf '\n$ %s\n' "$*"; }
 
-# evaluate NAME CHECKPOINT: adds a line of JSON behind NAME to the table.
+# evaluate NAME CHECKPOINT: adds a line of JSON after NAME to the table.
 evaluate() {
     command=(./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint "$2" --results_dir "$answered" --json ${eval_options[@]+"${eval_options[@]}"})
     say "${command[@]}"

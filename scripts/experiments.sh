@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scripts/experiments.sh [scripts/eval/<model>]
 # Runs every experiment that has a recipe in the folder (default scripts/eval/tiny: about a minute) and draws its picture beside
-# its data under results/experiments/. Options behind the folder go to each experiment, for example --skip_done.
+# its data under results/experiments/. Options after the folder go to each experiment, for example --skip_done.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"

@@ -82,7 +82,7 @@ find_library() {
     missing="$missing $1"
 }
 
-# gcc and clang take -fopenmp; Apple's clang takes it only behind -Xclang, and has neither header nor library.
+# gcc and clang take -fopenmp; Apple's clang takes it only after -Xclang, and has neither header nor library.
 find_openmp() {
     threads=-fopenmp
     links OpenMP $threads '' && return

@@ -284,7 +284,7 @@ def compare_first_token(args, table):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
         answered = process.stdout.readline() != ""
         taken = time.time() - start
-        os.killpg(process.pid, signal.SIGKILL)  # vLLM leaves processes behind, which would go on taking memory and time
+        os.killpg(process.pid, signal.SIGKILL)  # vLLM leaves processes after, which would go on taking memory and time
         process.wait()
         if not answered:
             sys.exit(f"error: no token came from: {' '.join(command)}")

@@ -157,7 +157,7 @@ static float element_at(uintptr_t address, cudaDataType_t type) {
     return __bfloat162float(*reinterpret_cast<const __nv_bfloat16 *>(address));
 }
 
-// Panels of `width` rows of op(x), k after k: panel[(row / width) K width + k width + row % width], 0 behind the last
+// Panels of `width` rows of op(x), k after k: panel[(row / width) K width + k width + row % width], 0 after the last
 // row.
 static std::vector<float> pack(const Operand &x, bool transpose, uint64_t first, uint64_t rows, uint64_t k,
                                uint64_t width) {

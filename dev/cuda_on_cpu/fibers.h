@@ -160,7 +160,7 @@ int barrier(const void *site, Barrier kind, int value) {
 static unsigned all_arrived(const Thread *t, const Thread *warp_threads) {
     unsigned arrived = 0;
     uint8_t *missing = &awaited[warp_threads->id / 32];
-    for (unsigned i = 0, first = *missing; i < 32; i++) { // most often that one is missing still, or the one behind it
+    for (unsigned i = 0, first = *missing; i < 32; i++) { // most often that one is missing still, or the one after it
         const unsigned lane = (first + i) % 32;
         const Thread *other = warp_threads + lane;
         if (!(t->mask >> lane & 1) || other->id >= block_size || other->state == EXITED) continue;

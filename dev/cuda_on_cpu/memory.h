@@ -97,7 +97,7 @@ static void *device_allocate(size_t n, uintptr_t pc) {
     uintptr_t first = device_top, begin = first + pages * PAGE - rounded;
     allocations.push_back({begin, begin + n, false, pc, 0, {}, false, nullptr});
     callers_of(pc, allocations.back().callers, 2);
-    // The page behind it belongs to this allocation, too; the page before to the last one.
+    // The page after it belongs to this allocation, too; the page before to the last one.
     if (allocations.size() == 1) page_owner[0] = 1;
     for (uintptr_t p = first; p <= first + pages * PAGE; p += PAGE)
         page_owner[(p - device_base) / PAGE] = uint32_t(allocations.size());

@@ -1,5 +1,5 @@
 /*
-Shared memory: one arena for the block that runs. Arrays lie in it one behind the other, 64 bytes that belong to nobody
+Shared memory: one arena for the block that runs. Arrays lie in it one after another, 64 bytes that belong to nobody
 between them; the one that the launch asks for comes first.
 */
 namespace cuda_on_cpu {

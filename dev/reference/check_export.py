@@ -76,7 +76,7 @@ def llama(args, out, vectors, tokenizer, prompts):
     save_file(rest, out / "without_layer_0.safetensors")
     vector = ["--control-vector", out / "gguf/steering_vectors.gguf"]
 
-    # llama-perplexity cuts the text into pieces of `context` tokens, and counts those behind the first half and one more
+    # llama-perplexity cuts the text into pieces of `context` tokens, and counts those after the first half and one more
     context = 256
     text = "\n".join(json.loads(line)["problem"] for line in open(args.data, encoding="utf-8"))
     ids = tokenizer.encode(text[:20000], add_special_tokens=False)[:3 * context]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes tiny_tuning.safetensors: log-probs of the completions of tiny_records.json with something other than vectors behind the MLP trained,
+"""Makes tiny_tuning.safetensors: log-probs of the completions of tiny_records.json with something other than vectors after the MLP trained,
 and the gradient of the dapo loss (-A log pi / all tokens, RLOO advantages) with respect to it. `make test` compares the C code with them.
 
     python dev/reference/make_tuning_records.py      (from the repository root; needs torch, transformers, peft, safetensors, tokenizers)

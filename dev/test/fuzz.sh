@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 seconds=${1:-60}
 mkdir -p build/fuzz/files
 
-# what the mutations start from: real files, each behind the byte that names its parser
+# what the mutations start from: real files, each after the byte that names its parser
 seed() { { printf '%b' "\\x0$1"; head -c "${3:-20000}" "$2"; } > "build/fuzz/files/$(basename "$2")"; }
 seed 0 data/tiny/model/config.json
 seed 1 data/tiny/model/tokenizer.json

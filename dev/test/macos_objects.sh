@@ -51,7 +51,7 @@ if [ $# -gt 0 ]; then
     done
 else
     # What make would run, less what goes with linking and dependencies. That the libraries cannot be linked does not stop it: -n. Asked
-    # for its version, zig cc leaves an empty a.o behind; so it is not asked. It knows CPUs, no
+    # for its version, zig cc leaves an empty a.o after; so it is not asked. It knows CPUs, no
     # features of -march: the bf16 level is compiled for a CPU that has it.
     printf '#!/bin/sh\n[ "$*" != --version ] || { echo zig; exit; }\nexec %s "$@"\n' "$compiler" > "$dir/cc"
     chmod +x "$dir/cc"

@@ -104,7 +104,7 @@ void records_close(Records *r) {
     qwen2_free(&r->model);
 }
 
-// The samples' outputs one behind the other.
+// The samples' outputs one after another.
 float *records_collect(const Records *r, bool entropy) {
     float *all = (float *)xmalloc((size_t)r->tokens * sizeof(float));
     int at = 0;

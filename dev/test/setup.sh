@@ -238,7 +238,7 @@ yaml-0.1 -lyaml'
         ok "a folder \"$name\"" lines MISSING "$none"
     done
 
-    # Apple's clang: no omp.h, -fopenmp only behind -Xclang; header and library from Homebrew
+    # Apple's clang: no omp.h, -fopenmp only after -Xclang; header and library from Homebrew
     cat > "$dir/tools/apple" <<END
 #!/bin/sh
 previous=

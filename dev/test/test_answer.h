@@ -49,7 +49,7 @@ void test_answer_extract(void) {
         {"\\boxed{1}\\", "1"},
         {"boxed{1}", NULL},
         {"\\boxed{5\\\\}", "5\\\\"},
-        // a word behind a bare \boxed, and an empty box, are those of a sentence
+        // a word after a bare \boxed, and an empty box, are those of a sentence
         {"\\boxed{12}. (I used \\boxed as asked)", "12"},
         {"The \\boxed notation: \\boxed{12}", "12"},
         {"\\boxed{12}. The \\boxed notation is as asked.", "12"},

@@ -152,7 +152,7 @@ void test_checkpoint_save(void) {
     checkpoint_clean(run);
     CHECK(mf_holds(run, 9, &e) && mf_entries(run) == 4 && !path_exists(half) && !path_exists(stray),
           "left by a killed run: %s, %d entries", e.text, mf_entries(run));
-    CHECK(make_dirs(aside, &e), "%s", e.text); // killed behind them: the new one is there
+    CHECK(make_dirs(aside, &e), "%s", e.text); // killed after them: the new one is there
     checkpoint_clean(run);
     CHECK(mf_holds(run, 9, &e) && mf_entries(run) == 4 && !path_exists(aside),
           "moved aside and replaced: %s, %d entries", e.text, mf_entries(run));

@@ -14,7 +14,7 @@ again, and must find a table with a wrong column.
 
 #define COST_COLUMNS 16
 
-// The cells of the row of `setup` in the table behind `heading`, as numbers, commas left out (a cell that is none:
+// The cells of the row of `setup` in the table after `heading`, as numbers, commas left out (a cell that is none:
 // NAN). How many; 0: no such row.
 int cost_row(double cells[COST_COLUMNS], const char *tables, const char *heading, const char *setup) {
     char start[64];
@@ -24,7 +24,7 @@ int cost_row(double cells[COST_COLUMNS], const char *tables, const char *heading
     if (!at) return 0;
     int n = 0;
     at += strlen(start);
-    at += strcspn(at, "|"); // behind the setup's own cell
+    at += strcspn(at, "|"); // after the setup's own cell
     for (; n < COST_COLUMNS; n++) {
         char text[64], *end;
         int k = 0;

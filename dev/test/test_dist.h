@@ -114,7 +114,7 @@ float *parts_gradient(Records *r, const float *params, int lowest, int rows, boo
     return gradient;
 }
 
-// A group's part has the same bits alone in its batch and among others, before and behind them; the parts together are
+// A group's part has the same bits alone in its batch and among others, before and after them; the parts together are
 // the gradient. lowest: the lowest layer with something of `params`.
 void check_parts(const char *backend, Records *r, const float *params, int lowest) {
     const size_t n = records_trained(r);

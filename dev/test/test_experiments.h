@@ -49,7 +49,7 @@ double experiment_number(const cJSON *matrix, int i, int k) {
     return cJSON_IsNumber(x) ? x->valuedouble : NAN;
 }
 
-// What must be so in match_effect: behind layer l itself the change is s_l at every position; below it there is none.
+// What must be so in match_effect: after layer l itself the change is s_l at every position; below it there is none.
 void test_experiments_match(void) {
     Error err = {0, ""};
     cJSON *root = json_load(experiment_result("match_effect/tiny/arithmetic/match_effect.json"), &err);

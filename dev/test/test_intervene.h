@@ -134,14 +134,14 @@ void test_intervene_others(Records *r, const float *vectors) {
         check_intervened(r, true, "zeros at another place are the base model", zero, NULL, NULL, NULL);
         check_intervened(r, false, "vectors at another place are not the base model", vectors, NULL, NULL, NULL);
         float *placed = intervened(r, vectors, NULL);
-        CHECK(memcmp(placed, usual, (size_t)r->tokens * sizeof(float)) != 0, "%s: vectors at %s are as behind the MLP",
+        CHECK(memcmp(placed, usual, (size_t)r->tokens * sizeof(float)) != 0, "%s: vectors at %s are as after the MLP",
               ops->name, place_names[place].name);
         free(placed);
         r->model.layout = NULL;
     }
     free(usual);
     v.put = intervention_floats(ops, vectors, (size_t)c->C);
-    v.put_layer = c->L - 1; // behind the last layer no other position sees it
+    v.put_layer = c->L - 1; // after the last layer no other position sees it
     v.put_pos = 1 << 20;
     check_intervened(r, true, "a position that no sequence has is not replaced", vectors, &v, vectors, NULL);
     v.put_pos = 3;

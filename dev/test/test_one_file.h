@@ -130,7 +130,7 @@ void one_file_update(const OneFile *o) {
     CHECK(wrong == 0, "AdamW: %d of %d numbers are not where the program's update puts them", wrong, ONE_FILE_VECTORS);
 }
 
-// The number behind a word, the k-th time (from 0) it occurs.
+// The number after a word, the k-th time (from 0) it occurs.
 double one_file_number(const char *text, const char *word, int k) {
     while ((text = strstr(text, word)) != NULL && k-- > 0) text++;
     return text ? strtod(text + strlen(word), NULL) : NAN;

@@ -239,7 +239,7 @@ void test_ops_rows(const Ops *ops, const Ops *ref, int T, int C) {
 }
 
 // ----------------------------------------------------------------------------
-// attention: groups of a shared prompt and its completions, packed one behind the other
+// attention: groups of a shared prompt and its completions, packed one after another
 
 #define SCENE_PAGES 128
 #define SCENE_POSITIONS 150

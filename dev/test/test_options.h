@@ -132,7 +132,7 @@ void test_options_sources(void) {
     char *yes[] = {(char *)"x", (char *)"--seed", (char *)"1", (char *)"--help"},
          *no[] = {(char *)"--help", (char *)"--seed=1"};
     CHECK(options_wants_help(4, yes) && !options_wants_help(2, no) && !options_wants_help(0, NULL),
-          "--help is found behind argv[0]");
+          "--help is found after argv[0]");
 }
 
 // ----------------------------------------------------------------------------

@@ -273,7 +273,7 @@ void test_results_journal(void) {
         for (int k = 0; k < 3; k++) completion_free(&c[k]);
         CHECK(journal_open(&j, c, test_path("j.partial"), 3, 1, false, 3, 10, "{}", &e) && j.count == 2 && j.has[1] &&
                   c[1].n == 3,
-              "what was added behind it: %d problems", j.count);
+              "what was added after it: %d problems", j.count);
         journal_close(&j);
         for (int k = 0; k < 3; k++) completion_free(&c[k]);
     }

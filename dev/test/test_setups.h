@@ -417,7 +417,7 @@ void test_setups_runs(void) {
     CHECK(strstr(there.s, "logprobs") && strcmp(there.s, copied.s) == 0,
           "exported vectors of another place score %s, not %s", copied.s, there.s);
     CHECK(strstr(behind.s, "logprobs") && strcmp(there.s, behind.s) != 0,
-          "vectors behind the attention score as behind the feed-forward: %s", there.s);
+          "vectors after the attention score as after the feed-forward: %s", there.s);
     str_free(&there);
     str_free(&behind);
     str_free(&copied);

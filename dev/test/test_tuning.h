@@ -1,5 +1,5 @@
 /*
-What else than vectors behind the MLP can be trained (param_layout.h): log-probs and gradients against PyTorch
+What else than vectors after the MLP can be trained (param_layout.h): log-probs and gradients against PyTorch
 (dev/reference/ make_tuning_records.py) under the rules of test_model.h, finite differences, and that neither batches
 nor threads nor the cache change a bit.
 */

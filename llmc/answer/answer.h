@@ -8,7 +8,7 @@ The reward's eye: is the answer in a completion the right one?
     words.h     names and commands that mean something
     lex.h       LaTeX and ASCII to tokens
     tree.h      the tree that tokens become; numbers, fractions and exponents
-    units.h     units behind a number
+    units.h     units after a number
     bracket.h   tuples, sets, intervals, matrices
     parse.h     all of the grammar
     number.h    the value of a tree: an exact fraction, or a complex number where that does not suffice
@@ -49,7 +49,7 @@ bool answer_parse_text(AnswerParsed *p, const char *s) {
     return strlen(s) < ANSWER_MAX_BYTES && answer_lex(&p->tokens, s) && answer_parse(&p->tree, &p->tokens);
 }
 
-// The same, or what stands behind the last = if all of it cannot be read.
+// The same, or what stands after the last = if all of it cannot be read.
 bool answer_read(AnswerParsed *p, const char *s) {
     if (answer_parse_text(p, s)) return true;
     const char *side = answer_last_equal(s);
@@ -200,7 +200,7 @@ bool answer_is_read(const char *s) {
 
 // Why no boxed answer can ever be right against this gold answer, NULL if one can.
 const char *answer_unmatchable(const char *gold) {
-    if (strstr(gold, "####")) return "it holds #### and the answer behind it";
+    if (strstr(gold, "####")) return "it holds #### and the answer after it";
     Str box = {NULL, 0, 0}, inside = {NULL, 0, 0};
     str_printf(&box, "\\boxed{%s}", gold);
     bool equal = answer_extract(&inside, box.s, box.n) && answer_equal(gold, inside.s);
@@ -250,12 +250,12 @@ bool answer_is_formula(const char *s, size_t n) {
     return whole;
 }
 
-// The last formula in a text, or the last number if one stands behind it.
+// The last formula in a text, or the last number if one stands after it.
 bool answer_in_prose(Str *answer, const char *text, size_t n) {
     size_t before = answer->n, end = 0;
     if (!answer_last_formula(answer, text, n, &end)) return answer_last_number(answer, text, n);
     Str number = {NULL, 0, 0};
-    if (answer_last_number(&number, text + end, n - end)) { // a number behind the last formula
+    if (answer_last_number(&number, text + end, n - end)) { // a number after the last formula
         answer->n = before;
         str_add(answer, number.s, number.n);
     }
@@ -263,7 +263,7 @@ bool answer_in_prose(Str *answer, const char *text, size_t n) {
     return true;
 }
 
-// The value that the last sentence states, "The interval is [2, 5).", if all behind its verb is a formula.
+// The value that the last sentence states, "The interval is [2, 5).", if all after its verb is a formula.
 bool answer_in_sentence(Str *answer, const char *text, size_t n) {
     while (n > 0 && (answer_is_space(text[n - 1]) || text[n - 1] == '.')) n--;
     size_t from = n;
@@ -280,7 +280,7 @@ bool answer_in_sentence(Str *answer, const char *text, size_t n) {
     return found;
 }
 
-// The answer of a text that need not have a box: the box, what is behind ####, what the text says the answer is, all of
+// The answer of a text that need not have a box: the box, what is after ####, what the text says the answer is, all of
 // it if it is one formula, what its last sentence states, its last formula, its last number. False if there is none.
 bool answer_find(Str *answer, const char *text, size_t n) {
     if (answer_extract(answer, text, n)) return true;

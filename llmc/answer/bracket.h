@@ -7,7 +7,7 @@ absolute values, matrices in their environments and as lists of lists.
 
 #include "llmc/answer/tree.h" // AnswerTree
 
-// {x : 0 < x < 1} was read as the relation (x:0) < x < 1: makes it the condition behind the colon. False if v is
+// {x : 0 < x < 1} was read as the relation (x:0) < x < 1: makes it the condition after the colon. False if v is
 // something else.
 bool answer_such_that(AnswerTree *p, int v) {
     if (p->v[v].kind != AN_REL) return false;

@@ -69,7 +69,7 @@ size_t answer_box_at(const char *s, size_t n) {
     return i < n && s[i] == '{' ? i + 1 : 0;
 }
 
-// "\boxed 7": the length up to the 7 if there is one, else 0; its own length in *length. A word behind it ("I used
+// "\boxed 7": the length up to the 7 if there is one, else 0; its own length in *length. A word after it ("I used
 // \boxed as asked") is prose.
 size_t answer_bare_box_at(const char *s, size_t n, size_t *length) {
     size_t i = n >= 7 && memcmp(s, "\\boxed", 6) == 0 && answer_is_space(s[6]) ? 7 : 0;
@@ -210,7 +210,7 @@ bool answer_extract(Str *answer, const char *completion, size_t n) {
 // ----------------------------------------------------------------------------
 // other places; s and n are what answer_part left
 
-// What stands behind the last ####, to the end of its line.
+// What stands after the last ####, to the end of its line.
 bool answer_after_hashes(Str *answer, const char *s, size_t n) {
     for (size_t i = n; i-- > 0;) {
         if (s[i] != '#' || i + 4 > n || memcmp(s + i, "####", 4) != 0) continue;
@@ -241,7 +241,7 @@ bool answer_formula_at(const char *s, size_t n, size_t *from, size_t *to, size_t
         }
         if (s[i] == '\\') i++;
     }
-    *after = n; // unclosed: nothing behind it is a formula either
+    *after = n; // unclosed: nothing after it is a formula either
     return false;
 }
 
@@ -346,7 +346,7 @@ bool answer_last_number(Str *answer, const char *s, size_t n) {
     return false;
 }
 
-// A choice letter, A to J: the first that stands alone behind the last "answer", else in the text, and is not denied
+// A choice letter, A to J: the first that stands alone after the last "answer", else in the text, and is not denied
 // ("not A").
 bool answer_choice(Str *answer, const char *s, size_t n) {
     size_t start = 0;

@@ -73,7 +73,7 @@ size_t answer_point_groups(const char *s) {
     return n >= 2 && !answer_is_digit(*s) && !(*s == '.' && answer_is_digit(s[1])) ? n : 0;
 }
 
-// A period in parentheses at s, the (142857) of 0.(142857): its length, else 0. Directly behind the point it can be
+// A period in parentheses at s, the (142857) of 0.(142857): its length, else 0. Directly after the point it can be
 // nothing else; 0.1(6) might be a product, and is one unless it is all there is.
 size_t answer_period_at(const AnswerTokens *t, const char *s, bool behind_point) {
     size_t n = *s == '(' ? strspn(s + 1, "0123456789") : 0;
@@ -107,7 +107,7 @@ bool answer_is_ordinal(const char *digits, size_t n, const char *ending) {
     return memcmp(ending, right, 2) == 0;
 }
 
-// ^{\text{th}}, ^{th} and the like behind what came last, from the ^: how long, or 0.
+// ^{\text{th}}, ^{th} and the like after what came last, from the ^: how long, or 0.
 size_t answer_ordinal_at(const AnswerTokens *t, const char *s) {
     static const char *const wrappers[] = {"\\text{", "\\mathrm{", "\\textrm{", "\\mbox{", "\\textit{", "\\rm "};
     const AnswerToken *last = t->n > 0 ? &t->v[t->n - 1] : NULL;

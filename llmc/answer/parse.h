@@ -220,7 +220,7 @@ int answer_primary(AnswerTree *p) {
 // ----------------------------------------------------------------------------
 // operators
 
-// Behind a ^: a sign alone, the + of \mathbb{R}^+ and of x \to 0^{+}. Takes it and returns it; 0 if something else
+// After a ^: a sign alone, the + of \mathbb{R}^+ and of x \to 0^{+}. Takes it and returns it; 0 if something else
 // stands there.
 int answer_lone_sign(AnswerTree *p) {
     bool group = answer_at(p, TK_OPEN, '{');
@@ -390,7 +390,7 @@ int answer_union(AnswerTree *p) {
     return p->failed ? 0 : v;
 }
 
-// At the first relation behind `first`: the relation of it and all further sides.
+// At the first relation after `first`: the relation of it and all further sides.
 int answer_sides(AnswerTree *p, int first) {
     int v = answer_node(p, AN_REL, first);
     while (!p->failed && answer_at(p, TK_REL, -1)) {

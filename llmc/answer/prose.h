@@ -1,7 +1,7 @@
 /*
 Words around a value: "The length of AB is 9/4", "2x for all x", "41/8 (about 5.1 litres)". They are left out only where
 they cannot change the value: nothing that denies, chooses or sets a condition ("is not", "either", "if"), no number
-before the verb, no set behind "for all" but the real numbers. Also here: the last side of a calculation whose other
+before the verb, no set after "for all" but the real numbers. Also here: the last side of a calculation whose other
 sides cannot be read.
 */
 #ifndef LLMC_ANSWER_PROSE_H
@@ -123,7 +123,7 @@ void answer_drop_aside(Str *s) {
     }
 }
 
-// Do these words, behind "for all", name no more than a variable and the real numbers?
+// Do these words, after "for all", name no more than a variable and the real numbers?
 bool answer_is_everywhere(const char *s) {
     static const char *const words[] = {"real", "reals", "number", "numbers", "value", "values", "of"},
                              *const sets[] = {"\\mathbb{R}", "\\mathbf{R}", "\\R", "R", "\xE2\x84\x9D"};
@@ -168,7 +168,7 @@ void answer_drop_everywhere(Str *s) {
     }
 }
 
-// Where the value starts behind "The length of AB is", "Answer:"; 0 if there is no such beginning.
+// Where the value starts after "The length of AB is", "Answer:"; 0 if there is no such beginning.
 size_t answer_after_verb(const char *s) {
     static const char *const verbs[] = {"is", "are", "equals"},
                              *const titles[] = {"answer", "ans", "result", "solution", "total"},
@@ -263,7 +263,7 @@ const char *answer_without_words(Str *out, const char *s, Str *subject) {
     return out->n == trimmed ? s : out->s;
 }
 
-// What stands behind the last = outside brackets, where the side before is a limit, a sum or the like, written in a way
+// What stands after the last = outside brackets, where the side before is a limit, a sum or the like, written in a way
 // that may not be readable. NULL if s is anything else: of "we get 2x = 5" the 5 is not the value.
 const char *answer_last_equal(const char *s) {
     static const char *const heads[] = {

@@ -37,7 +37,7 @@ typedef struct {
     int child, next;           // -1: none
     int count;                 // children; AN_MATRIX: columns
     int number;                // AN_NUM: index; AN_BASE: the base
-    int decimals, significant; // AN_NUM: digits behind the point, digits from the first that is not 0
+    int decimals, significant; // AN_NUM: digits after the point, digits from the first that is not 0
     uint64_t name;             // AN_VAR, AN_CALL, AN_BASE (its digits), AN_TEXT, AN_BIG: hash
     uint64_t folded;           // AN_VAR: the same without regard to case
 } AnswerNode;

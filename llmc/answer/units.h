@@ -1,5 +1,5 @@
 /*
-Units: read behind a number and dropped, but for those that people confuse (cm and m, hours and minutes), which both
+Units: read after a number and dropped, but for those that people confuse (cm and m, hours and minutes), which both
 sides must share.
 */
 #ifndef LLMC_ANSWER_UNITS_H
@@ -49,7 +49,7 @@ bool answer_has_number(const AnswerTree *p, int v) {
     return false;
 }
 
-// "square", "cubic" and their short forms at s, a point and spaces behind them included: their length, and the power in
+// "square", "cubic" and their short forms at s, a point and spaces after them included: their length, and the power in
 // *power; 0 if it is another word.
 size_t answer_unit_power(const char *s, size_t n, int *power) {
     static const struct {
@@ -68,7 +68,7 @@ size_t answer_unit_power(const char *s, size_t n, int *power) {
     return 0;
 }
 
-// Do words behind a number say that it is not the answer, or not all of it? "5 or more", "5 is wrong".
+// Do words after a number say that it is not the answer, or not all of it? "5 or more", "5 is wrong".
 bool answer_qualifies(const char *s, size_t n) {
     static const char *const words[] = {
         "or",    "more",  "less", "fewer",  "greater", "not",   "no",  "wrong", "incorrect", "false",

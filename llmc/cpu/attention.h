@@ -8,7 +8,7 @@ query vector has accumulators of its own. Nothing is ever summed across query ve
 depend on which others share its tile.
 
 Forward: the online softmax of Milakov and Gimelshein (2018, arXiv 1805.02867) as in FlashAttention (Dao et al.
-2022, arXiv 2205.14135), over blocks of ATTENTION_KEYS keys at absolute positions. A key behind a query gets
+2022, arXiv 2205.14135), over blocks of ATTENTION_KEYS keys at absolute positions. A key after a query gets
 probability exactly 0 and a block of only such keys multiplies by exactly 1, so it makes no difference whether
 it is visited for the sake of another query of the tile. Slots not yet written may hold anything: their scores
 are replaced before use and their values are not read.

@@ -74,7 +74,7 @@ static void mm_turn(bf16_t *to, const bf16_t *x) {
 
 #if SIMD_LEVEL == SIMD_AVX2
 
-// As above for strips of 16: 4 x 4 transposes of 64-bit words. What would lie behind the last column is a copy of it,
+// As above for strips of 16: 4 x 4 transposes of 64-bit words. What would lie after the last column is a copy of it,
 // which nobody reads.
 SIMD_INLINE void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k2) {
     const __m256i swap = _mm256_set_epi32(0x0F0E0B0A, 0x0D0C0908, 0x07060302, 0x05040100, 0x0F0E0B0A, 0x0D0C0908,

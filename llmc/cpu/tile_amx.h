@@ -12,7 +12,7 @@ weights:
 
 Batch-invariance: each step of 32 inputs begins at a multiple of 32 and adds, to every output alike, the sum of its
 even products and the sum of its odd ones (that is how the instruction is defined); which rows lie beside a row in a
-tile does not enter. Rows and pairs that are missing are copied with zeros behind them.
+tile does not enter. Rows and pairs that are missing are copied with zeros after them.
 */
 #ifndef LLMC_CPU_TILE_AMX_H
 #define LLMC_CPU_TILE_AMX_H
@@ -27,7 +27,7 @@ tile does not enter. Rows and pairs that are missing are copied with zeros behin
 #define AMX_TILE (AMX_STEP * 2 * MM_STRIP) // bf16 values in a register
 #define AMX_PANELS 8                       // panels that take a block of the input in turn
 
-// scratch of one thread: the last rows of an input, the last pairs of a panel, the edge of an output; zeros behind
+// scratch of one thread: the last rows of an input, the last pairs of a panel, the edge of an output; zeros after
 static __thread __attribute__((aligned(64))) bf16_t amx_input[32 * (MM_BLOCK_MAX * 2 + 32)];
 static __thread __attribute__((aligned(64))) bf16_t amx_pairs[AMX_STEP * MM_COLS * 2];
 static __thread __attribute__((aligned(64))) float amx_edge[32 * MM_COLS];

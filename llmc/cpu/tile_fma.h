@@ -28,7 +28,7 @@ typedef float mm_input;
 // what mm_turn_input writes; steps: a multiple of MM_WHOLE
 SIMD_INLINE int mm_input_size(int height, int steps) { return height * steps; }
 
-// x[steps / 16][height][16] = `height` rows of `in`: one stream for the tile. Behind the last step -0, which times a
+// x[steps / 16][height][16] = `height` rows of `in`: one stream for the tile. After the last step -0, which times a
 // weight of 0 changes no sum.
 static inline void mm_turn_input(mm_input *x, const bf16_t *in, size_t ld_in, int height, int steps) {
     for (int k = 0; k < steps; k += MM_WHOLE)

@@ -60,7 +60,7 @@ SIMD_INLINE int mm_input_step(int height) { return height / 4 * 8 + (height % 4 
 SIMD_INLINE int mm_input_size(int height, int steps) { return mm_input_step(height) * steps / 2; }
 
 // x[steps / 2][groups of four rows][even and odd][4] from `height` rows of `in`; what is missing of the last group is
-// 0. Behind the last step -0, which times a weight of 0 changes no sum.
+// 0. After the last step -0, which times a weight of 0 changes no sum.
 static inline void mm_turn_input(mm_input *x, const bf16_t *in, size_t ld_in, int height, int steps) {
     const uint32x4_t high = vdupq_n_u32(0xFFFF0000u);
     const int step = mm_input_step(height);

@@ -9,12 +9,12 @@ What a query vector's result is, in every bit, does not depend on which others a
 two kernels does it (this one, or attention_decode.cuh where a segment has 16 query vectors at most):
 
     for each chunk of 64 keys at absolute positions 0, 64, 128 ...:
-        s_j = q k_j (tensor cores, HD in steps of 16), times log2(e) / sqrt(HD); -inf for a key behind the query
+        s_j = q k_j (tensor cores, HD in steps of 16), times log2(e) / sqrt(HD); -inf for a key after the query
         t   = max s_j;   p_j = 2^(s_j - t);   z = sum p_j;   a = sum bf16(p_j) v_j (tensor cores, keys in steps of 16)
         m'  = max(m, t);   O = O 2^(m - m') + a 2^(t - m');   l = l 2^(m - m') + z 2^(t - m');   m = m'
     out = O / l;   lse = m ln 2 + ln l
 
-So a chunk can be worked on anywhere and be folded in later. A chunk of keys behind the query multiplies by exactly 1
+So a chunk can be worked on anywhere and be folded in later. A chunk of keys after the query multiplies by exactly 1
 and adds exactly 0: it makes no difference whether it is visited for the sake of another query. Products and sums of the
 fold are written with __fmul_rn and its like, lest the compiler fuse them in one kernel and not in the other.
 */

@@ -89,7 +89,7 @@ static inline int cuda_multiprocessors() { return cuda.device.multiProcessorCoun
 // Blocks that cover n items, `each` in a block. A grid has 2^31 - 1 blocks in x, more than any array here fills.
 static inline unsigned blocks_for(size_t n, size_t each) { return (unsigned)((n + each - 1) / each); }
 
-// kernel<true> where `wide` (128-bit accesses), else kernel<false>; a second template argument stands behind in
+// kernel<true> where `wide` (128-bit accesses), else kernel<false>; a second template argument follows in
 // LAUNCH_WIDE2. Both are named, so that a report of dev/cuda_on_cpu says which one it was.
 #define LAUNCH_WIDE(wide, kernel, grid, block, arguments) \
     do { \

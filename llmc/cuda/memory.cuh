@@ -92,7 +92,7 @@ void cuda_zero(void *p, size_t bytes) {
 
 #define STAGING_BYTES ((size_t)8 << 20) // of each half; larger copies go in pieces
 
-// Uploads are put one behind the other into one half, while the GPU may still read the other. done: the GPU has read a
+// Uploads are put one after another into one half, while the GPU may still read the other. done: the GPU has read a
 // half.
 static struct {
     char *half[2], *down;

@@ -31,7 +31,7 @@ __device__ __forceinline__ float output_logprob(float logit, float inv_t, float 
     return __fsub_rn(__fmul_rn(logit, inv_t), lse);
 }
 
-// Four logits from `at` of a row of V on; -inf behind its end, which adds nothing.
+// Four logits from `at` of a row of V on; -inf after its end, which adds nothing.
 template <bool WIDE> __device__ __forceinline__ float4 output_load4(const float *row, int at, int V) {
     if (WIDE) return at < V ? *(const float4 *)(row + at) : make_float4(-INFINITY, -INFINITY, -INFINITY, -INFINITY);
     return make_float4(at < V ? row[at] : -INFINITY, at + 1 < V ? row[at + 1] : -INFINITY,

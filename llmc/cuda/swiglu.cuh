@@ -8,7 +8,7 @@ SwiGLU and its backward: silu(gate) * up, gate stacked before up. 8 elements of 
 
 #define SWIGLU_THREADS 256
 
-// Where this thread's pack lies: row t, elements i ... i+7 of its I. False: behind the last.
+// Where this thread's pack lies: row t, elements i ... i+7 of its I. False: after the last.
 __device__ __forceinline__ bool swiglu_at(size_t *t, int *i, int T, int I) {
     size_t pack = (size_t)blockIdx.x * blockDim.x + threadIdx.x, packs = ((size_t)I + 7) / 8;
     *t = pack / packs;

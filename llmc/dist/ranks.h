@@ -282,7 +282,7 @@ __attribute__((noreturn)) void dist_die(const Error *err) {
 // ----------------------------------------------------------------------------
 // exchanges: every rank calls the same one
 
-// *all = the bytes of every rank, one behind the other; those of rank r are start[r] ... start[r+1]-1 (start[size+1]).
+// *all = the bytes of every rank, one after another; those of rank r are start[r] ... start[r+1]-1 (start[size+1]).
 // bytes: a multiple of 4, another one on each rank if need be; 8 GiB in all.
 void dist_gather(Str *all, size_t *start, const void *mine, size_t bytes) {
     all->n = 0;

@@ -25,7 +25,7 @@ hosts' memory: to the same bits, for the sums are made here. A run in one proces
 typedef struct {
     const Ops *ops;
     bool split;         // false: one shard, the whole, on every rank
-    size_t n, each;     // numbers; of a shard, which behind n are nobody's and zero
+    size_t n, each;     // numbers; of a shard, which after n are nobody's and zero
     size_t first, mine; // this rank's: first ... first + mine - 1
     float *arrived;     // [ranks, SHARD_PIECE] in the backend's memory (NULL: not split)
 } Shard;

@@ -72,8 +72,8 @@ void assign_groups(Trainer *t, const PolicySample *samples, int n) {
             }
             int middle = (int)(dist.size * (done + rows / 2) / total);
             t->reduction.owner[samples[i].part] = t->rollout.kept      ? t->groups[samples[i].part].sampled_by
-                                             : middle < dist.size ? middle
-                                                                  : dist.size - 1;
+                                                  : middle < dist.size ? middle
+                                                                       : dist.size - 1;
             done += rows;
         }
     }

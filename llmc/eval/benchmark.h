@@ -309,7 +309,7 @@ bool benchmark_sample(const Session *s, Rollout *r, const float *steering, const
     return ok;
 }
 
-// One line of figures behind `label`, or, with --json, of JSON.
+// One line of figures after `label`, or, with --json, of JSON.
 void benchmark_print(const Options *o, const char *label, const Benchmark *b, const Evaluation *e) {
     Str summary = {0};
     benchmark_json(&summary, b->name, e);

@@ -68,7 +68,7 @@ bool results_read(ResultRows *r, const char *dir, Error *err) {
     return ok;
 }
 
-// Writes dir/metrics.json: `row` (of the benchmark `name`) in the place of that benchmark's, or behind all.
+// Writes dir/metrics.json: `row` (of the benchmark `name`) in the place of that benchmark's, or after all.
 bool results_write(const char *dir, const ResultRows *r, const char *name, const char *row, Error *err) {
     Str text = {0};
     bool placed = false;

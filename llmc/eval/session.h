@@ -36,7 +36,7 @@ typedef struct Session {
     Options options;
     Tokenizer *tokenizer;
     Qwen2 model;
-    ParamLayout layout; // of a LoRA, or of vectors elsewhere than behind the feed-forward: the model's
+    ParamLayout layout; // of a LoRA, or of vectors elsewhere than after the feed-forward: the model's
     float *steering;    // [L,C], or as layout says, in the backend's memory, NULL = base model
     float *vectors;     // [L,C] the same on the host; NULL of a LoRA
     char *model_name;
@@ -82,7 +82,7 @@ bool session_vectors(Session *s, const char *path, Error *err) {
     if (place == PLACE_MLP || s->experiment) return true;
     if (!s->model.ops->act_add_row)
         return fail(err, EXIT_USAGE,
-                    "%s: the vectors belong behind %s, which device %s cannot compute\n  -> --device cpu", path,
+                    "%s: the vectors belong after %s, which device %s cannot compute\n  -> --device cpu", path,
                     place_names[place].name, s->options.device);
     layout_steering(&s->layout, c, place);
     s->model.layout = &s->layout;

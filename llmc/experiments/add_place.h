@@ -1,5 +1,5 @@
 /*
-add_place: the benchmarks answered with the vectors behind another part of their layer (--place), for which they were
+add_place: the benchmarks answered with the vectors after another part of their layer (--place), for which they were
 trained. Where in a layer a vector no longer helps says what stands in its way.
 */
 #ifndef LLMC_EXPERIMENTS_ADD_PLACE_H

@@ -1,5 +1,5 @@
 /*
-add_place_steering: the vector of the last layer at its usual place (P, --steering) against a vector trained behind
+add_place_steering: the vector of the last layer at its usual place (P, --steering) against a vector trained after
 another part of it (Q, --place_steering at --place), token by token; completions sampled from P.
 */
 #ifndef LLMC_EXPERIMENTS_ADD_PLACE_STEERING_H

@@ -37,7 +37,7 @@ typedef struct Experiment {
 // clang-format off
 const Experiment experiments[] = {
     {"vanilla", experiment_vanilla, "benchmarks answered without vectors and with them"},
-    {"add_place", experiment_add_place, "benchmarks answered with the vectors behind another --place of their layer"},
+    {"add_place", experiment_add_place, "benchmarks answered with the vectors after another --place of their layer"},
     {"exchange_svs", experiment_exchange_svs, "the vectors of each of --donors in each of --recipients, benchmarks answered"},
     {"magnitude", experiment_magnitude, "all vectors multiplied by each of --magnitudes, benchmarks answered"},
     {"pair_single", experiment_pair_single, "single vectors and pairs of them, all others zero, benchmarks answered"},
@@ -46,7 +46,7 @@ const Experiment experiments[] = {
     {"logit_lens", experiment_logit_lens, "the tokens each vector points to, norms, cosines and singular values of the vectors"},
     {"last_layer_steering", experiment_last_layer_steering, "what the last layer's vector does to the probability of each next token"},
     {"pre_last_layer_steering", experiment_pre_last_layer_steering, "the same for the vector before it, through parts of the last layer (--variants)"},
-    {"add_place_steering", experiment_add_place_steering, "the same for a vector at its usual place against one behind --place"},
+    {"add_place_steering", experiment_add_place_steering, "the same for a vector at its usual place against one after --place"},
     {"match_effect", experiment_match_effect, "what each single vector changes in the residual stream of later layers, against their own vectors"},
     {"self_explain", experiment_self_explain, "the model asked what a vector means, the vector standing in for a word"},
     {"lora1_plots", experiment_lora1_plots, "how strongly a rank-one LoRA acts at each layer and token"},

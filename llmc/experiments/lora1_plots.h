@@ -151,7 +151,7 @@ bool lora1_json_sample(Str *out, Session *s, const Benchmark *b, int i, const Co
     return ok;
 }
 
-// Bytes of the host for `most` tokens of a sample, before and behind a layer and in its feed-forward.
+// Bytes of the host for `most` tokens of a sample, before and after a layer and in its feed-forward.
 static size_t lora1_row_bytes(const ModelConfig *c, size_t most) {
     return most * (2 * (size_t)c->C + 2 * (size_t)c->I) * sizeof(float);
 }

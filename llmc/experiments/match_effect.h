@@ -2,7 +2,7 @@
 match_effect: does a vector do what the vectors of later layers do? For each layer l of --layers a completion of every
 problem is sampled with s_l alone; the model runs over it with s_l and without, and
 
-    D_{k,t} = residual stream behind layer k at position t (prompt included), with s_l minus without
+    D_{k,t} = residual stream after layer k at position t (prompt included), with s_l minus without
 
     diff_vector[l,k] = mean over t of cos(D_{k,t}, s_k)             does the change point where layer k's own vector
                                                                     points?
@@ -11,7 +11,7 @@ problem is sampled with s_l alone; the model runs over it with s_l and without, 
     mean_vector[l,k] = cos(mean of D_{k,t} over all positions and samples, s_k)
 
 each the mean over samples; null below layer l, where nothing changes, and the first and last where layer k has no
-vector. Then the tokens that the mean change behind the last layer points to. --steering holds in row l the vector
+vector. Then the tokens that the mean change after the last layer points to. --steering holds in row l the vector
 trained alone at layer l.
 
     results/experiments/match_effect/<Model>/<dataset>/match_effect.json
@@ -33,7 +33,7 @@ typedef struct {
     int samples;
 } MatchRow;
 
-// Adds one sample: with[T,C] and without[T,C] behind layer k. difference and mean are scratch.
+// Adds one sample: with[T,C] and without[T,C] after layer k. difference and mean are scratch.
 void match_layer(MatchRow *row, const float *with, const float *without, const float *s_k, int k, int T, int C,
                  float *difference, float *mean) {
     double *sum = row->sum + (size_t)k * C, vector_cosines = 0, mean_cosines = 0;
@@ -123,7 +123,7 @@ bool match_one(Session *s, const Benchmarks *b, int l, MatchRow *row, Str *out, 
         for (int c = 0; c < C; c++) mean[c] = (float)(row->sum[(size_t)k * C + c] / (double)row->positions);
         row->mean_vector[k] = k < l || !has_vector ? NAN : lens_cosine(mean, s_k, (size_t)C);
     }
-    if (ok) { // mean is now that behind the last layer
+    if (ok) { // mean is now that after the last layer
         LensToken *tokens = (LensToken *)xmalloc((size_t)m->config.V * sizeof(LensToken));
         lens_tokens(tokens, m, mean);
         str_printf(out, "{\"layer\": %d, \"norm\": %.6g, \"histogram\": {", l, lens_norm(mean, (size_t)C));
@@ -163,7 +163,7 @@ bool experiment_match_effect(Session *s, Error *err) {
         str_printf(&final, "%s  ", i ? ",\n" : "");
         ok = match_one(s, &b, layers.v[i], &row, &final, err);
         if (ok && !s->options.json)
-            printf("layer %2d: behind the last layer diff_vector %.3f, diff_diff %.3f (%d samples, %lld positions)\n",
+            printf("layer %2d: after the last layer diff_vector %.3f, diff_diff %.3f (%d samples, %lld positions)\n",
                    layers.v[i], row.diff_vector[L - 1], row.diff_diff[L - 1], row.samples,
                    row.positions); // nan: the last layer has no vector
         fflush(stdout);

@@ -3,8 +3,8 @@ self_explain: what does the model itself say a vector means? In
 
     What is the meaning of the word "X"?
 
-the residual stream at X is replaced, behind layer l, by a s_l / |s_l|, for each layer of --layers and each a of
---magnitudes, and the answer is decoded greedily. Beside it: the cosine of s_l with the state behind the last layer at
+the residual stream at X is replaced, after layer l, by a s_l / |s_l|, for each layer of --layers and each a of
+--magnitudes, and the answer is decoded greedily. Beside it: the cosine of s_l with the state after the last layer at
 the end of the prompt, and the entropy of the next token. "residual_norm" is how long the replaced state was.
 
     results/experiments/self_explain/<Model>/<dataset>/self_explain.json

@@ -130,7 +130,7 @@ int teacher_run(Teacher *t, const Qwen2 *m, const IntVec *prompt, const Completi
     return b->T;
 }
 
-// x[T,C] (on the host) = the residual stream behind layer k, vector included, of the last run.
+// x[T,C] (on the host) = the residual stream after layer k, vector included, of the last run.
 void teacher_residual(float *x, const Teacher *t, const Qwen2 *m, int k, int T) {
     const float *from = k + 1 < m->config.L ? t->acts.layers[k + 1].h_in : t->scratch.h;
     m->ops->download(x, from, (size_t)T * m->config.C * sizeof(float));

@@ -118,7 +118,7 @@ bool experiment_answer(Session *s, const Benchmarks *b, const char *dir, const c
 // experiments that leave one object
 
 // Before the work: may dir/file be written? Where it is there, it must have been made with what this call has. *out =
-// its beginning, the key `made_with`; the caller goes on behind it, and closes the brace.
+// its beginning, the key `made_with`; the caller goes on after it, and closes the brace.
 bool experiment_result_begin(Str *out, Session *s, const char *dir, const char *file, Error *err) {
     cJSON *mine = made_with_data(s, CMD_EXPERIMENT, err), *old = NULL;
     char *path = model_path(dir, file), *text = mine ? cJSON_PrintUnformatted(mine) : NULL;

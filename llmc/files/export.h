@@ -28,7 +28,7 @@ an export already is refused; a new one is there when all of it is (export_files
 // the vectors
 
 // s[L,C] = the sum of the vectors of a comma-separated list of checkpoints or files; no layer may be non-zero in two of
-// them, and all must belong behind the same part of their layer, *place.
+// them, and all must belong after the same part of their layer, *place.
 bool export_vectors(float *s, Place *place, const ModelConfig *c, const char *paths, Error *err) {
     const size_t C = (size_t)c->C;
     float *one = (float *)xmalloc((size_t)c->L * C * sizeof(float));
@@ -38,7 +38,7 @@ bool export_vectors(float *s, Place *place, const ModelConfig *c, const char *pa
         char *site = NULL;
         ok = steering_load_site(one, &site, c, path, err);
         if (ok && path != copy && place_by_site(site) != *place)
-            ok = fail(err, EXIT_RUN, "%s: its vectors belong behind %s, those before it behind %s", path,
+            ok = fail(err, EXIT_RUN, "%s: its vectors belong after %s, those before it after %s", path,
                       place_names[place_by_site(site)].name, place_names[*place].name);
         *place = place_by_site(site);
         free(site);
@@ -309,7 +309,7 @@ bool export_steering(const ModelConfig *c, const char *vectors, const Options *o
     bool ok = export_vectors(s, &place, c, vectors, err);
     if (ok && place != PLACE_MLP && strcmp(o->format, "safetensors") != 0)
         ok = fail(err, EXIT_USAGE,
-                  "%s: its vectors belong behind %s; format %s has a place only behind the feed-forward\n  -> --format "
+                  "%s: its vectors belong after %s; format %s has a place only after the feed-forward\n  -> --format "
                   "safetensors",
                   vectors, place_names[place].name, o->format);
     if (ok && strcmp(o->format, "hf") == 0) ok = export_hf(c, s, o->model, to, err);

@@ -8,7 +8,7 @@ disk: <benchmark>.partial, which becomes <benchmark>.jsonl and goes when all are
                                                         too
 
 A line is appended when the last completion of a problem has ended, in the order in which they end. What is read back is
-what was sampled, bit for bit. A line that was cut off, and what stands behind it, is dropped and answered again.
+what was sampled, bit for bit. A line that was cut off, and what stands after it, is dropped and answered again.
 */
 #ifndef LLMC_FILES_JOURNAL_H
 #define LLMC_FILES_JOURNAL_H
@@ -129,7 +129,7 @@ bool journal_open(Journal *j, Completion *completions, const char *path, int n, 
         if (!journal_read_line(j, completions, line, (size_t)(end - line), max_new, V)) break;
     const off_t good = line - text;
     if (end)
-        warn("%s: what stands behind byte %lld is damaged or lacks log-probs: it is answered again", path,
+        warn("%s: what stands after byte %lld is damaged or lacks log-probs: it is answered again", path,
              (long long)good);
     free(text);
     j->f = fopen(path, "ab");

@@ -182,7 +182,7 @@ static bool sha256_part(unsigned char digest[32], int fd, off_t from, size_t n) 
 }
 
 // What sha256sum prints of a file of up to 64 MiB; of a larger one, that of the 32-byte digests of its pieces of 64
-// MiB, one behind the other.
+// MiB, one after another.
 static inline bool sha256_file(char hex[SHA256_HEX], const char *path, Error *err) {
     struct stat info;
     int fd = open(path, O_RDONLY);

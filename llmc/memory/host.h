@@ -48,7 +48,7 @@ static char *host_file(const char *root, const char *path) {
     return text ? text : xstrdup("");
 }
 
-// The number behind `key` at the beginning of a line; -1: there is none. An empty key: the number that the text begins
+// The number after `key` at the beginning of a line; -1: there is none. An empty key: the number that the text begins
 // with ("max": none).
 static double host_number(const char *text, const char *key) {
     const size_t n = strlen(key);

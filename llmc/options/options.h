@@ -42,7 +42,7 @@ bool options_wants_help(int argc, char **argv) {
     return false;
 }
 
-// Splits argv[*i] (and the argument behind it, which advances *i) into a row and its value. Values starting with
+// Splits argv[*i] (and the argument after it, which advances *i) into a row and its value. Values starting with
 // "--" must be written --key=value, so that a forgotten value is noticed.
 const OptionRow *options_argument(Command cmd, int argc, char **argv, int *i, const char **value, Error *err) {
     const char *argument = argv[*i], *equals = strchr(argument, '=');
@@ -65,7 +65,7 @@ const OptionRow *options_argument(Command cmd, int argc, char **argv, int *i, co
     else {
         fail(err, EXIT_USAGE,
              "command line: --%s needs a value, found %s\n  -> --%s VALUE, or --%s=VALUE if it starts with --",
-             row->key, next ? options_show(shown, next) : "nothing behind it", row->key, row->key);
+             row->key, next ? options_show(shown, next) : "nothing after it", row->key, row->key);
         return NULL;
     }
     return row;

@@ -102,7 +102,7 @@ INTS(layers, "", "[0, 1023]", CMD_TRAIN | CMD_EXPERIMENT, "the layers of setups 
 INT(lora_r, 4, "[1, 1024]", CMD_TRAIN, "setup lora: the rank of B A")
 REAL(lora_alpha, 0, "[0, 1e6)", CMD_TRAIN, "setup lora: B A is multiplied by lora_alpha / lora_r; 0: by 1, the papers'")
 TEXTS(lora_target_modules, "down_proj", "NAME", CMD_TRAIN, "setup lora: which of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj of every layer")
-WORD(place, "mlp", "mlp|self_attn|post_attention_layernorm|input_layernorm", CMD_TRAIN | CMD_EXPERIMENT, "setup steering_at_place, experiments add_place and add_place_steering: behind which part of its layer a vector is added")
+WORD(place, "mlp", "mlp|self_attn|post_attention_layernorm|input_layernorm", CMD_TRAIN | CMD_EXPERIMENT, "setup steering_at_place, experiments add_place and add_place_steering: after which part of its layer a vector is added")
 INT(rank, 1, "[1, 1024]", CMD_TRAIN, "setup steering_rank: the vectors are A B, A of so many columns")
 WORD(reward, "math", "math|format|random", CMD_TRAIN, "+1 or -1 for: a correct boxed answer, any boxed answer, a coin (controls)")
 INT(prompts_per_step, 16, "[1, 16384]", CMD_TRAIN, "prompts of one optimizer step; times num_generations completions")

@@ -5,10 +5,10 @@ Added tokens of a tokenizer.json ("<|im_end|>", and what tokenizer.add_tokens ha
     normalized    false: in the text as it comes; true: in what is left of it, normalised, by the token's normalised
                   content
     single_word   only where no letter, mark, digit or underscore touches it
-    lstrip, rstrip  the spaces before, behind it belong to it
+    lstrip, rstrip  the spaces before, after it belong to it
 
 The leftmost is taken, of those at one place the longest; one that single_word forbids is text, and the search goes on
-behind it.
+after it.
 */
 #ifndef LLMC_TOKENIZER_ADDED_H
 #define LLMC_TOKENIZER_ADDED_H

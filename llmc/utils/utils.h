@@ -310,7 +310,7 @@ typedef struct {
     size_t bytes;
 } FilePart;
 
-// Writes n parts, one behind the other, to a file that is then whole and synced or, on failure, as it was before
+// Writes n parts, one after another, to a file that is then whole and synced or, on failure, as it was before
 // (NewFile).
 static inline bool write_file_parts(const char *path, const FilePart *parts, int n, Error *err) {
     NewFile file;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The last layer's vector at its usual place against one behind another part of the layer, token by token.
+"""The last layer's vector at its usual place against one after another part of the layer, token by token.
 
     scripts/plot/add_place_steering.py results/experiments/add_place_steering/<Model>/<dataset> [--by mean|max] [--out add_place_steering.png]
 """
@@ -21,7 +21,7 @@ def main():
     effect.top_tokens(axes[0], rows, args.by)
     effect.followed(axes[1], rows, summary["followed_token"])
     effect.divergence(axes[2], rows)
-    figure.suptitle(f"vector behind {summary['Q']} (Q) against {summary['P']} (P): {summary['kept']} of {summary['problems']} completions, {summary['positions']} tokens",
+    figure.suptitle(f"vector after {summary['Q']} (Q) against {summary['P']} (P): {summary['kept']} of {summary['problems']} completions, {summary['positions']} tokens",
                     x=0.02, ha="left", fontsize=10.5)
     figure.tight_layout()
     save(figure, args.out or f"{args.folder}/add_place_steering.png")

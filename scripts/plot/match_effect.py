@@ -4,7 +4,7 @@
     scripts/plot/match_effect.py results/experiments/match_effect/<Model>/<dataset> [--pairs PAIR_SINGLE_FOLDER] [--out match_effect.png]
 
 Above: the three L x L matrices. With --pairs (a folder of pair_single): diff_vector against the accuracy of the pair, that accuracy over the better
-single one, and |l - k|, with Pearson's r. Below: cosines of the mean change behind the last layer with the tokens, and the nearest of them.
+single one, and |l - k|, with Pearson's r. Below: cosines of the mean change after the last layer with the tokens, and the nearest of them.
 """
 import argparse
 

@@ -82,7 +82,7 @@ __global__ void sum_in_last_block(float *out, float *parts, unsigned *count, con
     x = block_sum(threadIdx.x < gridDim.x ? __ldcg(&parts[threadIdx.x]) : 0);
     if (threadIdx.x == 0) *out = x;
 }
-// All threads write; all fence before the barrier or one does behind it, which then counts.
+// All threads write; all fence before the barrier or one does after it, which then counts.
 template <bool all_fence> __global__ void columns_in_last_block(float *out, float *parts, unsigned *count) {
     SHARED(unsigned, place);
     parts[blockIdx.x * blockDim.x + threadIdx.x] = float(blockIdx.x + threadIdx.x);

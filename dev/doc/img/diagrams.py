@@ -84,7 +84,7 @@ def step():
     d.card(left, 24, w, 100, "1  sample", ["G completions of each prompt,", "and each token's log-prob"], "sample_groups")
     d.card(middle, 24, w, 100, "2  reward", ["of each completion: +1 or -1,", "is the boxed answer right?"], "grade_groups")
     d.card(right, 24, w, 100, "3  advantages", ["reward less the mean reward", "of the prompt's other ones (rloo)"], "group_advantages")
-    d.card(right, 316, w, 100, "4  forward and backward", ["log-probs and loss; then dL/dh,", "h the stream behind each layer"], "policy_pass")
+    d.card(right, 316, w, 100, "4  forward and backward", ["log-probs and loss; then dL/dh,", "h the stream after each layer"], "policy_pass")
     d.card(middle, 316, w, 100, "5  the vectors' gradient", ["the sum of dL/dh over all rows", "of a group, then over the groups"], "column_sum, reduction_sum")
     d.card(left, 316, w, 100, "6  AdamW", ["norm clipped, two moments;", "nothing else is updated"], "adamw_update", "blue")
     d.box(left, 178, 545, 84, "empty", dashed=True)
@@ -110,7 +110,7 @@ def step():
 
 def places():
     """llmc/intervene.h: place_names; llmc/qwen2.h: qwen2_layers."""
-    d = Drawing("places", 880, 408, "The four places of a vector in a layer: behind input_layernorm, self_attn, post_attention_layernorm or mlp")
+    d = Drawing("places", 880, 408, "The four places of a vector in a layer: after input_layernorm, self_attn, post_attention_layernorm or mlp")
     stream = 222
     d.text(20, 30, "Where a layer's vector s is added, at every position: the four values of the option place", 14, anchor="start")
     d.text(24, stream - 10, "h", 15, anchor="start")
