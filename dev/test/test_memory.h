@@ -42,7 +42,7 @@ static bool memory_test_step(Trainer *t, Error *err) {
         asked[i].completions = (Completion *)xcalloc((size_t)G, sizeof(Completion));
     }
     bool ok = rollout(&t->rollout, &t->model, t->trainable.model_params, asked, n, G, &how, NULL, NULL, err);
-    reduction_begin(&t->tree, n);
+    reduction_begin(&t->reduction, n);
     for (int i = 0; i < n * G && ok; i++) {
         PolicySample *s = &samples[i];
         s->prompt = asked[i / G].prompt;
@@ -53,13 +53,13 @@ static bool memory_test_step(Trainer *t, Error *err) {
         s->weight = 0.01f;
         s->old_logprob = s->completion->logprob;
         s->logprob = logprob + i * o->max_completion_length;
-        t->tree.owner[i / G] = 0;
+        t->reduction.owner[i / G] = 0;
     }
-    reduction_zero(&t->tree, 0);
-    for (int i = 0; i < n * G; i++) samples[i].part = t->tree.part[i / G];
-    ok = ok && policy_pass(&t->policy, &t->model, t->trainable.model_params, samples, n * G, &loss, t->tree.parts,
+    reduction_zero(&t->reduction, 0);
+    for (int i = 0; i < n * G; i++) samples[i].part = t->reduction.part[i / G];
+    ok = ok && policy_pass(&t->policy, &t->model, t->trainable.model_params, samples, n * G, &loss, t->reduction.parts,
                            t->trainable.layers, &stats, err);
-    if (ok) reduction_sum(&t->tree, t->trainable.model_grads);
+    if (ok) reduction_sum(&t->reduction, t->trainable.model_grads);
     ok = ok && t->ops->gradient_norm(t->trainable.model_grads, t->trainable.layout.n) > 0;
     for (int i = 0; i < n; i++)
         for (int g = 0; g < G; g++) completion_free(&asked[i].completions[g]);
