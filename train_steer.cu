@@ -155,8 +155,6 @@ void free_groups(Trainer *t) {
 bool collect_groups(Trainer *t, Error *err) {
     const Options *o = &t->options;
     int missing = o->prompts_per_step;
-    t->rollout.kept = o->kept_memory > 0 ? &t->kept : NULL;
-    rollout_reset(&t->rollout);
     if (t->solutions) take_solutions(t, missing);
     for (int round = 0;
          missing > 0 && !t->solutions && round < (o->dynamic_sampling ? o->dynamic_sampling_max_rounds : 1); round++) {
@@ -278,7 +276,6 @@ bool optimizer_step(Trainer *t, UpdateStats *u, Error *err) {
     t->ops->adamw_update(x->params + s->first, x->exp_avg, x->exp_avg_sq, x->grads + s->first, scale, s->mine,
                          t->state.updates, &adamw);
     trainable_moved(x);
-    t->policy.kept = NULL; // it is of the model before this update
     u->grad_norm = norm;
     u->learning_rate = adamw.learning_rate;
     t->times.update += own_time() - start;
@@ -308,7 +305,6 @@ bool compute_gradient(Trainer *t, PolicySample *samples, int n, PolicySample *mi
 bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
     const Options *o = &t->options;
     memset(u, 0, sizeof *u);
-    t->policy.kept = t->rollout.kept;
     PolicySample *samples = (PolicySample *)xmalloc((size_t)t->n_groups * t->G * sizeof(PolicySample));
     const int n = list_samples(t, samples, u);
     int n_mine;
@@ -341,8 +337,6 @@ bool validate(Trainer *t, Evaluation *e, Error *err) {
     const Options *o = &t->options;
     Sampling how = {(float)o->temperature, (float)o->top_p, o->top_k, o->max_completion_length, false,
                     (uint32_t)o->seed,     VALIDATION_STEP};
-    rollout_reset(&t->rollout);
-    t->rollout.kept = NULL;
     return evaluate(e, &t->rollout, &t->model, t->trainable.model_params, t->tokenizer, &t->validation,
                     t->validation_prompts, 1, &how, err);
 }

@@ -107,16 +107,11 @@ typedef struct {
     float *logprob; // [n] under the policy that sampled it
     int n;
     bool finished; // ended by an end-of-text token, not by max_completion_length
-    int *rows,
-        *pages;      // NULL, or where the rollout has kept its n-1 rows that were run, and its keys and values (kept.h)
-    int prompt_row0; // with rows: the kept row of the prompt's first token
 } Completion;
 
 void completion_free(Completion *c) {
     free(c->ids);
     free(c->logprob);
-    free(c->rows);
-    free(c->pages);
     memset(c, 0, sizeof *c);
 }
 

@@ -17,7 +17,7 @@ Papers: GRPO, Shao et al. 2024 (arXiv 2402.03300); RLOO, Ahmadian et al. 2024 (2
 #ifndef LLMC_GRPO_H
 #define LLMC_GRPO_H
 
-#include "llmc/kept.h" // kept_recall; Completion, batch_add_group
+#include "llmc/batch.h" // Completion, batch_add_group
 
 // ----------------------------------------------------------------------------
 // advantages and losses
@@ -119,11 +119,9 @@ typedef struct {
     KVCache kv;
     BatchBuilder packed;
     IntVec head_rows, targets;
-    DeviceCopy d_head_rows, d_targets, d_kept_rows;
+    DeviceCopy d_head_rows, d_targets;
     float *out;       // [4, head_rows] logprob, lse, entropy, dlogprob of a chunk
     float *values;    // [3, head_rows] logprob, entropy, dlogprob of a chunk, in the host's memory
-    const Kept *kept; // NULL, or what the rollout has kept of these completions under the same vectors
-    IntVec kept_rows;
     RowRange *ranges; // the parts of the batch
     int n_ranges, cap_ranges;
 } PolicyPass;
@@ -194,8 +192,8 @@ void policy_reserve(PolicyPass *p, const Qwen2 *m, long long samples, long long 
     // A prompt may begin a page that it does not fill; a completion, too, and it has a copy of the prompt's last page.
     kv_cache_alloc(&p->kv, m, p->rows / KV_PAGE + 2 * k + prompts);
     batch_reserve(&p->packed, m->ops, p->rows, p->rows + (KV_PAGE - 1) * k, segments * pages_for(longest), segments);
-    DeviceCopy *copies[3] = {&p->d_head_rows, &p->d_targets, &p->d_kept_rows};
-    for (int i = 0; i < 3; i++)
+    DeviceCopy *copies[2] = {&p->d_head_rows, &p->d_targets};
+    for (int i = 0; i < 2; i++)
         device_copy_reserve(copies[i], m->ops, (size_t)(p->rows + k) * sizeof(int)); // the last token is no row
 }
 
@@ -205,11 +203,10 @@ void policy_free(PolicyPass *p, const Qwen2 *m) {
     activations_free(&p->acts, m);
     kv_cache_free(&p->kv, m->ops);
     batch_free(&p->packed, m->ops);
-    DeviceCopy *copies[3] = {&p->d_head_rows, &p->d_targets, &p->d_kept_rows};
-    for (int i = 0; i < 3; i++) device_copy_free(copies[i], m->ops);
+    DeviceCopy *copies[2] = {&p->d_head_rows, &p->d_targets};
+    for (int i = 0; i < 2; i++) device_copy_free(copies[i], m->ops);
     ints_free(&p->head_rows);
     ints_free(&p->targets);
-    ints_free(&p->kept_rows);
     m->ops->release(p->out);
     free(p->values);
     free(p->ranges);
@@ -266,29 +263,6 @@ void policy_pack(PolicyPass *p, const PolicySample *samples, int n) {
     free((void *)same);
 }
 
-// If all of the n samples packed were kept by the rollout: their activations are put where qwen2_forward would leave
-// them, the batch's pages become the rollout's, and true is returned.
-bool policy_recall(PolicyPass *p, const Qwen2 *m, const PolicySample *samples, int n) {
-    for (int i = 0; i < n; i++)
-        if (!p->kept || p->kept->full || !samples[i].completion->rows) return false;
-    p->kept_rows.n = 0;
-    for (int i = 0, segment = 0; i < n; i++) { // in the order of policy_pack
-        const Completion *c = samples[i].completion;
-        const bool with_prompt = i == 0 || samples[i].group != samples[i - 1].group;
-        for (int t = 0; t < samples[i].P && with_prompt; t++) ints_push(&p->kept_rows, c->prompt_row0 + t);
-        for (int t = 0; t < c->n - 1; t++) ints_push(&p->kept_rows, c->rows[t]);
-        for (int s = 0; s < with_prompt + (c->n > 1); s++, segment++) {
-            const Segment *g = &p->packed.segments[segment];
-            memcpy(p->packed.pages.v + p->packed.first_page.v[segment], c->pages,
-                   (size_t)pages_for(g->pos0 + g->T) * sizeof(int));
-        }
-    }
-    const int *rows =
-        (const int *)device_copy(&p->d_kept_rows, m->ops, p->kept_rows.v, (size_t)p->kept_rows.n * sizeof(int));
-    kept_recall(p->kept, m, &p->scratch, &p->acts, rows, p->kept_rows.n);
-    return true;
-}
-
 // Log-probs (and entropies) of every token of the samples under `params` (NULL = base model). With grads != NULL (then
 // the pass was planned with backward) also grads[part,*] += d loss / d params (of vectors, for the trained layers). How
 // samples fall into batches changes no log-prob in any bit, and no part of the gradient that fits into one batch. Fails
@@ -309,14 +283,12 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *params, PolicySampl
         policy_pack(p, samples + done, k);
         const Gradient gradient = {grads, m->layout ? m->layout->n : (size_t)m->config.L * C, p->ranges, p->n_ranges};
         double t0 = now_s(), head_backward_s = 0;
-        const bool recalled = grads && policy_recall(p, m, samples + done, k);
         const Batch *b = batch_finish(&p->packed, ops);
         const int *all_rows =
             (const int *)device_copy(&p->d_head_rows, ops, p->head_rows.v, (size_t)p->head_rows.n * sizeof(int));
         const int *all_targets =
             (const int *)device_copy(&p->d_targets, ops, p->targets.v, (size_t)p->targets.n * sizeof(int));
-        const KVCache *kv = recalled ? p->kept->kv : &p->kv;
-        if (!recalled) qwen2_forward(m, &p->scratch, grads ? &p->acts : NULL, &p->kv, b, params);
+        qwen2_forward(m, &p->scratch, grads ? &p->acts : NULL, &p->kv, b, params);
         if (grads) ops->zero(p->scratch.dh, (size_t)b->T * C * sizeof(float));
 
         // the output layer, a chunk of tokens at a time: log-prob, loss and gradient at once
@@ -358,7 +330,7 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *params, PolicySampl
             head_backward_s += now_s() - t1;
         }
         double t2 = now_s();
-        if (grads) qwen2_backward(m, &p->scratch, &p->acts, kv, b, params, &gradient, trained);
+        if (grads) qwen2_backward(m, &p->scratch, &p->acts, &p->kv, b, params, &gradient, trained);
         stats->forward_s += t2 - t0 - head_backward_s;
         stats->backward_s += now_s() - t2 + head_backward_s;
         stats->rows += b->T;

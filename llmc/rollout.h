@@ -6,7 +6,7 @@ come out depends on (seed, step, prompt, sample, position) alone, not on slots, 
 #ifndef LLMC_ROLLOUT_H
 #define LLMC_ROLLOUT_H
 
-#include "llmc/kept.h"      // Kept; BatchBuilder, Completion
+#include "llmc/batch.h"     // BatchBuilder, Completion
 #include "llmc/utils/rng.h" // rng_uniform
 
 typedef struct {
@@ -35,20 +35,17 @@ typedef struct {
     DeviceCopy d_rows;        // scratch: rows to gather
     int slots, prefill_rows, max_prompt, max_new;
     IntVec free_pages;
-    Kept *kept; // NULL, or keeps the activations; then pages are given back by rollout_reset alone
     long long prompt_tokens, new_tokens; // counted over all calls, for tokens/s
 } Rollout;
 
-// Gives back all pages and what is kept; nothing may be running.
+// Gives back all pages; nothing may be running.
 void rollout_reset(Rollout *r) {
-    if (r->kept) kept_reset(r->kept);
     r->free_pages.n = 0;
     for (int page = r->kv.n_pages - 1; page >= 0; page--) ints_push(&r->free_pages, page);
 }
 
-// Plans memory for `slots` sequences of up to max_prompt + max_new tokens; keys and values for `held` of them, where
-// what has ended is kept (0 otherwise). Free with rollout_free.
-void rollout_alloc(Rollout *r, const Qwen2 *m, int slots, int held, int max_prompt, int max_new) {
+// Plans memory for `slots` sequences of up to max_prompt + max_new tokens. Free with rollout_free.
+void rollout_alloc(Rollout *r, const Qwen2 *m, int slots, int max_prompt, int max_new) {
     memset(r, 0, sizeof *r);
     r->slots = slots;
     r->max_prompt = max_prompt;
@@ -56,8 +53,7 @@ void rollout_alloc(Rollout *r, const Qwen2 *m, int slots, int held, int max_prom
     r->prefill_rows = max_prompt > 1024 ? max_prompt : 1024;
     scratch_alloc(&r->scratch, m, r->prefill_rows > slots ? r->prefill_rows : slots, slots, false);
     // a sequence's own pages, one more for the copied tail of its prompt, and a prompt that waits for slots
-    kv_cache_alloc(&r->kv, m,
-                   (held > slots ? held : slots) * (pages_for(max_prompt + max_new) + 1) + pages_for(max_prompt) + 1);
+    kv_cache_alloc(&r->kv, m, slots * (pages_for(max_prompt + max_new) + 1) + pages_for(max_prompt) + 1);
     batch_reserve(&r->packed, m->ops, r->scratch.T, r->scratch.T, slots * pages_for(max_prompt + max_new), slots);
     device_copy_reserve(&r->d_rows, m->ops, (size_t)slots * sizeof(int));
     r->h = (float *)m->ops->alloc((size_t)slots * m->config.C * sizeof(float));
@@ -84,7 +80,6 @@ void rollout_free(Rollout *r, const Qwen2 *m) {
 typedef struct {
     int *pages; // pages of the prompt; the last, partly filled one goes when all samples have their copy
     int admitted, running;
-    int row0; // kept row of its first token, -1: not kept
 } RolloutGroup;
 
 // A sequence being decoded.
@@ -117,12 +112,10 @@ void rollout_prefill(Rollout *r, const Qwen2 *m, const float *params, const Roll
         groups[i].pages = (int *)xmalloc((size_t)n * sizeof(int));
         for (int k = 0; k < n; k++) groups[i].pages[k] = rollout_take_page(r);
         int row0 = batch_add(&r->packed, prompts[i].prompt, prompts[i].P, 0, groups[i].pages, 0, i);
-        groups[i].row0 = row0;
         ints_push(rows, row0 + prompts[i].P - 1);
         r->prompt_tokens += prompts[i].P;
     }
-    int kept = kept_forward(r->kept, m, &r->scratch, &r->kv, batch_finish(&r->packed, m->ops), params);
-    for (int i = first; i < last; i++) groups[i].row0 = kept < 0 ? -1 : kept + groups[i].row0;
+    qwen2_forward(m, &r->scratch, NULL, &r->kv, batch_finish(&r->packed, m->ops), params);
 }
 
 // Gives sample groups[prompt].admitted of a prefilled prompt a slot; the row to draw its first token from is row
@@ -143,12 +136,11 @@ void rollout_admit(Rollout *r, const Qwen2 *m, const RolloutPrompt *p, RolloutGr
 
 void rollout_retire(Rollout *r, const RolloutPrompt *p, RolloutGroup *g, RolloutSlot *slot, int G) {
     int shared = p->P / KV_PAGE;
-    for (int k = shared; k < slot->n_pages && !r->kept; k++) ints_push(&r->free_pages, slot->pages[k]);
-    if (r->kept) p->completions[slot->sample].pages = slot->pages;
-    else free(slot->pages);
+    for (int k = shared; k < slot->n_pages; k++) ints_push(&r->free_pages, slot->pages[k]);
+    free(slot->pages);
     g->running--;
     if (g->running > 0 || g->admitted < G) return;
-    for (int k = 0; k < shared && !r->kept; k++) ints_push(&r->free_pages, g->pages[k]);
+    for (int k = 0; k < shared; k++) ints_push(&r->free_pages, g->pages[k]);
     free(g->pages);
 }
 
@@ -210,7 +202,7 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *params, RolloutPrompt *pro
         m->ops->download(logprob, r->drawn_logprob, (size_t)n_active * sizeof(float));
 
         // 3. keep it; sequences that ended leave, the others move up
-        int kept = 0;
+        int running = 0;
         batch_reset(&r->packed);
         for (int i = 0; i < n_active; i++) {
             RolloutSlot *slot = &active[i];
@@ -227,8 +219,6 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *params, RolloutPrompt *pro
             if (c->n == 0) {
                 c->ids = (int *)xmalloc((size_t)how->max_new * sizeof(int));
                 c->logprob = (float *)xmalloc((size_t)how->max_new * sizeof(float));
-                c->prompt_row0 = groups[slot->prompt].row0;
-                if (c->prompt_row0 >= 0) c->rows = (int *)xmalloc((size_t)how->max_new * sizeof(int));
             }
             c->ids[c->n] = token[i];
             c->logprob[c->n++] = logprob[i];
@@ -239,20 +229,16 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *params, RolloutPrompt *pro
                 done++;
                 continue;
             }
-            batch_add(&r->packed, &token[i], 1, p->P + c->n - 1, slot->pages, 0, kept);
-            active[kept++] = *slot;
+            batch_add(&r->packed, &token[i], 1, p->P + c->n - 1, slot->pages, 0, running);
+            active[running++] = *slot;
         }
-        n_active = kept;
+        n_active = running;
 
         // 4. run the drawn tokens
         if (ok && n_active > 0) {
-            int kept_row = kept_forward(r->kept, m, &r->scratch, &r->kv, batch_finish(&r->packed, m->ops), params);
+            qwen2_forward(m, &r->scratch, NULL, &r->kv, batch_finish(&r->packed, m->ops), params);
             rows.n = 0;
-            for (int i = 0; i < n_active; i++) {
-                Completion *c = &prompts[active[i].prompt].completions[active[i].sample];
-                if (c->rows) c->rows[c->n - 1] = kept_row + i;
-                ints_push(&rows, i);
-            }
+            for (int i = 0; i < n_active; i++) ints_push(&rows, i);
             rollout_gather(r, m, r->h, r->scratch.h, rows.v, n_active);
         }
         if (ok && on_progress && !on_progress(done, n_prompts * G, context))

@@ -52,7 +52,6 @@ typedef struct {
 
     // machinery
     Rollout rollout;
-    Kept kept; // activations of the rollout, if kept_memory
     PolicyPass policy;
     GradientReduction reduction; // the groups' parts of the gradient, and which rank computes which
     char *run_dir, *model_name, *dataset_name;
@@ -199,13 +198,7 @@ void trainer_alloc_passes(Trainer *t) {
     const int groups = step_groups(o), longest = t->longest + o->max_completion_length;
     const long long samples = (long long)groups * t->G;
     const int lowest = trainable_lowest(&t->trainable);
-    rollout_alloc(&t->rollout, &t->model, o->rollout_batch_size, o->kept_memory > 0 ? (int)samples : 0, t->longest,
-                  o->max_completion_length);
-    if (o->kept_memory > 0) {
-        kept_alloc(&t->kept, &t->model, o->kept_memory * (1 << 30), qwen2_first_kept(&t->model, lowest));
-        device_copy_reserve(&t->kept.d_rows, t->ops, (size_t)t->rollout.scratch.T * sizeof(int));
-    }
-    t->kept.kv = &t->rollout.kv;
+    rollout_alloc(&t->rollout, &t->model, o->rollout_batch_size, t->longest, o->max_completion_length);
     policy_alloc(&t->policy, &t->model, o->activation_memory * (1 << 30), longest, lowest, true);
     policy_reserve(&t->policy, &t->model, samples, groups, longest);
 }
@@ -213,7 +206,6 @@ void trainer_alloc_passes(Trainer *t) {
 // What trainer_alloc_passes has taken, and the gradient's parts.
 void trainer_release_passes(Trainer *t) {
     rollout_free(&t->rollout, &t->model);
-    kept_free(&t->kept, &t->model);
     policy_free(&t->policy, &t->model);
     reduction_free(&t->reduction);
 }
@@ -242,7 +234,6 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
     KVCache kv;
     Scratch head;
     Activations acts;
-    Kept kept;
     kv_cache_alloc(&kv, &dry.model, dry.rollout.kv.n_pages);
     part[MEMORY_CACHE] = memory_counted();
     kv_cache_alloc(&kv, &dry.model, p->kv.n_pages);
@@ -253,13 +244,8 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
     activations_alloc(&acts, &dry.model, p->rows, p->first_layer);
     activations_free(&acts, &dry.model);
     part[MEMORY_ACTIVATIONS] = memory_counted();
-    if (dry.kept.h) {
-        kept_alloc(&kept, &dry.model, t->options.kept_memory * (1 << 30), dry.kept.acts.first);
-        kept_free(&kept, &dry.model);
-    }
-    part[MEMORY_KEPT] = memory_counted();
-    part[MEMORY_SCRATCH] = passes - part[MEMORY_CACHE] - part[MEMORY_PASS_CACHE] - part[MEMORY_HEAD] -
-                           part[MEMORY_ACTIVATIONS] - part[MEMORY_KEPT];
+    part[MEMORY_SCRATCH] =
+        passes - part[MEMORY_CACHE] - part[MEMORY_PASS_CACHE] - part[MEMORY_HEAD] - part[MEMORY_ACTIVATIONS];
 
     const ModelConfig *c = &t->model.config;
     const int head_rows = p->scratch.head_rows > dry.rollout.slots ? p->scratch.head_rows : dry.rollout.slots;
@@ -374,7 +360,6 @@ void print_header(const Trainer *t) {
     str_free(&what);
     printf("%-28s %d (%d for validation)\n", "training problems", t->train.n, t->validation.n);
     printf("%-28s %d rows a pass\n", "activations", t->policy.rows);
-    if (t->kept.cap) printf("%-28s up to %d rows a step\n", "kept from the rollout", t->kept.cap);
     memory_print(stdout, &t->memory, t->ops->name);
     printf("%-28s %s\n\n", "output", t->run_dir);
     fflush(stdout);

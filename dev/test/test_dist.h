@@ -216,8 +216,7 @@ double json_value(const cJSON *object, const char *key) {
 
 void test_dist_runs(void) {
     const char *plain = "--validation_size 20 --validation_steps 4 --log_completions";
-    const char *more =
-        "--beta 0.05 --num_iterations 2 --dynamic_sampling --dynamic_sampling_max_rounds 2 --kept_memory 0.02";
+    const char *more = "--beta 0.05 --num_iterations 2 --dynamic_sampling --dynamic_sampling_max_rounds 2";
     dist_expect(0, "saved ", 60, 0, "alone", "%s", plain);
     dist_expect(0, "gap 0 ", 60, 0, "alone_more", "%s", more);
     for (int n = 1; n <= 4; n *= 2) {

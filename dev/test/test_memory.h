@@ -32,9 +32,6 @@ static bool memory_test_step(Trainer *t, Error *err) {
     float *logprob = (float *)xcalloc((size_t)(n * G * o->max_completion_length), sizeof(float));
     PolicyStats stats;
     memset(&stats, 0, sizeof stats);
-    if (o->kept_memory > 0) t->rollout.kept = &t->kept;
-    t->policy.kept = t->rollout.kept;
-    rollout_reset(&t->rollout);
     for (int i = 0; i < n; i++) {
         asked[i].prompt = t->prompts[i].v;
         asked[i].P = t->prompts[i].n;
@@ -70,7 +67,7 @@ static bool memory_test_step(Trainer *t, Error *err) {
     return ok;
 }
 
-void test_memory_plan(const char *device, const char *setup, const char *kept, const char *activations) {
+void test_memory_plan(const char *device, const char *setup, const char *activations) {
     const char *call[] = {"train_steer", "--config",
                           TINY_RECIPE,   "--device",
                           device,        "--setup",
@@ -79,8 +76,7 @@ void test_memory_plan(const char *device, const char *setup, const char *kept, c
                           "3",           "--max_completion_length",
                           "20",          "--rollout_batch_size",
                           "4",           "--activation_memory",
-                          activations,   "--kept_memory",
-                          kept,          "--limit",
+                          activations,   "--limit",
                           "30",          "--output_dir",
                           test_tmpdir()};
     Trainer t;
@@ -105,8 +101,7 @@ void test_memory_plan(const char *device, const char *setup, const char *kept, c
         const size_t early =
             strcmp(setup, "full") == 0 ? (size_t)4 << 20 : 0; // of the kernels' own: fp32 weights have become bf16
         const size_t planned = total - part[MEMORY_OWN] + early;
-        CHECK(taken == planned, "%s, %s, kept %s: %zu bytes were taken, %zu were planned", device, setup, kept, taken,
-              planned);
+        CHECK(taken == planned, "%s, %s: %zu bytes were taken, %zu were planned", device, setup, taken, planned);
     }
 
     // the same once more, each allocation counted
@@ -125,7 +120,7 @@ void test_memory_plan(const char *device, const char *setup, const char *kept, c
     taken = memory_test_taken();
     const size_t planned = total - part[MEMORY_TRAINED] - part[MEMORY_WEIGHTS] - part[MEMORY_OWN];
     if (!CHECK(trainable_begin(&t.trainable, &t.model.config, &t.options, &err), "%s", err.text)) return; // what it was
-    CHECK(taken == planned, "%s, kept %s: passes take %zu bytes, %zu were planned", device, kept, taken, planned);
+    CHECK(taken == planned, "%s, %s: passes take %zu bytes, %zu were planned", device, setup, taken, planned);
 
     // its parts, from the shapes
     const ModelConfig *c = &t.model.config;
@@ -133,30 +128,26 @@ void test_memory_plan(const char *device, const char *setup, const char *kept, c
                  pass_kv = (size_t)t.policy.kv.n_pages * kv_page_bytes(&t.model);
     const size_t acts =
         activation_bytes_per_row(&t.model) * (size_t)t.policy.rows * (size_t)(c->L - t.policy.first_layer);
-    const size_t kept_bytes =
-        (activation_bytes_per_row(&t.model) * (size_t)(c->L - t.policy.first_layer) + (size_t)c->C * sizeof(float)) *
-        (size_t)t.kept.cap;
     const size_t row = (size_t)c->V * sizeof(float) + (size_t)c->C * (sizeof(float) + ops->act_bytes) + sizeof(float);
     const size_t head =
         (4 + HEAD_ROWS) * row + HEAD_ROWS * ((size_t)c->V * ops->act_bytes + 2 * (size_t)c->C * sizeof(float));
     CHECK(part[MEMORY_CACHE] == kv && part[MEMORY_PASS_CACHE] == pass_kv,
           "%s: caches of %zu and %zu bytes, expected %zu and %zu", device, part[MEMORY_CACHE], part[MEMORY_PASS_CACHE],
           kv, pass_kv);
-    CHECK(part[MEMORY_ACTIVATIONS] == acts && part[MEMORY_KEPT] == kept_bytes,
-          "%s: activations of %zu bytes, %zu kept, expected %zu and %zu", device, part[MEMORY_ACTIVATIONS],
-          part[MEMORY_KEPT], acts, kept_bytes);
+    CHECK(part[MEMORY_ACTIVATIONS] == acts, "%s: activations of %zu bytes, expected %zu", device,
+          part[MEMORY_ACTIVATIONS], acts);
     CHECK(part[MEMORY_HEAD] == head, "%s: output layer of %zu bytes, expected %zu", device, part[MEMORY_HEAD], head);
     CHECK(ops->host_memory ? part[MEMORY_OWN] == 0 : part[MEMORY_OWN] > (size_t)c->V, "%s: %zu bytes for the kernels",
           device, part[MEMORY_OWN]);
     CHECK(strcmp(device, "ref") == 0 || part[MEMORY_WEIGHTS] > (size_t)c->V * c->C * 2, "%s: %zu bytes of weights",
           device, part[MEMORY_WEIGHTS]);
 
-    CHECK(memory_test_step(&t, &err), "%s, kept %s: %s", device, kept, err.text);
+    CHECK(memory_test_step(&t, &err), "%s, %s: %s", device, setup, err.text);
     taken = memory_test_taken();
-    CHECK(taken == 0, "%s, kept %s: a step has allocated %zu bytes", device, kept, taken);
+    CHECK(taken == 0, "%s, %s: a step has allocated %zu bytes", device, setup, taken);
     if (ops->memory) {
         taken = ops->memory(&left) - before;
-        CHECK(taken <= total, "%s, kept %s: %zu bytes are taken after a step, %zu were planned", device, kept, taken,
+        CHECK(taken <= total, "%s, %s: %zu bytes are taken after a step, %zu were planned", device, setup, taken,
               total);
     }
     trainer_free(&t);
@@ -314,7 +305,7 @@ void test_memory_refused(void) {
 #ifdef __linux__
     const char *train = "./train_steer --config " TINY_RECIPE " --max_steps 1";
     if (test_few()) return; // the emulator of a CPU takes address space itself
-    expect_command(1, "--kept_memory", "ulimit -d 1000000; %s --kept_memory 4 --output_dir %s", train,
+    expect_command(1, "--rollout_batch_size", "ulimit -d 1000000; %s --rollout_batch_size 16384 --output_dir %s", train,
                    test_path("large"));
     CHECK(!path_exists(test_path("large")), "a run that was refused has made its folder");
     expect_command(1, "that `ulimit -v` allows", "export OMP_NUM_THREADS=1; ulimit -v 700000; %s --output_dir %s",
@@ -353,15 +344,15 @@ void test_memory(void) {
           "the message: %s", err.text);
     test_memory_limits();
     test_memory_refused();
-    test_memory_plan("cpu", "steering", "0", "0.01");
-    test_memory_plan("cpu", "lora", "0", "0.01");
-    test_memory_plan("ref", "steering_rank", "0.01", "0.01");
-    test_memory_plan("cpu", "full", "0", "0.01");
+    test_memory_plan("cpu", "steering", "0.01");
+    test_memory_plan("cpu", "lora", "0.01");
+    test_memory_plan("ref", "steering_rank", "0.01");
+    test_memory_plan("cpu", "full", "0.01");
     const Ops *cuda = test_cuda_ops();
     if (!cuda) return;
-    test_memory_plan("cuda", "lora", "0", "0.01");
-    test_memory_plan("cuda", "full", "0", "0.01");
-    test_memory_plan("cuda", "steering", "0.01", "0.000001"); // a batch has room for one completion
+    test_memory_plan("cuda", "lora", "0.01");
+    test_memory_plan("cuda", "full", "0.01");
+    test_memory_plan("cuda", "steering", "0.000001"); // a batch has room for one completion
     if (strstr(cuda->isa, "emulated"))
         expect_command(1, "more are wanted",
                        "CUDA_ON_CPU_MEMORY=128 ./train_steer --config " TINY_RECIPE

@@ -481,9 +481,8 @@ void test_programs_variants(void) {
 }
 
 // What saves work and how to switch it off: the vectors after three steps are the same in every bit, whether groups
-// without a gradient are run or not and whether activations are kept from the rollout (all, or some until memory is
-// full) or not. Gold answers that no box can match are named by both programs, with how many and one of them; good ones
-// are not.
+// without a gradient are run or not. Gold answers that no box can match are named by both programs, with how many and
+// one of them; good ones are not.
 void test_programs_gold(void) {
     const char *bad = test_path("gold.jsonl"), *out = test_path("gold_out");
     test_write(bad, "{\"problem\": \"What is 1 + 3?\", \"answer\": \"1+3 = <<1+3=4>>4\\n#### 4\"}\n"
@@ -508,19 +507,16 @@ void test_programs_gold(void) {
 }
 
 void test_programs_saved_work(void) {
-    static const char *const ways[] = {"", "--skip_equal_groups false", "--kept_memory 1",
-                                       "--kept_memory 1 --rollout_batch_size 5", "--kept_memory 0.002"};
+    static const char *const ways[] = {"", "--skip_equal_groups false", "--rollout_batch_size 5"};
     const char *file = "tiny/arithmetic/steering/seed-0/checkpoint-3/steering_vectors.safetensors";
     Str out = {0}, more = {0};
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 3; i++) {
         char name[32];
         snprintf(name, sizeof name, "saved%d", i);
         int code =
             run_command(&out, "./train_steer --config " TINY_RECIPE TINY_SMALL " --max_steps 3 %s --output_dir %s",
                         ways[i], test_path(name));
         CHECK(code == 0 && strstr(out.s, "gap 0 "), "%s ended with %d:\n%s", ways[i], code, out.s);
-        CHECK((strstr(out.s, "kept from the rollout") != NULL) == (strstr(ways[i], "kept") != NULL),
-              "%s: the header says\n%s", ways[i], out.s);
         if (i > 0)
             CHECK(run_command(&more, "cmp %s/%s %s/%s", test_path("saved0"), file, test_path(name), file) == 0,
                   "%s: other vectors: %s", ways[i], more.s);

@@ -40,7 +40,7 @@ bool rollout_case_run(RolloutCase *c, const Qwen2 *m, const float *steering, int
     Error err = {0, ""};
     Rollout r;
     RolloutPrompt asked[8];
-    rollout_alloc(&r, m, slots, 0, 40, how->max_new);
+    rollout_alloc(&r, m, slots, 40, how->max_new);
     int all_pages = r.free_pages.n;
     for (int i = 0; i < c->n; i++) {
         int from = reversed ? c->n - 1 - i : i;
@@ -258,7 +258,7 @@ void test_rollout_replayed(const Ops *ops) {
     for (int side = 0; side < 2; side++) {
         Rollout r;
         m.ops = &tables[side];
-        rollout_alloc(&r, &m, 4, 0, 40, how.max_new);
+        rollout_alloc(&r, &m, 4, 40, how.max_new);
         for (int again = 0; again < 2; again++) {
             RolloutCase *c = &found[side][again];
             RolloutPrompt asked[8];
@@ -322,7 +322,7 @@ void test_group_arithmetic(void) {
     // a given solution: cross-entropy, whose gradient is that of the policy's loss at ratio 1 and advantage 1
     const float logprob[2] = {-0.5f, -2}, advantage_one = 1;
     int ids[2] = {0, 0};
-    Completion given = {ids, NULL, 2, true, NULL, NULL, 0};
+    Completion given = {ids, NULL, 2, true};
     PolicySample s = {ids, 1, 0, 0, &given, 7, 0.5f, NULL, NULL, (float *)(uintptr_t)logprob, NULL};
     how.beta = 0;
     t = sample_loss(&s, 1, -2, &how);

@@ -288,7 +288,6 @@ void test_setups_calls(void) {
         {"--setup sft_lora --beta 0.1", "beta"},
         {"--setup sft_steering --num_iterations 2", "num_iterations"},
         {"--setup sft_steering --dynamic_sampling", "dynamic_sampling"},
-        {"--setup sft_steering --kept_memory 1", "kept_memory"},
         {"--setup sft_steering --loss_type grpo", "loss_type"},
         {"--setup steering_at_place --place self_attn --layers 9", "expected 0 to 3"},
         {"--setup loar", "lora"},

@@ -57,8 +57,7 @@ void share_groups(Trainer *t, int first) {
 // ----------------------------------------------------------------------------
 // forward and backward: whose, and what came out
 
-// Which rank runs the passes of which group: neighbours together, shares of equal numbers of rows. Where the rollout
-// has kept activations they are run where they were sampled.
+// Which rank runs the passes of which group: neighbours together, shares of equal numbers of rows.
 void assign_groups(Trainer *t, const PolicySample *samples, int n) {
     double total = 0, done = 0;
     reduction_begin(&t->reduction, t->n_groups);
@@ -71,9 +70,7 @@ void assign_groups(Trainer *t, const PolicySample *samples, int n) {
                 continue;
             }
             int middle = (int)(dist.size * (done + rows / 2) / total);
-            t->reduction.owner[samples[i].part] = t->rollout.kept      ? t->groups[samples[i].part].sampled_by
-                                                  : middle < dist.size ? middle
-                                                                       : dist.size - 1;
+            t->reduction.owner[samples[i].part] = middle < dist.size ? middle : dist.size - 1;
             done += rows;
         }
     }

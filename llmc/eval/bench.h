@@ -155,7 +155,7 @@ bool bench_prefill_decode(BenchResult out[2], const Qwen2 *m, const float *steer
     IntVec ids = {0, 0, 0};
     RolloutPrompt *prompts = bench_prompts(&ids, m, o, B, P, 1);
     Rollout r;
-    rollout_alloc(&r, m, B, 0, P, N + 1);
+    rollout_alloc(&r, m, B, P, N + 1);
     Sampling how = bench_sampling(o, 2);
     bool ok = rollout(&r, m, steering, prompts, 1, 1, &how, NULL, NULL, err); // warm-up
     bench_completions_free(prompts, 1, 1);
@@ -333,26 +333,12 @@ bool bench_grpo_step(BenchResult *out, BenchTrainer *t, const Qwen2 *m, const Op
     IntVec ids = {0, 0, 0};
     RolloutPrompt *prompts = bench_prompts(&ids, m, o, BENCH_PROMPTS, o->prompt_length, BENCH_SAMPLES);
     Rollout r;
-    rollout_alloc(&r, m, samples, 0, o->prompt_length, BENCH_NEW);
-    Kept kept;
-    memset(&kept, 0, sizeof kept);
-    if (o->kept_memory > 0) {
-        kept_alloc(&kept, m, o->kept_memory * (1 << 30), 1);
-        kept.kv = &r.kv;
-        r.kept = &kept;
-        t->pass.kept = &kept;
-    }
+    rollout_alloc(&r, m, samples, o->prompt_length, BENCH_NEW);
     Sampling how = bench_sampling(o, 2);
     bool ok = rollout(&r, m, t->steering, prompts, 1, BENCH_SAMPLES, &how, NULL, NULL, err) &&
               bench_gradient(t, m, o, prompts, 1, BENCH_SAMPLES, err);
     bench_completions_free(prompts, 1, BENCH_SAMPLES);
-    rollout_reset(&r);
     how.max_new = BENCH_NEW;
-    if (r.kept) { // its memory is first touched in a whole step
-        ok = ok && rollout(&r, m, t->steering, prompts, BENCH_PROMPTS, BENCH_SAMPLES, &how, NULL, NULL, err);
-        bench_completions_free(prompts, BENCH_PROMPTS, BENCH_SAMPLES);
-        rollout_reset(&r);
-    }
 
     double begin = now_s();
     ok = ok && rollout(&r, m, t->steering, prompts, BENCH_PROMPTS, BENCH_SAMPLES, &how, NULL, NULL, err) &&
@@ -372,8 +358,6 @@ bool bench_grpo_step(BenchResult *out, BenchTrainer *t, const Qwen2 *m, const Op
     bench_add_pass(out, c, BENCH_NEW - 1, c->L, samples, samples);
     bench_add_pass(out, c, 1, c->L, rows, out->tokens);
     bench_add_pass(out, c, 1, c->L - 1, rows, out->tokens);
-    t->pass.kept = NULL;
-    kept_free(&kept, m);
     rollout_free(&r, m);
     bench_prompts_free(prompts, BENCH_PROMPTS, BENCH_SAMPLES, &ids);
     return ok;

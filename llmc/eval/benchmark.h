@@ -454,7 +454,7 @@ bool benchmarks_answer(const Session *s, const Benchmarks *b, const float *steer
         ok = results_check(here.s, seed, b->items[i % b->n].name, mine, err);
         cJSON_Delete(mine);
     }
-    rollout_alloc(&r, &s->model, o->rollout_batch_size, 0, b->longest, b->max_new);
+    rollout_alloc(&r, &s->model, o->rollout_batch_size, b->longest, b->max_new);
     for (int k = 0; k < n_seeds && ok; k++)
         ok = benchmarks_answer_seed(s, &r, b, steering, base, here.s, o->seeds.n ? o->seeds.v[k] : o->seed, label,
                                     &accuracy[k], err);

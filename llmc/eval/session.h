@@ -118,7 +118,7 @@ static void session_plan(const Session *s, MemoryPlan *device, MemoryPlan *host)
     if (w->lora_r) dry.layout = &lora;
     if (w->slots > 0) {
         Rollout r;
-        rollout_alloc(&r, &dry, w->slots, 0, w->max_prompt, w->max_new);
+        rollout_alloc(&r, &dry, w->slots, w->max_prompt, w->max_new);
         if (most.T < r.scratch.T) most.T = r.scratch.T;
         device->part[MEMORY_CACHE] = memory_counted();
         rollout_free(&r, &dry);

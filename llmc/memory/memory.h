@@ -20,7 +20,6 @@ typedef enum {
     MEMORY_PASS_CACHE,
     MEMORY_SCRATCH,
     MEMORY_ACTIVATIONS,
-    MEMORY_KEPT,
     MEMORY_HEAD,
     MEMORY_TRAINED,
     MEMORY_OWN,
@@ -35,7 +34,6 @@ static const char *const memory_names[MEMORY_PARTS] = {"weights",
                                                        "cache of the pass",
                                                        "scratch",
                                                        "activations of the pass",
-                                                       "activations kept",
                                                        "logits, output layer",
                                                        "trained, gradients, AdamW",
                                                        "the kernels' own",
@@ -131,7 +129,6 @@ void memory_advice(Str *out, const MemoryPlan *p, size_t available) {
         const char *verb, *options, *what;
     } all[] = {
         {rows, "lower", "--activation_memory", "rows of a pass and what goes with them"},
-        {part[MEMORY_KEPT], "lower", "--kept_memory", "activations of the rollout"},
         {rollout, "lower", "--rollout_batch_size or --max_completion_length", "cache of the rollout, logits"},
         {part[MEMORY_TRAINED], "lower", "--prompts_per_step or --lora_r, or choose another --setup",
          "what is trained, its gradients and moments"},

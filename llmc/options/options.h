@@ -113,15 +113,13 @@ const char *setup_kind(const char *setup) { return setup + (setup_is_sft(setup) 
 bool options_check_train(const Options *o, Error *err) {
     const char *kind = setup_kind(o->setup);
     const bool sft = setup_is_sft(o->setup);
-    if (sft && (o->num_iterations > 1 || o->beta > 0 || o->dynamic_sampling || o->kept_memory > 0 ||
-                strcmp(o->loss_type, "dapo") != 0))
+    if (sft && (o->num_iterations > 1 || o->beta > 0 || o->dynamic_sampling || strcmp(o->loss_type, "dapo") != 0))
         return fail(err, EXIT_USAGE,
                     "setup %s learns given solutions: %s has no meaning there\n  -> leave it out, or --setup %s",
                     o->setup,
                     o->num_iterations > 1 ? "num_iterations above 1"
                     : o->beta > 0         ? "beta above 0"
                     : o->dynamic_sampling ? "dynamic_sampling"
-                    : o->kept_memory > 0  ? "kept_memory above 0"
                                           : "a loss_type other than dapo (its mean is over the tokens of the step)",
                     kind);
     if (!sft && o->num_generations < 2)

@@ -128,7 +128,6 @@ INT(dynamic_sampling_max_rounds, 4, "[1, 1000]", CMD_TRAIN, "at most so many rou
 FLAG(mask_truncated_completions, false, CMD_TRAIN, "leave completions cut by max_completion_length out of the loss")
 FLAG(skip_equal_groups, true, CMD_TRAIN, "save the passes of groups whose rewards are all equal: their gradient is zero (not with beta)")
 FLAG(share_prompts, true, CMD_TRAIN, "run the prompt of a group once in the training pass, not once a sample: the same gradient but for rounding")
-REAL(kept_memory, 0.0, "[0, 65536]", CMD_TRAIN | CMD_BENCH, "GiB to keep activations of the rollout in: a step that fits needs no training forward, same gradient")
 
 GROUP("Logging and saving")
 INT(save_steps, 50, "[0, inf)", CMD_TRAIN, "a checkpoint every so many steps and at the end; 0: at the end only")
