@@ -24,8 +24,8 @@ weights, llmc/dist/shard.h: the same number).
 #include "llmc/logger.h"          // progress_update, stop_requested
 #include "llmc/options/options.h" // options_parse, options_help
 #include "llmc/reward.h"          // completion_reward
-#include "llmc/train_log.h"       // log_step, log_completions
-#include "llmc/trainer.h"         // Trainer: model, problems, vectors, state; set-up, checkpoints
+#include "llmc/run/run.h"         // trainer_plan, trainer_load, start_or_resume, save_checkpoint, log_step
+#include "llmc/trainer.h"         // Trainer: model, problems, vectors, state
 
 #define VALIDATION_STEP 0x80000000u // random numbers of validation: the same at every step, so that curves compare
 

@@ -17,7 +17,8 @@ Papers: GRPO, Shao et al. 2024 (arXiv 2402.03300); RLOO, Ahmadian et al. 2024 (2
 #ifndef LLMC_GRPO_H
 #define LLMC_GRPO_H
 
-#include "llmc/batch.h" // Completion, batch_add_group
+#include "llmc/batch.h"         // Completion, batch_add_group
+#include "llmc/memory/passes.h" // scratch_alloc, activations_alloc
 
 // ----------------------------------------------------------------------------
 // advantages and losses

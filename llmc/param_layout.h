@@ -4,14 +4,14 @@ another of the same layout:
 
     steering        a vector s_l for each layer, h <- h + s_l after the layer's feed-forward:            [L,C]
                     (steering_at_place: after another part of the layer, see Place; steering_rank: the same array, made
-                    of two factors, trainer.h)
+                    of two factors, trainable.h)
     lora            for each matrix W[N,K] that has a LoRA, y = W x + lora_alpha / lora_r * B (A x): A [lora_r,K], then
                     B transposed [lora_r,N] (Hu et al. 2021)
     full            every weight of the model, fp32, in the order of ParamTensor below. The model computes with its own
                     form of them (bf16 on cpu and cuda), which weights_from_params makes again after each step
 
 This header knows the layout, and how weights come and go. Who computes with it: qwen2.h. Who makes, moves, saves it:
-trainer.h, files/checkpoint.h.
+run/trainable_setup.h, files/checkpoint.h.
 */
 #ifndef LLMC_PARAM_LAYOUT_H
 #define LLMC_PARAM_LAYOUT_H

@@ -6,8 +6,9 @@ come out depends on (seed, step, prompt, sample, position) alone, not on slots, 
 #ifndef LLMC_ROLLOUT_H
 #define LLMC_ROLLOUT_H
 
-#include "llmc/batch.h"     // BatchBuilder, Completion
-#include "llmc/utils/rng.h" // rng_uniform
+#include "llmc/batch.h"         // BatchBuilder, Completion
+#include "llmc/memory/passes.h" // scratch_alloc, kv_cache_alloc
+#include "llmc/utils/rng.h"     // rng_uniform
 
 typedef struct {
     float temperature, top_p; // 0 = greedy; 1 = off

@@ -9,7 +9,7 @@ cache.
 #include "dev/test/records.h" // Records
 #include "dev/test/test.h"
 #include "llmc/experiments/experiments.h" // vectors_scale, vectors_pair
-#include "llmc/intervene.h"
+#include "llmc/experiments/patch.h"       // intervention_patch, variant_heads
 
 // Log-probs of the recorded completions under steering (NULL: base) and intervention (NULL: none). Free with free().
 float *intervened(Records *r, const float *steering, const Intervention *v) {

@@ -5,7 +5,7 @@
 
 #include "dev/test/backends.h"      // test_cuda_ops
 #include "dev/test/test_programs.h" // TINY_RECIPE, expect_command
-#include "llmc/trainer.h"
+#include "llmc/run/setup.h"
 
 static const Ops *memory_test_ops;
 static size_t memory_test_bytes;

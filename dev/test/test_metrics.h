@@ -4,7 +4,7 @@
 
 #include "dev/test/test_programs.h" // run_command, TINY_RECIPE, TINY_SMALL
 #include "llmc/ops_ref.h"           // ops_ref_init
-#include "llmc/train_log.h"         // rollout_stats, update_add, log_step
+#include "llmc/run/train_log.h"     // rollout_stats, update_add, log_step
 
 #define METRICS_RUN 16 // completions of a recorded step
 

@@ -11,7 +11,7 @@ on from a checkpoint to the bit. That PEFT and PyTorch agree is dev/reference/ch
 #include "dev/test/test_programs.h"    // run_command, expect_command, same_files, TINY_RECIPE
 #include "dev/test/test_safetensors.h" // mf_expect, mf_replace
 #include "llmc/chat.h"
-#include "llmc/trainable.h"
+#include "llmc/run/trainable_setup.h"
 
 #define TINY_LORA "data/tiny/lora1"
 

@@ -3,11 +3,13 @@ The experiments of the papers, one file each. `./eval_steer experiment NAME --co
 what it computes and what it leaves in results/experiments/NAME/<Model>/<dataset>/, which scripts/plot/NAME.py draws.
 
     variants.h      what they share: where results go, one variant of an evaluation
+    patch.h         a patched layer, by the name of its variant
     lens.h          tools to look at vectors
     teacher.h       completions sampled once, then read under one condition or another
     token_effect.h  what a change does to the next token
 
 From outside: experiments.h
+From dev/, too: patch.h
 */
 #ifndef LLMC_EXPERIMENTS_H
 #define LLMC_EXPERIMENTS_H

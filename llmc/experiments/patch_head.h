@@ -9,6 +9,7 @@ MLP alone.
 #ifndef LLMC_EXPERIMENTS_PATCH_HEAD_H
 #define LLMC_EXPERIMENTS_PATCH_HEAD_H
 
+#include "llmc/experiments/patch.h" // intervention_patch, variant_heads
 #include "llmc/experiments/variants.h"
 
 // One variant with its head; name: "skip_head_3".

@@ -5,8 +5,9 @@ against what is free on the GPU or, before anything is allocated, in this machin
 
     memory.h  the plan, and what to change where it is too much
     host.h    what this machine still gives; included by itself
+    passes.h  the arrays of a model's passes; included by itself
 
-From outside: memory.h host.h
+From outside: memory.h host.h passes.h
 */
 #ifndef LLMC_MEMORY_MEMORY_H
 #define LLMC_MEMORY_MEMORY_H

@@ -2,8 +2,8 @@
 What a training step was: its figures, one line of them in metrics.jsonl (TRL's names) and on stdout, and
 completions/step-<n>.jsonl.
 */
-#ifndef LLMC_TRAIN_LOG_H
-#define LLMC_TRAIN_LOG_H
+#ifndef LLMC_RUN_TRAIN_LOG_H
+#define LLMC_RUN_TRAIN_LOG_H
 
 #include "llmc/reward.h"  // reward_format
 #include "llmc/trainer.h" // Trainer, Group; Evaluation, PolicyStats, Logger
