@@ -6,6 +6,7 @@ the model has been loaded.
                                                       even to greedy decoding
     tokenizer_config.json, chat_template.jinja        a chat template that opens the answer otherwise than the prompt
                                                       used (llmc/chat.h) ends
+    a GGUF file                                       the same template, in the key tokenizer.chat_template
     config.json, generation_config.json               an end of turn of that prompt that ends no completion: option stop
                                                       makes it one
 */
@@ -76,9 +77,17 @@ void generation_note_settings(const char *dir) {
     free(path);
 }
 
-// The folder's chat template: chat_template.jinja, else what tokenizer_config.json has, of several the one called
+// The model's chat template: of a GGUF file the key tokenizer.chat_template; of a folder chat_template.jinja, else what tokenizer_config.json has, of several the one called
 // default. NULL if there is none. Free with free().
 char *generation_chat_template(const char *dir) {
+    Gguf g;
+    if (gguf_is_file(dir)) {
+        char *of_key = NULL;
+        if (!gguf_open(&g, dir, NULL)) return NULL;
+        gguf_get_string(&g, "tokenizer.chat_template", &of_key, NULL);
+        gguf_close(&g);
+        return of_key;
+    }
     char *path = model_path(dir, "chat_template.jinja"), *text = path_exists(path) ? read_file(path, NULL, NULL) : NULL;
     free(path);
     if (text) return text;

@@ -1,5 +1,5 @@
 /*
-A Hugging Face model folder's weights: the safetensors file(s) read into FrozenWeights, of the sizes that model_config.h
+A model's weights: the tensors of its files (model_files.h) read into FrozenWeights, of the sizes that model_config.h
 has read. Also the trained thing: a file of steering vectors, one per layer.
 */
 #ifndef LLMC_MODEL_H
@@ -7,8 +7,9 @@ has read. Also the trained thing: a file of steering vectors, one per layer.
 
 #include <dirent.h>            // opendir
 #include <sys/mman.h>          // madvise
-#include "llmc/files/files.h"  // json_load, json_get_*, SafeTensors, safetensors_*, tensor_check_finite
+#include "llmc/files/files.h"  // SafeTensors, safetensors_*, tensor_check_finite
 #include "llmc/model_config.h" // ModelConfig, model_path
+#include "llmc/model_files.h"  // ModelFiles, model_get_tensor
 #include "llmc/ops.h"          // Ops, Weight, RawTensor
 #include "llmc/ops_ref.h"      // raw_to_f32
 #include "llmc/utils/utils.h"  // Error, fail, path_exists
@@ -37,154 +38,11 @@ typedef struct {
     int L;
     SafeTensors *files; // what the raw tensors point into
     int n_files;
+    const Family *gguf; // whose names those files have; NULL: Hugging Face's
 } FrozenWeights;
 
 // ----------------------------------------------------------------------------
 // weights
-
-// The folder's safetensors files while they are being read: one, or several with an index.
-typedef struct {
-    FrozenWeights *w;
-    cJSON *index; // NULL for a single file
-    char *index_path;
-    const cJSON *map;    // tensor name -> shard name
-    const char **shards; // [n_files]
-    bool **used;         // [n_files][tensors of the file] which were asked for
-} ModelFiles;
-
-// Which open file holds the shard of that name; -1 if it is not open yet.
-int model_find_shard(const ModelFiles *f, const char *shard) {
-    for (int i = 0; i < f->w->n_files; i++) {
-        if (strcmp(f->shards[i], shard) == 0) return i;
-    }
-    return -1;
-}
-
-// A shard is a file of the model's own folder.
-bool model_check_shard_name(const char *shard, const char *index_path, Error *err) {
-    size_t n = strlen(shard);
-    bool ok =
-        n > 12 && n < 256 && strcmp(shard + n - 12, ".safetensors") == 0 && !strchr(shard, '/') && !strchr(shard, '\\');
-    return ok ? true
-              : fail(err, EXIT_RUN,
-                     "%s: weight_map: found the file name \"%.80s\", expected a .safetensors file in the same folder",
-                     index_path, shard);
-}
-
-// Opens every shard once; every tensor of the map must be in the shard that the map names.
-bool model_open_shards(ModelFiles *f, const char *dir, Error *err) {
-    f->index = json_load(f->index_path, err);
-    if (!f->index) return false;
-    f->map = json_get_object(f->index, "weight_map", f->index_path, err);
-    if (!f->map) return false;
-    const char *twice = json_duplicate_key(f->map);
-    if (twice) return fail(err, EXIT_RUN, "%s: weight_map: tensor \"%.80s\" comes twice", f->index_path, twice);
-    size_t n = (size_t)cJSON_GetArraySize(f->map); // no more shards than names
-    f->shards = (const char **)xcalloc(n, sizeof(char *));
-    f->w->files = (SafeTensors *)xcalloc(n, sizeof(SafeTensors));
-    for (const cJSON *item = f->map->child; item; item = item->next) {
-        if (!cJSON_IsString(item))
-            return fail(err, EXIT_RUN, "%s: weight_map: tensor \"%.80s\": found %s, expected a file name",
-                        f->index_path, item->string, json_type_name(item));
-        int i = model_find_shard(f, item->valuestring);
-        if (i < 0) {
-            if (!model_check_shard_name(item->valuestring, f->index_path, err)) return false;
-            char *path = model_path(dir, item->valuestring);
-            i = f->w->n_files;
-            if (!path_exists(path))
-                fail(err, EXIT_RUN,
-                     "%s: weight_map names %.80s, which is not in the folder\n  -> download the missing file",
-                     f->index_path, item->valuestring);
-            else if (safetensors_open(&f->w->files[i], path, err)) f->shards[f->w->n_files++] = item->valuestring;
-            free(path);
-            if (f->w->n_files == i) return false;
-        }
-        if (!safetensors_find_entry(&f->w->files[i], item->string))
-            return fail(err, EXIT_RUN,
-                        "%s: weight_map says that tensor %.80s is in %.80s, but that file does not hold it",
-                        f->index_path, item->string, item->valuestring);
-    }
-    return true;
-}
-
-bool model_open_files(ModelFiles *f, const char *dir, Error *err) {
-    char *single = model_path(dir, "model.safetensors");
-    bool ok;
-    if (path_exists(single)) {
-        f->w->files = (SafeTensors *)xcalloc(1, sizeof(SafeTensors));
-        ok = safetensors_open(f->w->files, single, err);
-        f->w->n_files = ok;
-    } else if (path_exists(f->index_path)) {
-        ok = model_open_shards(f, dir, err);
-    } else {
-        ok = fail(err, EXIT_RUN,
-                  "%s: found neither model.safetensors nor model.safetensors.index.json\n  -> download the model in "
-                  "safetensors format",
-                  dir);
-    }
-    free(single);
-    return ok;
-}
-
-// Where the files have a tensor of that name: in which of them, -1 if nowhere.
-int model_find_tensor(const ModelFiles *f, const char *name) {
-    if (!f->map) return safetensors_find_entry(&f->w->files[0], name) ? 0 : -1;
-    const cJSON *shard = cJSON_GetObjectItemCaseSensitive(f->map, name);
-    return shard ? model_find_shard(f, shard->valuestring) : -1;
-}
-
-// Finds a tensor ([d0], or [d0, d1] where d1 > 0), checks shape, type and values. The data stays where it is.
-bool model_get_tensor(RawTensor *out, const ModelFiles *f, const char *name, int64_t d0, int64_t d1, Error *err) {
-    int64_t shape[2] = {d0, d1};
-    char text[128];
-    const int file = model_find_tensor(f, name);
-    if (f->map && file < 0)
-        return fail(err, EXIT_RUN, "%s: weight_map: tensor %s is missing; expected %s", f->index_path, name,
-                    shape_text(text, d1 ? 2 : 1, shape));
-    const SafeTensors *st = &f->w->files[file < 0 ? 0 : file];
-    const RawTensor *t = safetensors_get(st, name, d1 ? 2 : 1, shape, err);
-    if (!t || !tensor_check_finite(t, st->path, err)) return false;
-    f->used[file][safetensors_find_entry(st, name) - st->entries] = true;
-    *out = *t;
-    return true;
-}
-
-// A tensor that nothing has asked for means something that is not computed here: the numbers would be another model's.
-// Old files keep RoPE's frequencies, which follow from config.json: those are named and passed over, as transformers
-// does.
-bool model_check_used(const ModelFiles *f, const ModelConfig *c, Error *err) {
-    const char *frequencies = NULL;
-    for (int i = 0; i < f->w->n_files; i++) {
-        const SafeTensors *st = &f->w->files[i];
-        for (int k = 0; k < st->n_entries; k++) {
-            const SafeTensorsEntry *e = &st->entries[k];
-            char shape[128];
-            int layer = -1;
-            if (f->used[i][k]) continue;
-            if (strstr(e->name, "rotary_emb.inv_freq")) {
-                frequencies = e->name;
-                continue;
-            }
-            if (sscanf(e->name, "model.layers.%d.", &layer) == 1 && layer >= c->L)
-                return fail(err, EXIT_RUN,
-                            "%s: found tensor %s, expected layers 0 to %d: num_hidden_layers in config.json is %d\n"
-                            "  -> the config.json of this file, or a file of %d layers",
-                            st->path, e->name, c->L - 1, c->L, c->L);
-            if (model_find_tensor(f, e->name) >= 0 && model_find_tensor(f, e->name) != i)
-                return fail(err, EXIT_RUN,
-                            "%s: holds tensor %s, which %s says is in %s\n  -> remove it from one of the two files",
-                            st->path, e->name, f->index_path, f->shards[model_find_tensor(f, e->name)]);
-            return fail(
-                err, EXIT_RUN,
-                "%s: found tensor %s %s, which no Qwen2 computes with: without it the numbers would be another "
-                "model's\n"
-                "  -> merge an adapter into the weights first; remove what belongs to no forward pass (a value head)",
-                st->path, e->name, shape_text(shape, e->ndim, e->shape));
-        }
-    }
-    if (frequencies) warn("%s and the like are not read: RoPE's frequencies follow from config.json", frequencies);
-    return true;
-}
 
 // The vectors t[0], t[1], ... one after another as fp32, in the backend's memory.
 float *model_to_float(const RawTensor *t, int n, const Ops *ops) {
@@ -268,7 +126,7 @@ size_t model_norm_floats(const ModelConfig *c) {
 // Bytes that the weights take of the backend's memory; a file's pages, where it computes from them, are not counted.
 size_t weights_bytes(const FrozenWeights *w, const ModelConfig *c, const Ops *ops) {
     size_t bytes = w->head.weight.bytes + (size_t)c->C * sizeof(float);
-    if (!ops->host_memory) bytes += (size_t)c->V * c->C * dtype_bytes(w->wte.dtype);
+    if (!ops->host_memory) bytes += dtype_size(w->wte.dtype, (size_t)c->V * c->C);
     for (int l = 0; l < w->L; l++) {
         bytes += model_norm_floats(c) * sizeof(float);
         for (int i = 0; i < N_LINEARS; i++) {
@@ -303,9 +161,17 @@ size_t weights_room_planned(const ModelConfig *c, const Ops *ops) {
     return alloc_room(ops->weight_bytes(c->V, c->C)) + (size_t)c->L * layer;
 }
 
-// Bytes of the folder's safetensors files, which will be mapped.
+// Bytes of the folder's safetensors files, or of the GGUF file and its parts, which will be mapped.
 size_t model_file_bytes(const char *dir) {
     size_t bytes = 0;
+    if (gguf_is_file(dir)) {
+        Gguf *all;
+        int n;
+        if (!gguf_open_all(&all, &n, dir, NULL)) return 0;
+        for (int i = 0; i < n; i++) bytes += all[i].tensors.map_bytes;
+        gguf_close_all(all, n);
+        return bytes;
+    }
     DIR *d = opendir(dir);
     for (const struct dirent *e; d && (e = readdir(d)) != NULL;) {
         struct stat info;
@@ -323,7 +189,9 @@ size_t model_file_bytes(const char *dir) {
 // embedding, too.
 const RawTensor *weights_find_raw(const FrozenWeights *w, const char *name) {
     const RawTensor *raw = NULL;
-    for (int i = 0; i < w->n_files && !raw; i++) raw = safetensors_find(&w->files[i], name);
+    char gguf[TENSOR_NAME];
+    const char *own = w->gguf ? tensor_gguf_name(gguf, name, w->gguf) : name;
+    for (int i = 0; i < w->n_files && !raw; i++) raw = safetensors_find(&w->files[i], own);
     return raw || strcmp(name, MODULE_EMBEDDING ".weight") != 0 ? raw : weights_find_raw(w, MODULE_HEAD ".weight");
 }
 
@@ -342,7 +210,7 @@ void weights_drop_pages(FrozenWeights *w) {
 // Whether two tensors of one shape hold the same numbers, whatever their types.
 bool model_same_numbers(const RawTensor *a, const RawTensor *b) {
     const int64_t n = tensor_elements(a);
-    if (a->dtype == b->dtype && memcmp(a->data, b->data, (size_t)n * dtype_bytes(a->dtype)) == 0) return true;
+    if (a->dtype == b->dtype && memcmp(a->data, b->data, dtype_size(a->dtype, (size_t)n)) == 0) return true;
     float x[256], y[256];
     for (int64_t i = 0; i < n; i += 256) {
         const int k = n - i < 256 ? (int)(n - i) : 256;
@@ -371,11 +239,11 @@ bool model_get_embeddings(RawTensor *wte, RawTensor *head, const ModelFiles *f, 
     if (c->tied) *head = *wte;
     else
         warn("%s: %s is not %s, though config.json says tie_word_embeddings true: it is used, as transformers does",
-             f->w->files[0].path, names[1], names[0]);
+             f->files[0].path, names[1], names[0]);
     return true;
 }
 
-// Loads dir/model.safetensors, or the shards that dir/model.safetensors.index.json names, under Hugging Face's names.
+// Loads the weights of the folder, or the GGUF file, dir.
 // Every tensor is checked for shape, type, NaN and infinity, and every one of the files is used or refused by name
 // (model_check_used). c->tied becomes false where the files have an output matrix of their own (model_get_embeddings).
 // On failure *w is empty and err names file and tensor, what was found and what was expected. Free with weights_free.
@@ -383,12 +251,14 @@ bool weights_load(FrozenWeights *w, ModelConfig *c, const char *dir, const Ops *
     memset(w, 0, sizeof *w);
     ModelFiles f;
     memset(&f, 0, sizeof f);
-    f.w = w;
     f.index_path = model_path(dir, "model.safetensors.index.json");
     RawTensor t, wte, head;
-    bool ok = model_open_files(&f, dir, err);
-    f.used = (bool **)xcalloc((size_t)w->n_files, sizeof(bool *));
-    for (int i = 0; i < w->n_files; i++) f.used[i] = (bool *)xcalloc((size_t)w->files[i].n_entries, sizeof(bool));
+    bool ok = model_open_files(&f, dir, c, err);
+    w->files = f.files; // to be freed with w
+    w->n_files = f.n_files;
+    w->gguf = f.gguf;
+    f.used = (bool **)xcalloc((size_t)f.n_files, sizeof(bool *));
+    for (int i = 0; i < f.n_files; i++) f.used[i] = (bool *)xcalloc((size_t)f.files[i].n_entries, sizeof(bool));
     ok = ok && model_get_embeddings(&wte, &head, &f, c, err);
     if (ok) {
         w->wte = ops->embedding_load(&wte);
@@ -409,11 +279,7 @@ bool weights_load(FrozenWeights *w, ModelConfig *c, const char *dir, const Ops *
         warn("%s: the biases of down_proj in it are added, as the vectors that they are; transformers' Qwen2 leaves "
              "them out",
              w->files[0].path);
-    for (int i = 0; i < w->n_files; i++) free(f.used[i]);
-    free(f.used);
-    cJSON_Delete(f.index);
-    free(f.index_path);
-    free(f.shards);
+    model_files_free(&f);
     if (!ok) weights_free(w, ops);
     return ok;
 }

@@ -1,5 +1,6 @@
 /*
-A Hugging Face model folder's config.json and generation_config.json, read into a ModelConfig; its paths and names.
+What a model says of itself, a Hugging Face folder in config.json and generation_config.json, a GGUF file in its keys,
+read into a ModelConfig; its paths and names.
 
 Qwen2ForCausalLM only (Qwen2, Qwen2.5, Qwen2.5-Math, Qwen2.5-Coder, DeepSeek-R1-Distill-Qwen), of every size: all sizes
 come from config.json. What the config asks for and this program does not compute (sliding windows, scaled RoPE,
@@ -21,6 +22,21 @@ typedef struct {
     IntVec eos; // every one of them ends a completion
     int pad;    // -1 if the model names none
 } ModelConfig;
+
+// How the two call what checks of both name.
+typedef struct {
+    const char *C, *I, *NH, *NKV, *V, *eps, *theta;
+} ModelKeys;
+
+static const ModelKeys model_keys_hf = {"hidden_size",  "intermediate_size", "num_attention_heads", "num_key_value_heads",
+                                        "vocab_size", "rms_norm_eps",      "rope_theta"};
+static const ModelKeys model_keys_gguf = {"qwen2.embedding_length",
+                                          "qwen2.feed_forward_length",
+                                          "qwen2.attention.head_count",
+                                          "qwen2.attention.head_count_kv",
+                                          "tokenizer.ggml.tokens",
+                                          "qwen2.attention.layer_norm_rms_epsilon",
+                                          "qwen2.rope.freq_base"};
 
 #define MODEL_MAX_ELEMENTS 2147483647LL // of one matrix: row * columns + column is computed in int by some kernels
 
@@ -69,6 +85,14 @@ char *model_name_from_dir(const char *dir) {
         name = full ? path_basename(full) : xstrdup("model");
         free(full);
         return name;
+    }
+    const size_t end = strlen(".gguf"), part = strlen(GGUF_PART_NAME);
+    size_t n = strlen(name);
+    if (text_ends_with(name, ".gguf")) { // NAME-00001-of-00003.gguf, too
+        char *second = gguf_part_path(name, 1, n > part ? atoi(name + n - end - 5) : 0);
+        n -= second ? part : end;
+        free(second);
+        name[n] = 0;
     }
     const char *snapshots = strstr(dir, "/snapshots/"), *cache = NULL, *s = dir;
     while (snapshots && (s = strstr(s, "--")) != NULL && s < snapshots) cache = s += 2;
@@ -178,6 +202,35 @@ bool model_read_special(ModelConfig *c, const cJSON *root, const char *path, Err
     return ok;
 }
 
+// The sizes fit together. c->HD becomes C / NH where nothing has set it.
+bool model_check_sizes(ModelConfig *c, const ModelKeys *key, const char *path, Error *err) {
+    if (c->HD == 0 && c->C % c->NH != 0)
+        return fail(err, EXIT_RUN, "%s: %s %d is not a multiple of %s %d", path, key->C, c->C, key->NH, c->NH);
+    if (c->HD == 0) c->HD = c->C / c->NH;
+    if (c->HD % 2 != 0)
+        return fail(err, EXIT_RUN, "%s: found a head dimension of %d, expected an even number (RoPE turns pairs)", path,
+                    c->HD);
+    if (c->NH % c->NKV != 0)
+        return fail(err, EXIT_RUN, "%s: %s %d is not a multiple of %s %d", path, key->NH, c->NH, key->NKV, c->NKV);
+    const int64_t qkv = (int64_t)(c->NH + 2 * c->NKV) * c->HD;
+    if ((int64_t)c->V * c->C > MODEL_MAX_ELEMENTS || 2 * (int64_t)c->I * c->C > MODEL_MAX_ELEMENTS ||
+        qkv * c->C > MODEL_MAX_ELEMENTS)
+        return fail(err, EXIT_RUN,
+                    "%s: a weight matrix would have more than %lld elements\n  -> check %s, %s and %s", path,
+                    MODEL_MAX_ELEMENTS, key->V, key->C, key->I);
+    return true;
+}
+
+bool model_set_numbers(ModelConfig *c, double eps, double theta, const ModelKeys *key, const char *path, Error *err) {
+    if (!(eps > 1e-30 && eps < 1))
+        return fail(err, EXIT_RUN, "%s: %s: found %g, expected a number between 0 and 1", path, key->eps, eps);
+    if (!(theta > 1 && theta < 1e30))
+        return fail(err, EXIT_RUN, "%s: %s: found %g, expected a number above 1", path, key->theta, theta);
+    c->rms_norm_eps = (float)eps;
+    c->rope_theta = (float)theta;
+    return true;
+}
+
 bool model_read_config(ModelConfig *c, const cJSON *root, const char *path, Error *err) {
     if (!cJSON_IsObject(root))
         return fail(err, EXIT_RUN, "%s: found %s, expected an object", path, json_type_name(root));
@@ -216,25 +269,8 @@ bool model_read_config(ModelConfig *c, const cJSON *root, const char *path, Erro
         return false;
     if (json_has(root, "head_dim")) {
         if (!json_get_int(root, "head_dim", 1, 1024, &c->HD, path, err)) return false;
-    } else {
-        if (c->C % c->NH != 0)
-            return fail(err, EXIT_RUN, "%s: hidden_size %d is not a multiple of num_attention_heads %d", path, c->C,
-                        c->NH);
-        c->HD = c->C / c->NH;
     }
-    if (c->HD % 2 != 0)
-        return fail(err, EXIT_RUN, "%s: found a head dimension of %d, expected an even number (RoPE turns pairs)", path,
-                    c->HD);
-    if (c->NH % c->NKV != 0)
-        return fail(err, EXIT_RUN, "%s: num_attention_heads %d is not a multiple of num_key_value_heads %d", path,
-                    c->NH, c->NKV);
-    int64_t qkv = (int64_t)(c->NH + 2 * c->NKV) * c->HD;
-    if ((int64_t)c->V * c->C > MODEL_MAX_ELEMENTS || 2 * (int64_t)c->I * c->C > MODEL_MAX_ELEMENTS ||
-        qkv * c->C > MODEL_MAX_ELEMENTS)
-        return fail(err, EXIT_RUN,
-                    "%s: a weight matrix would have more than %lld elements\n  -> check vocab_size, hidden_size and "
-                    "intermediate_size",
-                    path, MODEL_MAX_ELEMENTS);
+    if (!model_check_sizes(c, &model_keys_hf, path, err)) return false;
 
     const char *activation = "silu";
     if (json_has(root, "hidden_act") && !json_get_string(root, "hidden_act", &activation, path, err)) return false;
@@ -252,12 +288,7 @@ bool model_read_config(ModelConfig *c, const cJSON *root, const char *path, Erro
     if ((json_has(root, "rms_norm_eps") && !json_get_double(root, "rms_norm_eps", &eps, path, err)) ||
         (json_has(rope, "rope_theta") && !json_get_double(rope, "rope_theta", &theta, path, err)))
         return false;
-    if (!(eps > 1e-30 && eps < 1))
-        return fail(err, EXIT_RUN, "%s: rms_norm_eps: found %g, expected a number between 0 and 1", path, eps);
-    if (!(theta > 1 && theta < 1e30))
-        return fail(err, EXIT_RUN, "%s: rope_theta: found %g, expected a number above 1", path, theta);
-    c->rms_norm_eps = (float)eps;
-    c->rope_theta = (float)theta;
+    if (!model_set_numbers(c, eps, theta, &model_keys_hf, path, err)) return false;
     if (json_has(root, "tie_word_embeddings") && !json_get_bool(root, "tie_word_embeddings", &c->tied, path, err))
         return false;
     return model_read_special(c, root, path, err);
@@ -268,12 +299,118 @@ void model_config_free(ModelConfig *c) {
     memset(c, 0, sizeof *c);
 }
 
-// Reads dir/config.json, then dir/generation_config.json where there is one (its EOS and pad win). On failure *c is
-// empty. Free with model_config_free.
+// ----------------------------------------------------------------------------
+// a GGUF file's keys
+
+// The id under a key, -1 where there is none.
+bool model_gguf_id(int *id, const Gguf *g, const char *key, int V, Error *err) {
+    *id = -1;
+    return !gguf_find(g, key) || gguf_get_int(g, key, 0, V - 1, id, err);
+}
+
+// Every token that ends a completion: those of the keys for end of text, of turn and of message, and the control tokens
+// <|endoftext|> and <|im_end|>, by name, as in generation_config.json of Qwen2.5.
+bool model_gguf_eos(ModelConfig *c, const Gguf *g, Error *err) {
+    static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id"},
+                             *const names[] = {"<|endoftext|>", "<|im_end|>"};
+    IntVec ids = {0};
+    bool ok = true;
+    for (int i = 0, id; i < 3 && ok; i++) {
+        ok = model_gguf_id(&id, g, keys[i], c->V, err);
+        if (ok && id >= 0) ints_push(&ids, id);
+    }
+    const GgufPair *tokens = gguf_get_array(g, "tokenizer.ggml.tokens", GGUF_STRING, c->V, NULL),
+                   *types = gguf_get_array(g, "tokenizer.ggml.token_type", GGUF_INT32, c->V, NULL);
+    const uint8_t *at = tokens && types ? tokens->data : NULL;
+    for (int i = 0; at && i < c->V; i++) {
+        size_t n;
+        const char *s = gguf_next_string(&at, &n);
+        if (gguf_number(types->data + 4 * (size_t)i, 4) != GGUF_TOKEN_CONTROL) continue;
+        for (int k = 0; k < 2; k++)
+            if (n == strlen(names[k]) && memcmp(s, names[k], n) == 0) ints_push(&ids, i);
+    }
+    for (int i = 0; i < ids.n; i++) {
+        bool there = false;
+        for (int k = 0; k < c->eos.n; k++) there |= c->eos.v[k] == ids.v[i];
+        if (!there) ints_push(&c->eos, ids.v[i]);
+    }
+    ints_free(&ids);
+    if (ok && c->eos.n == 0)
+        ok = fail(err, EXIT_RUN, "%s: no key tokenizer.ggml.eos_token_id: without it no completion would end",
+                  g->tensors.path);
+    return ok;
+}
+
+// From the keys of g, the first of the model's n parts.
+bool model_read_gguf(ModelConfig *c, const Gguf *g, int n, Error *err) {
+    const char *path = g->tensors.path;
+    char *arch = NULL;
+    if (!gguf_get_string(g, "general.architecture", &arch, err)) return false;
+    const bool qwen2 = strcmp(arch, "qwen2") == 0;
+    if (!qwen2) {
+        Str quoted = {0}; // a file's text on a terminal
+        json_add_string(&quoted, arch, strlen(arch) < 60 ? strlen(arch) : 60);
+        fail(err, EXIT_RUN,
+             "%s: another architecture: key general.architecture is %s, expected \"qwen2\"\n  -> a Qwen2 or Qwen2.5 "
+             "model",
+             path, quoted.s);
+        str_free(&quoted);
+    }
+    free(arch);
+    const ModelKeys *k = &model_keys_gguf;
+    if (!qwen2 || !gguf_get_int(g, k->C, 1, 1 << 16, &c->C, err) || !gguf_get_int(g, k->I, 1, 1 << 20, &c->I, err) ||
+        !gguf_get_int(g, "qwen2.block_count", 1, 1024, &c->L, err) || !gguf_get_int(g, k->NH, 1, 1024, &c->NH, err))
+        return false;
+    c->NKV = c->NH; // llama.cpp's defaults, here and below
+    const GgufPair *tokens = gguf_get_array(g, k->V, GGUF_STRING, -1, err);
+    if (!tokens || (gguf_find(g, k->NKV) && !gguf_get_int(g, k->NKV, 1, 1024, &c->NKV, err)) ||
+        !gguf_get_int(g, "qwen2.context_length", 1, 1 << 24, &c->max_position, err))
+        return false;
+    if (tokens->n < 1 || tokens->n > 1 << 24)
+        return fail(err, EXIT_RUN, "%s: key %s: found %llu tokens, expected 1 to %d", path, k->V,
+                    (unsigned long long)tokens->n, 1 << 24);
+    c->V = (int)tokens->n;
+    if (gguf_find(g, "qwen2.attention.key_length") &&
+        !gguf_get_int(g, "qwen2.attention.key_length", 1, 1024, &c->HD, err))
+        return false;
+    double eps = 0, theta = 10000;
+    if (!model_check_sizes(c, k, path, err) || !gguf_get_double(g, k->eps, &eps, err) ||
+        (gguf_find(g, k->theta) && !gguf_get_double(g, k->theta, &theta, err)) ||
+        !model_set_numbers(c, eps, theta, k, path, err))
+        return false;
+    if (gguf_find(g, "qwen2.rope.scaling.type") && !gguf_is(g, "qwen2.rope.scaling.type", "none"))
+        return fail(err, EXIT_RUN, "%s: key qwen2.rope.scaling.type: expected \"none\": scaled contexts are not supported",
+                    path);
+    static const char *const refused[] = {"qwen2.attention.sliding_window", "qwen2.rope.scale_linear", "adapter.type"};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        if (gguf_find(g, refused[i]))
+            return fail(err, EXIT_RUN, "%s: found key %s, expected none: that is not computed here", path, refused[i]);
+    c->tied = true;
+    for (int i = 0; i < n; i++)
+        if (safetensors_find_entry(&g[i].tensors, "output.weight")) c->tied = false;
+    return model_gguf_id(&c->pad, g, "tokenizer.ggml.padding_token_id", c->V, err) && model_gguf_eos(c, g, err);
+}
+
+bool model_config_load_gguf(ModelConfig *c, const char *path, Error *err) {
+    Gguf *all;
+    int n;
+    if (!gguf_open_all(&all, &n, path, err)) return false;
+    const bool ok = model_read_gguf(c, all, n, err);
+    gguf_close_all(all, n);
+    if (!ok) model_config_free(c);
+    return ok;
+}
+
+// ----------------------------------------------------------------------------
+
+// Reads dir/config.json, then dir/generation_config.json where there is one (its EOS and pad win); of a GGUF file its
+// keys. On failure *c is empty. Free with model_config_free.
 bool model_config_load(ModelConfig *c, const char *dir, Error *err) {
     memset(c, 0, sizeof *c);
     c->family = &qwen2_family;
     c->pad = -1;
+    if (gguf_is_file(dir)) return model_config_load_gguf(c, dir, err);
     char *path = model_path(dir, "config.json"), *generation = model_path(dir, "generation_config.json");
     cJSON *root = NULL, *special = NULL;
     bool ok =

@@ -27,14 +27,12 @@ batched, or on which pages of the cache hold the keys: see "Batch invariance" in
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "llmc/quant.h" // DType
 
 typedef void act; // bf16_t (cpu, cuda) or float (ref); only ever used as `act *`
 
-typedef enum { DTYPE_F32, DTYPE_BF16, DTYPE_F16 } DType;
-
-static inline size_t dtype_bytes(DType t) { return t == DTYPE_F32 ? 4 : 2; }
-
-// One tensor as it lies in a file: row-major, borrowed memory (the mmapped file), shape[0] rows.
+// One tensor as it lies in a file: row-major, borrowed memory (the mmapped file), shape[0] rows. Rows of a quantised type
+// (quant.h) are whole blocks.
 typedef struct {
     const char *name; // "model.layers.0.mlp.down_proj.weight", for messages
     DType dtype;
@@ -121,7 +119,8 @@ typedef struct Ops {
     RawTensor (*embedding_load)(const RawTensor *file);
     void (*embedding_free)(RawTensor *wte);
 
-    // w = the raw tensors stacked along N, in the backend's own form. bf16, fp16 and fp32 files load.
+    // w = the raw tensors stacked along N, in the backend's own form. Every type of quant.h loads; a quantised number
+    // becomes the bf16 that it is nearest to.
     void (*weight_load)(Weight *w, const RawTensor *raw, int n_raw);
     // Bytes that weight_load will take for [N,K]. NULL: known only when it is loaded.
     size_t (*weight_bytes)(int N, int K);

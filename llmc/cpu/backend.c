@@ -67,7 +67,11 @@ void *cpu_scratch(size_t bytes) { return xaligned(bytes); }
 // Columns k0 ... k0+n-1 of row `row` of a raw matrix as bf16.
 static void cpu_raw_bf16(bf16_t *to, const RawTensor *raw, int64_t row, int64_t k0, int n) {
     const size_t at = (size_t)(row * raw->shape[1] + k0);
-    const char *from = (const char *)raw->data + at * dtype_bytes(raw->dtype); // a file's data need not be aligned
+    if (dtype_quantised(raw->dtype)) {
+        quant_bf16(to, raw->dtype, raw->data, at, (size_t)n);
+        return;
+    }
+    const char *from = (const char *)raw->data + dtype_size(raw->dtype, at); // a file's data need not be aligned
     __builtin_prefetch(from + 64);                                             // the caller comes for it soon
     if (raw->dtype == DTYPE_BF16) {
         if (n == 32) memcpy(to, from, 64);

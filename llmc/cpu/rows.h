@@ -31,8 +31,11 @@ static void rows_embed(float *h, const RawTensor *wte, int id, int C) {
     } else if (wte->dtype == DTYPE_BF16) {
         const bf16_t *row = (const bf16_t *)wte->data + first;
         for (int c = 0; c < C; c += VF_LANES) vf_put(h + c, vf_get_bf16(row + c, C - c), C - c);
-    } else {
+    } else if (wte->dtype == DTYPE_F16) {
         for (int c = 0; c < C; c++) h[c] = f16_to_f32(((const uint16_t *)wte->data)[first + c]);
+    } else {
+        quant_exact(h, wte->dtype, wte->data, first, (size_t)C);
+        for (int c = 0; c < C; c++) h[c] = bf16_to_f32(f32_to_bf16(h[c]));
     }
 }
 

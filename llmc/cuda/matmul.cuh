@@ -32,14 +32,30 @@ typedef struct {
 #define CUDA_EMBEDDINGS 8 // models loaded at once that can share; further ones have two copies
 static CudaEmbedding cuda_embeddings[CUDA_EMBEDDINGS];
 
+#define CONVERT_BYTES ((size_t)4 << 20) // of a tensor at a time
+
+// to[n] = all numbers of a quantised tensor as bf16: the host dequantises, a piece at a time.
+static void cuda_upload_quantised(bf16 *to, const RawTensor *raw, size_t n) {
+    const size_t step = CONVERT_BYTES / sizeof(bf16_t);
+    bf16_t *piece = (bf16_t *)xmalloc(CONVERT_BYTES);
+    for (size_t done = 0; done < n; done += step) {
+        const size_t m = n - done < step ? n - done : step;
+        quant_bf16(piece, raw->dtype, raw->data, done, m);
+        cuda_upload(to + done, piece, m * sizeof *piece);
+    }
+    free(piece);
+}
+
 // The file must stay mapped until embedding_free: then no other tensor can have its address.
 RawTensor cuda_embedding_load(const RawTensor *file) {
     RawTensor t = *file;
-    size_t n = (size_t)file->shape[0] * (size_t)file->shape[1], bytes = n * dtype_bytes(file->dtype);
-    void *there = cuda_allocate(bytes);
-    cuda_upload(there, file->data, bytes);
+    size_t n = (size_t)file->shape[0] * (size_t)file->shape[1];
+    if (dtype_quantised(file->dtype)) t.dtype = DTYPE_BF16;
+    void *there = cuda_allocate(dtype_size(t.dtype, n));
+    if (dtype_quantised(file->dtype)) cuda_upload_quantised((bf16 *)there, file, n);
+    else cuda_upload(there, file->data, dtype_size(t.dtype, n));
     t.data = there;
-    for (int i = 0; i < CUDA_EMBEDDINGS && file->dtype == DTYPE_BF16; i++) {
+    for (int i = 0; i < CUDA_EMBEDDINGS && t.dtype == DTYPE_BF16; i++) {
         if (cuda_embeddings[i].users) continue;
         cuda_embeddings[i].file = file->data;
         cuda_embeddings[i].there = there;
@@ -67,8 +83,6 @@ void cuda_embedding_free(RawTensor *wte) {
 // ----------------------------------------------------------------------------
 // weights: [N,K] bf16
 
-#define CONVERT_BYTES ((size_t)4 << 20) // of a tensor at a time
-
 void cuda_weight_load(Weight *w, const RawTensor *raw, int n_raw) {
     memset(w, 0, sizeof *w);
     w->K = (int)raw[0].shape[1];
@@ -77,7 +91,7 @@ void cuda_weight_load(Weight *w, const RawTensor *raw, int n_raw) {
         w->raw[i] = raw[i];
         w->N += (int)raw[i].shape[0];
     }
-    for (int i = 0; i < CUDA_EMBEDDINGS && n_raw == 1 && raw[0].dtype == DTYPE_BF16; i++) {
+    for (int i = 0; i < CUDA_EMBEDDINGS && n_raw == 1 && (raw[0].dtype == DTYPE_BF16 || dtype_quantised(raw[0].dtype)); i++) {
         CudaEmbedding *e = &cuda_embeddings[i];
         if (!e->users || e->file != raw[0].data || e->n != (size_t)w->N * w->K) continue;
         e->users++;
@@ -88,9 +102,12 @@ void cuda_weight_load(Weight *w, const RawTensor *raw, int n_raw) {
     bf16 *to = (bf16 *)cuda_allocate(w->bytes);
     w->data = to;
     for (int i = 0; i < n_raw; i++) {
-        size_t n = (size_t)raw[i].shape[0] * w->K, size = dtype_bytes(raw[i].dtype), step = CONVERT_BYTES / size;
-        if (raw[i].dtype == DTYPE_BF16) cuda_upload(to, raw[i].data, n * size);
-        for (size_t done = 0; done < n && raw[i].dtype != DTYPE_BF16; done += step) {
+        const size_t n = (size_t)raw[i].shape[0] * w->K;
+        const bool quantised = dtype_quantised(raw[i].dtype), as_it_is = raw[i].dtype == DTYPE_BF16;
+        const size_t size = quantised ? 1 : dtype_size(raw[i].dtype, 1), step = CONVERT_BYTES / size;
+        if (as_it_is) cuda_upload(to, raw[i].data, n * size);
+        if (quantised) cuda_upload_quantised(to, &raw[i], n);
+        for (size_t done = 0; done < n && !as_it_is && !quantised; done += step) {
             size_t m = n - done < step ? n - done : step;
             void *piece = cuda_scratch(&cuda.convert, CONVERT_BYTES);
             cuda_upload(piece, (const char *)raw[i].data + done * size, m * size);

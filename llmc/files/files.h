@@ -3,9 +3,10 @@ Files of other programs and our own, read as what they are: untrusted.
 
 Formats, which know nothing of a model. This header includes them:
     json.h            JSON: parsed, checked, and with good messages
-    safetensors.h     tensors by name, read and written
+    safetensors.h     tensors by name, read and written; finite.h: whether they are numbers
+    gguf.h            llama.cpp's models: tensors and keys, read; gguf_parts.h: of several files
     sha256.h          which file that was
-    model_dir.h       is this a Hugging Face folder, and if not, what is it?
+    model_dir.h       is this a Hugging Face folder or a GGUF file, and if not, what is it?
     dataset.h         problems, one a line
     select.h          some of them: the first, the short ones, those held out
 What is stored in them, each included by itself:
@@ -25,6 +26,7 @@ From outside: files.h file_tensor.h peft.h checkpoint.h journal.h export.h
 
 #include "llmc/files/json.h"
 #include "llmc/files/safetensors.h"
+#include "llmc/files/gguf_parts.h" // and gguf.h
 #include "llmc/files/sha256.h"
 #include "llmc/files/model_dir.h"
 #include "llmc/files/select.h" // and dataset.h

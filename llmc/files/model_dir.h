@@ -1,11 +1,12 @@
 /*
-Whether a path can be a Hugging Face model folder, and what it is instead: people give what other programs take, the
-name of a repository on the hub, a GGUF file, a folder of the hub's cache. Nothing is downloaded here.
+Whether a path can be a Hugging Face model folder or a GGUF file, and what it is instead: people give what other programs
+take, the name of a repository on the hub, a folder of the hub's cache. Nothing is downloaded here.
 */
 #ifndef LLMC_FILES_MODEL_DIR_H
 #define LLMC_FILES_MODEL_DIR_H
 
 #include <dirent.h>           // opendir
+#include "llmc/files/gguf.h"  // gguf_is_file
 #include "llmc/utils/utils.h" // Error, fail, path_exists
 
 static inline bool text_ends_with(const char *text, const char *end) {
@@ -34,9 +35,9 @@ static inline bool model_dir_holds(const char *dir, const char *end, char *name,
 
 #define MODEL_DIR_WANTED "give the folder of a Hugging Face model (config.json, tokenizer.json, *.safetensors)"
 
-// True for a folder with a config.json. False with what else it is, and what to do.
+// True for a folder with a config.json and for a GGUF file. False with what else it is, and what to do.
 static inline bool model_dir_check(const char *dir, Error *err) {
-    char name[256], magic[4] = "";
+    char name[256];
     Str inner = {0};
     struct stat info;
     if (stat(dir, &info) != 0) {
@@ -50,15 +51,12 @@ static inline bool model_dir_check(const char *dir, Error *err) {
         return fail(err, EXIT_RUN, "cannot open the model %s: %s\n  -> " MODEL_DIR_WANTED, dir, strerror(why));
     }
     if (!S_ISDIR(info.st_mode)) {
-        FILE *f = fopen(dir, "rb");
-        const size_t got = f ? fread(magic, 1, sizeof magic, f) : 0;
-        if (f) fclose(f);
-        const bool gguf = (got == 4 && memcmp(magic, "GGUF", 4) == 0) || text_ends_with(dir, ".gguf");
-        return fail(err, EXIT_RUN, "cannot open the model %s: it is %s\n  -> " MODEL_DIR_WANTED "%s", dir,
-                    gguf ? "a GGUF file, llama.cpp's format" : "a file, expected a folder",
-                    gguf                                  ? " that the GGUF was made from"
-                    : text_ends_with(dir, ".safetensors") ? ": the one this file lies in"
-                                                          : "");
+        if (gguf_is_file(dir)) return true;
+        const bool gguf = text_ends_with(dir, ".gguf");
+        return fail(err, EXIT_RUN, "cannot open the model %s: it is a file%s, expected a folder or a GGUF file\n  -> %s%s",
+                    dir, gguf ? " that does not begin with GGUF" : "",
+                    gguf ? "download or copy it again" : MODEL_DIR_WANTED,
+                    text_ends_with(dir, ".safetensors") ? ": the one this file lies in" : "");
     }
     str_printf(&inner, "%s/config.json", dir);
     bool ok = path_exists(inner.s);
@@ -70,10 +68,8 @@ static inline bool model_dir_check(const char *dir, Error *err) {
              "name is a long number",
              dir, inner.s);
     else if (!ok && model_dir_holds(dir, ".gguf", name, sizeof name))
-        fail(err, EXIT_RUN,
-             "cannot open the model %s: it has no config.json, but %s: GGUF is llama.cpp's format\n  "
-             "-> " MODEL_DIR_WANTED " that the GGUF was made from",
-             dir, name);
+        fail(err, EXIT_RUN, "cannot open the model %s: it has no config.json, but %s\n  -> give the file: %s/%s", dir,
+             name, dir, name);
     else if (!ok) fail(err, EXIT_RUN, "cannot open the model %s: it has no config.json\n  -> " MODEL_DIR_WANTED, dir);
     str_free(&inner);
     return ok;

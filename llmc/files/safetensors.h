@@ -14,6 +14,7 @@ loads when they are first read and drops when memory is short.
 #define LLMC_FILES_SAFETENSORS_H
 
 #include <sys/mman.h>         // mmap, munmap
+#include "llmc/files/finite.h" // tensor_check_finite
 #include "llmc/files/json.h"  // json_parse, json_get_*, json_duplicate_key, json_add_string, cJSON
 #include "llmc/ops.h"         // DType, RawTensor
 #include "llmc/utils/utils.h" // Error, fail, Str, write_file
@@ -53,7 +54,7 @@ typedef struct {
 // ----------------------------------------------------------------------------
 // words for messages
 
-const char *dtype_name(DType t) { return t == DTYPE_F32 ? "F32" : t == DTYPE_BF16 ? "BF16" : "F16"; }
+const char *dtype_name(DType t) { return dtype_info(t).name; }
 
 // Bits of one element, 0 for a type that the format does not know.
 int safetensors_dtype_bits(const char *dtype) {
@@ -245,7 +246,7 @@ bool safetensors_read_header(SafeTensors *st, const cJSON *root, size_t data_sta
         t->ndim = e->ndim;
         memcpy(t->shape, e->shape, sizeof t->shape);
         const char *data = (const char *)st->map + data_start + e->begin;
-        if ((uintptr_t)data % dtype_bytes(t->dtype) != 0) {
+        if ((uintptr_t)data % dtype_size(t->dtype, 1) != 0) {
             void *copy = xaligned((size_t)(e->end - e->begin));
             memcpy(copy, data, (size_t)(e->end - e->begin));
             st->copies[st->n_copies++] = copy;
@@ -269,8 +270,8 @@ void safetensors_close(SafeTensors *st) {
     memset(st, 0, sizeof *st);
 }
 
-// Maps path and sizes of things into *st: everything up to the header's JSON. *header_bytes = its length.
-bool safetensors_map(SafeTensors *st, uint64_t *header_bytes, Error *err) {
+// Maps the file st->path, a `kind` file of at least `least` bytes.
+bool tensor_file_map(SafeTensors *st, const char *kind, size_t least, Error *err) {
     struct stat info;
     int fd = open(st->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); // a pipe must not make us wait
     if (fd < 0 || fstat(fd, &info) != 0) {
@@ -280,16 +281,16 @@ bool safetensors_map(SafeTensors *st, uint64_t *header_bytes, Error *err) {
     }
     if (!S_ISREG(info.st_mode)) {
         close(fd);
-        return fail(err, EXIT_RUN, "%s: found %s, expected a safetensors file", st->path,
-                    S_ISDIR(info.st_mode) ? "a folder" : "something that is no file");
+        return fail(err, EXIT_RUN, "%s: found %s, expected a %s file", st->path,
+                    S_ISDIR(info.st_mode) ? "a folder" : "something that is no file", kind);
     }
     size_t size = (size_t)info.st_size;
-    if (size < 8) {
+    if (size < least) {
         close(fd);
         return fail(
             err, EXIT_RUN,
-            "%s: found %zu bytes, expected a safetensors file (at least 8 bytes)\n  -> download or copy it again",
-            st->path, size);
+            "%s: found %zu bytes, expected a %s file (at least %zu bytes)\n  -> download or copy it again", st->path,
+            size, kind, least);
     }
     void *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
     int why = errno;
@@ -297,13 +298,19 @@ bool safetensors_map(SafeTensors *st, uint64_t *header_bytes, Error *err) {
     if (map == MAP_FAILED) return fail(err, EXIT_RUN, "cannot map %s (%zu bytes): %s", st->path, size, strerror(why));
     st->map = map;
     st->map_bytes = size;
-
-    const unsigned char *bytes = (const unsigned char *)map;
-    if (memcmp(bytes, "version ", 8) == 0)
+    if (memcmp(map, "version ", 8) == 0)
         return fail(err, EXIT_RUN,
                     "%s: found a Git LFS pointer (%zu bytes), expected the weights themselves\n  -> run `git lfs pull` "
                     "in its folder",
                     st->path, size);
+    return true;
+}
+
+// Maps path and sizes of things into *st: everything up to the header's JSON. *header_bytes = its length.
+bool safetensors_map(SafeTensors *st, uint64_t *header_bytes, Error *err) {
+    if (!tensor_file_map(st, "safetensors", 8, err)) return false;
+    const size_t size = st->map_bytes;
+    const unsigned char *bytes = (const unsigned char *)st->map;
     *header_bytes = 0;
     for (int i = 0; i < 8; i++) *header_bytes |= (uint64_t)bytes[i] << (8 * i);
     if (*header_bytes > SAFETENSORS_MAX_HEADER)
@@ -389,55 +396,6 @@ const char *safetensors_metadata(const SafeTensors *st, const char *key) {
         if (strcmp(m[0], key) == 0) return m[1];
     }
     return NULL;
-}
-
-// ----------------------------------------------------------------------------
-// NaN and infinity: all exponent bits set. Integers, because compilers turn this loop into vector instructions.
-
-// The loops below run over one block without leaving early.
-#define NONFINITE_BLOCK (1 << 16)
-
-bool nonfinite_in_16(const uint16_t *x, int64_t n, uint16_t exponent) {
-    uint16_t found = 0;
-    for (int64_t i = 0; i < n; i++) found |= (uint16_t)((x[i] & exponent) == exponent);
-    return found != 0;
-}
-
-bool nonfinite_in_32(const uint32_t *x, int64_t n, uint32_t exponent) {
-    uint32_t found = 0;
-    for (int64_t i = 0; i < n; i++) found |= (uint32_t)((x[i] & exponent) == exponent);
-    return found != 0;
-}
-
-// Elements first ... first+n-1 of t hold a NaN or an infinity.
-bool nonfinite_in(const RawTensor *t, int64_t first, int64_t n) {
-    if (t->dtype == DTYPE_F32) return nonfinite_in_32((const uint32_t *)t->data + first, n, 0x7F800000);
-    return nonfinite_in_16((const uint16_t *)t->data + first, n, t->dtype == DTYPE_BF16 ? 0x7F80 : 0x7C00);
-}
-
-int64_t tensor_elements(const RawTensor *t) {
-    int64_t n = 1;
-    for (int i = 0; i < t->ndim; i++) n *= t->shape[i];
-    return n;
-}
-
-// True if every value is a number; else err names file, tensor and place. All threads read, at the speed of the memory:
-// this also brings the file into memory before the first step is timed.
-bool tensor_check_finite(const RawTensor *t, const char *path, Error *err) {
-    int64_t n = tensor_elements(t), blocks = (n + NONFINITE_BLOCK - 1) / NONFINITE_BLOCK, bad = INT64_MAX;
-    #pragma omp parallel for schedule(static) reduction(min : bad) if (blocks > 1)
-    for (int64_t b = 0; b < blocks; b++) {
-        int64_t first = b * NONFINITE_BLOCK, count = n - first < NONFINITE_BLOCK ? n - first : NONFINITE_BLOCK;
-        if (b < bad && nonfinite_in(t, first, count)) bad = b;
-    }
-    if (bad == INT64_MAX) return true;
-    int64_t i = bad * NONFINITE_BLOCK, columns = t->ndim ? t->shape[t->ndim - 1] : 1;
-    while (!nonfinite_in(t, i, 1)) i++;
-    return fail(err, EXIT_RUN,
-                "%s: tensor %s: found NaN or infinity at row %lld, column %lld, expected finite numbers\n  -> the file "
-                "is damaged or its "
-                "training diverged: get it again",
-                path, t->name, (long long)(t->ndim > 1 ? i / columns : 0), (long long)(i % columns));
 }
 
 // ----------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 /*
-Text to token ids and back, from a Hugging Face tokenizer.json, with the ids that Hugging Face's `tokenizers` gives for
+Text to token ids and back, from a Hugging Face tokenizer.json or a GGUF file, with the ids that Hugging Face's `tokenizers` gives for
 encode(text, add_special_tokens=False).
 
     Error err = {0};
@@ -20,6 +20,7 @@ A Tokenizer has a cache and match buffers: encode with one from one thread at a 
     unicode.h  NFC, bytes as characters, the split patterns
     bpe.h      the merges
     added.h    added tokens
+    from_gguf.h  a GGUF file's tokenizer as a tokenizer.json
 
 From outside: tokenizer.h
 */
@@ -29,6 +30,7 @@ From outside: tokenizer.h
 #include "llmc/files/files.h"       // json_load, json_get_*, utf8_length
 #include "llmc/tokenizer/added.h"   // AddedTokens, added_load, added_next
 #include "llmc/tokenizer/bpe.h"     // Bpe, bpe_encode
+#include "llmc/tokenizer/from_gguf.h" // tokenizer_gguf_json
 #include "llmc/tokenizer/unicode.h" // nfc_append, byte_level_decode, SplitPattern
 #include "llmc/utils/utils.h"       // Error, Str, IntVec
 
@@ -277,11 +279,25 @@ void tokenizer_free(Tokenizer *t) {
     free(t);
 }
 
-// Reads model_dir/tokenizer.json. NULL and err (naming file and key) on failure; end with tokenizer_free.
+// The tokenizer.json of a folder, or what a GGUF file has in its place; *path says where that is.
+cJSON *tokenizer_json(Str *path, const char *model, Error *err) {
+    Gguf g;
+    if (!gguf_is_file(model)) {
+        str_printf(path, "%s/tokenizer.json", model);
+        return json_load(path->s, err);
+    }
+    str_printf(path, "%s, its tokenizer as tokenizer.json", model);
+    if (!gguf_open(&g, model, err)) return NULL;
+    cJSON *root = tokenizer_gguf_json(&g, err);
+    gguf_close(&g);
+    return root;
+}
+
+// Reads model_dir/tokenizer.json, or the keys of a GGUF file. NULL and err (naming file and key) on failure; end with
+// tokenizer_free.
 Tokenizer *tokenizer_load(const char *model_dir, Error *err) {
     Str path = {NULL, 0, 0};
-    str_printf(&path, "%s/tokenizer.json", model_dir);
-    cJSON *root = json_load(path.s, err);
+    cJSON *root = tokenizer_json(&path, model_dir, err);
     Tokenizer *t = NULL;
     if (root) {
         t = (Tokenizer *)xcalloc(1, sizeof(Tokenizer));
