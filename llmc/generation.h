@@ -77,8 +77,8 @@ void generation_note_settings(const char *dir) {
     free(path);
 }
 
-// The model's chat template: of a GGUF file the key tokenizer.chat_template; of a folder chat_template.jinja, else what tokenizer_config.json has, of several the one called
-// default. NULL if there is none. Free with free().
+// The model's chat template: of a GGUF file the key tokenizer.chat_template; of a folder chat_template.jinja, else what
+// tokenizer_config.json has, of several the one called default. NULL if there is none. Free with free().
 char *generation_chat_template(const char *dir) {
     Gguf g;
     if (gguf_is_file(dir)) {

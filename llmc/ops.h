@@ -31,8 +31,8 @@ batched, or on which pages of the cache hold the keys: see "Batch invariance" in
 
 typedef void act; // bf16_t (cpu, cuda) or float (ref); only ever used as `act *`
 
-// One tensor as it lies in a file: row-major, borrowed memory (the mmapped file), shape[0] rows. Rows of a quantised type
-// (quant.h) are whole blocks.
+// One tensor as it lies in a file: row-major, borrowed memory (the mmapped file), shape[0] rows. Rows of a quantised
+// type (quant.h) are whole blocks.
 typedef struct {
     const char *name; // "model.layers.0.mlp.down_proj.weight", for messages
     DType dtype;

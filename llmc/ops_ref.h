@@ -34,7 +34,8 @@ size_t ref_weight_bytes(int N, int K) { return (void)N, (void)K, 0; }
 
 void ref_weight_free(Weight *w) { memset(w, 0, sizeof *w); }
 
-// out[n] = elements [first, first + n) of a raw tensor as float: exact, or of a quantised type the bf16 that it stands for
+// out[n] = elements [first, first + n) of a raw tensor as float: exact, or of a quantised type the bf16 that it stands
+// for
 void raw_to_f32(float *out, const RawTensor *raw, int64_t first, int n) {
     if (raw->dtype == DTYPE_F32) memcpy(out, (const float *)raw->data + first, (size_t)n * sizeof(float));
     if (raw->dtype == DTYPE_BF16)

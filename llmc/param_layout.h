@@ -197,18 +197,6 @@ Place place_by_site(const char *site) {
 // ----------------------------------------------------------------------------
 // full: the flat array and the model's own form of it
 
-// params[n], in the host's memory, = the weights as the model's files hold them, exactly.
-void params_from_weights(float *params, const ParamLayout *t, const FrozenWeights *w) {
-    for (int i = 0; i < t->n_tensors; i++) {
-        const ParamTensor *x = &t->tensors[i];
-        const RawTensor *raw = weights_find_raw(w, x->name); // weights_load has seen them all
-        for (int row = 0; row < (x->cols ? x->rows : 1); row++) {
-            const int n = x->cols ? x->cols : x->rows;
-            raw_to_f32(params + x->at + (size_t)row * n, raw, (int64_t)row * n, n);
-        }
-    }
-}
-
 // Weights number i ... i+n-1, which are neighbours, as raw tensors on the host: where `params` is, or in *stage, which
 // grows.
 void params_raw(RawTensor *raw, const ParamLayout *t, int i, int n, const float *params, const Ops *ops, float **stage,

@@ -13,7 +13,7 @@ d, m and dmin are fp16. All products are exact in fp32 (11 + 6 + 5 bits at the m
 sum, and any order gives the bits that the `gguf` package gives.
 
 What is computed with is that number rounded to bf16 (nearest, ties to even), on every backend: a quantised model is the
-bf16 model that it dequantises to, its norms and biases, too (model_files.h).
+bf16 model that it dequantises to, its norms and biases, too (files/model_files.h).
 */
 #ifndef LLMC_QUANT_H
 #define LLMC_QUANT_H
@@ -45,8 +45,8 @@ typedef struct {
 } DTypeInfo;
 
 NUMBERS_INLINE DTypeInfo dtype_info(DType t) {
-    static const DTypeInfo all[DTYPES] = {{"F32", 1, 4},    {"BF16", 1, 2},     {"F16", 1, 2},     {"Q8_0", 32, 34},
-                                          {"Q5_0", 32, 22}, {"Q5_1", 32, 24},   {"Q4_0", 32, 18},  {"Q4_1", 32, 20},
+    static const DTypeInfo all[DTYPES] = {{"F32", 1, 4},      {"BF16", 1, 2},     {"F16", 1, 2},     {"Q8_0", 32, 34},
+                                          {"Q5_0", 32, 22},   {"Q5_1", 32, 24},   {"Q4_0", 32, 18},  {"Q4_1", 32, 20},
                                           {"Q4_K", 256, 144}, {"Q5_K", 256, 176}, {"Q6_K", 256, 210}};
     return all[t];
 }

@@ -31,54 +31,6 @@ Place qwen2_place(const Qwen2 *m) { return m->layout ? m->layout->place : PLACE_
 
 int qwen2_qkv_size(const ModelConfig *c) { return (c->NH + 2 * c->NKV) * c->HD; }
 
-// Reads what a Hugging Face folder says of its model, not the weights: then qwen2_load_weights. `positions`: the
-// longest sequence that will be run; it must fit the model's context. Free with qwen2_free (also after a failure).
-bool qwen2_open(Qwen2 *m, const char *dir, int positions, const Ops *ops, Error *err) {
-    memset(m, 0, sizeof *m);
-    m->ops = ops;
-    m->rope_positions = positions;
-    if (!model_config_load(&m->config, dir, err)) return false;
-    if (positions > m->config.max_position)
-        return fail(err, EXIT_RUN,
-                    "%s: sequences of up to %d tokens are wanted, the model's context is %d (max_position_embeddings)\n"
-                    "  -> lower max_completion_length or leave out the longest prompts",
-                    dir, positions, m->config.max_position);
-    return true;
-}
-
-bool qwen2_load_weights(Qwen2 *m, const char *dir, Error *err) {
-    const ModelConfig *c = &m->config;
-    const Ops *ops = m->ops;
-    const int positions = m->rope_positions;
-    if (!weights_load(&m->weights, &m->config, dir, ops, err)) return false;
-    const size_t rope_bytes = (size_t)positions * c->HD * sizeof(float);
-    float *rope = (float *)xmalloc(rope_bytes);
-    for (int p = 0; p < positions; p++) {
-        for (int i = 0; i < c->HD / 2; i++) {
-            double angle = p * pow((double)c->rope_theta, -2.0 * i / c->HD);
-            rope[(size_t)p * c->HD + 2 * i] = (float)cos(angle);
-            rope[(size_t)p * c->HD + 2 * i + 1] = (float)sin(angle);
-        }
-    }
-    m->rope = (float *)ops->alloc(rope_bytes);
-    ops->upload(m->rope, rope, rope_bytes);
-    free(rope);
-    return true;
-}
-
-// Both, where nobody plans memory in between.
-bool qwen2_load(Qwen2 *m, const char *dir, int positions, const Ops *ops, Error *err) {
-    return qwen2_open(m, dir, positions, ops, err) && qwen2_load_weights(m, dir, err);
-}
-
-// Bytes of the backend's memory that weights and RoPE's table take: as loaded, or, for a backend that has weight_bytes,
-// as they will be.
-size_t qwen2_bytes(const Qwen2 *m) {
-    const size_t rope = (size_t)m->rope_positions * m->config.HD * sizeof(float);
-    return rope + (m->ops->weight_bytes ? weights_bytes_planned(&m->config, m->ops)
-                                        : weights_bytes(&m->weights, &m->config, m->ops));
-}
-
 void qwen2_free(Qwen2 *m) {
     if (m->ops) weights_free(&m->weights, m->ops);
     if (m->rope) m->ops->release(m->rope);

@@ -1,6 +1,7 @@
 /*
-THE table of a model's tensors: Hugging Face's names and those of GGUF, their shapes, which are stacked to one matrix, which have a bias.
-Whatever loads, trains, saves or exports weights reads it and spells no name itself: model.h, param_layout.h, files/.
+THE table of a model's tensors: Hugging Face's names and those of GGUF, their shapes, which are stacked to one matrix,
+which have a bias. Whatever loads, trains, saves or exports weights reads it and spells no name itself:
+param_layout.h, files/.
 
 All families that are built like Llama have the seven projections below, under these names. They differ in biases and
 norms, which a Family states. A new family is another Family, its norms added to NormId, and a forward pass: Llama 3 has
@@ -79,7 +80,8 @@ static inline char *tensor_name(char name[TENSOR_NAME], int l, const char *modul
     return name;
 }
 
-// The name in a GGUF file of the tensor that Hugging Face calls `name`; an empty text where there is none. Returns gguf.
+// The name in a GGUF file of the tensor that Hugging Face calls `name`; an empty text where there is none. Returns
+// gguf.
 static inline char *tensor_gguf_name(char gguf[TENSOR_NAME], const char *name, const Family *family) {
     static const char *const outside[][2] = {{MODULE_EMBEDDING ".weight", "token_embd.weight"},
                                              {MODULE_FINAL_NORM ".weight", "output_norm.weight"},

@@ -8,6 +8,7 @@ the trainer's policy takes. Used by the tests that compare with them or need a b
 #include "dev/test/backends.h" // Ops
 #include "dev/test/test.h"
 #include "llmc/files/files.h"
+#include "llmc/files/weights.h"
 #include "llmc/grpo.h"
 
 #define TINY_MODEL "data/tiny/model"

@@ -7,7 +7,8 @@
 #include "dev/test/test.h"             // CHECK, SKIP, test_path, test_write
 #include "dev/test/test_checkpoint.h"  // test_checkpoint
 #include "dev/test/test_safetensors.h" // test_safetensors, mf_expect, mf_file, mf_write, mf_replace
-#include "llmc/model.h"                // model_config_load, weights_load, steering_load
+#include "llmc/files/steering_file.h"  // steering_load
+#include "llmc/files/weights.h"        // model_config_load, weights_load
 
 // ----------------------------------------------------------------------------
 // a small model

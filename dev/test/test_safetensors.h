@@ -266,7 +266,7 @@ void test_safetensors_fuzz(void) {
         accepted++;
         for (int i = 0; i < st.n; i++) {
             const RawTensor *t = &st.tensors[i];
-            size_t bytes = (size_t)tensor_elements(t) * dtype_bytes(t->dtype);
+            size_t bytes = dtype_size(t->dtype, (size_t)tensor_elements(t));
             const char *data = (const char *)t->data, *map = (const char *)st.map;
             bool copied = false;
             for (int c = 0; c < st.n_copies; c++) copied |= st.copies[c] == t->data;

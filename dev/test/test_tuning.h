@@ -10,6 +10,7 @@ nor threads nor the cache change a bit.
 #include "dev/test/test.h"
 #include "dev/test/test_dist.h"           // check_parts
 #include "dev/test/test_intervene.h"      // intervened
+#include "llmc/run/trainable_setup.h"     // params_from_weights
 #include "dev/test/test_model.h"          // Records, ModelOutputs
 #include "dev/test/test_rollout.h"        // RolloutCase
 #include "llmc/experiments/experiments.h" // place_by_name, vectors_scale, lora1_load

@@ -72,7 +72,7 @@ static void cpu_raw_bf16(bf16_t *to, const RawTensor *raw, int64_t row, int64_t 
         return;
     }
     const char *from = (const char *)raw->data + dtype_size(raw->dtype, at); // a file's data need not be aligned
-    __builtin_prefetch(from + 64);                                             // the caller comes for it soon
+    __builtin_prefetch(from + 64);                                           // the caller comes for it soon
     if (raw->dtype == DTYPE_BF16) {
         if (n == 32) memcpy(to, from, 64);
         else memcpy(to, from, (size_t)n * sizeof *to);

@@ -41,7 +41,7 @@ extern "C" {
 #endif
 
 #define CPU_LEVELS 5
-#define CPU_MAX_HD 1024 // what model.h accepts; buffers on the stack hold a row of a head
+#define CPU_MAX_HD 1024 // what files/config.h accepts; buffers on the stack hold a row of a head
 
 // names[n] = the levels that this program has and this CPU with its operating system can run, best first; returns n, at
 // least 1.

@@ -91,7 +91,8 @@ void cuda_weight_load(Weight *w, const RawTensor *raw, int n_raw) {
         w->raw[i] = raw[i];
         w->N += (int)raw[i].shape[0];
     }
-    for (int i = 0; i < CUDA_EMBEDDINGS && n_raw == 1 && (raw[0].dtype == DTYPE_BF16 || dtype_quantised(raw[0].dtype)); i++) {
+    for (int i = 0; i < CUDA_EMBEDDINGS && n_raw == 1 && (raw[0].dtype == DTYPE_BF16 || dtype_quantised(raw[0].dtype));
+         i++) {
         CudaEmbedding *e = &cuda_embeddings[i];
         if (!e->users || e->file != raw[0].data || e->n != (size_t)w->N * w->K) continue;
         e->users++;

@@ -5,7 +5,8 @@ asked for.
 #ifndef LLMC_EVAL_SESSION_H
 #define LLMC_EVAL_SESSION_H
 
-#include "llmc/model.h"               // model_name_from_dir, steering_load
+#include "llmc/files/steering_file.h" // steering_load_site
+#include "llmc/files/weights.h"       // qwen2_open, qwen2_load_weights
 #include "llmc/device.h"              // ops_for_device
 #include "llmc/generation.h"          // generation_begin
 #include "llmc/grpo.h"                // PolicyPass

@@ -21,7 +21,8 @@ an export already is refused; a new one is there when all of it is (export_files
 
 #include "llmc/files/export_adapter.h" // export_adapter: a LoRA
 #include "llmc/intervene.h"            // place_by_site
-#include "llmc/model.h"                // ModelConfig, steering_load_site, model_path
+#include "llmc/files/config.h"         // model_config_load
+#include "llmc/files/steering_file.h"  // steering_load_site
 #include "llmc/options/options.h"      // Options
 
 // ----------------------------------------------------------------------------

@@ -5,8 +5,8 @@ and synced.
 #ifndef LLMC_FILES_EXPORT_FILES_H
 #define LLMC_FILES_EXPORT_FILES_H
 
-#include "llmc/model_config.h" // model_path
-#include "llmc/utils/utils.h"  // Error, fail, NewFile, write_file, make_dirs, lock_dir
+#include "llmc/files/files.h" // model_path
+#include "llmc/utils/utils.h" // Error, fail, NewFile, write_file, make_dirs, lock_dir
 
 // An export on its way: written to `work` beside --out, or in it where it is there, and put in its place when it is
 // whole.

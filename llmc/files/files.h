@@ -10,6 +10,10 @@ Formats, which know nothing of a model. This header includes them:
     dataset.h         problems, one a line
     select.h          some of them: the first, the short ones, those held out
 What is stored in them, each included by itself:
+    config.h          what a model says of itself
+    model_files.h     its tensors, wherever they are
+    weights.h         the model loaded, and by way of it the two before
+    steering_file.h   steering vectors
     file_tensor.h     trained numbers as tensors
     peft_targets.h    which matrices an adapter of the PEFT library changes
     peft.h            such an adapter
@@ -19,7 +23,7 @@ What is stored in them, each included by itself:
     export_adapter.h  a LoRA for other programs
     export.h          vectors for other programs, and by way of it the two before
 
-From outside: files.h file_tensor.h peft.h checkpoint.h journal.h export.h
+From outside: files.h safetensors.h weights.h steering_file.h file_tensor.h peft.h checkpoint.h journal.h export.h
 */
 #ifndef LLMC_FILES_FILES_H
 #define LLMC_FILES_FILES_H

@@ -24,8 +24,8 @@ bool nonfinite_in_32(const uint32_t *x, int64_t n, uint32_t exponent) {
     return found != 0;
 }
 
-// Elements first ... first+n-1 of t hold a NaN or an infinity; of a quantised tensor, a block that they touch has such a
-// scale.
+// Elements first ... first+n-1 of t hold a NaN or an infinity; of a quantised tensor, a block that they touch has such
+// a scale.
 bool nonfinite_in(const RawTensor *t, int64_t first, int64_t n) {
     if (dtype_quantised(t->dtype)) {
         const DTypeInfo type = dtype_info(t->dtype);

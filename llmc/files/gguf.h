@@ -42,8 +42,8 @@ typedef enum {
     GGUF_VALUE_TYPES
 } GgufValueType;
 
-// A key and its value, as they lie in the file. n: bytes of a string, elements of an array, else 1. Elements of an array
-// of strings come one after another, each with its length before it; all have been checked.
+// A key and its value, as they lie in the file. n: bytes of a string, elements of an array, else 1. Elements of an
+// array of strings come one after another, each with its length before it; all have been checked.
 typedef struct {
     char *key;
     GgufValueType type, element; // element: of an array
@@ -74,15 +74,15 @@ static const struct {
     int number;
     DType dtype; // DTYPES: not computed with
 } gguf_tensor_types[] = {
-    {"F32", 0, DTYPE_F32},   {"F16", 1, DTYPE_F16},   {"Q4_0", 2, DTYPE_Q4_0}, {"Q4_1", 3, DTYPE_Q4_1},
-    {"Q5_0", 6, DTYPE_Q5_0}, {"Q5_1", 7, DTYPE_Q5_1}, {"Q8_0", 8, DTYPE_Q8_0}, {"Q8_1", 9, DTYPES},
-    {"Q2_K", 10, DTYPES},    {"Q3_K", 11, DTYPES},    {"Q4_K", 12, DTYPE_Q4_K}, {"Q5_K", 13, DTYPE_Q5_K},
-    {"Q6_K", 14, DTYPE_Q6_K}, {"Q8_K", 15, DTYPES},   {"IQ2_XXS", 16, DTYPES}, {"IQ2_XS", 17, DTYPES},
-    {"IQ3_XXS", 18, DTYPES}, {"IQ1_S", 19, DTYPES},   {"IQ4_NL", 20, DTYPES},  {"IQ3_S", 21, DTYPES},
-    {"IQ2_S", 22, DTYPES},   {"IQ4_XS", 23, DTYPES},  {"I8", 24, DTYPES},      {"I16", 25, DTYPES},
-    {"I32", 26, DTYPES},     {"I64", 27, DTYPES},     {"F64", 28, DTYPES},     {"IQ1_M", 29, DTYPES},
-    {"BF16", 30, DTYPE_BF16}, {"TQ1_0", 34, DTYPES},  {"TQ2_0", 35, DTYPES},   {"MXFP4", 39, DTYPES},
-    {"NVFP4", 40, DTYPES},   {"Q1_0", 41, DTYPES},
+    {"F32", 0, DTYPE_F32},    {"F16", 1, DTYPE_F16},   {"Q4_0", 2, DTYPE_Q4_0},  {"Q4_1", 3, DTYPE_Q4_1},
+    {"Q5_0", 6, DTYPE_Q5_0},  {"Q5_1", 7, DTYPE_Q5_1}, {"Q8_0", 8, DTYPE_Q8_0},  {"Q8_1", 9, DTYPES},
+    {"Q2_K", 10, DTYPES},     {"Q3_K", 11, DTYPES},    {"Q4_K", 12, DTYPE_Q4_K}, {"Q5_K", 13, DTYPE_Q5_K},
+    {"Q6_K", 14, DTYPE_Q6_K}, {"Q8_K", 15, DTYPES},    {"IQ2_XXS", 16, DTYPES},  {"IQ2_XS", 17, DTYPES},
+    {"IQ3_XXS", 18, DTYPES},  {"IQ1_S", 19, DTYPES},   {"IQ4_NL", 20, DTYPES},   {"IQ3_S", 21, DTYPES},
+    {"IQ2_S", 22, DTYPES},    {"IQ4_XS", 23, DTYPES},  {"I8", 24, DTYPES},       {"I16", 25, DTYPES},
+    {"I32", 26, DTYPES},      {"I64", 27, DTYPES},     {"F64", 28, DTYPES},      {"IQ1_M", 29, DTYPES},
+    {"BF16", 30, DTYPE_BF16}, {"TQ1_0", 34, DTYPES},   {"TQ2_0", 35, DTYPES},    {"MXFP4", 39, DTYPES},
+    {"NVFP4", 40, DTYPES},    {"Q1_0", 41, DTYPES},
 };
 #define GGUF_TENSOR_TYPES ((int)(sizeof gguf_tensor_types / sizeof gguf_tensor_types[0]))
 
@@ -92,7 +92,8 @@ static const struct {
 bool gguf_left(const GgufCursor *c, uint64_t bytes, const char *what, Error *err) {
     return (uint64_t)(c->end - c->at) >= bytes ||
            fail(err, EXIT_RUN,
-                "%s: file cut short in %.80s: %llu bytes are left, expected at least %llu\n  -> download or copy it again",
+                "%s: file cut short in %.80s: %llu bytes are left, expected at least %llu\n  -> download or copy it "
+                "again",
                 c->path, what, (unsigned long long)(c->end - c->at), (unsigned long long)bytes);
 }
 
@@ -221,8 +222,10 @@ bool gguf_get_int(const Gguf *g, const char *key, int low, int high, int *x, Err
     const GgufPair *p = gguf_find(g, key);
     char expected[64];
     snprintf(expected, sizeof expected, "a whole number from %d to %d", low, high);
-    const bool has_sign = p && (p->type == GGUF_INT8 || p->type == GGUF_INT16 || p->type == GGUF_INT32 || p->type == GGUF_INT64),
-               none = p && (p->type == GGUF_UINT8 || p->type == GGUF_UINT16 || p->type == GGUF_UINT32 || p->type == GGUF_UINT64);
+    const bool has_sign = p && (p->type == GGUF_INT8 || p->type == GGUF_INT16 || p->type == GGUF_INT32 ||
+                                p->type == GGUF_INT64),
+               none = p && (p->type == GGUF_UINT8 || p->type == GGUF_UINT16 || p->type == GGUF_UINT32 ||
+                            p->type == GGUF_UINT64);
     if (!has_sign && !none) return gguf_fail(g, key, expected, err);
     const int bits = 8 * gguf_value_bytes[p->type];
     uint64_t u = gguf_number(p->data, bits / 8);
@@ -282,7 +285,8 @@ const char *gguf_next_string(const uint8_t **at, size_t *n) {
 // The types that are computed with, for messages: into text, which holds 128 bytes. Returns text.
 char *gguf_types_text(char *text) {
     int n = 0;
-    for (int t = 0; t < DTYPES; t++) n += snprintf(text + n, 128 - (size_t)n, "%s%s", t ? ", " : "", dtype_name((DType)t));
+    for (int t = 0; t < DTYPES; t++)
+        n += snprintf(text + n, 128 - (size_t)n, "%s%s", t ? ", " : "", dtype_name((DType)t));
     return text;
 }
 
@@ -338,14 +342,16 @@ bool gguf_read_info(SafeTensorsEntry *e, DType *dtype, GgufCursor *c, Error *err
 
 // Each tensor begins at the first multiple of `alignment` after the one before it, and the file holds them all and no
 // more (but for the padding after the last, which some writers leave out). order: as in the file.
-bool gguf_check_cover(const SafeTensors *st, const SafeTensorsEntry *order, size_t data_start, size_t alignment, Error *err) {
+bool gguf_check_cover(const SafeTensors *st, const SafeTensorsEntry *order, size_t data_start, size_t alignment,
+                      Error *err) {
     const uint64_t data_bytes = st->map_bytes - data_start;
     uint64_t expected = 0, end = 0;
     for (int i = 0; i < st->n_entries; i++) {
         const SafeTensorsEntry *e = &order[i];
         if (e->begin != expected)
-            return fail(err, EXIT_RUN, "%s: tensor %s: found offset %llu, expected %llu: the next multiple of %zu after "
-                                       "the tensor before it",
+            return fail(err, EXIT_RUN,
+                        "%s: tensor %s: found offset %llu, expected %llu: the next multiple of %zu after "
+                        "the tensor before it",
                         st->path, e->name, (unsigned long long)e->begin, (unsigned long long)expected, alignment);
         if (e->end > data_bytes)
             return fail(err, EXIT_RUN,
@@ -356,10 +362,11 @@ bool gguf_check_cover(const SafeTensors *st, const SafeTensorsEntry *order, size
         expected = (end + alignment - 1) / alignment * alignment;
     }
     if (data_bytes > expected)
-        return fail(err, EXIT_RUN,
-                    "%s: found %zu bytes, expected %llu: trailing bytes after the last tensor\n  -> download or copy it "
-                    "again",
-                    st->path, st->map_bytes, (unsigned long long)(expected + data_start));
+        return fail(
+            err, EXIT_RUN,
+            "%s: found %zu bytes, expected %llu: trailing bytes after the last tensor\n  -> download or copy it "
+            "again",
+            st->path, st->map_bytes, (unsigned long long)(expected + data_start));
     return true;
 }
 
@@ -418,8 +425,8 @@ bool gguf_read_head(Gguf *g, GgufCursor *c, uint64_t *n_tensors, uint64_t *n_pai
     return true;
 }
 
-// Opens a file and checks its header in full. On failure *g is empty and err says what was found and expected. Free with
-// gguf_close. The file must not be cut while it is open.
+// Opens a file and checks its header in full. On failure *g is empty and err says what was found and expected. Free
+// with gguf_close. The file must not be cut while it is open.
 bool gguf_open(Gguf *g, const char *path, Error *err) {
     memset(g, 0, sizeof *g);
     g->tensors.path = xstrdup(path);

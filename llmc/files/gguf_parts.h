@@ -54,9 +54,8 @@ bool gguf_check_parts(const Gguf *all, int n, Error *err) {
     }
     if (!gguf_find(&all[0], "split.tensors.count")) return true;
     return gguf_get_int(&all[0], "split.tensors.count", 0, INT_MAX, &expected, err) &&
-           (total == expected ||
-            fail(err, EXIT_RUN, "%s: split.tensors.count is %d, but the %d parts hold %d tensors", all[0].tensors.path,
-                 expected, n, total));
+           (total == expected || fail(err, EXIT_RUN, "%s: split.tensors.count is %d, but the %d parts hold %d tensors",
+                                      all[0].tensors.path, expected, n, total));
 }
 
 void gguf_close_all(Gguf *all, int n) {
@@ -73,7 +72,8 @@ bool gguf_open_all(Gguf **all, int *n, const char *path, Error *err) {
     *n = 0;
     if (!gguf_open(&first, path, err)) return false;
     bool ok = !gguf_find(&first, "split.count") || gguf_get_int(&first, "split.count", 1, GGUF_MAX_PARTS, &count, err);
-    ok = ok && (!gguf_find(&first, "split.no") || gguf_get_int(&first, "split.no", 0, GGUF_MAX_PARTS - 1, &number, err));
+    ok =
+        ok && (!gguf_find(&first, "split.no") || gguf_get_int(&first, "split.no", 0, GGUF_MAX_PARTS - 1, &number, err));
     if (ok && number != 0)
         ok = fail(err, EXIT_RUN, "%s: it is part %d of %d\n  -> give the first part, ...-00001-of-%05d.gguf", path,
                   number + 1, count, count);

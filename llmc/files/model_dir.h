@@ -1,6 +1,6 @@
 /*
-Whether a path can be a Hugging Face model folder or a GGUF file, and what it is instead: people give what other programs
-take, the name of a repository on the hub, a folder of the hub's cache. Nothing is downloaded here.
+Whether a path can be a Hugging Face model folder or a GGUF file, and what it is instead: people give what other
+programs take, the name of a repository on the hub, a folder of the hub's cache. Nothing is downloaded here.
 */
 #ifndef LLMC_FILES_MODEL_DIR_H
 #define LLMC_FILES_MODEL_DIR_H
@@ -53,9 +53,9 @@ static inline bool model_dir_check(const char *dir, Error *err) {
     if (!S_ISDIR(info.st_mode)) {
         if (gguf_is_file(dir)) return true;
         const bool gguf = text_ends_with(dir, ".gguf");
-        return fail(err, EXIT_RUN, "cannot open the model %s: it is a file%s, expected a folder or a GGUF file\n  -> %s%s",
-                    dir, gguf ? " that does not begin with GGUF" : "",
-                    gguf ? "download or copy it again" : MODEL_DIR_WANTED,
+        return fail(err, EXIT_RUN,
+                    "cannot open the model %s: it is a file%s, expected a folder or a GGUF file\n  -> %s%s", dir,
+                    gguf ? " that does not begin with GGUF" : "", gguf ? "download or copy it again" : MODEL_DIR_WANTED,
                     text_ends_with(dir, ".safetensors") ? ": the one this file lies in" : "");
     }
     str_printf(&inner, "%s/config.json", dir);
@@ -73,6 +73,55 @@ static inline bool model_dir_check(const char *dir, Error *err) {
     else if (!ok) fail(err, EXIT_RUN, "cannot open the model %s: it has no config.json\n  -> " MODEL_DIR_WANTED, dir);
     str_free(&inner);
     return ok;
+}
+
+// ----------------------------------------------------------------------------
+// paths and names
+
+// "dir/file". Free with free().
+char *model_path(const char *dir, const char *file) {
+    Str s = {0};
+    str_printf(&s, "%s/%s", dir, file);
+    return s.s;
+}
+
+// Is this the folder of a whole model?
+bool model_is_folder(const char *path) {
+    char *config = model_path(path, "config.json"), *weights = model_path(path, "model.safetensors"),
+         *index = model_path(path, "model.safetensors.index.json");
+    const bool is = path_exists(config) && (path_exists(weights) || path_exists(index));
+    free(config);
+    free(weights);
+    free(index);
+    return is;
+}
+
+// The name that train_output/ uses: the last part of the folder; in a Hugging Face cache
+// (models--Qwen--Qwen2.5-0.5B/snapshots/<hash>) the model's. Free with free().
+char *model_name_from_dir(const char *dir) {
+    char *name = path_basename(dir);
+    if (strcmp(name, "") == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
+        char *full = realpath(dir, NULL);
+        free(name);
+        name = full ? path_basename(full) : xstrdup("model");
+        free(full);
+        return name;
+    }
+    const size_t end = strlen(".gguf"), part = strlen(GGUF_PART_NAME);
+    size_t n = strlen(name);
+    if (text_ends_with(name, ".gguf")) { // NAME-00001-of-00003.gguf, too
+        char *second = gguf_part_path(name, 1, n > part ? atoi(name + n - end - 5) : 0);
+        n -= second ? part : end;
+        free(second);
+        name[n] = 0;
+    }
+    const char *snapshots = strstr(dir, "/snapshots/"), *cache = NULL, *s = dir;
+    while (snapshots && (s = strstr(s, "--")) != NULL && s < snapshots) cache = s += 2;
+    if (cache && cache < snapshots) {
+        free(name);
+        name = xstrndup(cache, (size_t)(snapshots - cache));
+    }
+    return name;
 }
 
 #endif

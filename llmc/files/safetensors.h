@@ -13,11 +13,11 @@ loads when they are first read and drops when memory is short.
 #ifndef LLMC_FILES_SAFETENSORS_H
 #define LLMC_FILES_SAFETENSORS_H
 
-#include <sys/mman.h>         // mmap, munmap
+#include <sys/mman.h>          // mmap, munmap
 #include "llmc/files/finite.h" // tensor_check_finite
-#include "llmc/files/json.h"  // json_parse, json_get_*, json_duplicate_key, json_add_string, cJSON
-#include "llmc/ops.h"         // DType, RawTensor
-#include "llmc/utils/utils.h" // Error, fail, Str, write_file
+#include "llmc/files/json.h"   // json_parse, json_get_*, json_duplicate_key, json_add_string, cJSON
+#include "llmc/ops.h"          // DType, RawTensor
+#include "llmc/utils/utils.h"  // Error, fail, Str, write_file
 
 #define SAFETENSORS_MAX_HEADER (100u << 20) // the format's own limit
 #define SAFETENSORS_MAX_NAME 256
@@ -287,10 +287,9 @@ bool tensor_file_map(SafeTensors *st, const char *kind, size_t least, Error *err
     size_t size = (size_t)info.st_size;
     if (size < least) {
         close(fd);
-        return fail(
-            err, EXIT_RUN,
-            "%s: found %zu bytes, expected a %s file (at least %zu bytes)\n  -> download or copy it again", st->path,
-            size, kind, least);
+        return fail(err, EXIT_RUN,
+                    "%s: found %zu bytes, expected a %s file (at least %zu bytes)\n  -> download or copy it again",
+                    st->path, size, kind, least);
     }
     void *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
     int why = errno;

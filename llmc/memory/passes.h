@@ -1,6 +1,6 @@
 /*
-The arrays of a model's passes, allocated and given back: Scratch, Activations, and the cache of keys and values. Nothing
-is allocated for what is not asked for: no gradient's buffer for inference, no LoRA's without one.
+The arrays of a model's passes, allocated and given back: Scratch, Activations, and the cache of keys and values.
+Nothing is allocated for what is not asked for: no gradient's buffer for inference, no LoRA's without one.
 */
 #ifndef LLMC_MEMORY_PASSES_H
 #define LLMC_MEMORY_PASSES_H

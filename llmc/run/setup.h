@@ -8,6 +8,7 @@ then the weights and that memory.
 #include "llmc/chat.h"                // chat_solution
 #include "llmc/device.h"              // ops_for_device
 #include "llmc/evaluate.h"            // prompts_encode
+#include "llmc/files/weights.h"       // qwen2_open, qwen2_load_weights
 #include "llmc/generation.h"          // generation_begin
 #include "llmc/memory/host.h"         // host_limits
 #include "llmc/run/trainable_setup.h" // trainable_init, trainable_alloc, trainable_begin

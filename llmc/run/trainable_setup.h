@@ -5,9 +5,11 @@ from it and read into it.
 #ifndef LLMC_RUN_TRAINABLE_SETUP_H
 #define LLMC_RUN_TRAINABLE_SETUP_H
 
-#include "llmc/files/peft.h" // peft_load, peft_tensors
-#include "llmc/trainable.h"  // Trainable
-#include "llmc/utils/rng.h"  // rng_uniform
+#include "llmc/files/peft.h"          // peft_load, peft_tensors
+#include "llmc/files/steering_file.h" // steering_load
+#include "llmc/files/weights.h"       // weights_find_raw
+#include "llmc/trainable.h"           // Trainable
+#include "llmc/utils/rng.h"           // rng_uniform
 
 // ----------------------------------------------------------------------------
 // names
@@ -83,6 +85,18 @@ void trainable_init_factor(float *x, int rows, int columns, uint32_t seed, uint3
         for (int j = 0; j < columns; j++)
             x[(size_t)i * columns + j] =
                 bound * (2 * rng_uniform(seed, RNG_INIT, which, (uint32_t)i, (uint32_t)j, 0) - 1);
+}
+
+// params[n], in the host's memory, = the weights as the model's files hold them, exactly.
+void params_from_weights(float *params, const ParamLayout *t, const FrozenWeights *w) {
+    for (int i = 0; i < t->n_tensors; i++) {
+        const ParamTensor *x = &t->tensors[i];
+        const RawTensor *raw = weights_find_raw(w, x->name); // weights_load has seen them all
+        for (int row = 0; row < (x->cols ? x->rows : 1); row++) {
+            const int n = x->cols ? x->cols : x->rows;
+            raw_to_f32(params + x->at + (size_t)row * n, raw, (int64_t)row * n, n);
+        }
+    }
 }
 
 // Where the numbers begin (host[0]): at a file's, or so that the model is the base model.

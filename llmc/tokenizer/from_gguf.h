@@ -5,9 +5,8 @@ both:
     tokenizer.ggml.model       "gpt2": byte-level BPE, the only one
     tokenizer.ggml.pre         the split pattern, by name
     tokenizer.ggml.tokens      every id's text
-    tokenizer.ggml.token_type  1 normal: of the vocabulary; 3 control, 4 user-defined: added tokens, control ones special;
-                               5 unused (padding of the output matrix): no token
-    tokenizer.ggml.merges      "left right", best first
+    tokenizer.ggml.token_type  1 normal: of the vocabulary; 3 control, 4 user-defined: added tokens, control ones
+special; 5 unused (padding of the output matrix): no token tokenizer.ggml.merges      "left right", best first
 
 As Hugging Face's tokenizer of the same model has it, text becomes NFC first, which llama.cpp leaves out, and a normal
 token is never found as a whole in the text (llama.cpp makes </s> of Qwen2.5 a control token).
@@ -109,7 +108,8 @@ bool tokenizer_gguf_splitter(cJSON *root, const Gguf *g, Error *err) {
             json_add_string(&quoted, found, strlen(found) < 60 ? strlen(found) : 60);
         if (found)
             fail(err, EXIT_RUN,
-                 "%s: key tokenizer.ggml.pre: found %s, expected %s\n  -> another way of dividing text is not known here",
+                 "%s: key tokenizer.ggml.pre: found %s, expected %s\n  -> another way of dividing text is not known "
+                 "here",
                  g->tensors.path, quoted.s, known.s);
         str_free(&quoted);
         free(found);

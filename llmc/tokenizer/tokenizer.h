@@ -1,6 +1,6 @@
 /*
-Text to token ids and back, from a Hugging Face tokenizer.json or a GGUF file, with the ids that Hugging Face's `tokenizers` gives for
-encode(text, add_special_tokens=False).
+Text to token ids and back, from a Hugging Face tokenizer.json or a GGUF file, with the ids that Hugging Face's
+`tokenizers` gives for encode(text, add_special_tokens=False).
 
     Error err = {0};
     Tokenizer *t = tokenizer_load("models/Qwen2.5-0.5B", &err);
@@ -27,12 +27,12 @@ From outside: tokenizer.h
 #ifndef LLMC_TOKENIZER_TOKENIZER_H
 #define LLMC_TOKENIZER_TOKENIZER_H
 
-#include "llmc/files/files.h"       // json_load, json_get_*, utf8_length
-#include "llmc/tokenizer/added.h"   // AddedTokens, added_load, added_next
-#include "llmc/tokenizer/bpe.h"     // Bpe, bpe_encode
+#include "llmc/files/files.h"         // json_load, json_get_*, utf8_length
+#include "llmc/tokenizer/added.h"     // AddedTokens, added_load, added_next
+#include "llmc/tokenizer/bpe.h"       // Bpe, bpe_encode
 #include "llmc/tokenizer/from_gguf.h" // tokenizer_gguf_json
-#include "llmc/tokenizer/unicode.h" // nfc_append, byte_level_decode, SplitPattern
-#include "llmc/utils/utils.h"       // Error, Str, IntVec
+#include "llmc/tokenizer/unicode.h"   // nfc_append, byte_level_decode, SplitPattern
+#include "llmc/utils/utils.h"         // Error, Str, IntVec
 
 #define TOKENIZER_MAX_PATTERNS 4
 #define TOKENIZER_MAX_TEXT ((size_t)1 << 29) // bytes in one call: positions stay ints

@@ -2,8 +2,8 @@
 The tensors of a model, by Hugging Face's names, wherever they are: in model.safetensors, in the shards that
 model.safetensors.index.json names, or in a GGUF file or its parts, which have names of their own (tensors.h).
 */
-#ifndef LLMC_MODEL_FILES_H
-#define LLMC_MODEL_FILES_H
+#ifndef LLMC_FILES_MODEL_FILES_H
+#define LLMC_FILES_MODEL_FILES_H
 
 #include "llmc/files/files.h"  // json_load, json_get_*, SafeTensors, safetensors_*, gguf_*, tensor_check_finite
 #include "llmc/model_config.h" // ModelConfig, model_path
@@ -105,7 +105,8 @@ void model_round_tensors(SafeTensors *st) {
     }
 }
 
-// The parts of a GGUF model. One that has quantised matrices is a bf16 model in whole. Its keys have been read by model_config_load.
+// The parts of a GGUF model. One that has quantised matrices is a bf16 model in whole. Its keys have been read by
+// model_config_load.
 bool model_open_gguf(ModelFiles *f, const char *path, const ModelConfig *c, Error *err) {
     Gguf *all;
     int n;
