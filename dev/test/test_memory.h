@@ -44,7 +44,7 @@ static bool memory_test_step(Trainer *t, Error *err) {
         PolicySample *s = &samples[i];
         s->prompt = asked[i / G].prompt;
         s->P = asked[i / G].P;
-        s->group = s->part = i / G; // the place in tree.parts is known below
+        s->group = s->part = i / G; // its place in reduction.parts is known below
         s->completion = &asked[i / G].completions[i % G];
         s->advantage = i % 2 ? 1.0f : -1.0f;
         s->weight = 0.01f;
@@ -118,7 +118,8 @@ void test_memory_plan(const char *device, const char *setup, const char *activat
           taken, part[MEMORY_TRAINED]);
     trainer_alloc_passes(&t);
     taken = memory_test_taken();
-    const size_t planned = total - part[MEMORY_TRAINED] - part[MEMORY_WEIGHTS] - part[MEMORY_OWN];
+    const size_t planned =
+        total - part[MEMORY_TRAINED] - part[MEMORY_WEIGHTS] - part[MEMORY_OWN] - part[MEMORY_ANSWERS];
     if (!CHECK(trainable_begin(&t.trainable, &t.model.config, &t.options, &err), "%s", err.text)) return; // what it was
     CHECK(taken == planned, "%s, %s: passes take %zu bytes, %zu were planned", device, setup, taken, planned);
 
@@ -274,13 +275,17 @@ static int memory_experiment_limit(const char *name, const char *more) {
     return ok ? limit : -1;
 }
 
-// What experiments take beyond a rollout is planned, too.
+// What experiments take beyond a rollout is planned, too, and the answers of those that answer benchmarks.
 static void test_memory_experiments(void) {
     const int plain = memory_experiment_limit("last_layer_steering", "--limit 4");
     const int patched = memory_experiment_limit("pre_last_layer_steering", "--limit 2 --variants skip_layer");
     const int match = memory_experiment_limit("match_effect", "--limit 2 --layers 3"),
               lora = memory_experiment_limit("lora1_plots", "--limit 100");
     memory_experiment_limit("self_explain", "--layers 3");
+    memory_experiment_limit("vanilla", "--limit 40");
+    memory_experiment_limit("magnitude", "--limit 40 --magnitudes 1");
+    memory_experiment_limit("patch_head", "--limit 20 --variants skip_attn");
+    memory_experiment_limit("exchange_svs", "--limit 40");
     CHECK(plain > 0 && patched > plain && match > plain && lora > match,
           "limits: %d plain, %d patched, %d match_effect, %d lora1_plots", plain, patched, match, lora);
     expect_command(1, "--max_completion_length or --limit (what the experiment looks at",

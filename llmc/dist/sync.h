@@ -78,7 +78,7 @@ void assign_groups(Trainer *t, const PolicySample *samples, int n) {
 }
 
 // Shares out the groups of the n samples among the ranks and returns the samples that this rank runs; their part is its
-// place in tree.parts. Free with free().
+// place in reduction.parts. Free with free().
 PolicySample *my_samples(Trainer *t, const PolicySample *samples, int n, int *n_mine) {
     assign_groups(t, samples, n);
     PolicySample *mine = (PolicySample *)xmalloc((size_t)n * sizeof(PolicySample));

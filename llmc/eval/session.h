@@ -124,7 +124,7 @@ static void session_plan(const Session *s, MemoryPlan *device, MemoryPlan *host)
         device->part[MEMORY_CACHE] = memory_counted();
         rollout_free(&r, &dry);
     }
-    host->part[MEMORY_ANSWERS] = (size_t)(w->answer_tokens * (sizeof(int) + sizeof(float)));
+    host->part[MEMORY_ANSWERS] = (size_t)(w->answer_tokens * ANSWER_TOKEN_BYTES);
     host->part[MEMORY_LOOK] = w->look ? w->look(w, &dry) : 0;
     device->part[MEMORY_LOOK] = memory_counted();
     device->room = memory_room() + (s->model.ops->weight_bytes ? weights_room_planned(c, s->model.ops) : 0);

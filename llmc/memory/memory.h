@@ -30,6 +30,10 @@ typedef enum {
     MEMORY_PARTS
 } MemoryPart;
 
+// Bytes of an answer's token: its id and log-prob, and as text in a JSON line, which grows by doubling. A token of
+// GSM8K's answers has 3.3 bytes of text; a line that is copied while it grows takes three times itself.
+#define ANSWER_TOKEN_BYTES (sizeof(int) + sizeof(float) + 3 * 4)
+
 static const char *const memory_names[MEMORY_PARTS] = {"weights",
                                                        "cache of the rollout",
                                                        "cache of the pass",

@@ -156,6 +156,15 @@ size_t trainer_copies_bytes(const Trainer *t) {
     return t->trainable.shard.split && dist.rank == 0 ? 2 * shard_room(&t->trainable.shard) * sizeof(float) : 0;
 }
 
+// A step's completions on the host, each with room for the longest, and what the pass finds of each token (list_samples
+// of train_steer.cu); or those of a validation.
+size_t trainer_answers_bytes(const Trainer *t) {
+    const Options *o = &t->options;
+    const size_t step = (size_t)step_groups(o) * t->G * (sizeof(int) + 4 * sizeof(float)),
+                 validation = o->validation_steps > 0 ? (size_t)t->validation.n * ANSWER_TOKEN_BYTES : 0;
+    return (step > validation ? step : validation) * o->max_completion_length;
+}
+
 // t->memory = what the run will take, weights included; they are loaded already where the backend knows their size only
 // then. False if that is more than there is.
 bool trainer_plan_memory(Trainer *t, Error *err) {
@@ -194,15 +203,20 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
     part[MEMORY_WEIGHTS] = qwen2_bytes(&t->model);
     part[MEMORY_OWN] = t->ops->own_bytes ? t->ops->own_bytes(&most) : 0;
     trainer_release_passes(&dry);
+    HostLimits limits;
+    host_limits(&limits, "");
     if (t->ops->host_memory) {
-        HostLimits limits;
+        part[MEMORY_ANSWERS] = trainer_answers_bytes(t);
         MemoryPlan all = t->memory;
         all.part[MEMORY_TRAINED] += trainer_copies_bytes(t);
-        host_limits(&limits, "");
         return host_memory_fits(&limits, &all, t->ops->name, dist.local_size, model_file_bytes(t->options.model), err);
     }
     taken = t->ops->memory(&available);
-    return memory_fits(&t->memory, t->ops->name, taken, available, err);
+    MemoryPlan host;
+    memset(&host, 0, sizeof host);
+    host.part[MEMORY_ANSWERS] = trainer_answers_bytes(t);
+    return memory_fits(&t->memory, t->ops->name, taken, available, err) &&
+           host_memory_fits(&limits, &host, "cuda, memory of the host", dist.local_size, 0, err);
 }
 
 // Everything but what takes memory: problems as tokens, the model's shape, the plan. False, with nothing large
