@@ -1,7 +1,6 @@
 # steer.c. `make` builds the programs and says what it found; `make help` lists the targets.
-# Each program is one translation unit over the headers in llmc/; the programs' .cu files compile as C. Linked to them are the
-# kernels, which are made once: for the CPU llmc/cpu/backend.c, and llmc/cpu/level.c as often as there are instruction sets (LEVELS);
-# for the GPU llmc/cuda/backend.cu:
+# Each program is one translation unit over the headers in llmc/ and compiles as C. Linked to it are the kernels, made once: for the CPU
+# llmc/cpu/backend.c, and llmc/cpu/level.c as often as there are instruction sets (LEVELS); for the GPU llmc/cuda/backend.cu:
 #     CUDA=1        compiled by nvcc for a GPU (what you get by default where nvcc and a GPU are found; CUDA=0 leaves it out)
 #     CUDA=emulate  compiled by the C++ compiler and run on the CPU by dev/cuda_on_cpu, with every check switched on
 # To set on the command line: CC, CXX, CFLAGS, CPPFLAGS, LDFLAGS, OPENMP=0 (one thread), GPU_ARCH='80 90 100', CUDA_HOME,
@@ -16,8 +15,7 @@ CORES = $(or $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null)
 CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 CUDA := $(or $(patsubst cuda,1,$(filter cuda emulate,$(DEVICE))),$(CUDA))
 GPU_ARCH ?= 80 90 100 # compute capabilities without the point
-# The kernels of the CPU gain from -O3, and they alone; compiling all of a program so takes half as long again.
-KERNEL_FLAGS := $(if $(filter undefined,$(origin CFLAGS)),-O3)
+KERNEL_FLAGS := $(if $(filter undefined,$(origin CFLAGS)),-O3) # they alone gain from it; a program so takes half as long again to compile
 CFLAGS ?= -O2
 
 # What this machine has: CC, LEVELS and FLAGS_<level>, THREADS, LIBS, MISSING, CUDA, MPI and NCCL. make predefines CC, so ?= never took effect.
@@ -48,8 +46,7 @@ OBJECT = -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 PROGRAM = $(COMPILE) $(call ranks,FLAGS) -MMD -MP -MF $(BUILD)/$(@F).d -MT $@ $< -x none $(CPU) $(call ranks,OBJECTS) $(BACKEND) $(LINK)
 
 # The CPU's kernels: an object a level, each with one function that the others call (llmc/cpu/cpu.h). test_simd, test_amx_emulated: the vector
-# layer, and AMX's tiles without AMX. test_portable: what a CPU that nobody knew of runs. test_ranks: several ranks, without a model. stray:
-# a function that no level owns, which dev/test/strays.sh must see. lab: the kernel labs of dev/cpu, for this machine's own CPU.
+# layer, and AMX's tiles without AMX. test_portable: what an unknown CPU runs. stray: a function that no level owns, for dev/test/strays.sh.
 CPU := $(BUILD)/cpu_backend.o $(LEVELS:%=$(BUILD)/cpu_%.o)
 TEST_OBJECTS := $(BUILD)/test_steer.o $(BUILD)/test_amx_emulated.o $(BUILD)/test_one_file.o $(patsubst %,$(BUILD)/test_simd_%.o,$(filter-out %_bf16 amx,$(LEVELS)))
 STRAYS := $(patsubst %,$(BUILD)/stray_%.o,$(filter-out portable neon,$(LEVELS)))
@@ -65,7 +62,6 @@ $(BUILD)/test_steer.o: test_steer.c $(BUILD)/flags ; $(COMPILE) $(OBJECT)
 $(BUILD)/test_amx_emulated.o: dev/test/amx_emulated.c $(BUILD)/flags ; $(COMPILE) $(OBJECT)
 $(LEVELS:%=$(BUILD)/test_simd_%.o): $(BUILD)/test_simd_%.o: dev/test/simd_level.c $(BUILD)/flags ; $(COMPILE) $(FLAGS_$*) -DSIMD=$* $(OBJECT)
 $(BUILD)/lab_column_sum: NATIVE := # the tests run it, wherever they are made
-# dev/doc/steer_in_one_file.c, C11 and nothing but the C library: as a program, and within the tests.
 ONE_FILE = $(CC) $(CPPFLAGS) $(CFLAGS) $(KERNEL_FLAGS) -std=c11 -x c -pedantic -Wall -Wextra -Werror -I.
 $(BUILD)/test_one_file.o: dev/test/one_file.c $(BUILD)/flags ; $(ONE_FILE) $(OBJECT)
 $(BUILD)/steer_in_one_file: dev/doc/steer_in_one_file.c $(BUILD)/flags ; $(ONE_FILE) $< -o $@ $(LDFLAGS) -lm
@@ -78,8 +74,7 @@ $(BIN)test_steer $(BUILD)/test_portable $(BUILD)/test_checked: ; $(CC) $(CFLAGS)
 
 # The CUDA backend. `checked` is compiled so that each access of a kernel to memory calls dev/cuda_on_cpu first.
 NVCC_COMPILE = $(NVCC) -std=c++17 -O3 -I. -Werror all-warnings --fmad=true $(NCCL_FLAGS) $(NVCC_ARCH)
-EMULATE = $(CXX) -std=c++17 -DCUDA_ON_CPU -ffp-contract=off -fno-strict-aliasing -fstack-clash-protection -Wall -Wextra -Werror -Wno-unknown-pragmas -g \
-    -Idev/cuda_on_cpu/shadow -I. -isystem $(CUDA_HOME)/include
+EMULATE = $(CXX) -std=c++17 -DCUDA_ON_CPU -ffp-contract=off -fno-strict-aliasing -fstack-clash-protection -Wall -Wextra -Werror -Wno-unknown-pragmas -g -Idev/cuda_on_cpu/shadow -I. -isystem $(CUDA_HOME)/include
 $(BUILD)/backend.o $(BUILD)/nccl.o: $(BUILD)/%.o: llmc/cuda/%.cu $(BUILD)/flags ; $(NVCC_COMPILE) $(OBJECT)
 $(BUILD)/backend_fast.o $(BUILD)/nccl_fast.o: $(BUILD)/%_fast.o: llmc/cuda/%.cu $(BUILD)/flags ; $(EMULATE) -O2 -x c++ $(OBJECT)
 $(BUILD)/backend_checked.o: llmc/cuda/backend.cu $(BUILD)/flags ; $(EMULATE) -O1 -finline-functions -fsanitize=thread,alignment -x c++ $(OBJECT)
