@@ -6,6 +6,7 @@ The reward's eye: is the answer in a completion the right one?
     prose.h     words around a value
     spell.h     Unicode to LaTeX
     words.h     names and commands that mean something
+    digits.h    how a token is made, and digits are grouped
     lex.h       LaTeX and ASCII to tokens
     tree.h      the tree that tokens become; numbers, fractions and exponents
     units.h     units after a number

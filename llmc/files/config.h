@@ -17,14 +17,12 @@ typedef struct {
     const char *C, *I, *NH, *NKV, *V, *eps, *theta;
 } ModelKeys;
 
-static const ModelKeys model_keys_hf = {"hidden_size",  "intermediate_size", "num_attention_heads", "num_key_value_heads",
-                                        "vocab_size", "rms_norm_eps",      "rope_theta"};
-static const ModelKeys model_keys_gguf = {"qwen2.embedding_length",
-                                          "qwen2.feed_forward_length",
-                                          "qwen2.attention.head_count",
-                                          "qwen2.attention.head_count_kv",
-                                          "tokenizer.ggml.tokens",
-                                          "qwen2.attention.layer_norm_rms_epsilon",
+static const ModelKeys model_keys_hf = {"hidden_size",         "intermediate_size", "num_attention_heads",
+                                        "num_key_value_heads", "vocab_size",        "rms_norm_eps",
+                                        "rope_theta"};
+static const ModelKeys model_keys_gguf = {"qwen2.embedding_length",     "qwen2.feed_forward_length",
+                                          "qwen2.attention.head_count", "qwen2.attention.head_count_kv",
+                                          "tokenizer.ggml.tokens",      "qwen2.attention.layer_norm_rms_epsilon",
                                           "qwen2.rope.freq_base"};
 
 #define MODEL_MAX_ELEMENTS 2147483647LL // of one matrix: row * columns + column is computed in int by some kernels
@@ -141,9 +139,8 @@ bool model_check_sizes(ModelConfig *c, const ModelKeys *key, const char *path, E
     const int64_t qkv = (int64_t)(c->NH + 2 * c->NKV) * c->HD;
     if ((int64_t)c->V * c->C > MODEL_MAX_ELEMENTS || 2 * (int64_t)c->I * c->C > MODEL_MAX_ELEMENTS ||
         qkv * c->C > MODEL_MAX_ELEMENTS)
-        return fail(err, EXIT_RUN,
-                    "%s: a weight matrix would have more than %lld elements\n  -> check %s, %s and %s", path,
-                    MODEL_MAX_ELEMENTS, key->V, key->C, key->I);
+        return fail(err, EXIT_RUN, "%s: a weight matrix would have more than %lld elements\n  -> check %s, %s and %s",
+                    path, MODEL_MAX_ELEMENTS, key->V, key->C, key->I);
     return true;
 }
 
@@ -301,8 +298,8 @@ bool model_read_gguf(ModelConfig *c, const Gguf *g, int n, Error *err) {
         !model_set_numbers(c, eps, theta, k, path, err))
         return false;
     if (gguf_find(g, "qwen2.rope.scaling.type") && !gguf_is(g, "qwen2.rope.scaling.type", "none"))
-        return fail(err, EXIT_RUN, "%s: key qwen2.rope.scaling.type: expected \"none\": scaled contexts are not supported",
-                    path);
+        return fail(err, EXIT_RUN,
+                    "%s: key qwen2.rope.scaling.type: expected \"none\": scaled contexts are not supported", path);
     static const char *const refused[] = {"qwen2.attention.sliding_window", "qwen2.rope.scale_linear", "adapter.type"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (gguf_find(g, refused[i]))
