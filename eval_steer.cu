@@ -165,7 +165,7 @@ bool command_generate(Session *s, Error *err) {
 
     install_signal_handlers();
     Rollout r;
-    rollout_alloc(&r, &s->model, slots, longest, o->max_completion_length);
+    rollout_alloc(&r, &s->model, slots, 0, longest, o->max_completion_length);
     RolloutPrompt *asked = (RolloutPrompt *)xcalloc((size_t)n, sizeof(RolloutPrompt));
     Completion *completions = (Completion *)xcalloc((size_t)n * G, sizeof(Completion));
     for (int i = 0; i < n; i++) {

@@ -171,7 +171,7 @@ void test_intervene_decoding(Records *r, const float *vectors) {
                 prompts[p] = asked;
             }
             Sampling how = {1, 1, 0, 40, false, 5, 0};
-            rollout_alloc(&rollout_memory, &r->model, 4, r->longest, 40);
+            rollout_alloc(&rollout_memory, &r->model, 4, 0, r->longest, 40);
             bool ok =
                 CHECK(rollout(&rollout_memory, &r->model, NULL, prompts, 2, 3, &how, NULL, NULL, &err), "%s", err.text);
             PolicySample samples[6];

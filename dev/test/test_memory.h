@@ -321,7 +321,7 @@ void test_memory_refused(void) {
         0, "saved ",
         "export OMP_NUM_THREADS=1; ulimit -v 700000; %s --prompts_per_step 2 --activation_memory 0.05 --output_dir %s",
         train, test_path("small"));
-    expect_command(1, "--rollout_batch_size or --max_completion_length",
+    expect_command(1, "--rollout_batch_size, --cache_memory or --max_completion_length",
                    "ulimit -d 400000; ./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint none "
                    "--rollout_batch_size 16384 "
                    "--limit 3 --results_dir %s",

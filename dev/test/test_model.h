@@ -384,7 +384,7 @@ void test_model_golden(const char *backend, const Ops *ops, double margin) {
     const cJSON *golden = cJSON_GetObjectItem(r.json, "golden"), *item;
     int compared = 0;
     Rollout rollout_memory;
-    rollout_alloc(&rollout_memory, &r.model, 4, 256, 64);
+    rollout_alloc(&rollout_memory, &r.model, 4, 0, 256, 64);
     cJSON_ArrayForEach(item, golden) {
         IntVec prompt = records_ids(cJSON_GetObjectItem(item, "prompt_ids"));
         for (int steered = 0; steered < 2; steered++) {

@@ -35,13 +35,15 @@ void rollout_case_init(RolloutCase *c, int V) {
     }
 }
 
-bool rollout_case_run(RolloutCase *c, const Qwen2 *m, const float *steering, int slots, bool reversed,
-                      const Sampling *how) {
+// In a cache of so many pages (0: as many as may be needed); returns how many sequences were preempted.
+long long rollout_case_run_in(int pages, RolloutCase *c, const Qwen2 *m, const float *steering, int slots,
+                              bool reversed, const Sampling *how) {
     Error err = {0, ""};
     Rollout r;
     RolloutPrompt asked[8];
-    rollout_alloc(&r, m, slots, 40, how->max_new);
+    rollout_alloc(&r, m, slots, (double)pages * kv_page_bytes(m), 40, how->max_new);
     int all_pages = r.free_pages.n;
+    CHECK(pages == 0 || all_pages == pages, "a cache of %d pages, %d were asked for", all_pages, pages);
     for (int i = 0; i < c->n; i++) {
         int from = reversed ? c->n - 1 - i : i;
         asked[i].prompt = c->prompt[from];
@@ -52,8 +54,14 @@ bool rollout_case_run(RolloutCase *c, const Qwen2 *m, const float *steering, int
     bool ok = rollout(&r, m, steering, asked, c->n, c->G, how, NULL, NULL, &err);
     CHECK(ok, "%s", err.text);
     CHECK(r.free_pages.n == all_pages, "%d pages of %d came back", r.free_pages.n, all_pages);
+    const long long preemptions = r.preemptions;
     rollout_free(&r, m);
-    return ok;
+    return preemptions;
+}
+
+void rollout_case_run(RolloutCase *c, const Qwen2 *m, const float *steering, int slots, bool reversed,
+                      const Sampling *how) {
+    rollout_case_run_in(0, c, m, steering, slots, reversed, how);
 }
 
 bool rollout_case_equal(const RolloutCase *a, const RolloutCase *b) {
@@ -96,6 +104,16 @@ void test_rollout_invariance(const char *backend, const Ops *ops) {
                   backend, slots[k], threads[k], k % 2 ? "same" : "reversed");
             rollout_case_free(&other);
         }
+        // a cache that is too small for all: from what one sequence needs at least
+        const int pages[3] = {rollout_most_pages(1, 40, hows[h].max_new), 13, 40}, crowd[3] = {64, 64, 20};
+        for (int k = 0; k < 3; k++) {
+            rollout_case_init(&other, m.config.V);
+            const long long preempted = rollout_case_run_in(pages[k], &other, &m, steering, crowd[k], k == 1, &hows[h]);
+            CHECK(rollout_case_equal(&first, &other), "%s: %d pages: tokens or log-probs differ", backend, pages[k]);
+            CHECK(k == 2 || preempted > 0, "%s: in %d pages nothing was preempted", backend, pages[k]);
+            rollout_case_free(&other);
+        }
+
         // another step draws other numbers
         Sampling later = hows[h];
         later.step++;
@@ -258,7 +276,7 @@ void test_rollout_replayed(const Ops *ops) {
     for (int side = 0; side < 2; side++) {
         Rollout r;
         m.ops = &tables[side];
-        rollout_alloc(&r, &m, 4, 40, how.max_new);
+        rollout_alloc(&r, &m, 4, 0, 40, how.max_new);
         for (int again = 0; again < 2; again++) {
             RolloutCase *c = &found[side][again];
             RolloutPrompt asked[8];

@@ -155,7 +155,7 @@ bool bench_prefill_decode(BenchResult out[2], const Qwen2 *m, const float *steer
     IntVec ids = {0, 0, 0};
     RolloutPrompt *prompts = bench_prompts(&ids, m, o, B, P, 1);
     Rollout r;
-    rollout_alloc(&r, m, B, P, N + 1);
+    rollout_alloc(&r, m, B, 0, P, N + 1);
     Sampling how = bench_sampling(o, 2);
     bool ok = rollout(&r, m, steering, prompts, 1, 1, &how, NULL, NULL, err); // warm-up
     bench_completions_free(prompts, 1, 1);
@@ -333,7 +333,7 @@ bool bench_grpo_step(BenchResult *out, BenchTrainer *t, const Qwen2 *m, const Op
     IntVec ids = {0, 0, 0};
     RolloutPrompt *prompts = bench_prompts(&ids, m, o, BENCH_PROMPTS, o->prompt_length, BENCH_SAMPLES);
     Rollout r;
-    rollout_alloc(&r, m, samples, o->prompt_length, BENCH_NEW);
+    rollout_alloc(&r, m, samples, 0, o->prompt_length, BENCH_NEW);
     Sampling how = bench_sampling(o, 2);
     bool ok = rollout(&r, m, t->steering, prompts, 1, BENCH_SAMPLES, &how, NULL, NULL, err) &&
               bench_gradient(t, m, o, prompts, 1, BENCH_SAMPLES, err);

@@ -74,6 +74,7 @@ static void benchmarks_plan(const Benchmarks *all, Session *s) {
     const Benchmark *first = &all->items[0];
     SessionWork *w = &s->work;
     w->slots = s->options.rollout_batch_size;
+    w->cache_bytes = w->look ? 0 : s->options.cache_memory * (1 << 30);
     w->max_prompt = all->longest;
     w->max_new = all->max_new;
     w->for_tokens = true;
@@ -454,7 +455,7 @@ bool benchmarks_answer(const Session *s, const Benchmarks *b, const float *steer
         ok = results_check(here.s, seed, b->items[i % b->n].name, mine, err);
         cJSON_Delete(mine);
     }
-    rollout_alloc(&r, &s->model, o->rollout_batch_size, b->longest, b->max_new);
+    rollout_alloc(&r, &s->model, o->rollout_batch_size, o->cache_memory * (1 << 30), b->longest, b->max_new);
     for (int k = 0; k < n_seeds && ok; k++)
         ok = benchmarks_answer_seed(s, &r, b, steering, base, here.s, o->seeds.n ? o->seeds.v[k] : o->seed, label,
                                     &accuracy[k], err);

@@ -19,6 +19,7 @@ asked for.
 // The largest that a command will allocate beside the model.
 typedef struct SessionWork {
     int slots, max_prompt, max_new; // rollout; slots 0: none
+    double cache_bytes;             // of the rollout's keys and values, 0: as much as they may need
     double answer_tokens;           // of the completions that are held at once, each with room for the longest
     int longest, samples;           // a pass over so many samples; longest 0: none
     double pass_bytes, pass_tokens; // what it may take for activations; tokens of all samples
@@ -119,7 +120,7 @@ static void session_plan(const Session *s, MemoryPlan *device, MemoryPlan *host)
     if (w->lora_r) dry.layout = &lora;
     if (w->slots > 0) {
         Rollout r;
-        rollout_alloc(&r, &dry, w->slots, w->max_prompt, w->max_new);
+        rollout_alloc(&r, &dry, w->slots, w->cache_bytes, w->max_prompt, w->max_new);
         if (most.T < r.scratch.T) most.T = r.scratch.T;
         device->part[MEMORY_CACHE] = memory_counted();
         rollout_free(&r, &dry);

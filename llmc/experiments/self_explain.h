@@ -94,7 +94,7 @@ size_t self_explain_memory(const SessionWork *w, Qwen2 *dry) {
     Teacher t;
     Rollout r;
     teacher_alloc(&t, dry, w->max_prompt, NULL, true);
-    rollout_alloc(&r, dry, 1, w->max_prompt, w->max_new);
+    rollout_alloc(&r, dry, 1, 0, w->max_prompt, w->max_new);
     rollout_free(&r, dry);
     teacher_free(&t, dry);
     return (size_t)w->max_prompt * c->C * sizeof(float) + (size_t)c->V * (sizeof(float) + sizeof(double));
@@ -124,7 +124,7 @@ bool experiment_self_explain(Session *s, Error *err) {
     bool ok = dir && experiment_result_begin(&out, s, dir, "self_explain.json", err);
     float *residual = (float *)xmalloc((size_t)prompt.n * C * sizeof(float));
     teacher_alloc(&t, m, prompt.n, NULL, true);
-    rollout_alloc(&r, m, 1, prompt.n, s->options.max_completion_length);
+    rollout_alloc(&r, m, 1, 0, prompt.n, s->options.max_completion_length);
     str_printf(&out, "\"question\": ");
     json_add_string(&out, SELF_EXPLAIN_PROBLEM, strlen(SELF_EXPLAIN_PROBLEM));
     str_printf(&out, ", \"position\": %d, \"answers\": [\n", at);

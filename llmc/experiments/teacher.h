@@ -60,7 +60,7 @@ bool sample_under(Sampled *a, Session *s, const Benchmark *b, Condition under, E
     Rollout r;
     Progress progress;
     const Qwen2 m = model_under(&s->model, under);
-    rollout_alloc(&r, &m, s->options.rollout_batch_size, longest, b->max_new);
+    rollout_alloc(&r, &m, s->options.rollout_batch_size, 0, longest, b->max_new);
     progress_begin(&progress, "sample", 0, n);
     bool ok = rollout(&r, &m, under.steering, asked, n, 1, &how, evaluation_progress, &progress, err);
     progress_clear(&progress);

@@ -134,7 +134,8 @@ void memory_advice(Str *out, const MemoryPlan *p, size_t available) {
         const char *verb, *options, *what;
     } all[] = {
         {rows, "lower", "--activation_memory", "rows of a pass and what goes with them"},
-        {rollout, "lower", "--rollout_batch_size or --max_completion_length", "cache of the rollout, logits"},
+        {rollout, "lower", "--rollout_batch_size, --cache_memory or --max_completion_length",
+         "cache of the rollout, logits"},
         {part[MEMORY_TRAINED], "lower", "--prompts_per_step or --lora_r, or choose another --setup",
          "what is trained, its gradients and moments"},
         {part[MEMORY_ANSWERS], "lower", "--max_completion_length, --num_generations or --limit",

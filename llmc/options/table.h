@@ -95,6 +95,8 @@ REAL(top_p, 1.0, "(0, 1]", CMD_SAMPLING, "sample from the fewest tokens that hol
 INT(top_k, 0, "[0, inf)", CMD_SAMPLING, "sample from the so many likeliest tokens; 0: all")
 INT(rollout_batch_size, 64, "[1, 16384]", CMD_SAMPLING, "sequences decoded at once; changes speed and memory, never a result")
 FREE_ON_RESUME(rollout_batch_size)
+REAL(cache_memory, 0.0, "[0, 65536]", CMD_TRAIN | CMD_ANSWERS, "GiB for keys and values of what is sampled, 0: what rollout_batch_size sequences need at most; with less, some are sampled twice, to the same tokens")
+FREE_ON_RESUME(cache_memory)
 
 GROUP("Training")
 WORD(setup, "steering", "steering|steering_layer|steering_at_place|steering_rank|lora|full|sft_steering|sft_steering_layer|sft_steering_at_place|sft_steering_rank|sft_lora|sft_full", CMD_TRAIN, "what is trained (dev/doc/setups.md); sft_...: on given solutions, by cross-entropy, not by GRPO")

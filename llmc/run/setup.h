@@ -138,7 +138,8 @@ void trainer_alloc_passes(Trainer *t) {
     const int groups = step_groups(o), longest = t->longest + o->max_completion_length;
     const long long samples = (long long)groups * t->G;
     const int lowest = trainable_lowest(&t->trainable);
-    rollout_alloc(&t->rollout, &t->model, o->rollout_batch_size, t->longest, o->max_completion_length);
+    rollout_alloc(&t->rollout, &t->model, o->rollout_batch_size, o->cache_memory * (1 << 30), t->longest,
+                  o->max_completion_length);
     policy_alloc(&t->policy, &t->model, o->activation_memory * (1 << 30), longest, lowest, true);
     policy_reserve(&t->policy, &t->model, samples, groups, longest);
 }
