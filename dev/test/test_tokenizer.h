@@ -447,16 +447,16 @@ void test_tokenizer_qwen(void) {
         return;
     }
     Error err = {0, ""};
-    double start = now_s();
+    const clock_t start = clock();
     Tokenizer *t = tokenizer_load(TEST_QWEN_DIR, &err);
-    double seconds = now_s() - start;
+    const double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
     size_t n = 0;
     char *text = t ? read_file(records, &n, &err) : NULL, *rest = NULL;
     if (!CHECK(text != NULL, "%s", err.text)) {
         tokenizer_free(t);
         return;
     }
-    CHECK(seconds < 5, "loading took %.1f s", seconds); // 0.2 s on an idle machine
+    CHECK(seconds < 20, "loading took %.1f s of processor time", seconds); // 0.2 s; 3 s under the sanitizers
     int lines = 0, wrong = 0;
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), lines++) {
         cJSON *o = json_parse(line, strlen(line), records, &err);
