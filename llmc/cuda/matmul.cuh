@@ -37,13 +37,12 @@ static CudaEmbedding cuda_embeddings[CUDA_EMBEDDINGS];
 // to[n] = all numbers of a quantised tensor as bf16: the host dequantises, a piece at a time.
 static void cuda_upload_quantised(bf16 *to, const RawTensor *raw, size_t n) {
     const size_t step = CONVERT_BYTES / sizeof(bf16_t);
-    bf16_t *piece = (bf16_t *)xmalloc(CONVERT_BYTES);
+    static bf16_t piece[CONVERT_BYTES / sizeof(bf16_t)];
     for (size_t done = 0; done < n; done += step) {
         const size_t m = n - done < step ? n - done : step;
         quant_bf16(piece, raw->dtype, raw->data, done, m);
         cuda_upload(to + done, piece, m * sizeof *piece);
     }
-    free(piece);
 }
 
 // The file must stay mapped until embedding_free: then no other tensor can have its address.
