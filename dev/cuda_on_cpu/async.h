@@ -29,6 +29,15 @@ void copy_async(void *shared, const void *global, size_t size, bool valid) {
         report("misaligned access", current, current->pc,
                "an asynchronous copy of %zu bytes from %p to %p\n    -> 4, 8 or 16 bytes, at multiples of that", size,
                global, shared);
+    for (const AsyncCopy &c : async_copies[current->id]) {
+        if (!checked || reinterpret_cast<uintptr_t>(c.to) >= to + size ||
+            to >= reinterpret_cast<uintptr_t>(c.to) + c.size)
+            continue;
+        report("race", current, current->pc,
+               "an asynchronous copy to where another one of this thread has not arrived yet\n    -> wait for it "
+               "first; only copies that a group has taken in are waited for");
+        break;
+    }
     if (checked && valid) access(from, size, false, false, current->pc);
     if (checked) access(to, size, true, false, current->pc);
     settle_write();

@@ -325,6 +325,7 @@ __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, AttentionShape<H
         // keys and values make room for the output
         float *stage = (float *)keys + warp * 16 * S::STRIDE;
         write_output<HDP>(out, lse, O, stage, m, l, mine, mine ? vector_at(a, kv_head, vector) : 0, column0, a.HD);
+        copies_commit();
         copies_wait<0>(); // of queries whose rows are no segment's
         __syncthreads();
     }

@@ -226,6 +226,7 @@ __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, AttentionShape<H
     int own = valid ? row_segment[row] : -1;
     float lse2 = own >= 0 ? lse[at] * LOG2_E : 0, D = own >= 0 ? dq[at * a.HD + a.HD / 2] : 0;
     int segment0 = segment_of_row(a.segments, a.n_segments, first_row);
+    copies_commit();
     copies_wait<0>();
     __syncthreads(); // all dout is here, before any of it is overwritten: rows of no segment see no key and wait for
                      // none

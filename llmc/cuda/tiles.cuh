@@ -43,7 +43,7 @@ LOAD_TILE(TileBT, "b", "col")
 // 16 bytes from global to shared memory, or 16 zeros, on their way until copies_wait.
 __device__ __forceinline__ void copy_async(void *shared, const void *global, bool valid) {
 #ifdef CUDA_ON_CPU
-    *(uint4 *)shared = valid ? *(const uint4 *)global : make_uint4(0, 0, 0, 0);
+    cuda_on_cpu::copy_async(shared, global, 16, valid); // the bytes arrive as late as they may
 #else
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((unsigned)__cvta_generic_to_shared(shared)),
                  "l"(global), "r"(valid ? 16 : 0)
@@ -53,14 +53,18 @@ __device__ __forceinline__ void copy_async(void *shared, const void *global, boo
 
 // Closes a group of this thread's copies.
 __device__ __forceinline__ void copies_commit() {
-#ifndef CUDA_ON_CPU
+#ifdef CUDA_ON_CPU
+    cuda_on_cpu::copies_commit();
+#else
     asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
 
-// Waits for this thread's groups but the `left` latest.
+// Waits for this thread's groups but the `left` latest; not for copies that no group has taken in yet.
 template <int left> __device__ __forceinline__ void copies_wait() {
-#ifndef CUDA_ON_CPU
+#ifdef CUDA_ON_CPU
+    cuda_on_cpu::copies_wait(left);
+#else
     asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory");
 #endif
 }

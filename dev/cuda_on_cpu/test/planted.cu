@@ -164,6 +164,19 @@ static int run_overtaken() {
     LAUNCH(overtaken, 1, 32, 0, 0)(device_floats(32), device_floats(128));
     return 0;
 }
+__global__ void copied_twice(float *out, const float *in) {
+    SHARED(float4, s, [32]);
+    cuda_on_cpu::copy_async(&s[threadIdx.x], in + 4 * threadIdx.x, 16, true);
+    cuda_on_cpu::copies_wait(0);                            // no group has taken it in
+    cuda_on_cpu::copy_async(&s[threadIdx.x], in, 16, true); // bug: copied_twice
+    cuda_on_cpu::copies_commit();
+    cuda_on_cpu::copies_wait(0);
+    out[threadIdx.x] = s[threadIdx.x].x;
+}
+static int run_copied_twice() {
+    LAUNCH(copied_twice, 1, 32, 0, 0)(device_floats(32), device_floats(128));
+    return 0;
+}
 
 // ----------------------------------------------------------------------------
 // Bounds
@@ -373,6 +386,7 @@ static const struct {
     CASE(plain_beside_atomic),
     CASE(no_wait),
     CASE(overtaken),
+    CASE(copied_twice),
     CASE(no_fence),
     CASE(early_fence),
     CASE(past_the_end),

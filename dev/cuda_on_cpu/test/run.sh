@@ -109,6 +109,7 @@ report checked race plain_beside_atomic plain_beside_atomic
 report checked race 'no_fence<false>' no_fence
 report checked race 'no_fence<true>' early_fence
 report checked race overtaken overtaken
+report checked race copied_twice copied_twice
 wrong "$both" no_wait
 wrong fast no_barrier CUDA_ON_CPU_SCHEDULE=forward
 report "$both" 'out of bounds' past_the_end past_the_end
