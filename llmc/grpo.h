@@ -17,6 +17,7 @@ Papers: GRPO, Shao et al. 2024 (arXiv 2402.03300); RLOO, Ahmadian et al. 2024 (2
 #ifndef LLMC_GRPO_H
 #define LLMC_GRPO_H
 
+#include <limits.h>             // LLONG_MAX
 #include "llmc/batch.h"         // Completion, batch_add_group
 #include "llmc/memory/passes.h" // scratch_alloc, activations_alloc
 
@@ -112,7 +113,7 @@ TokenLoss sample_loss(const PolicySample *s, int t, float logprob, const LossCon
 
 // Memory of the pass, reused from step to step.
 typedef struct {
-    int rows;        // most rows in one batch
+    int rows, pages; // most rows and most pages of the cache in one batch
     int first_layer; // activations are kept from here on
     bool backward;
     Scratch scratch;
@@ -164,6 +165,16 @@ PolicyLoss policy_loss(const PolicySample *samples, int n, const LossConfig *how
 
 #define HEAD_ROWS 256 // rows of logits at a time: [256, V] floats, never tokens x vocabulary
 
+// Pages of the cache that a batch of `rows` rows is given, of at most k completions of so many prompts. A prompt may
+// begin a page that it does not fill; a completion, too, and it has a copy of the prompt's last page. Of completions
+// that are shorter than PAGES_FOR_ROWS on average fewer go into a batch: with room for the shortest, the cache of 14B
+// would take 14 GB and use one.
+#define PAGES_FOR_ROWS 128
+int policy_pages(int rows, long long k, long long prompts) {
+    const long long most = rows > PAGES_FOR_ROWS ? rows / PAGES_FOR_ROWS : 1;
+    return (int)(rows / KV_PAGE + 2 * (k < most ? k : most) + (prompts < most ? prompts : most));
+}
+
 // Plans a pass that uses about `bytes` for activations; longest = most tokens of one prompt with its completion.
 // lowest_trained: the lowest layer with something trained; backward false plans for log-probs alone.
 void policy_alloc(PolicyPass *p, const Qwen2 *m, double bytes, int longest, int lowest_trained, bool backward) {
@@ -178,6 +189,7 @@ void policy_alloc(PolicyPass *p, const Qwen2 *m, double bytes, int longest, int 
     double rows = bytes / per_row;
     p->rows = rows > 65536 ? 65536 : (int)rows;
     if (p->rows < longest) p->rows = longest; // a completion cannot be cut
+    p->pages = policy_pages(p->rows, LLONG_MAX, LLONG_MAX);
     scratch_alloc(&p->scratch, m, p->rows, HEAD_ROWS, backward);
     if (backward) activations_alloc(&p->acts, m, p->rows, p->first_layer);
     p->out = (float *)m->ops->alloc(4 * HEAD_ROWS * sizeof(float));
@@ -190,8 +202,7 @@ void policy_alloc(PolicyPass *p, const Qwen2 *m, double bytes, int longest, int 
 void policy_reserve(PolicyPass *p, const Qwen2 *m, long long samples, long long groups, int longest) {
     const int k = samples < p->rows ? (int)samples : p->rows, prompts = groups < k ? (int)groups : k,
               segments = k + prompts;
-    // A prompt may begin a page that it does not fill; a completion, too, and it has a copy of the prompt's last page.
-    kv_cache_alloc(&p->kv, m, p->rows / KV_PAGE + 2 * k + prompts);
+    kv_cache_alloc(&p->kv, m, policy_pages(p->rows, samples, groups));
     batch_reserve(&p->packed, m->ops, p->rows, p->rows + (KV_PAGE - 1) * k, segments * pages_for(longest), segments);
     DeviceCopy *copies[2] = {&p->d_head_rows, &p->d_targets};
     for (int i = 0; i < 2; i++)
@@ -215,8 +226,8 @@ void policy_free(PolicyPass *p, const Qwen2 *m) {
 }
 
 // How many of the n samples go into the next batch; at least 1. *pages = the cache pages they need. A part is not cut,
-// so that its gradient is one sum over the same rows whatever its neighbours are; one that exceeds a batch is alone
-// from its own start.
+// so that its gradient is one sum over the same rows whatever its neighbours are; one that exceeds a batch, by rows or
+// by pages, is alone from its own start.
 int policy_fit(const PolicyPass *p, const PolicySample *samples, int n, int *pages) {
     int rows = 0, k = 0, all_pages = 0, whole = 0; // whole: samples up to the end of a part
     for (*pages = 0; k < n; k++) {
@@ -226,7 +237,7 @@ int policy_fit(const PolicyPass *p, const PolicySample *samples, int n, int *pag
             more += s->P;
             more_pages += pages_for(s->P);
         }
-        if (k > 0 && rows + more > p->rows) break;
+        if (k > 0 && (rows + more > p->rows || all_pages + more_pages > p->pages)) break;
         rows += more;
         all_pages += more_pages;
         if (k + 1 < n && samples[k + 1].part == s->part) continue;

@@ -107,6 +107,15 @@ typedef struct Ops {
     // Bytes that the operations take for themselves, beside what alloc gives, once they have been asked for the
     // largest.
     size_t (*own_bytes)(const LargestPass *most);
+    // Takes them now, so that no later call up to the largest takes or gives back memory. NULL: there are none.
+    void (*reserve)(const LargestPass *most);
+
+    // What the device can do at most, measured here and now: FLOP/s of a large product of matrices, bytes/s of a large
+    // copy (read and written, each counts). NULL: the host, which llmc/eval/bench_limits.h measures. cache_bytes: of
+    // the device's last cache; 0: the host's.
+    double (*peak_flops)(void);
+    double (*copy_speed)(void);
+    size_t cache_bytes;
 
     // Operations that come again: between graph_begin, if it returns true, and graph_end they are called as ever; if it
     // returns false it has done them, and they and graph_end are not called. key: all that the host tells them (every

@@ -56,7 +56,8 @@ typedef struct {
     Logger log;
     Progress progress;
     MemoryPlan memory;
-    int longest; // tokens of the longest prompt
+    LargestPass largest; // what operations will be asked for
+    int longest;         // tokens of the longest prompt
     int max_steps;
     int *order; // the problems of epoch `order_epoch` in the order they are drawn
     long long order_epoch;

@@ -143,6 +143,8 @@ void test_rollout_invariance(const char *backend, const Ops *ops) {
             int wrong = 0;
             memset(&stats, 0, sizeof stats);
             policy_alloc(&pass, &m, budget ? 1 : 64 << 20, 70, m.config.L, false);
+            policy_reserve(&pass, &m, n, first.n, 70);
+            const int pages = pass.kv.n_pages;
             omp_set_num_threads(budget ? 5 : 1);
             CHECK(policy_pass(&pass, &m, steering, samples, n, &loss, NULL, NULL, &stats, &err), "%s", err.text);
             for (int i = 0; i < n; i++)
@@ -150,6 +152,8 @@ void test_rollout_invariance(const char *backend, const Ops *ops) {
                                 (size_t)samples[i].completion->n * sizeof(float)) != 0;
             CHECK(wrong == 0, "%s: %d of %d completions have another log-prob in the packed pass than when sampled",
                   backend, wrong, n);
+            CHECK(pass.kv.n_pages == pages, "%s: a pass with room for %d rows was planned %d pages and took %d",
+                  backend, pass.rows, pages, pass.kv.n_pages);
             policy_free(&pass, &m);
         }
         rollout_case_free(&first);
@@ -301,6 +305,14 @@ void test_rollout_replayed(const Ops *ops) {
     qwen2_free(&m);
 }
 
+// What a step of 128 problems and 16 completions each is given on 14B, whose passes have some 4,600 rows: the pages of
+// these rows and a third more, not two for each completion of the step.
+void test_policy_pages(void) {
+    const int pages = policy_pages(4600, 2048, 128), rows = 4600 / KV_PAGE;
+    CHECK(pages >= rows + 3 && 3 * pages < 5 * rows, "%d pages for %d of rows", pages, rows);
+    CHECK(policy_pages(40, 1, 1) == 40 / KV_PAGE + 3, "%d pages for one completion", policy_pages(40, 1, 1));
+}
+
 void test_group_arithmetic(void) {
     float reward[4] = {1, -1, -1, -1}, a[4];
     group_advantages(a, reward, 4, "rloo");
@@ -384,6 +396,7 @@ void test_rng(void) {
 
 void test_rollout(void) {
     test_rng();
+    test_policy_pages();
     test_group_arithmetic();
     test_rollout_invariance("ref", ops_ref_init());
     const Ops *backends[TEST_BACKENDS];

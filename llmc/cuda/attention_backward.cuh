@@ -435,8 +435,7 @@ template <int HDP> size_t backward_scratch_bytes(size_t at[6], int T, int n_segm
 }
 
 static BackwardScratch backward_scratch(const size_t at[6], size_t bytes) {
-    static CudaScratch scratch;
-    char *p = (char *)cuda_scratch(&scratch, bytes);
+    char *p = (char *)cuda_scratch(&cuda.backward, bytes);
     return {(int *)(p + at[0]), (int *)(p + at[1]),   (int *)(p + at[2]),
             (int *)(p + at[3]), (Piece *)(p + at[4]), (float *)(p + at[5])};
 }

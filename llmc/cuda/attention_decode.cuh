@@ -164,14 +164,13 @@ static size_t decode_scratch_bytes(int NH, int NKV, int HD) {
 // The segments that attention_forward_kernel leaves.
 template <int HDP> void attention_decode(bf16 *out, float *lse, const Attention &a) {
     typedef AttentionShape<HDP> S;
-    static CudaScratch scratch; // of one size, so that it is allocated once, for all layers
     DecodePartials partials = {NULL, NULL, 0, 0};
     if (a.NH / a.NKV > 16) return;
     size_t pairs = (size_t)a.n_segments * a.NKV, chunk = 16 * (HDP * sizeof(float) + sizeof(float2));
     partials.splits = decode_splits(pairs);
     partials.chunks = (int)(DECODE_PARTIAL_BYTES / chunk / pairs);
     if (partials.splits > 1) {
-        partials.values = (float *)cuda_scratch(&scratch, DECODE_PARTIAL_BYTES);
+        partials.values = (float *)cuda_scratch(&cuda.decode, DECODE_PARTIAL_BYTES);
         partials.stats = (float2 *)(partials.values + pairs * partials.chunks * 16 * HDP);
     }
     constexpr size_t bytes = attention_decode_bytes<HDP>();

@@ -20,18 +20,34 @@ another block, so no bit of a kernel's result depends on the order in which the 
 #include "llmc/cuda/swiglu.cuh"
 #include "llmc/cuda/update.cuh"
 
-// All that cuda_scratch gives, and the workspace.
-static size_t cuda_own_bytes(const LargestPass *p) {
-    size_t at[6], backward = 0;
-    if (p->backward)
-        backward = (p->HD <= 32    ? backward_scratch_bytes<32>
+// All that cuda_scratch gives, and how much of each the largest calls want.
+#define CUDA_SCRATCHES 5
+static CudaScratch *const cuda_scratches[CUDA_SCRATCHES] = {&cuda.backward, &cuda.update, &cuda.convert, &cuda.decode,
+                                                            &cuda.output};
+static void cuda_scratch_sizes(size_t bytes[CUDA_SCRATCHES], const LargestPass *p) {
+    size_t at[6];
+    auto backward = p->HD <= 32    ? backward_scratch_bytes<32>
                     : p->HD <= 64  ? backward_scratch_bytes<64>
                     : p->HD <= 128 ? backward_scratch_bytes<128>
-                                   : backward_scratch_bytes<256>)(at, p->T, p->n_segments, p->NKV, p->HD) +
-                   NORM_BYTES;
-    const size_t convert = p->fp32_weights ? CONVERT_BYTES : cuda.convert.bytes;
-    return cuda.workspace_bytes + convert + decode_scratch_bytes(p->NH, p->NKV, p->HD) +
-           output_chunks_bytes(p->head_rows, p->V) + backward;
+                                   : backward_scratch_bytes<256>;
+    bytes[0] = p->backward ? backward(at, p->T, p->n_segments, p->NKV, p->HD) : 0;
+    bytes[1] = p->backward ? NORM_BYTES : 0;
+    bytes[2] = p->fp32_weights ? CONVERT_BYTES : cuda.convert.bytes;
+    bytes[3] = decode_scratch_bytes(p->NH, p->NKV, p->HD);
+    bytes[4] = output_chunks_bytes(p->head_rows, p->V);
+}
+
+static size_t cuda_own_bytes(const LargestPass *p) {
+    size_t bytes[CUDA_SCRATCHES], sum = cuda.workspace_bytes;
+    cuda_scratch_sizes(bytes, p);
+    for (int i = 0; i < CUDA_SCRATCHES; i++) sum += bytes[i];
+    return sum;
+}
+
+static void cuda_reserve(const LargestPass *p) {
+    size_t bytes[CUDA_SCRATCHES];
+    cuda_scratch_sizes(bytes, p);
+    for (int i = 0; i < CUDA_SCRATCHES; i++) cuda_scratch(cuda_scratches[i], bytes[i]);
 }
 
 // How many GPUs this process can see; 0 and in why[why_size] the reason, with what to do about it.

@@ -23,6 +23,37 @@ extern "C" {
 typedef __nv_bfloat16 bf16; // what `act` is here
 
 // ----------------------------------------------------------------------------
+// state
+
+// All work is queued here, in order.
+static cudaStream_t cuda_stream;
+
+// A piece of device memory of the backend's own that grows when more is wanted and is kept for the next call.
+// cuda_reserve gives each its largest size.
+typedef struct {
+    void *p;
+    size_t bytes;
+} CudaScratch;
+
+// Set by ops_cuda_init (backend.cu).
+static struct {
+    cudaDeviceProp device;
+    cublasLtHandle_t cublas;
+    void *workspace; // cuBLASLt's
+    size_t workspace_bytes;
+    CudaScratch output;   // sums of chunks of logits (output.cuh)
+    CudaScratch update;   // partial sums of a gradient's norm (update.cuh)
+    CudaScratch convert;  // a piece of a weight before its conversion (matmul.cuh)
+    CudaScratch decode;   // chunks that wait to be folded (attention_decode.cuh)
+    CudaScratch backward; // attention_backward.cuh
+} cuda;
+
+static inline int cuda_multiprocessors() { return cuda.device.multiProcessorCount; }
+
+// Without the point, as GPU_ARCH of the Makefile takes it: 90.
+static inline int cuda_compute_capability() { return 10 * cuda.device.major + cuda.device.minor; }
+
+// ----------------------------------------------------------------------------
 // checked calls
 
 [[noreturn]] static void cuda_failed(const char *what, const char *error, const char *advice, const char *file,
@@ -32,11 +63,13 @@ typedef __nv_bfloat16 bf16; // what `act` is here
 }
 
 static const char *cuda_advice(cudaError_t error) {
+    static char rebuild[80];
     switch (error) {
     case cudaErrorMemoryAllocation:
         return "lower rollout_batch_size, max_completion_length or activation_memory, or use --device cpu";
     case cudaErrorNoKernelImageForDevice:
-        return "rebuild for this GPU: make CUDA=1 GPU_ARCH=sm_<its compute capability>";
+        snprintf(rebuild, sizeof rebuild, "rebuild for this GPU: make CUDA=1 GPU_ARCH=%d", cuda_compute_capability());
+        return rebuild;
     case cudaErrorInsufficientDriver: return "update the NVIDIA driver, or use --device cpu";
     case cudaErrorIllegalAddress:
     case cudaErrorMisalignedAddress:
@@ -62,29 +95,7 @@ static const char *cuda_advice(cudaError_t error) {
     } while (0)
 
 // ----------------------------------------------------------------------------
-// state
-
-// All work is queued here, in order.
-static cudaStream_t cuda_stream;
-
-// A piece of device memory of the backend's own that grows when more is wanted and is kept for the next call.
-typedef struct {
-    void *p;
-    size_t bytes;
-} CudaScratch;
-
-// Set by ops_cuda_init (backend.cu).
-static struct {
-    cudaDeviceProp device;
-    cublasLtHandle_t cublas;
-    void *workspace; // cuBLASLt's
-    size_t workspace_bytes;
-    CudaScratch output;  // sums of chunks of logits (output.cuh)
-    CudaScratch update;  // partial sums of a gradient's norm (update.cuh)
-    CudaScratch convert; // a piece of a weight before its conversion (matmul.cuh)
-} cuda;
-
-static inline int cuda_multiprocessors() { return cuda.device.multiProcessorCount; }
+// launches
 
 // Blocks that cover n items, `each` in a block. A grid has 2^31 - 1 blocks in x, more than any array here fills.
 static inline unsigned blocks_for(size_t n, size_t each) { return (unsigned)((n + each - 1) / each); }

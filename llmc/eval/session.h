@@ -93,7 +93,8 @@ bool session_vectors(Session *s, const char *path, Error *err) {
 
 // *device = what the session will take of the backend's memory beside the weights, *host = of the host's that no
 // backend's alloc gives. Their parts MEMORY_LOOK come when the rollout has gone.
-static void session_plan(const Session *s, MemoryPlan *device, MemoryPlan *host) {
+// *largest: what the operations will be asked for.
+static void session_plan(const Session *s, MemoryPlan *device, MemoryPlan *host, LargestPass *largest) {
     const SessionWork *w = &s->work;
     const ModelConfig *c = &s->model.config;
     Qwen2 dry = s->model;
@@ -132,6 +133,8 @@ static void session_plan(const Session *s, MemoryPlan *device, MemoryPlan *host)
     most.n_segments = 2 * most.T;
     if ((w->longest > 0 || w->look) && most.head_rows < HEAD_ROWS) most.head_rows = HEAD_ROWS;
     device->part[MEMORY_OWN] = s->model.ops->own_bytes ? s->model.ops->own_bytes(&most) : 0;
+    device->part[MEMORY_MARGIN] = memory_margin(s->model.ops, c->L, device->room);
+    *largest = most;
 }
 
 // The rollout and what an experiment looks at are never there together: the larger one counts.
@@ -146,10 +149,11 @@ static bool session_memory(const Session *s, const char *dir, Error *err) {
     const Ops *ops = s->model.ops;
     MemoryPlan device, host;
     HostLimits limits;
+    LargestPass largest;
     memset(&device, 0, sizeof device);
     memset(&host, 0, sizeof host);
     host_limits(&limits, "");
-    session_plan(s, &device, &host);
+    session_plan(s, &device, &host, &largest);
     device.part[MEMORY_WEIGHTS] = qwen2_bytes(&s->model);
     if (ops->host_memory) {
         device.part[MEMORY_ANSWERS] = host.part[MEMORY_ANSWERS];
@@ -164,8 +168,11 @@ static bool session_memory(const Session *s, const char *dir, Error *err) {
     session_larger(&device);
     device.part[MEMORY_TRAINED] = numbers * sizeof(float); // is there already
     const size_t taken = ops->memory(&available);
-    return memory_fits(&device, ops->name, taken, available, err) &&
-           host_memory_fits(&limits, &host, "cuda, memory of the host", 1, 0, err);
+    if (!memory_fits(&device, ops->name, taken, available, err) ||
+        !host_memory_fits(&limits, &host, "cuda, memory of the host", 1, 0, err))
+        return false;
+    if (ops->reserve) ops->reserve(&largest);
+    return true;
 }
 
 // The weights of the model that is open, from dir, once they and the session's work are known to fit.

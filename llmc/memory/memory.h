@@ -24,6 +24,7 @@ typedef enum {
     MEMORY_HEAD,
     MEMORY_TRAINED,
     MEMORY_OWN,
+    MEMORY_MARGIN,
     MEMORY_ANSWERS,
     MEMORY_TOKENS,
     MEMORY_LOOK,
@@ -42,13 +43,14 @@ static const char *const memory_names[MEMORY_PARTS] = {"weights",
                                                        "logits, output layer",
                                                        "trained, gradients, AdamW",
                                                        "the kernels' own",
+                                                       "graphs, modules, rounding",
                                                        "answers",
                                                        "pass of save_tokens",
                                                        "what the experiment looks at"};
 
 typedef struct {
     size_t part[MEMORY_PARTS]; // bytes
-    size_t room;               // address space beyond them (alloc_room)
+    size_t room;               // what allocations are rounded up by, beyond them (alloc_room, device_room)
 } MemoryPlan;
 
 size_t memory_total(const MemoryPlan *p) {
@@ -61,11 +63,18 @@ size_t memory_total(const MemoryPlan *p) {
 // counting
 
 static size_t memory_bytes, memory_rounded;
+static bool memory_of_host;
+
+// What a piece of a GPU's memory takes beyond its bytes: cudaMalloc gives large ones whole pages of 2 MiB.
+static inline size_t device_room(size_t bytes) {
+    const size_t page = bytes < (size_t)1 << 20 ? 512 : (size_t)2 << 20;
+    return (page - bytes % page) % page;
+}
 
 static void *memory_count_alloc(size_t bytes) {
     static char nowhere; // is not touched
     memory_bytes += bytes ? bytes : 1;
-    memory_rounded += alloc_room(bytes);
+    memory_rounded += memory_of_host ? alloc_room(bytes) : device_room(bytes);
     return &nowhere;
 }
 static void memory_count_release(void *p) { (void)p; }
@@ -80,6 +89,7 @@ Ops memory_counting(const Ops *ops) {
     table.zero = memory_count_zero;
     table.upload = memory_count_upload;
     memory_bytes = memory_rounded = 0;
+    memory_of_host = ops->host_memory;
     return table;
 }
 
@@ -90,8 +100,20 @@ size_t memory_counted(void) {
     return bytes;
 }
 
-// The address space beyond all bytes since memory_counting.
+// What was rounded up, beyond all bytes since memory_counting.
 size_t memory_room(void) { return memory_rounded; }
+
+// What a GPU's driver takes while a run of a model of L layers goes on, beside what is allocated: modules (kernels, of
+// which cuBLASLt's come as they are chosen, and their local memory) and the recorded decode steps, with MEMORY_LAUNCHES
+// a layer; and what allocations are rounded up by. Estimated, not measured. 0 of the host's memory.
+#define MEMORY_MODULES ((size_t)256 << 20)
+#define MEMORY_GRAPHS 256 // as many as llmc/cuda/graph.cuh keeps
+#define MEMORY_LAUNCHES 13
+#define MEMORY_NODE 2048 // bytes of one launch in a graph
+size_t memory_margin(const Ops *ops, int L, size_t room) {
+    if (ops->host_memory) return 0;
+    return MEMORY_MODULES + (size_t)MEMORY_GRAPHS * MEMORY_LAUNCHES * (size_t)L * MEMORY_NODE + room;
+}
 
 // ----------------------------------------------------------------------------
 // what is said of it

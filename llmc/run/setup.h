@@ -202,7 +202,9 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
     const LargestPass most = {
         p->rows, 2 * p->rows, head_rows, c->NH, c->NKV, c->HD, c->V, true, t->trainable.layout.kind == PARAMS_FULL};
     part[MEMORY_WEIGHTS] = qwen2_bytes(&t->model);
+    t->largest = most;
     part[MEMORY_OWN] = t->ops->own_bytes ? t->ops->own_bytes(&most) : 0;
+    part[MEMORY_MARGIN] = memory_margin(t->ops, c->L, t->memory.room);
     trainer_release_passes(&dry);
     HostLimits limits;
     host_limits(&limits, "");
@@ -275,6 +277,7 @@ bool trainer_load(Trainer *t, Error *err) {
     if (!t->ops->weight_bytes && !trainer_plan_memory(t, err)) return false;
     trainer_alloc_trained(t);
     trainer_alloc_passes(t);
+    if (t->ops->reserve) t->ops->reserve(&t->largest);
     return trainable_begin(&t->trainable, &t->model.config, &t->options, err);
 }
 
