@@ -85,6 +85,7 @@ void take_solutions(Trainer *t, int n) {
 // Appends n groups: draws problems, samples the completions of this rank's share of them.
 bool sample_groups(Trainer *t, int n, Error *err) {
     const Options *o = &t->options;
+    ops_wait(t->ops);
     const double start = own_time();
     Group *fresh = draw_groups(t, n);
     RolloutPrompt *asked = (RolloutPrompt *)xcalloc((size_t)n, sizeof(RolloutPrompt));
@@ -102,6 +103,7 @@ bool sample_groups(Trainer *t, int n, Error *err) {
     bool ok = rollout(&t->rollout, &t->model, t->trainable.model_params, asked + first, last - first, t->G, &how,
                       rollout_progress, t, err);
     free(asked);
+    ops_wait(t->ops);
     t->times.rollout += own_time() - start;
     return ok;
 }
@@ -263,6 +265,7 @@ bool optimizer_step(Trainer *t, UpdateStats *u, Error *err) {
     const Options *o = &t->options;
     Trainable *x = &t->trainable;
     const Shard *s = &x->shard;
+    ops_wait(t->ops);
     const double start = own_time(), norm = shard_norm(s, x->grads);
     if (!isfinite(norm))
         return fail(err, EXIT_RUN,
@@ -278,6 +281,7 @@ bool optimizer_step(Trainer *t, UpdateStats *u, Error *err) {
     trainable_moved(x);
     u->grad_norm = norm;
     u->learning_rate = adamw.learning_rate;
+    ops_wait(t->ops);
     t->times.update += own_time() - start;
     return true;
 }
@@ -359,6 +363,7 @@ bool train_step(Trainer *t, Error *err) {
     t->state.tokens_total += stats.tokens;
     t->state.prompt_tokens_total += stats.prompt_tokens;
     t->state.samples_total += stats.completions;
+    ops_wait(t->ops);
     const double seconds = now_s() - t->times.start;
     bool validating = validation_due(t);
     if (validating && !validate(t, &validation, err)) {

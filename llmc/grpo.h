@@ -294,6 +294,7 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *params, PolicySampl
         }
         policy_pack(p, samples + done, k);
         const Gradient gradient = {grads, m->layout ? m->layout->n : (size_t)m->config.L * C, p->ranges, p->n_ranges};
+        ops_wait(ops);
         double t0 = now_s(), head_backward_s = 0;
         const Batch *b = batch_finish(&p->packed, ops);
         const int *all_rows =
@@ -339,10 +340,13 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *params, PolicySampl
             ops->dlogits_rows(p->scratch.dlogits, p->scratch.logits, lse, targets, d_dlogprob, how->temperature, rows,
                               V);
             qwen2_head_backward(m, &p->scratch, head_rows, rows, &gradient);
+            ops_wait(ops);
             head_backward_s += now_s() - t1;
         }
+        ops_wait(ops);
         double t2 = now_s();
         if (grads) qwen2_backward(m, &p->scratch, &p->acts, &p->kv, b, params, &gradient, trained);
+        ops_wait(ops);
         stats->forward_s += t2 - t0 - head_backward_s;
         stats->backward_s += now_s() - t2 + head_backward_s;
         stats->rows += b->T;

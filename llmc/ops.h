@@ -100,6 +100,7 @@ typedef struct Ops {
     void (*zero)(void *p, size_t bytes);
     void (*upload)(void *p, const void *host, size_t bytes);   // the host's memory may be reused at once
     void (*download)(void *host, const void *p, size_t bytes); // waits for what came before
+    void (*wait)(void); // until all that was asked for is done; NULL: it is when a call returns. See ops_wait
 
     // Bytes of the device's memory that this program has taken; *available: those that are free. NULL: the host's
     // memory, not counted.
@@ -247,6 +248,11 @@ typedef struct Ops {
     void (*adamw_update)(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step,
                          const AdamW *a);
 } Ops;
+
+// To be called before the clock is read: a backend may still be at work on what it was asked for.
+static inline void ops_wait(const Ops *ops) {
+    if (ops->wait) ops->wait();
+}
 
 // A copy in the backend's memory of an array of the host that changes from call to call. Zero-initialise; free with
 // device_copy_free.

@@ -3,17 +3,19 @@ Device `cuda`: the table of operations (ops.h) in CUDA. One translation unit, co
 dev/cuda_on_cpu, which runs the same kernels without one; the programs stay C and link with it.
 
     llmc/cuda/memory.cuh    device memory, copies             output.cuh     log-probs, entropy, their gradient
+              limits.cuh    what the GPU can do at most
               graph.cuh     decode steps recorded and replayed
               rows.cuh      residual stream, norms            sample.cuh     drawing tokens
               matmul.cuh    weights, products (cuBLASLt)      update.cuh     gradient norm, AdamW
               swiglu.cuh    feed-forward                      rope.cuh, attention*.cuh
 
-Everything is queued in one stream; only download and gradient_norm wait. No kernel adds floats atomically or waits for
-another block, so no bit of a kernel's result depends on the order in which the GPU runs its threads.
+Everything is queued in one stream; only wait, download and gradient_norm wait. No kernel adds floats atomically or
+waits for another block, so no bit of a kernel's result depends on the order in which the GPU runs its threads.
 */
 #include "llmc/cuda/attention_backward.cuh" // rope.cuh, attention.cuh, attention_decode.cuh
 #include "llmc/cuda/cuda.h"                 // what this file gives to the programs
 #include "llmc/cuda/intervene.cuh"          // what experiments change in the forward pass
+#include "llmc/cuda/limits.cuh"             // cuda_peak_flops, cuda_copy_speed
 #include "llmc/cuda/matmul.cuh"             // memory.cuh, rows.cuh
 #include "llmc/cuda/lora.cuh"               // products of few rows: LoRA
 #include "llmc/cuda/sample.cuh"             // output.cuh
@@ -113,8 +115,13 @@ extern "C" const Ops *ops_cuda_init(char *why, size_t why_size) {
     ops.zero = cuda_zero;
     ops.upload = cuda_upload;
     ops.download = cuda_download;
+    ops.wait = cuda_wait;
     ops.memory = cuda_memory_taken;
     ops.own_bytes = cuda_own_bytes;
+    ops.reserve = cuda_reserve;
+    ops.peak_flops = cuda_peak_flops;
+    ops.copy_speed = cuda_copy_speed;
+    ops.cache_bytes = (size_t)cuda.device.l2CacheSize;
     ops.graph_begin = cuda_graph_begin;
     ops.graph_end = cuda_graph_end;
     ops.embedding_load = cuda_embedding_load;

@@ -5,6 +5,7 @@ toolkit is needed for it. Functions that can fail return false, or NULL, with th
     launch.cuh     the toolkit's headers, or dev/cuda_on_cpu in their place
     common.cuh     checked calls, reductions in a fixed order; tiles.cuh: tiles for the tensor cores
     memory.cuh     device memory and copies; graph.cuh: a decode step as a CUDA graph
+    limits.cuh     what the GPU can do at most, for bench
     matmul.cuh     weights and their products; rank.cuh: LoRA
     rows.cuh       embedding, norms, sums; rope.cuh: RoPE with the write to the cache; swiglu.cuh
     attention.cuh  forward; attention_decode.cuh, attention_backward.cuh

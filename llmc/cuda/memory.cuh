@@ -83,6 +83,8 @@ static void *cuda_scratch(CudaScratch *s, size_t bytes) {
     return s->p;
 }
 
+void cuda_wait() { CUDA_CHECK(cudaStreamSynchronize(cuda_stream)); }
+
 void cuda_zero(void *p, size_t bytes) {
     if (bytes) CUDA_CHECK(cudaMemsetAsync(p, 0, bytes, cuda_stream));
 }

@@ -12,13 +12,17 @@
 The limit of a phase is the sum over its passes through the model of the larger of two times: 2 FLOPs for each weight
 and row at the measured peak of the multiply-add in use, and one reading of each weight at the measured speed of
 memory. Attention, norms and sampling are left out, so the limit is a little high; backward passes compute only
-gradients of inputs, and need none below the lowest vector.
+gradients of inputs, and need none below the lowest vector. On a GPU both limits are its own (a large product, a large
+copy).
+
+On a GPU every phase is run twice, the same each time, and the second is timed: the first one loads kernels, lets
+cuBLASLt choose its own and records the graphs of decode steps. Wherever the clock is read the GPU has been waited for.
 */
 #ifndef LLMC_EVAL_BENCH_H
 #define LLMC_EVAL_BENCH_H
 
 #include <sys/resource.h>           // getrusage
-#include "llmc/eval/bench_limits.h" // bench_peak_gflops, bench_memory_gbs
+#include "llmc/eval/bench_limits.h" // bench_peak_flops, bench_memory_speed
 #include "llmc/grpo.h"              // PolicyPass, group_advantages
 #include "llmc/logger.h"            // Progress
 #include "llmc/options/options.h"   // Options
@@ -41,7 +45,7 @@ typedef struct {
     const char *phase;
     int batch; // sequences
     double tokens, seconds;
-    double resident; // bytes of memory the process has held at most, so far
+    double resident; // bytes of memory the process has held at most, so far; on a GPU, of its memory
     double peak;     // FLOP/s of multiply-adds, the mean of just before and just after
     BenchPass passes[4];
     int n_passes;
@@ -56,11 +60,10 @@ double bench_head_weights(const ModelConfig *c) { return (double)c->C * c->V; }
 
 // Adds `count` passes of `rows` rows through `layers` layers and `head_rows` rows through the output matrix. Weights
 // are 2 bytes each; a model that stays in the last cache is not read from memory.
-void bench_add_pass(BenchResult *b, const ModelConfig *c, double count, double layers, double rows, double head_rows) {
-    double body = layers * bench_layer_weights(c), head = bench_head_weights(c), cache = 0;
-#ifdef _SC_LEVEL3_CACHE_SIZE
-    cache = (double)sysconf(_SC_LEVEL3_CACHE_SIZE);
-#endif
+void bench_add_pass(BenchResult *b, const Qwen2 *m, double count, double layers, double rows, double head_rows) {
+    const ModelConfig *c = &m->config;
+    const double body = layers * bench_layer_weights(c), head = bench_head_weights(c),
+                 cache = bench_cache_bytes(m->ops);
     BenchPass *p = &b->passes[b->n_passes++];
     p->count = count;
     p->flops = 2 * (rows * body + head_rows * head);
@@ -68,9 +71,11 @@ void bench_add_pass(BenchResult *b, const ModelConfig *c, double count, double l
     if (2 * (c->L * bench_layer_weights(c) + head) <= cache) p->bytes = 0;
 }
 
-// The most bytes of memory the process has held so far.
-double bench_resident(void) {
+// The most bytes of memory the process has held so far; on a GPU what it has of its memory now.
+double bench_resident(const Ops *ops) {
     struct rusage usage;
+    size_t available;
+    if (ops->memory) return (double)ops->memory(&available);
     getrusage(RUSAGE_SELF, &usage);
 #ifdef __APPLE__
     return (double)usage.ru_maxrss; // bytes there, KiB elsewhere
@@ -138,6 +143,7 @@ struct {
 void bench_sample_rows(int *token, float *logprob, const float *logits, const float *u, float temperature, int top_k,
                        float top_p, int n, int V) {
     bench_clock.ops->sample_rows(token, logprob, logits, u, temperature, top_k, top_p, n, V);
+    ops_wait(bench_clock.ops);
     bench_clock.last_s = now_s();
     if (bench_clock.draws++ == 0) bench_clock.first_s = bench_clock.last_s;
 }
@@ -156,12 +162,14 @@ bool bench_prefill_decode(BenchResult out[2], const Qwen2 *m, const float *steer
     RolloutPrompt *prompts = bench_prompts(&ids, m, o, B, P, 1);
     Rollout r;
     rollout_alloc(&r, m, B, 0, P, N + 1);
-    Sampling how = bench_sampling(o, 2);
-    bool ok = rollout(&r, m, steering, prompts, 1, 1, &how, NULL, NULL, err); // warm-up
-    bench_completions_free(prompts, 1, 1);
+    const int warm = m->ops->host_memory ? 1 : B; // prompts of the warm-up
+    Sampling how = bench_sampling(o, m->ops->host_memory ? 2 : N + 1);
+    bool ok = rollout(&r, m, steering, prompts, warm, 1, &how, NULL, NULL, err);
+    bench_completions_free(prompts, warm, 1);
 
     how.max_new = N + 1;
     bench_clock.draws = 0;
+    ops_wait(m->ops);
     double begin = now_s();
     ok = ok && rollout(&r, &timed, steering, prompts, B, 1, &how, NULL, NULL, err);
     out[0].phase = "prefill";
@@ -171,8 +179,9 @@ bool bench_prefill_decode(BenchResult out[2], const Qwen2 *m, const float *steer
     out[1].tokens = (double)B * N;
     out[0].seconds = bench_clock.first_s - begin;
     out[1].seconds = bench_clock.last_s - bench_clock.first_s;
-    bench_add_pass(&out[0], &m->config, 1, m->config.L, (double)B * P, B);
-    bench_add_pass(&out[1], &m->config, N, m->config.L, B, B);
+    bench_add_pass(&out[0], m, 1, m->config.L, (double)B * P, B);
+    bench_add_pass(&out[1], m, N, m->config.L, B, B);
+    out[0].resident = out[1].resident = bench_resident(m->ops);
     rollout_free(&r, m);
     bench_prompts_free(prompts, B, 1, &ids);
     return ok;
@@ -208,14 +217,17 @@ void bench_forward(BenchResult *out, const Qwen2 *m, const float *steering, cons
     memset(&packed, 0, sizeof packed);
     scratch_alloc(&s, m, BENCH_SEQUENCES * BENCH_TOKENS, BENCH_SEQUENCES, false);
     kv_cache_alloc(&kv, m, BENCH_SEQUENCES * pages_for(BENCH_TOKENS));
-    bench_forward_rows(m, &s, &kv, &packed, steering, prompts, 1);
+    bench_forward_rows(m, &s, &kv, &packed, steering, prompts, m->ops->host_memory ? 1 : BENCH_SEQUENCES); // warm-up
+    ops_wait(m->ops);
     double t = now_s();
     bench_forward_rows(m, &s, &kv, &packed, steering, prompts, BENCH_SEQUENCES);
+    ops_wait(m->ops);
     out->phase = "forward";
     out->batch = BENCH_SEQUENCES;
     out->tokens = BENCH_SEQUENCES * BENCH_TOKENS;
     out->seconds = now_s() - t;
-    bench_add_pass(out, &m->config, 1, m->config.L, BENCH_SEQUENCES * BENCH_TOKENS, BENCH_SEQUENCES);
+    bench_add_pass(out, m, 1, m->config.L, BENCH_SEQUENCES * BENCH_TOKENS, BENCH_SEQUENCES);
+    out->resident = bench_resident(m->ops);
     batch_free(&packed, m->ops);
     kv_cache_free(&kv, m->ops);
     scratch_free(&s, m->ops);
@@ -239,7 +251,10 @@ void bench_trainer_alloc(BenchTrainer *t, const Qwen2 *m, const float *steering,
     size_t n = bench_numbers(m);
     int longest = o->prompt_length + BENCH_NEW;
     if (longest < BENCH_TOKENS + 1) longest = BENCH_TOKENS + 1;
+    const int samples =
+        BENCH_PROMPTS * BENCH_SAMPLES > BENCH_SEQUENCES ? BENCH_PROMPTS * BENCH_SAMPLES : BENCH_SEQUENCES;
     policy_alloc(&t->pass, m, o->activation_memory * (1 << 30), longest, 0, true);
+    policy_reserve(&t->pass, m, samples, BENCH_SEQUENCES, longest);
     float **all[4] = {&t->steering, &t->dsteering, &t->exp_avg, &t->exp_avg_sq};
     for (int i = 0; i < 4; i++) *all[i] = (float *)m->ops->alloc(n * sizeof(float));
     if (steering) {
@@ -313,51 +328,68 @@ bool bench_forward_backward(BenchResult *out, BenchTrainer *t, const Qwen2 *m, c
         given->logprob = (float *)xcalloc(BENCH_TOKENS, sizeof(float)); // "when sampled": any value does
         memcpy(given->ids, prompts[i].prompt + 1, BENCH_TOKENS * sizeof(int));
     }
+    ops_wait(m->ops);
     double begin = now_s();
     bool ok = bench_gradient(t, m, o, prompts, BENCH_SEQUENCES, 1, err);
+    ops_wait(m->ops);
     out->phase = "forward_backward";
     out->batch = BENCH_SEQUENCES;
     out->tokens = rows;
     out->seconds = now_s() - begin;
-    bench_add_pass(out, c, 1, c->L, rows, rows);
-    bench_add_pass(out, c, 1, c->L - 1, rows, rows);
+    bench_add_pass(out, m, 1, c->L, rows, rows);
+    bench_add_pass(out, m, 1, c->L - 1, rows, rows);
+    out->resident = bench_resident(m->ops);
     bench_prompts_free(prompts, BENCH_SEQUENCES, 1, &ids);
     return ok;
+}
+
+// Rollout, gradient and update; the completions are left to the caller.
+bool bench_step(BenchTrainer *t, Rollout *r, const Qwen2 *m, const Options *o, RolloutPrompt *prompts, Error *err) {
+    const AdamW adamw = {1e-3, 0.9, 0.999, 1e-8, 0};
+    const size_t n = (size_t)m->config.L * m->config.C;
+    const Sampling how = bench_sampling(o, BENCH_NEW);
+    if (!rollout(r, m, t->steering, prompts, BENCH_PROMPTS, BENCH_SAMPLES, &how, NULL, NULL, err) ||
+        !bench_gradient(t, m, o, prompts, BENCH_PROMPTS, BENCH_SAMPLES, err))
+        return false;
+    const double norm = m->ops->gradient_norm(t->dsteering, n);
+    if (!(norm > 0 && isfinite(norm)))
+        return fail(err, EXIT_RUN, "bench: the gradient's length is %g, expected a number above 0", norm);
+    m->ops->adamw_update(t->steering, t->exp_avg, t->exp_avg_sq, t->dsteering, norm > 2 ? 2 / norm : 1, n, 1, &adamw);
+    ops_wait(m->ops);
+    return true;
 }
 
 bool bench_grpo_step(BenchResult *out, BenchTrainer *t, const Qwen2 *m, const Options *o, Error *err) {
     const ModelConfig *c = &m->config;
     const int samples = BENCH_PROMPTS * BENCH_SAMPLES;
-    const AdamW adamw = {1e-3, 0.9, 0.999, 1e-8, 0};
-    size_t n = (size_t)c->L * c->C;
     IntVec ids = {0, 0, 0};
     RolloutPrompt *prompts = bench_prompts(&ids, m, o, BENCH_PROMPTS, o->prompt_length, BENCH_SAMPLES);
     Rollout r;
     rollout_alloc(&r, m, samples, 0, o->prompt_length, BENCH_NEW);
-    Sampling how = bench_sampling(o, 2);
-    bool ok = rollout(&r, m, t->steering, prompts, 1, BENCH_SAMPLES, &how, NULL, NULL, err) &&
-              bench_gradient(t, m, o, prompts, 1, BENCH_SAMPLES, err);
-    bench_completions_free(prompts, 1, BENCH_SAMPLES);
-    how.max_new = BENCH_NEW;
+    bool ok;
+    if (!m->ops->host_memory) { // loads and records
+        ok = bench_step(t, &r, m, o, prompts, err);
+        bench_completions_free(prompts, BENCH_PROMPTS, BENCH_SAMPLES);
+    } else {
+        const Sampling how = bench_sampling(o, 2);
+        ok = rollout(&r, m, t->steering, prompts, 1, BENCH_SAMPLES, &how, NULL, NULL, err) &&
+             bench_gradient(t, m, o, prompts, 1, BENCH_SAMPLES, err);
+        bench_completions_free(prompts, 1, BENCH_SAMPLES);
+    }
 
+    ops_wait(m->ops);
     double begin = now_s();
-    ok = ok && rollout(&r, m, t->steering, prompts, BENCH_PROMPTS, BENCH_SAMPLES, &how, NULL, NULL, err) &&
-         bench_gradient(t, m, o, prompts, BENCH_PROMPTS, BENCH_SAMPLES, err);
-    double norm = m->ops->gradient_norm(t->dsteering, n);
-    if (ok && !(norm > 0 && isfinite(norm)))
-        ok = fail(err, EXIT_RUN, "bench: the gradient's length is %g, expected a number above 0", norm);
-    if (ok)
-        m->ops->adamw_update(t->steering, t->exp_avg, t->exp_avg_sq, t->dsteering, norm > 2 ? 2 / norm : 1, n, 1,
-                             &adamw);
+    ok = ok && bench_step(t, &r, m, o, prompts, err);
     out->phase = "grpo_step";
     out->batch = samples;
     out->tokens = samples * BENCH_NEW;
     out->seconds = now_s() - begin;
     double prompt_rows = (double)BENCH_PROMPTS * o->prompt_length, rows = prompt_rows + samples * (BENCH_NEW - 1);
-    bench_add_pass(out, c, 1, c->L, prompt_rows, samples);
-    bench_add_pass(out, c, BENCH_NEW - 1, c->L, samples, samples);
-    bench_add_pass(out, c, 1, c->L, rows, out->tokens);
-    bench_add_pass(out, c, 1, c->L - 1, rows, out->tokens);
+    bench_add_pass(out, m, 1, c->L, prompt_rows, samples);
+    bench_add_pass(out, m, BENCH_NEW - 1, c->L, samples, samples);
+    bench_add_pass(out, m, 1, c->L, rows, out->tokens);
+    bench_add_pass(out, m, 1, c->L - 1, rows, out->tokens);
+    out->resident = bench_resident(m->ops);
     rollout_free(&r, m);
     bench_prompts_free(prompts, BENCH_PROMPTS, BENCH_SAMPLES, &ids);
     return ok;
@@ -381,9 +413,10 @@ void bench_print_header(const Qwen2 *m, const Options *o, const double peak[2], 
            1e-6 * weights);
     printf("device  %s, %s, %d threads; prompts of %d tokens, %d new\n", m->ops->name, m->ops->isa,
            omp_get_max_threads(), o->prompt_length, o->new_tokens);
-    printf("limits  %.4g to %.4g GFLOP/s of multiply-adds, measured before and after each phase, %.3g GB/s of memory\n",
-           1e-9 * peak[0], 1e-9 * peak[1], 1e-9 * bandwidth);
-    printf("memory  %.2f GiB at most resident\n\n", resident / (1 << 30));
+    printf("limits  %.4g to %.4g GFLOP/s of %s, measured before and after each phase, %.3g GB/s of memory%s\n",
+           1e-9 * peak[0], 1e-9 * peak[1], m->ops->peak_flops ? "a large product" : "multiply-adds", 1e-9 * bandwidth,
+           m->ops->copy_speed ? " (a large copy)" : "");
+    printf("memory  %.2f GiB at most %s\n\n", resident / (1 << 30), m->ops->memory ? "of the device's" : "resident");
     printf("%-16s %6s %11s %11s %7s  %s\n", "phase", "batch", "tokens/s", "limit", "share", "limited by");
     free(name);
 }
@@ -405,7 +438,7 @@ void bench_print(const BenchResult *b, const Options *o, const char *isa, double
 // Sets the peak of n results that have just been measured: the machine, a shared one, may not be what it was a minute
 // ago. *last: the reading before them, from now on the one after them.
 void bench_set_peak(BenchResult *results, int n, const Qwen2 *m, double *last) {
-    const double now = 1e9 * bench_peak_gflops(m->ops->isa);
+    const double now = bench_peak_flops(m->ops);
     for (int i = 0; i < n; i++) results[i].peak = (*last + now) / 2;
     *last = now;
 }
@@ -421,18 +454,16 @@ bool bench_run(const Qwen2 *m, const float *steering, const Options *o, Error *e
     BenchTrainer trainer;
     Progress progress;
     bool ok = true;
-    double peak = 1e9 * bench_peak_gflops(m->ops->isa);
+    double peak = bench_peak_flops(m->ops);
     progress_begin(&progress, "bench", 0, n);
     for (int i = 0; i < o->batch.n && rollouts && ok; i++, r += 2) {
         progress_update(&progress, (int)(r - results), "prefill, decode");
         ok = bench_prefill_decode(r, m, steering, o, o->batch.v[i], err);
-        r[0].resident = r[1].resident = bench_resident();
         bench_set_peak(r, 2, m, &peak);
     }
     if (ok && forward) {
         progress_update(&progress, (int)(r - results), "forward");
         bench_forward(r, m, steering, o);
-        r->resident = bench_resident();
         bench_set_peak(r++, 1, m, &peak);
     }
     if (ok && (gradient || step)) {
@@ -441,26 +472,24 @@ bool bench_run(const Qwen2 *m, const float *steering, const Options *o, Error *e
         BenchResult warm_up; // the activations are first touched here
         memset(&warm_up, 0, sizeof warm_up);
         ok = bench_forward_backward(&warm_up, &trainer, m, o, err);
-        peak = 1e9 * bench_peak_gflops(m->ops->isa);
+        peak = bench_peak_flops(m->ops);
         if (gradient) {
             ok = ok && bench_forward_backward(r, &trainer, m, o, err);
-            r->resident = bench_resident();
             bench_set_peak(r++, 1, m, &peak);
         }
         progress_update(&progress, (int)(r - results), "grpo_step");
         if (step) {
             ok = ok && bench_grpo_step(r, &trainer, m, o, err);
-            r->resident = bench_resident();
             bench_set_peak(r, 1, m, &peak);
         }
         bench_trainer_free(&trainer, m);
     }
     progress_clear(&progress);
     if (ok) {
-        const double resident = bench_resident(); // before the limits are measured, which takes memory too
-        const double bandwidth = 1e9 * bench_memory_gbs();
-        double range[2] = {results[0].peak, results[0].peak};
-        for (int i = 1; i < n; i++) {
+        const double bandwidth = bench_memory_speed(m->ops);
+        double range[2] = {results[0].peak, results[0].peak}, resident = 0;
+        for (int i = 0; i < n; i++) {
+            if (results[i].resident > resident) resident = results[i].resident;
             if (results[i].peak < range[0]) range[0] = results[i].peak;
             if (results[i].peak > range[1]) range[1] = results[i].peak;
         }

@@ -1,11 +1,13 @@
 /*
 What this machine can do, measured here and now with all threads: multiply-adds per second of the instruction the
-kernels use, and bytes per second of reading memory. Used by `eval_steer bench` and dev/bench/.
+kernels use, and bytes per second of reading memory. A GPU says it of itself: a large product of matrices, a large copy.
+Used by `eval_steer bench` and dev/bench/.
 */
 #ifndef LLMC_EVAL_BENCH_LIMITS_H
 #define LLMC_EVAL_BENCH_LIMITS_H
 
 #include "llmc/cpu/cpu.h"       // cpu_chains
+#include "llmc/ops.h"           // peak_flops, copy_speed
 #include "llmc/utils/threads.h" // omp_get_max_threads
 #include "llmc/utils/utils.h"   // now_s, xmalloc
 
@@ -61,6 +63,18 @@ double bench_memory_gbs(void) {
     }
     free(x);
     return best;
+}
+
+// FLOP/s of the device of these operations, bytes/s of its memory, and bytes of its last cache (0: not known).
+double bench_peak_flops(const Ops *ops) {
+    return ops->peak_flops ? ops->peak_flops() : 1e9 * bench_peak_gflops(ops->isa);
+}
+double bench_memory_speed(const Ops *ops) { return ops->copy_speed ? ops->copy_speed() : 1e9 * bench_memory_gbs(); }
+double bench_cache_bytes(const Ops *ops) {
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    if (!ops->cache_bytes) return (double)sysconf(_SC_LEVEL3_CACHE_SIZE);
+#endif
+    return (double)ops->cache_bytes;
 }
 
 #endif

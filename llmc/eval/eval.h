@@ -11,7 +11,7 @@ Answering problems is evaluate.h's, which training needs, too.
     bench.h         `bench`: tokens per second, beside those limits
 
 From outside: eval.h
-From dev/, too: bench_limits.h
+From dev/, too: bench.h bench_limits.h
 */
 #ifndef LLMC_EVAL_EVAL_H
 #define LLMC_EVAL_EVAL_H
