@@ -2,6 +2,9 @@
 The part of cuBLASLt that multiplies bf16 matrices into bf16 or fp32 ones, D = alpha op(A) op(B) + beta C (+ bias), with
 the checks that the library leaves to whoever debugs the result: shapes, extents, overlaps, alignment, workspace.
 What is not supported is refused by name.
+
+With CUDA_ON_CPU_CUBLASLT=other it is as difficult as the library may be: it has no algorithm where rows are no
+multiples of 16 bytes or less alignment was promised, and it adds up in an order that depends on the shape.
 */
 #include <cublasLt.h>
 
@@ -171,6 +174,12 @@ static std::vector<float> pack(const Operand &x, bool transpose, uint64_t first,
     return packed;
 }
 
+// Into how many pieces the sum is cut; each is added up by itself.
+static uint64_t pieces_of_sum(uint64_t n, uint64_t k) {
+    const uint64_t pieces = !settings.other_cublaslt ? 1 : n <= 1 ? 4 : n <= 16 ? 2 : n <= 64 ? 3 : 1;
+    return std::min(pieces, k);
+}
+
 static void multiply(const Matmul &p) {
     if (!check_memory(p)) return;
     for (const void *operand :
@@ -182,7 +191,7 @@ static void multiply(const Matmul &p) {
         memset(p.workspace, 0xFF, std::min(p.workspace_size, size_t(64) << 10)); // scratch: nobody may count on it
     const MatrixLayout &d = p.d.layout;
     const uint64_t m = d.rows, n = d.columns, k = p.desc.transpose_a ? p.a.layout.rows : p.a.layout.columns,
-                   block = 256;
+                   block = 256, pieces = pieces_of_sum(n, k);
     const std::vector<float> b = pack(p.b, !p.desc.transpose_b, 0, n, k, 4); // the panels of B run along its columns
     for (uint64_t m0 = 0; m0 < m; m0 += block) {
         uint64_t rows = std::min(block, m - m0);
@@ -190,15 +199,20 @@ static void multiply(const Matmul &p) {
         for (uint64_t j = 0; j < n; j += 4)
             for (uint64_t i = 0; i < rows; i += 8) {
                 float sums[4][8];
-                Four s[4][2] = {};
+                Four all[4][2] = {};
                 const float *ap = &a[i * k], *bp = &b[j * k];
-                for (uint64_t l = 0; l < k; l++, ap += 8, bp += 4) {
-                    Four a0, a1;
-                    memcpy(&a0, ap, sizeof a0);
-                    memcpy(&a1, ap + 4, sizeof a1);
-                    for (int q = 0; q < 4; q++) s[q][0] += a0 * bp[q], s[q][1] += a1 * bp[q];
+                for (uint64_t piece = 0, l = 0; piece < pieces; piece++) {
+                    Four s[4][2] = {};
+                    for (; l < k * (piece + 1) / pieces; l++, ap += 8, bp += 4) {
+                        Four a0, a1;
+                        memcpy(&a0, ap, sizeof a0);
+                        memcpy(&a1, ap + 4, sizeof a1);
+                        for (int q = 0; q < 4; q++) s[q][0] += a0 * bp[q], s[q][1] += a1 * bp[q];
+                    }
+                    for (int q = 0; q < 4; q++)
+                        for (int h = 0; h < 2; h++) all[q][h] = piece ? all[q][h] + s[q][h] : s[q][h];
                 }
-                memcpy(sums, s, sizeof sums);
+                memcpy(sums, all, sizeof sums);
                 for (uint64_t q = 0; q < std::min<uint64_t>(4, n - j); q++)
                     for (uint64_t r = 0; r < std::min<uint64_t>(8, rows - i); r++) {
                         uint64_t row = m0 + i + r, column = j + q;
@@ -328,6 +342,10 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     if (requested < 1) return bad_matmul(CALLER, "cublasLtMatmulAlgoGetHeuristic: %d algorithms requested", requested);
     cublasStatus_t status = check_shapes(*own(desc), *own(a), *own(b), *own(c), *own(d), CALLER);
     if (status != CUBLAS_STATUS_SUCCESS) return status;
+    const MatrixLayout *all[4] = {own(a), own(b), own(c), own(d)};
+    for (int i = 0; i < 4 && settings.other_cublaslt; i++)
+        if (own(preference)->alignment[i] < 16 || uint64_t(all[i]->ld) * all[i]->element() % 16)
+            return CUBLAS_STATUS_NOT_SUPPORTED;
     results[0] = {};
     Algo algo = {*own(preference)};
     memcpy(&results[0].algo, &algo, sizeof algo);

@@ -43,6 +43,8 @@ extern "C" {
 int cuda_on_cpu_schedule(const char *order);
 // Work runs only when it is waited for (1) or at once (0).
 void cuda_on_cpu_lazy(int lazy);
+// cuBLASLt is as difficult as it may be (1) or as usual (0), see CUDA_ON_CPU_CUBLASLT; -1 only asks. What holds now.
+int cuda_on_cpu_other_cublaslt(int other);
 // Number of reports so far.
 int cuda_on_cpu_reports(void);
 }

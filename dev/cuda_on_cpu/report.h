@@ -50,6 +50,10 @@ static void read_settings() {
     settings.watchdog = number_setting("CUDA_ON_CPU_WATCHDOG", 0.01, 1e6, 60);
     settings.device_memory = size_t(number_setting("CUDA_ON_CPU_MEMORY", 1, 131072, 8192)) << 20;
     settings.arch = int(number_setting("CUDA_ON_CPU_ARCH", 80, 120, 80));
+    const char *products = getenv("CUDA_ON_CPU_CUBLASLT");
+    settings.other_cublaslt = products && strcmp(products, "other") == 0;
+    if (products && *products && !settings.other_cublaslt && strcmp(products, "usual") != 0)
+        wrong_setting("CUDA_ON_CPU_CUBLASLT", products, "usual or other");
     settings.devices = int(number_setting("CUDA_ON_CPU_DEVICES", 1, MOST_DEVICES, 1));
     const char *list = getenv("CUDA_VISIBLE_DEVICES");
     for (int i = 0; !list && i < settings.devices; i++) visible_devices[visible++] = i;
@@ -222,5 +226,9 @@ __attribute__((destructor(101))) static void exit_with_reports() {
 extern "C" {
 int cuda_on_cpu_schedule(const char *order) { return cuda_on_cpu::set_order(order); }
 void cuda_on_cpu_lazy(int lazy) { cuda_on_cpu::settings.lazy = lazy != 0; }
+int cuda_on_cpu_other_cublaslt(int other) {
+    if (other >= 0) cuda_on_cpu::settings.other_cublaslt = other != 0;
+    return cuda_on_cpu::settings.other_cublaslt;
+}
 int cuda_on_cpu_reports(void) { return cuda_on_cpu::reports; }
 }

@@ -36,6 +36,7 @@ struct Settings {
     size_t device_memory; // bytes
     int arch;             // 80, 90 or 100: what cudaGetDeviceProperties tells
     int devices;          // of this machine
+    bool other_cublaslt;  // cublaslt.h refuses odd shapes and adds up in another order for another shape
     int max_reports;
 };
 static Settings settings;

@@ -52,8 +52,30 @@ BackendName backend_name(const Ops *ops) {
     return name;
 }
 
-// Whether a row of a product has the same bits in every batch. cuBLASLt chooses its algorithm by the number of rows.
-bool test_same_in_any_batch(const Ops *ops) { return strcmp(ops->name, "cuda") != 0 || strstr(ops->isa, "emulated"); }
+#ifdef LLMC_CUDA // dev/cuda_on_cpu's; NULL in a program for a GPU
+#ifdef __cplusplus
+extern "C"
+#endif
+    int cuda_on_cpu_other_cublaslt(int other) __attribute__((weak));
+#endif
+
+// Switches the emulator's cuBLASLt to the difficult one, or back. False where there is no emulator.
+bool test_other_cublaslt(bool other) {
+#ifdef LLMC_CUDA
+    if (cuda_on_cpu_other_cublaslt) return cuda_on_cpu_other_cublaslt(other) == other;
+#endif
+    (void)other;
+    return false;
+}
+
+// Whether a row of a product has the same bits in every batch. cuBLASLt chooses its algorithm by the number of rows,
+// and so does its stand-in where it is told to.
+bool test_same_in_any_batch(const Ops *ops) {
+#ifdef LLMC_CUDA
+    if (cuda_on_cpu_other_cublaslt) return strcmp(ops->name, "cuda") != 0 || !cuda_on_cpu_other_cublaslt(-1);
+#endif
+    return strcmp(ops->name, "cuda") != 0;
+}
 
 // host[n] in the backend's memory; NULL stays NULL. Release it with from_backend.
 float *to_backend(const Ops *ops, const float *host, size_t n) {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What `make CUDA=emulate test` runs: the CUDA kernels on the CPU. The emulator's own tests; every operation with all accesses checked;
-# every operation under three orders of blocks and threads, whose outputs must be the same bits; then the model, sampling, the programs, ranks with GPUs
+# every operation under three orders of blocks and threads, on three kinds of GPU, whose outputs must be the same bits; then the model, sampling, the programs, ranks with GPUs
 # and the kernel lab; where there is nvcc, what it says of the kernels. Ends in `N passed, N failed`.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
@@ -41,10 +41,14 @@ finish() {
 }
 
 start 'every operation, all accesses checked' build/test_checked cuda # the longest
-for schedule in forward reverse random:1; do
-    start "every operation, schedule $schedule, work done only when waited for" env CUDA_ON_CPU_SCHEDULE=$schedule CUDA_ON_CPU_LAZY=1 ./test_steer cuda
+for how in 'forward 80' 'reverse 90' 'random:1 100'; do # the last two have other numbers of multiprocessors and more shared memory, workspace
+    start "every operation, schedule and architecture $how, work done only when waited for" \
+        env CUDA_ON_CPU_SCHEDULE="${how% *}" CUDA_ON_CPU_ARCH="${how#* }" CUDA_ON_CPU_LAZY=1 ./test_steer cuda
 done
-for suite in tuning model rollout programs memory; do start "on the emulated GPU: $suite" ./test_steer $suite; done
+for suite in tuning model programs; do start "on the emulated GPU: $suite" ./test_steer $suite; done
+for suite in rollout memory; do
+    start "on the emulated GPU, where cuBLASLt refuses odd shapes and rounds by shape: $suite" env CUDA_ON_CPU_CUBLASLT=other ./test_steer $suite
+done
 start 'the emulator: planted bugs are named, clean kernels are not' dev/cuda_on_cpu/test/run.sh
 start 'several ranks with a GPU each' ./test_steer gpus
 start 'the kernel lab' dev/cuda/emulate.sh

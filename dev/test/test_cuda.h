@@ -4,12 +4,14 @@
 #ifndef DEV_TEST_TEST_CUDA_H
 #define DEV_TEST_TEST_CUDA_H
 
-#include "dev/test/backends.h"        // test_cuda_ops; CHECK
-#include "dev/test/host_ops.h"        // host_ops, hosted_bits
-#include "dev/test/test_cuda_graph.h" // test_cuda_graph
-#include "dev/test/test_matmul.h"     // test_matmul_on
-#include "dev/test/test_ops.h"        // test_ops_on
-#include "llmc/utils/rng.h"           // rng_uniform
+#include "dev/test/backends.h"            // test_cuda_ops; CHECK
+#include "dev/test/host_ops.h"            // host_ops, hosted_bits
+#include "dev/test/test_cuda_attention.h" // test_cuda_attention
+#include "dev/test/test_cuda_graph.h"     // test_cuda_graph
+#include "dev/test/test_cuda_time.h"      // test_cuda_time
+#include "dev/test/test_matmul.h"         // test_matmul_on
+#include "dev/test/test_ops.h"            // test_ops_on
+#include "llmc/utils/rng.h"               // rng_uniform
 
 // Sizes around the pieces of 8 MiB in which copies go; the host's memory is overwritten as soon as upload returns.
 void test_cuda_copies(const Ops *ops) {
@@ -147,17 +149,51 @@ void test_cuda_update(const Ops *ops) {
     }
 }
 
+// Products that cuBLASLt refuses are done by a plain kernel, and a row may have other bits in another batch: both of
+// them where the emulator's cuBLASLt is as difficult as the real one may be. Shapes that nobody has asked for before.
+void test_cuda_products(const Ops *ops) {
+    enum { N = 259, K = 96, T = 19 };
+    if (!test_other_cublaslt(true)) return;
+    const int shapes[4][3] = {{1, N, K}, {T, N, K}, {T, 40, 51}, {70, 33, 88}};
+    for (int i = 0; i < 4; i++) test_matmul_shape(ops, shapes[i][0], shapes[i][1], shapes[i][2], true);
+    TestMatmul m = test_matmul_make(ops, T, 136, 904, 3);
+    float *y = (float *)xmalloc(T * 136 * sizeof *y), alone[136], dw[2][5 * 7] = {{0}}, dy[3 * 5], x[3 * 7];
+    test_matmul_run(ops, &m, y, false, false, 0, T);
+    test_matmul_run(ops, &m, alone, false, false, 0, 1);
+    CHECK(memcmp(y, alone, sizeof alone) != 0, "%s: the difficult cuBLASLt gives a row alone the same bits", ops->isa);
+    test_matmul_free(ops, &m);
+    free(y);
+
+    // += of a weight's gradient, of 5 x 7
+    for (int i = 0; i < 3 * 5; i++) dy[i] = (float)(i % 4) - 1;
+    for (int i = 0; i < 3 * 7; i++) x[i] = (float)(i % 3) + 1;
+    for (int i = 0; i < 5 * 7; i++) dw[0][i] = dw[1][i] = (float)i;
+    act *d_dy = op_act(ops, dy, 3 * 5), *d_x = op_act(ops, x, 3 * 7);
+    ops->matmul_weight_backward(dw[0], d_dy, d_x, 3, 5, 7);
+    for (int t = 0; t < 3; t++)
+        for (int i = 0; i < 5 * 7; i++) dw[1][i] += dy[t * 5 + i / 7] * x[t * 7 + i % 7];
+    CHECK(memcmp(dw[0], dw[1], sizeof dw[0]) == 0, "%s: a weight's gradient of 5 x 7", ops->isa);
+    ops->release(d_dy);
+    ops->release(d_x);
+    test_other_cublaslt(false);
+}
+
 void test_cuda(void) {
     const Ops *ops = test_cuda_ops();
     if (!ops) return;
     test_cuda_copies(ops);
     test_cuda_tied(ops);
     test_cuda_graph(ops);
+    test_cuda_time(ops);
     test_cuda_column_sum(host_ops(ops));
     test_cuda_update(host_ops(ops));
     test_matmul_on(host_ops(ops));
     test_ops_on(host_ops(ops));
+    test_cuda_attention(host_ops(ops));
     test_ops_interventions(ops);
+    const uint64_t bits = hosted_bits; // without those of the difficult one
+    test_cuda_products(host_ops(ops));
+    hosted_bits = bits;
     printf("cuda (%s): all outputs' bits %016llx\n", ops->isa,
            (unsigned long long)hosted_bits); // the same under every schedule: emulated.sh
 }

@@ -9,8 +9,11 @@ A matrix that C stores by rows is its transpose to cuBLASLt, which stores by col
 
 What a product needs besides pointers (descriptors, and the algorithm that the library's heuristic chooses) is kept per
 shape, direction and alignment. The algorithm may differ from one T to another, and with it the order of a sum: on a GPU
-a row may have other last bits in another batch. The CPU backend, and the emulated products of dev/cuda_on_cpu, do not
-have that.
+a row may have other last bits in another batch, while equal shapes always give equal bits. The CPU backend does not
+have that, nor have the emulated products of dev/cuda_on_cpu (but with CUDA_ON_CPU_CUBLASLT=other).
+
+The library need not have an algorithm for every shape: rows that are no multiples of 16 bytes (a vocabulary of 259) may
+be too odd for it. Those products are done by a plain kernel, slowly.
 */
 #ifndef LLMC_CUDA_MATMUL_CUH
 #define LLMC_CUDA_MATMUL_CUH
@@ -140,6 +143,7 @@ typedef struct {
     MatmulKey key;
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t w, in, out; // w: W, or x of a weight's gradient; in: the other factor
+    bool plain;                        // by matmul_plain_kernel, as the library has no algorithm
     cublasLtMatmulAlgo_t algo;
     size_t workspace;
 } MatmulPlan;
@@ -159,6 +163,51 @@ static void matmul_plan_free(MatmulPlan *p) {
 static bool matmul_same_key(const MatmulKey *a, const MatmulKey *b) {
     return a->T == b->T && a->N == b->N && a->K == b->K && a->kind == b->kind && a->bias == b->bias &&
            a->align[0] == b->align[0] && a->align[1] == b->align[1] && a->align[2] == b->align[2];
+}
+
+// A thread an element, terms in order. Rows of out and its columns, which lie side by side; the sum is over i. The
+// second factor is W, or x of a weight's gradient, which is added to out.
+template <MatmulKind KIND>
+__global__ void __launch_bounds__(256)
+    matmul_plain_kernel(float *out, const bf16 *in, const bf16 *w, const float *bias, int T, int N, int K) {
+    const int columns = KIND == MATMUL_FORWARD ? N : K, rows = KIND == MATMUL_WEIGHT ? N : T,
+              n = KIND == MATMUL_FORWARD    ? K
+                  : KIND == MATMUL_BACKWARD ? N
+                                            : T;
+    const size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x, row = at / columns, column = at % columns;
+    if (row >= (size_t)rows) return;
+    float sum = 0;
+    for (int i = 0; i < n; i++) {
+        const bf16 a = KIND == MATMUL_WEIGHT ? in[(size_t)i * N + row] : in[row * n + i];
+        const bf16 b = KIND == MATMUL_FORWARD ? w[column * K + i] : w[(size_t)i * K + column];
+        sum = __fmaf_rn(__bfloat162float(a), __bfloat162float(b), sum);
+    }
+    if (KIND == MATMUL_FORWARD && bias) sum += bias[column];
+    out[at] = KIND == MATMUL_WEIGHT ? out[at] + sum : sum;
+}
+
+static void matmul_plain(float *out, const act *in, const act *w, const float *bias, const MatmulKey *k) {
+    const size_t n = (size_t)(k->kind == MATMUL_WEIGHT ? k->N : k->T) * (k->kind == MATMUL_FORWARD ? k->N : k->K);
+    auto kernel = k->kind == MATMUL_FORWARD    ? matmul_plain_kernel<MATMUL_FORWARD>
+                  : k->kind == MATMUL_BACKWARD ? matmul_plain_kernel<MATMUL_BACKWARD>
+                                               : matmul_plain_kernel<MATMUL_WEIGHT>;
+    LAUNCH(kernel, blocks_for(n, 256), 256, 0, cuda_stream)
+    (out, (const bf16 *)in, (const bf16 *)w, bias, k->T, k->N, k->K);
+    CUDA_CHECK(cudaGetLastError());
+}
+
+// Says it once: a whole model of such shapes would print thousands.
+static void matmul_say_plain(const MatmulKey *k) {
+    static bool said;
+    if (said) return;
+    said = true;
+    fprintf(stderr,
+            "note: cuBLASLt has no algorithm for the %s product of %d rows with a %d x %d matrix; a plain kernel "
+            "computes it, and all others like it, slowly\n",
+            k->kind == MATMUL_FORWARD    ? "forward"
+            : k->kind == MATMUL_BACKWARD ? "backward"
+                                         : "weight's",
+            k->T, k->N, k->K);
 }
 
 static void matmul_plan_make(MatmulPlan *p, const MatmulKey *key) {
@@ -196,18 +245,15 @@ static void matmul_plan_make(MatmulPlan *p, const MatmulKey *key) {
     }
     cublasLtMatmulHeuristicResult_t found;
     int n = 0;
-    CUBLAS_CHECK(
-        cublasLtMatmulAlgoGetHeuristic(cuda.cublas, p->desc, p->w, p->in, p->out, p->out, preference, 1, &found, &n));
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(cuda.cublas, p->desc, p->w, p->in, p->out, p->out, preference, 1, &found, &n);
     CUBLAS_CHECK(cublasLtMatmulPreferenceDestroy(preference));
-    if (n == 0) {
-        char what[128];
-        snprintf(what, sizeof what, "%s product of %d rows with a %d x %d matrix",
-                 key->kind == MATMUL_FORWARD    ? "forward"
-                 : key->kind == MATMUL_BACKWARD ? "backward"
-                                                : "weight's",
-                 key->T, key->N, key->K);
-        cuda_failed(what, "cuBLASLt has no algorithm for it", "update cuBLAS, or use --device cpu", __FILE__, __LINE__);
+    p->plain = status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && n == 0);
+    if (p->plain) {
+        matmul_say_plain(key);
+        return;
     }
+    CUBLAS_CHECK(status);
     p->algo = found.algo;
     p->workspace = found.workspaceSize;
 }
@@ -243,6 +289,7 @@ static void matmul(float *out, const act *in, const act *w, const float *bias, i
     MatmulKey key = {T, N, K, kind, bias != NULL, {matmul_alignment(w), matmul_alignment(in), matmul_alignment(out)}};
     MatmulPlan *p = matmul_plan(&key);
     const float one = 1, zero = 0;
+    if (p->plain) return matmul_plain(out, in, w, bias, &key);
     if (bias)
         CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
     CUBLAS_CHECK(cublasLtMatmul(cuda.cublas, p->desc, &one, w, p->w, in, p->in, kind == MATMUL_WEIGHT ? &one : &zero,
