@@ -3,7 +3,8 @@ GRPO and its relatives: advantages of a group, the loss of a token, and one pass
 log-probs and, if wanted, the gradient of the loss with respect to what is trained (param_layout.h).
 
     loss = sum over samples i, tokens t of  w_i * ( -min(r A_i, clip(r, 1-eps, 1+eps_high) A_i) + beta * kl )
-    r  = exp(logprob - old_logprob)                      exactly 1 on-policy: then the gradient is -A_i * dlogprob
+    r  = exp(logprob - old_logprob)                      exactly 1 on-policy (on a GPU: nearly, see ops.h): then the
+                                                         gradient is -A_i * dlogprob
     kl = r * k3, or k3 without use_bias_correction_kl    r * k3 has the gradient of KL(policy || reference), on-policy
                                                          too; k3 has not
     k3 = exp(ref - logprob) - (ref - logprob) - 1        Schulman's estimator of KL(policy || reference)
@@ -277,8 +278,8 @@ void policy_pack(PolicyPass *p, const PolicySample *samples, int n) {
 
 // Log-probs (and entropies) of every token of the samples under `params` (NULL = base model). With grads != NULL (then
 // the pass was planned with backward) also grads[part,*] += d loss / d params (of vectors, for the trained layers). How
-// samples fall into batches changes no log-prob in any bit, and no part of the gradient that fits into one batch. Fails
-// on a log-prob that is not finite.
+// samples fall into batches changes no log-prob in any bit (but on a GPU: ops.h), and no part of the gradient that fits
+// into one batch. Fails on a log-prob that is not finite.
 bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *params, PolicySample *samples, int n,
                  const LossConfig *how, float *grads, const bool *trained, PolicyStats *stats, Error *err) {
     int V = m->config.V, C = m->config.C;

@@ -19,7 +19,9 @@ is.
 `act` is the type of a matmul input: bf16 on cpu and cuda, float on ref (`act_bytes` tells). Everything else is float:
 the residual stream, matmul outputs, gradients. Outputs come first, then inputs, then sizes. In the comments
 `=` overwrites and `+=` adds. No output depends, in any bit, on how many threads ran, on how rows were
-batched, or on which pages of the cache hold the keys: see "Batch invariance" in dev/doc/numbers.md.
+batched, or on which pages of the cache hold the keys: see "Batch invariance" in dev/doc/numbers.md. The
+exception are the matrix products of cuda, which cuBLASLt adds up in an order that it chooses by the number
+of rows: there the same shapes give the same bits, other shapes other last ones.
 */
 #ifndef LLMC_OPS_H
 #define LLMC_OPS_H

@@ -1,7 +1,8 @@
 /*
 Rollout: samples completions with a paged key/value cache and continuous batching. The prompt of a group is computed
 once and its pages are shared by the group's samples; a slot whose sequence ended is refilled at once. Which tokens
-come out depends on (seed, step, prompt, sample, position) alone, not on slots, batch or order.
+come out depends on (seed, step, prompt, sample, position) alone, not on slots, batch or order; on a GPU, whose products
+round by their shapes, but for a token now and then.
 
 A sequence takes pages as it grows. Where the cache is smaller than the longest answers in all slots would need, it can
 run out: then the sequence with the fewest tokens gives its pages back and is sampled again later, to the same tokens.
