@@ -21,7 +21,7 @@ if have cppcheck; then
     said "${check[@]}" --include=dev/cppcheck.h train_steer.cu eval_steer.cu test_steer.c llmc/cpu/backend.c
     for level in $LEVELS; do said "${check[@]}" -DSIMD="$level" llmc/cpu/level.c; done
 fi
-if have shellcheck; then said shellcheck .ci/run scripts/*.sh scripts/multi_node/*.sh dev/bench/*.sh dev/test/*.sh dev/results/*.sh; fi
+if have shellcheck; then said shellcheck .ci/run scripts/*.sh scripts/multi_node/*.sh dev/bench/*.sh dev/gpu/*.sh dev/test/*.sh dev/results/*.sh; fi
 if have clang; then dev/test/fuzz.sh 60; fi
 dev/test/setup.sh
 dev/test/contributing.sh
