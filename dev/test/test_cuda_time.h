@@ -84,7 +84,7 @@ void test_cuda_time(const Ops *ops) {
     if (!CHECK(qwen2_load(&m, TINY_MODEL, 128, ops, &err), "%s", err.text)) return;
     const size_t LC = (size_t)m.config.L * m.config.C;
     float *steering = (float *)ops->alloc(LC * sizeof(float)), *gradient = (float *)ops->alloc(LC * sizeof(float));
-    rollout_alloc(&r, &m, TIME_PROMPTS * TIME_SAMPLES, TIME_PROMPT, TIME_TOKENS);
+    rollout_alloc(&r, &m, TIME_PROMPTS * TIME_SAMPLES, 0, TIME_PROMPT, TIME_TOKENS);
     policy_alloc(&pass, &m, 16 << 20, TIME_PROMPT + TIME_TOKENS, 0, true);
     bool ok = true;
     for (int i = 0; i < 3; i++) ok = time_run(&runs[i], &r, &pass, &m, steering, gradient) && ok;
