@@ -434,7 +434,7 @@ bool run(Trainer *t, bool parsed, Error *err) {
     if (!agree(parsed && trainer_plan(t, err), err) || !agree(trainer_load(t, err), err) ||
         !dist_gpu_begin(t->options.device, err))
         return false;
-    run_fingerprint(t, t->state.fingerprint, sizeof t->state.fingerprint);
+    run_fingerprint(t, true, t->state.fingerprint, sizeof t->state.fingerprint);
     print_header(t);
     if (!agree(check_stdout(err), err) || !start_or_resume(t, err)) return false; // before any work is done
     install_signal_handlers();

@@ -14,11 +14,9 @@ uint64_t hash_bytes(uint64_t hash, const void *data, size_t n) {
     return hash;
 }
 
-#define TEXTS ", texts %016llx" // of a fingerprint
-
 // What must not change between a run and its continuation: the problems, their order, their texts, and how they are
-// drawn.
-void run_fingerprint(const Trainer *t, char *out, size_t n) {
+// drawn. with_texts: false as checkpoints have it from before texts were looked at.
+void run_fingerprint(const Trainer *t, bool with_texts, char *out, size_t n) {
     const uint64_t start = 14695981039346656037u;
     uint64_t ids = start, texts = start;
     for (int i = 0; i < t->train.n; i++) {
@@ -28,28 +26,28 @@ void run_fingerprint(const Trainer *t, char *out, size_t n) {
         for (int k = 0; k < 3; k++) texts = hash_bytes(texts, read[k], strlen(read[k]) + 1);
         for (int k = 0; k < p->n_alt; k++) texts = hash_bytes(texts, p->alt[k], strlen(p->alt[k]) + 1);
     }
-    Str shape = {0};
-    trainable_shape(&shape, &t->trainable, &t->options);
-    snprintf(out, n, "%d problems %016llx" TEXTS ", seed %d, %s", t->train.n, (unsigned long long)ids,
-             (unsigned long long)texts, t->options.seed, shape.s);
-    str_free(&shape);
+    Str text = {0};
+    str_printf(&text, "%d problems %016llx", t->train.n, (unsigned long long)ids);
+    if (with_texts) str_printf(&text, ", texts %016llx", (unsigned long long)texts);
+    str_printf(&text, ", seed %d, ", t->options.seed);
+    trainable_shape(&text, &t->trainable, &t->options);
+    snprintf(out, n, "%s", text.s);
+    str_free(&text);
 }
 
-// Whether a run with the fingerprint `mine` may go on from the checkpoint `from`, which has `saved`. Of one from before
-// texts were looked at, the rest must be alike; that the texts are not known is said.
-static bool fingerprint_check(const char *saved, const char *mine, const char *from, Error *err) {
-    Str older = {0};
-    const char *texts = strstr(mine, ", texts ");
-    if (texts) str_printf(&older, "%.*s%s", (int)(texts - mine), mine, texts + snprintf(NULL, 0, TEXTS, 0ull));
-    const bool before = older.n && strcmp(saved, older.s) == 0;
-    str_free(&older);
-    if (before)
-        warn("%s does not say which texts its problems had: whether they have changed since is not known", from);
-    return before || strcmp(saved, mine) == 0 ||
-           fail(err, EXIT_RUN,
-                "cannot resume from %s: it was trained on \"%s\", this call means \"%s\"\n  -> the same data, filters "
-                "and seed as before",
-                from, saved, mine);
+// Whether this run may go on from the checkpoint `from`, which has the fingerprint `saved`. Of one from before texts
+// were looked at, the rest must be alike; that the texts are not known is said.
+static bool fingerprint_check(const Trainer *t, const char *saved, const char *from, Error *err) {
+    char mine[2][CHECKPOINT_TEXT];
+    for (int i = 0; i < 2; i++) run_fingerprint(t, i == 0, mine[i], sizeof mine[i]);
+    if (strcmp(saved, mine[0]) == 0) return true;
+    if (strcmp(saved, mine[1]) != 0)
+        return fail(err, EXIT_RUN,
+                    "cannot resume from %s: it was trained on \"%s\", this call means \"%s\"\n"
+                    "  -> the same data, filters and seed as before",
+                    from, saved, mine[0]);
+    warn("%s does not say which texts its problems had: whether they have changed since is not known", from);
+    return true;
 }
 
 // The run; the arrays are the host's copies, until trainable_unstage. Rank 0.
@@ -152,10 +150,7 @@ bool start_or_resume_here(Trainer *t, Error *err) {
     str_printf(&metrics, "%s/metrics.jsonl", t->run_dir);
     bool ok = find_checkpoint(t, &c, &latest, err);
     if (ok && latest) {
-        char mine[CHECKPOINT_TEXT];
-        snprintf(mine, sizeof mine, "%s", t->state.fingerprint);
-        ok = checkpoint_load(&c, latest, err);
-        ok = ok && fingerprint_check(c.state.fingerprint, mine, latest, err);
+        ok = checkpoint_load(&c, latest, err) && fingerprint_check(t, c.state.fingerprint, latest, err);
         if (ok) {
             t->state = c.state;
             printf("resumed from %s\n\n", latest);
