@@ -50,6 +50,8 @@ typedef struct {
 
     // machinery
     Rollout rollout;
+    int slots;          // of the rollout: rollout_batch_size, or as many as memory has room for
+    double cache_bytes; // of its keys and values, 0: as much as they may need
     PolicyPass policy;
     GradientReduction reduction; // the groups' parts of the gradient, and which rank computes which
     char *run_dir, *model_name, *dataset_name;

@@ -321,6 +321,12 @@ void test_memory_refused(void) {
         0, "saved ",
         "export OMP_NUM_THREADS=1; ulimit -v 700000; %s --prompts_per_step 2 --activation_memory 0.05 --output_dir %s",
         train, test_path("small"));
+    // as many sequences at once as there is room for
+    expect_command(0, "saved ",
+                   "export OMP_NUM_THREADS=1; ulimit -d 66000; %s --prompts_per_step 16 --num_generations 16 "
+                   "--max_completion_length 900 --activation_memory 0.005 --validation_steps 0 --rollout_batch_size 0 "
+                   "--output_dir %s",
+                   train, test_path("filled"));
     expect_command(1, "--rollout_batch_size, --cache_memory or --max_completion_length",
                    "ulimit -d 400000; ./eval_steer eval --config scripts/eval/tiny/arithmetic.yml --checkpoint none "
                    "--rollout_batch_size 16384 "

@@ -481,8 +481,8 @@ void test_programs_variants(void) {
 }
 
 // What saves work and how to switch it off: the vectors after three steps are the same in every bit, whether groups
-// without a gradient are run or not. Gold answers that no box can match are named by both programs, with how many and
-// one of them; good ones are not.
+// without a gradient are run or not, and however small the rollout's cache is. Gold answers that no box can match are
+// named by both programs, with how many and one of them; good ones are not.
 void test_programs_gold(void) {
     const char *bad = test_path("gold.jsonl"), *out = test_path("gold_out");
     test_write(bad, "{\"problem\": \"What is 1 + 3?\", \"answer\": \"1+3 = <<1+3=4>>4\\n#### 4\"}\n"
@@ -507,10 +507,11 @@ void test_programs_gold(void) {
 }
 
 void test_programs_saved_work(void) {
-    static const char *const ways[] = {"", "--skip_equal_groups false", "--rollout_batch_size 5"};
+    static const char *const ways[] = {"", "--skip_equal_groups false", "--rollout_batch_size 5",
+                                       "--rollout_batch_size 0 --cache_memory 0.00005"};
     const char *file = "tiny/arithmetic/steering/seed-0/checkpoint-3/steering_vectors.safetensors";
     Str out = {0}, more = {0};
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         char name[32];
         snprintf(name, sizeof name, "saved%d", i);
         int code =

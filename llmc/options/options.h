@@ -192,6 +192,10 @@ bool options_check(const Options *o, Command cmd, Error *err) {
                         row->key, row->meaning, row->key, row->valid, row->key);
     }
     if (cmd == CMD_TRAIN && !options_check_train(o, err)) return false;
+    if (cmd != CMD_TRAIN && (cmd & CMD_SAMPLING) && o->rollout_batch_size == 0)
+        return fail(err, EXIT_USAGE,
+                    "rollout_batch_size 0, as many sequences as memory has room for, is for training alone\n  -> "
+                    "--rollout_batch_size 64, or how many are to be decoded at once");
     if ((cmd & (CMD_ANSWERS | CMD_GENERATE)) && o->temperature == 0 && o->num_generations > 1)
         return fail(err, EXIT_USAGE,
                     "num_generations %d with temperature 0: greedy completions are all equal\n  -> --num_generations "

@@ -93,7 +93,7 @@ TEXTS(stop, "", "TOKEN", CMD_SAMPLING, "tokens that end a completion besides the
 REAL(temperature, 1.0, "[0, 100]", CMD_SAMPLING | CMD_SCORE, "logits are divided by it before the softmax; 0: greedy, not in training")
 REAL(top_p, 1.0, "(0, 1]", CMD_SAMPLING, "sample from the fewest tokens that hold this much probability; 1: all")
 INT(top_k, 0, "[0, inf)", CMD_SAMPLING, "sample from the so many likeliest tokens; 0: all")
-INT(rollout_batch_size, 64, "[1, 16384]", CMD_SAMPLING, "sequences decoded at once; changes speed and memory, never a result (on a GPU: its last bits)")
+INT(rollout_batch_size, 64, "[0, 16384]", CMD_SAMPLING, "sequences decoded at once, 0 (training): as many as memory has room for; changes speed and memory, never a result (on a GPU: its last bits)")
 FREE_ON_RESUME(rollout_batch_size)
 REAL(cache_memory, 0.0, "[0, 65536]", CMD_TRAIN | CMD_ANSWERS, "GiB for keys and values of what is sampled, 0: what rollout_batch_size sequences need at most; with less, some are sampled twice, to the same tokens")
 FREE_ON_RESUME(cache_memory)

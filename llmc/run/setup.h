@@ -138,8 +138,7 @@ void trainer_alloc_passes(Trainer *t) {
     const int groups = step_groups(o), longest = t->longest + o->max_completion_length;
     const long long samples = (long long)groups * t->G;
     const int lowest = trainable_lowest(&t->trainable);
-    rollout_alloc(&t->rollout, &t->model, o->rollout_batch_size, o->cache_memory * (1 << 30), t->longest,
-                  o->max_completion_length);
+    rollout_alloc(&t->rollout, &t->model, t->slots, t->cache_bytes, t->longest, o->max_completion_length);
     policy_alloc(&t->policy, &t->model, o->activation_memory * (1 << 30), longest, lowest, true);
     policy_reserve(&t->policy, &t->model, samples, groups, longest);
 }
@@ -166,12 +165,12 @@ size_t trainer_answers_bytes(const Trainer *t) {
     return (step > validation ? step : validation) * o->max_completion_length;
 }
 
-// t->memory = what the run will take, weights included; they are loaded already where the backend knows their size only
-// then. False if that is more than there is.
-bool trainer_plan_memory(Trainer *t, Error *err) {
+// t->memory = what the run will take with its slots and its cache, weights included; they are loaded already where the
+// backend knows their size only then.
+void trainer_count_memory(Trainer *t) {
     Trainer dry = *t; // has allocated nothing yet
     const Ops counting = memory_counting(t->ops);
-    size_t *part = t->memory.part, taken, available;
+    size_t *part = t->memory.part;
     dry.ops = dry.model.ops = &counting;
     trainer_alloc_trained(&dry);
     part[MEMORY_TRAINED] = memory_counted();
@@ -206,10 +205,15 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
     part[MEMORY_OWN] = t->ops->own_bytes ? t->ops->own_bytes(&most) : 0;
     part[MEMORY_MARGIN] = memory_margin(t->ops, c->L, t->memory.room);
     trainer_release_passes(&dry);
+    if (t->ops->host_memory) part[MEMORY_ANSWERS] = trainer_answers_bytes(t);
+}
+
+// Whether that is there; false with what lowers it.
+bool trainer_memory_fits(const Trainer *t, Error *err) {
+    size_t taken, available;
     HostLimits limits;
     host_limits(&limits, "");
     if (t->ops->host_memory) {
-        part[MEMORY_ANSWERS] = trainer_answers_bytes(t);
         MemoryPlan all = t->memory;
         all.part[MEMORY_TRAINED] += trainer_copies_bytes(t);
         return host_memory_fits(&limits, &all, t->ops->name, dist.local_size, model_file_bytes(t->options.model), err);
@@ -220,6 +224,39 @@ bool trainer_plan_memory(Trainer *t, Error *err) {
     host.part[MEMORY_ANSWERS] = trainer_answers_bytes(t);
     return memory_fits(&t->memory, t->ops->name, taken, available, err) &&
            host_memory_fits(&limits, &host, "cuda, memory of the host", dist.local_size, 0, err);
+}
+
+// With so many slots, and a cache for answers of USUAL_LENGTH of the longest: those that grow longer are made room for
+// by preempting others.
+#define USUAL_LENGTH 0.4
+#define MOST_SLOTS 1024 // more gain nothing
+void trainer_set_slots(Trainer *t, int slots) {
+    const int usual = t->longest + (int)(USUAL_LENGTH * t->options.max_completion_length);
+    t->slots = slots;
+    t->cache_bytes = t->options.cache_memory * (1 << 30);
+    if (t->cache_bytes == 0) t->cache_bytes = (double)slots * (pages_for(usual) + 1) * (double)kv_page_bytes(&t->model);
+}
+
+// The plan: t->slots, t->cache_bytes, t->memory. With rollout_batch_size 0 as many slots as a step has answers, or as
+// memory has room for. False if it is more than there is.
+bool trainer_plan_memory(Trainer *t, Error *err) {
+    const Options *o = &t->options;
+    t->slots = o->rollout_batch_size;
+    t->cache_bytes = o->cache_memory * (1 << 30);
+    const long long answers = (long long)o->prompts_per_step * t->G;
+    int least = 1, most = answers > MOST_SLOTS ? MOST_SLOTS : (int)answers;
+    while (o->rollout_batch_size == 0 && least < most) { // `least` fits, if anything does; more than `most` does not
+        Error too_much = {0, ""};
+        const int middle = least + (most - least + 1) / 2;
+        trainer_set_slots(t, middle);
+        trainer_count_memory(t);
+        if (t->ops->host_memory) t->memory.part[MEMORY_CACHE] *= 2; // others live there, too
+        if (trainer_memory_fits(t, &too_much)) least = middle;
+        else most = middle - 1;
+    }
+    if (o->rollout_batch_size == 0) trainer_set_slots(t, least);
+    trainer_count_memory(t);
+    return trainer_memory_fits(t, err);
 }
 
 // Everything but what takes memory: problems as tokens, the model's shape, the plan. False, with nothing large
@@ -317,6 +354,7 @@ void print_header(const Trainer *t) {
         printf("%-28s of %zu numbers on each process\n", "AdamW's moments", t->trainable.shard.each);
     str_free(&what);
     printf("%-28s %d (%d for validation)\n", "training problems", t->train.n, t->validation.n);
+    printf("%-28s %d at once\n", "sequences sampled", t->slots);
     printf("%-28s %d rows a pass\n", "activations", t->policy.rows);
     memory_print(stdout, &t->memory, t->ops->name);
     printf("%-28s %s\n\n", "output", t->run_dir);
