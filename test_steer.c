@@ -26,6 +26,7 @@ against PyTorch records and finite differences -> sampling, bit by bit -> the pr
 #include "dev/test/test_one_file.h"    // dev/doc/steer_in_one_file.c
 #include "dev/test/test_programs.h"    // ./train_steer and ./eval_steer
 #include "dev/test/test_metrics.h"     // metrics.jsonl against TRL's
+#include "dev/test/test_gguf.h"        // models of llama.cpp
 #include "dev/test/test_rooms.h"
 #include "dev/test/test_links.h"       // README.md and dev/doc can be followed
 #include "dev/test/test_levels.h"      // one program for every CPU
@@ -131,7 +132,7 @@ int main(int argc, char **argv) {
         {"ops", test_ops}, {"bits", test_bits}, {"cuda", test_cuda}, {"model", test_model},
         {"intervene", test_intervene}, {"rollout", test_rollout}, {"tuning", test_tuning},
         {"one_file", test_one_file}, {"programs", test_programs},
-        {"metrics", test_metrics}, {"rooms", test_rooms}, {"links", test_links}, {"levels", test_levels},
+        {"metrics", test_metrics}, {"gguf", test_gguf}, {"rooms", test_rooms}, {"links", test_links}, {"levels", test_levels},
         {"memory", test_memory}, {"setups", test_setups}, {"cost", test_cost}, {"experiments", test_experiments},
         {"export", test_export}, {"results", test_results}, {"dist", test_dist}, {"shard", test_shard},
         {"gpus", test_gpus},

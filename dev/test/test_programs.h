@@ -591,8 +591,9 @@ void test_programs_advice(void) {
     expect_command(
         0, "", "mkdir -p %s/gguf %s/cache/snapshots/abc && printf 'GGUF\\003' | tee %s/gguf/model-q4.gguf > %s/weights",
         given, given, given, given);
-    expect_command(1, "it is a GGUF file", "./eval_steer bench --model %s/weights", given); // by what is in it
-    expect_command(1, "model-q4.gguf: GGUF is", "./eval_steer score --model %s/gguf < /dev/null", given);
+    expect_command(1, "weights: found 5 bytes, expected a GGUF file", "./eval_steer bench --model %s/weights",
+                   given); // by what is in it
+    expect_command(1, "give the file", "./eval_steer score --model %s/gguf < /dev/null", given);
     expect_command(1, "/snapshots", "./eval_steer generate --model %s/cache --prompt hi", given);
     expect_command(1, "the one this file lies in",
                    "./eval_steer generate --model data/tiny/model/model.safetensors --prompt hi");

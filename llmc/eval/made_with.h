@@ -74,6 +74,23 @@ cJSON *made_with_preset(const char *key) {
 // ----------------------------------------------------------------------------
 // hashes
 
+// Of a GGUF file; of one in several parts that of their hashes, in order.
+bool made_with_hash_gguf(char hex[SHA256_HEX], const char *path, Error *err) {
+    Gguf *all;
+    int n;
+    Str lines = {0};
+    if (!gguf_open_all(&all, &n, path, err)) return false;
+    bool ok = true;
+    for (int i = 0; i < n && ok; i++) {
+        ok = sha256_file(hex, all[i].tensors.path, err);
+        str_printf(&lines, "%s\n", hex);
+    }
+    if (n > 1) sha256_bytes(hex, lines.s, lines.n);
+    str_free(&lines);
+    gguf_close_all(all, n);
+    return ok;
+}
+
 // Adds `key` = the hash of a file or a folder; of a checkpoint's folder that of its vectors, which is that of the file
 // alone.
 bool made_with_hash(cJSON *to, const char *key, const char *path, Error *err) {
@@ -82,7 +99,9 @@ bool made_with_hash(cJSON *to, const char *key, const char *path, Error *err) {
     const bool folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode),
                whole = folder && (model_is_folder(path) || peft_is_folder(path));
     char *file = folder && !whole ? model_path(path, "steering_vectors.safetensors") : xstrdup(path);
-    const bool ok = whole ? sha256_folder(hex, file, err) : sha256_file(hex, file, err);
+    const bool ok = whole                ? sha256_folder(hex, file, err)
+                    : gguf_is_file(file) ? made_with_hash_gguf(hex, file, err)
+                                         : sha256_file(hex, file, err);
     if (ok) cJSON_AddStringToObject(to, key, hex);
     free(file);
     return ok;

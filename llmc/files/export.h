@@ -231,8 +231,6 @@ void gguf_pad(Str *out) {
     while (out->n % 32) str_add(out, "", 1);
 }
 
-#define GGUF_UINT32 4 // value types
-#define GGUF_STRING 8
 #define GGUF_F32 0 // tensor type
 
 // direction.1 ... direction.L-1: llama.cpp adds direction.l to the output of layer l.
@@ -335,6 +333,13 @@ bool export_run(const Options *o, Error *err) {
         model_config_free(&c);
         return fail(err, EXIT_USAGE, "%s is a whole model already, as Hugging Face has it\n  -> copy the folder",
                     vectors);
+    }
+    if (gguf_is_file(o->model) && strcmp(o->format, "hf") == 0) {
+        model_config_free(&c);
+        return fail(err, EXIT_USAGE,
+                    "format hf: copies a Hugging Face folder, but the model %s is a GGUF file\n  -> --format gguf, the "
+                    "control vector that llama.cpp adds to it, or peft",
+                    o->model);
     }
     const bool adapter = peft_is_folder(vectors), hf = strcmp(o->format, "hf") == 0,
                peft = strcmp(o->format, "peft") == 0, gguf = strcmp(o->format, "gguf") == 0;

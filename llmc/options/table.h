@@ -52,7 +52,7 @@ TRL has one.
 // clang-format off: a row is a line
 GROUP("Files")
 TEXT(config, "", "FILE.yml", CMD_ALL, "read options from this file; the command line wins over it")
-TEXT(model, "", "DIR", CMD_MODEL, "Hugging Face folder of a Qwen2 or Qwen2.5 model: config.json, tokenizer.json, safetensors")
+TEXT(model, "", "DIR", CMD_MODEL, "Qwen2 or Qwen2.5 model: a Hugging Face folder (config.json, tokenizer.json, safetensors) or a GGUF file")
 PER_COMMAND(model, CMD_MODEL, REQUIRED)
 TEXTS(data, "", "FILE.jsonl", CMD_TRAIN | CMD_ANSWERS, "problems, one JSON object a line: what to train on, or the benchmarks to answer")
 PER_COMMAND(data, CMD_TRAIN | CMD_EVAL, REQUIRED)

@@ -148,6 +148,12 @@ bool trainable_layout(Trainable *t, const ModelConfig *c, const Options *o, Erro
         t->n = (size_t)t->rank * (c->L + c->C);
     }
     if (strcmp(setup_kind(o->setup), "full") == 0) {
+        if (gguf_is_file(o->model))
+            return fail(
+                err, EXIT_USAGE,
+                "setup %s: the model %s is a GGUF file, and whole weights are saved as a Hugging Face folder like "
+                "the one they came from\n  -> --setup lora or steering, or a folder as --model",
+                o->setup, o->model);
         layout_full(&t->layout, c);
         t->n = t->layout.n;
         if (t->n > INT_MAX)
