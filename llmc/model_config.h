@@ -12,9 +12,10 @@ typedef struct {
     int C, I, L, NH, NKV, HD, V; // see ops.h; HD = C / NH unless the config says otherwise
     int max_position;            // the longest context
     float rms_norm_eps, rope_theta;
-    bool tied;  // the output matrix is the embedding matrix
-    IntVec eos; // every one of them ends a completion
-    int pad;    // -1 if the model names none
+    bool tied;    // the output matrix is the embedding matrix
+    IntVec eos;   // every one of them ends a completion
+    IntVec types; // of a GGUF file: the DType of each projection, layer by layer, then of the output matrix; else empty
+    int pad;      // -1 if the model names none
 } ModelConfig;
 
 int model_size(const ModelConfig *c, Size size) {
@@ -36,6 +37,7 @@ void projection_shape(int *N, int *K, const ModelConfig *c, Projection p) {
 
 void model_config_free(ModelConfig *c) {
     ints_free(&c->eos);
+    ints_free(&c->types);
     memset(c, 0, sizeof *c);
 }
 

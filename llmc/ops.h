@@ -47,7 +47,7 @@ typedef struct {
 typedef struct {
     int N, K;
     void *data;       // backend's own form; NULL where the backend computes from raw
-    size_t bytes;     // of data; 0 where it is another tensor's, too
+    size_t bytes;     // of data, or of the quantised blocks; 0 where they are another tensor's, too
     RawTensor raw[3]; // what it was made from, in order of rows
     int n_raw;
 } Weight;
@@ -134,8 +134,9 @@ typedef struct Ops {
     // w = the raw tensors stacked along N, in the backend's own form. Every type of quant.h loads; a quantised number
     // becomes the bf16 that it is nearest to.
     void (*weight_load)(Weight *w, const RawTensor *raw, int n_raw);
-    // Bytes that weight_load will take for [N,K]. NULL: known only when it is loaded.
-    size_t (*weight_bytes)(int N, int K);
+    // Bytes that weight_load will keep for the same tensors, of which only shape and type are looked at: of its own, or
+    // of the file, where it computes from quantised blocks. NULL: known only when it is loaded.
+    size_t (*weight_bytes)(const RawTensor *raw, int n_raw);
     void (*weight_free)(Weight *w);
 
     // -- residual stream ---------------------------------------------------------------------------------

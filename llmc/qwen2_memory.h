@@ -34,7 +34,7 @@ int qwen2_qkv_size(const ModelConfig *c) { return (c->NH + 2 * c->NKV) * c->HD; 
 void qwen2_free(Qwen2 *m) {
     if (m->ops) weights_free(&m->weights, m->ops);
     if (m->rope) m->ops->release(m->rope);
-    ints_free(&m->config.eos);
+    model_config_free(&m->config);
     memset(m, 0, sizeof *m);
 }
 

@@ -12,6 +12,7 @@ seed 0 data/tiny/model/config.json
 seed 1 data/tiny/model/tokenizer.json
 seed 2 data/tiny/model/model.safetensors 3000
 seed 3 data/tiny/test.jsonl 1000
+seed 8 dev/reference/small.gguf
 seed 6 data/tiny/lora1/adapter_config.json
 seed 7 data/tiny/lora1/adapter_model.safetensors
 seed 4 scripts/train/rl/tiny/arithmetic/steering.yml

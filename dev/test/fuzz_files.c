@@ -14,8 +14,8 @@ runs it.
 static char fuzz_dir[64];
 
 static void fuzz_remove_dir(void) {
-    const char *files[] = {"config.json",   "generation_config.json", "tokenizer.json", "x.jsonl",   "x.yml",
-                           "x.safetensors", "trainer_state.json",     PEFT_CONFIG,      PEFT_WEIGHTS};
+    const char *files[] = {"config.json",   "generation_config.json", "tokenizer.json", "x.jsonl",    "x.yml",
+                           "x.safetensors", "trainer_state.json",     PEFT_CONFIG,      PEFT_WEIGHTS, "x.gguf"};
     char path[128];
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         snprintf(path, sizeof path, "%s/%s", fuzz_dir, files[i]);
@@ -60,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         atexit(fuzz_remove_dir);
     }
     Error err = {0, ""};
-    const int parser = data[0] % 8;
+    const int parser = data[0] % 9;
     data++;
     size--;
     if (parser == 0) {
@@ -110,6 +110,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             layout_free(&t);
             free(params);
         }
+    } else if (parser == 8) {
+        const char *path = fuzz_file("x.gguf", data, size);
+        ModelConfig c;
+        Gguf g;
+        if (model_config_load(&c, path, &err)) model_config_free(&c);
+        if (gguf_open(&g, path, &err)) {
+            for (int i = 0; i < g.tensors.n; i++) tensor_check_finite(&g.tensors.tensors[i], path, &err);
+            gguf_close(&g);
+        }
+        fuzz_tokenizer(path, data, size);
     } else {
         TrainerState s;
         memset(&s, 0, sizeof s);

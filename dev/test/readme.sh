@@ -28,6 +28,7 @@ not_run() {
     'make test' | 'make check' | dev/test/readme.sh | dev/test/contributing.sh) echo 'this is a part of it' ;;
     'make format') echo 'would change the code; CI runs format-check' ;;
     hf\ * | *dev/data/download.py*) echo 'needs a network' ;;
+    *.gguf*) echo 'needs a model of llama.cpp' ;;
     'make CUDA=1' | *--device\ cuda*) echo 'needs a GPU' ;;
     'make CUDA=emulate test' | 'make demo DEVICE=emulate') echo 'builds and runs for minutes, and needs the headers of the CUDA Toolkit; CI runs both as typed where they are (.ci/run)' ;;
     *IS_DIST=true*) command -v mpirun >/dev/null && return 1; echo 'needs mpirun (scripts/setup.sh --mpi)' ;;

@@ -67,10 +67,6 @@ void *cpu_scratch(size_t bytes) { return xaligned(bytes); }
 // Columns k0 ... k0+n-1 of row `row` of a raw matrix as bf16.
 static void cpu_raw_bf16(bf16_t *to, const RawTensor *raw, int64_t row, int64_t k0, int n) {
     const size_t at = (size_t)(row * raw->shape[1] + k0);
-    if (dtype_quantised(raw->dtype)) {
-        quant_bf16(to, raw->dtype, raw->data, at, (size_t)n);
-        return;
-    }
     const char *from = (const char *)raw->data + dtype_size(raw->dtype, at); // a file's data need not be aligned
     __builtin_prefetch(from + 64);                                           // the caller comes for it soon
     if (raw->dtype == DTYPE_BF16) {
@@ -91,8 +87,22 @@ static void cpu_raw_bf16(bf16_t *to, const RawTensor *raw, int64_t row, int64_t 
     }
 }
 
-size_t cpu_weight_bytes(int N, int K, int whole) {
-    return (size_t)((N + 63) / 64 * 64) * (size_t)((K + whole - 1) / whole * whole) * sizeof(bf16_t);
+// Whether products read the file's blocks: they are smaller than bf16.
+static bool cpu_weight_stays(const RawTensor *raw, int n_raw) {
+    for (int i = 0; i < n_raw; i++)
+        if (dtype_quantised(raw[i].dtype)) return true;
+    return false;
+}
+
+size_t cpu_weight_bytes(const RawTensor *raw, int n_raw, int whole) {
+    size_t N = 0, bytes = 0;
+    const int K = (int)raw[0].shape[1];
+    for (int i = 0; i < n_raw; i++) {
+        N += (size_t)raw[i].shape[0];
+        bytes += dtype_size(raw[i].dtype, (size_t)raw[i].shape[0] * (size_t)K);
+    }
+    if (cpu_weight_stays(raw, n_raw)) return bytes;
+    return (N + 63) / 64 * 64 * (size_t)((K + whole - 1) / whole * whole) * sizeof(bf16_t);
 }
 
 void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int whole,
@@ -104,8 +114,9 @@ void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int 
         w->raw[i] = raw[i];
         w->N += (int)raw[i].shape[0];
     }
+    w->bytes = cpu_weight_bytes(raw, n_raw, whole);
+    if (cpu_weight_stays(raw, n_raw)) return;
     const int K = w->K, columns = (K + whole - 1) / whole * whole, n_strips = (w->N + 63) / 64 * (64 / strip);
-    w->bytes = cpu_weight_bytes(w->N, K, whole);
     bf16_t *data = (bf16_t *)cpu_alloc(w->bytes);
 #pragma omp parallel for schedule(static)
     for (int s = 0; s < n_strips; s++) {

@@ -6,7 +6,9 @@ packing's two transposes in pack.h or the tiles' headers.
 Packing (weight_load, once): strips of 64 rows of W (avx512_bf16; 32 avx512, 16 the others), each [K/2][64][2]: a
 pair of neighbours along K lies in one 32-bit word, the words of 64 outputs side by side. One VDPBF16PS takes 16 such
 words and one broadcast pair of x. Same size as the file's bf16; the last panel (64 rows) is padded with zeros.
-neon_bf16 has four neighbours together, [K/4][16][4], in the same places.
+neon_bf16 has four neighbours together, [K/4][16][4], in the same places. Quantised weights are not packed: they become
+such strips block by block, in the cache (unpack.h), so that the tiles, and the bits, are those of the same numbers in
+bf16.
 
     forward   y[T,N]  = x[T,K] W^T     sums over K, reads the panels as they lie
     backward  dx[T,K] = dy[T,N] W      sums over N: blocks of W are turned into strips of 64 columns,
@@ -42,6 +44,7 @@ typedef struct {
     float *out;          // [T, n_out]
     const bf16_t *in;    // [T, n_sum]
     const bf16_t *w;     // packed
+    const Weight *quant; // not NULL: w is not read, its blocks become strips on the way (unpack.h)
     const float *bias;   // [n_out] or NULL
     int T, n_out, n_sum; // n_sum even
     int ld_in;
@@ -67,7 +70,8 @@ SIMD_INLINE MatmulJob matmul_job(const act *in, const Weight *w, int T) {
     MatmulJob job;
     memset(&job, 0, sizeof job);
     job.in = (const bf16_t *)in;
-    job.w = (const bf16_t *)w->data;
+    job.w = (const bf16_t *)(w->data ? w->data : w->raw[0].data);
+    job.quant = w->data ? NULL : w;
     job.T = T;
     job.panel = (size_t)mm_whole(w->K) * MM_COLS;
     return job;
@@ -150,21 +154,27 @@ static __thread __attribute__((aligned(64))) bf16_t matmul_scratch[MM_BLOCK * 2 
         "v17", "v18", "v19", "v20", "v21", "v22", "v23"
 #endif
 
-// mm_turn and mm_repack, the packing; mm_work, the loops over tiles
+// mm_turn and mm_repack, the packing; mm_unpack and mm_unpack_turned, the same for quantised weights; mm_work, the
+// loops over tiles
 #if SIMD_LEVEL == SIMD_AMX
 #include "llmc/cpu/pack.h"
+#include "llmc/cpu/unpack.h"
 #include "llmc/cpu/tile_amx.h"
 #elif SIMD_LEVEL == SIMD_AVX512_BF16
 #include "llmc/cpu/pack.h"
+#include "llmc/cpu/unpack.h"
 #include "llmc/cpu/tile_bf16.h"
 #elif SIMD_LEVEL == SIMD_NEON
 #include "llmc/cpu/tile_neon.h"
+#include "llmc/cpu/unpack.h"
 #include "llmc/cpu/strips.h"
 #elif SIMD_LEVEL == SIMD_NEON_BF16
 #include "llmc/cpu/tile_neon_bf16.h"
+#include "llmc/cpu/unpack.h"
 #include "llmc/cpu/strips.h"
 #else
 #include "llmc/cpu/pack.h"
+#include "llmc/cpu/unpack.h"
 #include "llmc/cpu/tile_fma.h"
 #include "llmc/cpu/strips.h"
 #endif
@@ -185,11 +195,11 @@ static void mm_run(MatmulJob *job) {
     job->ld_in = job->n_sum;
     job->n_panels = (job->n_out + MM_COLS - 1) / MM_COLS;
     const int n_blocks = ((job->n_sum + 1) / 2 + MM_BLOCK - 1) / MM_BLOCK,
-              piece = !MM_BF16 && !job->backward ? MM_WHOLE / 2 : 32;
+              piece = !MM_BF16 && !job->backward && !job->quant ? MM_WHOLE / 2 : 32;
     job->block = (((job->n_sum + 1) / 2 + n_blocks - 1) / n_blocks + piece - 1) / piece * piece; // as equal as can be
     double work = (double)job->T * job->n_out * job->n_sum;
     int n_threads = work < 5e5 ? 1 : omp_get_max_threads(); // below, waking threads costs more than they save
-    int least = job->backward ? 96 : 24;                    // rows that pay for another pass over the weights
+    int least = job->backward || job->quant ? 96 : 24;      // rows that pay for another pass over the weights
     job->chunk = job->backward ? MM_CHUNK_BACKWARD : MM_CHUNK;
     job->n_chunks = (job->T + job->chunk - 1) / job->chunk;
     job->chunk = (job->T + job->n_chunks - 1) / job->n_chunks; // as equal as can be
@@ -228,7 +238,9 @@ static void SIMD_NAME(weight_load)(Weight *w, const RawTensor *raw, int n_raw) {
     cpu_weight_pack(w, raw, n_raw, MM_STRIP, MM_WHOLE, mm_turn);
 }
 
-static size_t SIMD_NAME(weight_bytes)(int N, int K) { return cpu_weight_bytes(N, K, MM_WHOLE); }
+static size_t SIMD_NAME(weight_bytes)(const RawTensor *raw, int n_raw) {
+    return cpu_weight_bytes(raw, n_raw, MM_WHOLE);
+}
 
 // y[T,N] = x[T,K] W^T + bias[N]
 static void SIMD_NAME(matmul_forward)(float *y, const act *x, const Weight *w, const float *bias, int T) {

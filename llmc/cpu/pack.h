@@ -67,10 +67,40 @@ SIMD_INLINE void mm_repack(bf16_t *to, const bf16_t *from, size_t strip, int n_k
 
 #else
 
+#if SIMD_LEVEL == SIMD_AVX2
+
+// Transposes of 8 x 8 32-bit words.
+static void mm_turn(bf16_t *to, const bf16_t *x) {
+    for (int n = 0; n < MM_STRIP; n += 8)
+        for (int k = 0; k < 16; k += 8) {
+            __m256i a[8], b[8];
+            for (int i = 0; i < 8; i++) a[i] = _mm256_loadu_si256((const __m256i *)(x + (size_t)(n + i) * 32 + 2 * k));
+            for (int i = 0; i < 8; i += 2) { // pairs of rows: words 0 and 1 of each half, 2 and 3
+                b[i] = _mm256_unpacklo_epi32(a[i], a[i + 1]);
+                b[i + 1] = _mm256_unpackhi_epi32(a[i], a[i + 1]);
+            }
+            for (int i = 0; i < 8; i += 4) // fours of rows: a[i + c] holds words c and 4 + c
+                for (int c = 0; c < 2; c++) {
+                    a[i + 2 * c] = _mm256_unpacklo_epi64(b[i + c], b[i + c + 2]);
+                    a[i + 2 * c + 1] = _mm256_unpackhi_epi64(b[i + c], b[i + c + 2]);
+                }
+            for (int c = 0; c < 4; c++) {
+                bf16_t *t = to + ((size_t)(k + c) * MM_STRIP + n) * 2;
+                _mm256_storeu_si256((__m256i *)t, _mm256_permute2x128_si256(a[c], a[c + 4], 0x20));
+                _mm256_storeu_si256((__m256i *)(t + (size_t)4 * MM_STRIP * 2),
+                                    _mm256_permute2x128_si256(a[c], a[c + 4], 0x31));
+            }
+        }
+}
+
+#else
+
 static void mm_turn(bf16_t *to, const bf16_t *x) {
     for (int k = 0; k < 16; k++)
         for (int n = 0; n < MM_STRIP; n++) memcpy(to + (k * MM_STRIP + n) * 2, x + n * 32 + 2 * k, 4);
 }
+
+#endif
 
 #if SIMD_LEVEL == SIMD_AVX2
 

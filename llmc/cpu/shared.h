@@ -23,15 +23,16 @@ void *cpu_scratch(size_t bytes);
 // ----------------------------------------------------------------------------
 // weights
 
-// w = raw[0 ... n_raw-1] stacked along N, all [*, K], in strips of `strip` rows as matmul.h describes, columns filled
+// w = raw[0 ... n_raw-1] stacked along N, all [*, K]. Where one of them is quantised, w is computed from the tensors as
+// they lie in the file (unpack.h). Else they are packed in strips of `strip` rows as matmul.h describes, columns filled
 // up with zeros to a multiple of `whole`. turn(to, x) packs 32 columns of `strip` rows x[strip][32]. Freed by
 // cpu_weight_free.
 void cpu_weight_pack(Weight *w, const RawTensor *raw, int n_raw, int strip, int whole,
                      void (*turn)(bf16_t *to, const bf16_t *x));
 void cpu_weight_free(Weight *w);
 
-// Bytes of a packed [N,K].
-size_t cpu_weight_bytes(int N, int K, int whole);
+// Bytes of what cpu_weight_pack keeps.
+size_t cpu_weight_bytes(const RawTensor *raw, int n_raw, int whole);
 
 // to[n,T] = n columns of from[T,ld]
 void cpu_turn(bf16_t *to, const bf16_t *from, int T, int n, int ld);

@@ -97,15 +97,22 @@ static void mm_panels(const MatmulJob *job, int r0, int r1, int p0, int p1, int 
                                                      : p * job->panel + (size_t)sum0 * MM_STRIP);
         if (job->backward) {
             const int n_words = (job->n_out + 1) / 2 - 32 * p < 32 ? (job->n_out + 1) / 2 - 32 * p : 32;
-            for (int i = 0; i < whole; i += MM_COLS)
-                mm_repack(matmul_scratch + (size_t)i * MM_STRIP, from + i / MM_COLS * job->panel, strip, n_words);
-        }
+            for (int i = 0; i < whole; i += MM_COLS) {
+                bf16_t *rows = matmul_scratch + (size_t)i * MM_STRIP;
+                if (job->quant) mm_unpack_turned(rows, job->quant, sum0 + i, MM_COLS * p, n_words);
+                else mm_repack(rows, from + i / MM_COLS * job->panel, strip, n_words);
+            }
+        } else if (job->quant)
+            mm_unpack(matmul_scratch, (size_t)MM_SUM * MM_STRIP, job->quant, MM_COLS * p, MM_COLS, sum0, steps);
         for (int s = 0; s < STRIPS && p * MM_COLS + s * MM_STRIP < job->n_out; s++) {
-            const bf16_t *b = job->backward ? matmul_scratch + (size_t)s * MM_SUM * MM_STRIP : from + s * strip;
+            const bf16_t *b =
+                job->backward || job->quant ? matmul_scratch + (size_t)s * MM_SUM * MM_STRIP : from + s * strip;
             MatmulPrefetch f;
             memset(&f, 0, sizeof f);
-            f.lines = whole * MM_STRIP / 32;
-            if (!job->backward) { // the next strip, or the first of the next block
+            f.lines = job->quant ? 0 : whole * MM_STRIP / 32;
+            if (job->quant) {
+                f.at = (const char *)b;
+            } else if (!job->backward) { // the next strip, or the first of the next block
                 const bool more = s + 1 < STRIPS || p + 1 < p1;
                 f.at = (const char *)(more ? b + strip : job->w + p0 * job->panel + (size_t)(sum0 + steps) * MM_STRIP);
                 f.piece = f.left = f.lines;

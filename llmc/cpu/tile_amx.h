@@ -185,17 +185,25 @@ static inline void amx_panel(const MatmulJob *job, const MatmulJob *to, int r0, 
                         32,
                         2 * pairs,
                         blocks ? (AMX_STEP / 2 + blocks - 1) / blocks : 0};
-    if (job->backward) {
+    if (job->backward || job->quant) {
         const int left_k2 = (job->n_out + 1) / 2 - 32 * p, n_k2 = left_k2 < 32 ? left_k2 : 32;
-        for (int j = 0; j < pairs; j += 32)
-            mm_repack(matmul_scratch + (size_t)j * 2 * MM_STRIP, b + j / 32 * job->panel, strip, n_k2);
-        strip = (size_t)MM_BLOCK * 2 * MM_STRIP;
+        const size_t turned = (size_t)MM_BLOCK * 2 * MM_STRIP;
+        for (int j = 0; j < pairs && job->backward; j += 32) {
+            bf16_t *rows = matmul_scratch + (size_t)j * 2 * MM_STRIP;
+            if (job->quant) mm_unpack_turned(rows, job->quant, 2 * (k + j), 64 * p, n_k2);
+            else mm_repack(rows, b + j / 32 * job->panel, strip, n_k2);
+        }
+        for (int half = 0; half < 2 && !job->backward; half++)
+            mm_unpack(matmul_scratch + 2 * half * turned, turned, job->quant,
+                      job->a ? half * (job->n_out / 2) + 32 * p : MM_COLS * p + 32 * half, 32, 2 * k, 2 * pairs);
+        strip = turned;
         b = matmul_scratch;
         second = b + 2 * strip;
+        if (job->quant) f.lines = 0;
     }
     for (int c = 0; c < MM_COLS && column + c < to->n_out;
          c += 32) { // two strips lie in the L1 cache while all rows pass
-        if (!job->backward) {
+        if (!job->backward && !job->quant) {
             MatmulPrefetch strips = {(const char *)(c ? next : second), 0, strip_bytes, pairs, pairs, pairs, f.burst};
             f = strips;
         }

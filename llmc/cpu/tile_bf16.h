@@ -89,7 +89,10 @@ static void mm_work(const MatmulJob *job, int u0, int u1) {
                     bool end = p + 1 == p1 && k + pairs == n_pairs;
                     const bf16_t *behind =
                         k + pairs < n_pairs ? b + (size_t)pairs * 2 * MM_COLS : job->w + (p + 1) * job->panel;
-                    mm_rows(job, r0, r1, p, b, 2 * k, pairs, behind, 128 * MM_COLS, end ? 0 : pairs);
+                    if (job->quant) {
+                        mm_unpack(matmul_scratch, 0, job->quant, MM_COLS * p, MM_COLS, 2 * k, 2 * pairs);
+                        mm_rows(job, r0, r1, p, matmul_scratch, 2 * k, pairs, matmul_scratch, 128 * MM_COLS, 0);
+                    } else mm_rows(job, r0, r1, p, b, 2 * k, pairs, behind, 128 * MM_COLS, end ? 0 : pairs);
                 }
             continue;
         }
@@ -98,9 +101,12 @@ static void mm_work(const MatmulJob *job, int u0, int u1) {
                 int pairs = n_pairs - k < job->block ? n_pairs - k : job->block;
                 int n_k2 = (job->n_out + 1) / 2 - 32 * p < 32 ? (job->n_out + 1) / 2 - 32 * p : 32;
                 const bf16_t *from = job->w + k / 32 * job->panel + (size_t)p * 32 * 2 * MM_COLS;
-                for (int i = 0; i < pairs; i += 32)
-                    mm_repack(matmul_scratch + (size_t)i * 2 * MM_COLS, from + i / 32 * job->panel, job->panel, n_k2);
-                bool end = p + 1 == p1 || p + 2 == job->n_panels; // the last panel may be short
+                for (int i = 0; i < pairs; i += 32) {
+                    bf16_t *rows = matmul_scratch + (size_t)i * 2 * MM_COLS;
+                    if (job->quant) mm_unpack_turned(rows, job->quant, 2 * (k + i), 64 * p, n_k2);
+                    else mm_repack(rows, from + i / 32 * job->panel, job->panel, n_k2);
+                }
+                bool end = p + 1 == p1 || p + 2 == job->n_panels || job->quant; // the last panel may be short
                 mm_rows(job, r0, r1, p, matmul_scratch, 2 * k, pairs, from + 32 * 2 * MM_COLS,
                         job->panel * sizeof *from, end ? 0 : pairs / 32 * 32);
             }

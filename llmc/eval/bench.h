@@ -58,8 +58,8 @@ double bench_layer_weights(const ModelConfig *c) {
 
 double bench_head_weights(const ModelConfig *c) { return (double)c->C * c->V; }
 
-// Adds `count` passes of `rows` rows through `layers` layers and `head_rows` rows through the output matrix. Weights
-// are 2 bytes each; a model that stays in the last cache is not read from memory.
+// Adds `count` passes of `rows` rows through `layers` layers and `head_rows` rows through the output matrix. A model
+// that stays in the last cache is not read from memory.
 void bench_add_pass(BenchResult *b, const Qwen2 *m, double count, double layers, double rows, double head_rows) {
     const ModelConfig *c = &m->config;
     const double body = layers * bench_layer_weights(c), head = bench_head_weights(c),
@@ -67,8 +67,9 @@ void bench_add_pass(BenchResult *b, const Qwen2 *m, double count, double layers,
     BenchPass *p = &b->passes[b->n_passes++];
     p->count = count;
     p->flops = 2 * (rows * body + head_rows * head);
-    p->bytes = 2 * ((rows > 0 ? body : 0) + (head_rows > 0 ? head : 0));
-    if (2 * (c->L * bench_layer_weights(c) + head) <= cache) p->bytes = 0;
+    const double body_bytes = model_weight_bytes(c, false), head_bytes = model_weight_bytes(c, true) * head;
+    p->bytes = (rows > 0 ? body_bytes * body : 0) + (head_rows > 0 ? head_bytes : 0);
+    if (body_bytes * c->L * bench_layer_weights(c) + head_bytes <= cache) p->bytes = 0;
 }
 
 // The most bytes of memory the process has held so far; on a GPU what it has of its memory now.

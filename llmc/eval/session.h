@@ -159,7 +159,8 @@ static bool session_memory(const Session *s, const char *dir, Error *err) {
         device.part[MEMORY_ANSWERS] = host.part[MEMORY_ANSWERS];
         device.part[MEMORY_LOOK] += host.part[MEMORY_LOOK];
         session_larger(&device);
-        return host_memory_fits(&limits, &device, ops->name, 1, model_file_bytes(dir), err);
+        const size_t mapped = model_file_bytes(dir) - weights_plan(&s->model.config, ops).in_file;
+        return host_memory_fits(&limits, &device, ops->name, 1, mapped, err);
     }
     const size_t numbers = !s->steering      ? 0
                            : s->model.layout ? s->layout.n

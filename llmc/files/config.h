@@ -260,6 +260,24 @@ bool model_gguf_eos(ModelConfig *c, const Gguf *g, Error *err) {
     return ok;
 }
 
+// The tensor of that name in one of n parts; NULL if there is none.
+const RawTensor *model_gguf_tensor(const Gguf *g, int n, const char *name) {
+    const RawTensor *t = NULL;
+    for (int i = 0; i < n && !t; i++) t = safetensors_find(&g[i].tensors, name);
+    return t;
+}
+
+// c->types; a tensor that is missing, which loading will say, counts as bf16.
+void model_gguf_types(ModelConfig *c, const Gguf *g, int n) {
+    for (int i = 0; i <= c->L * N_PROJ; i++) {
+        char hf[TENSOR_NAME], name[TENSOR_NAME];
+        if (i < c->L * N_PROJ) tensor_name(hf, i / N_PROJ, projections[i % N_PROJ].module, ".weight");
+        else snprintf(hf, sizeof hf, "%s.weight", c->tied ? MODULE_EMBEDDING : MODULE_HEAD);
+        const RawTensor *t = model_gguf_tensor(g, n, tensor_gguf_name(name, hf, c->family));
+        ints_push(&c->types, t ? (int)t->dtype : DTYPE_BF16);
+    }
+}
+
 // From the keys of g, the first of the model's n parts.
 bool model_read_gguf(ModelConfig *c, const Gguf *g, int n, Error *err) {
     const char *path = g->tensors.path;
@@ -304,9 +322,8 @@ bool model_read_gguf(ModelConfig *c, const Gguf *g, int n, Error *err) {
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (gguf_find(g, refused[i]))
             return fail(err, EXIT_RUN, "%s: found key %s, expected none: that is not computed here", path, refused[i]);
-    c->tied = true;
-    for (int i = 0; i < n; i++)
-        if (safetensors_find_entry(&g[i].tensors, "output.weight")) c->tied = false;
+    c->tied = !model_gguf_tensor(g, n, "output.weight");
+    model_gguf_types(c, g, n);
     return model_gguf_id(&c->pad, g, "tokenizer.ggml.padding_token_id", c->V, err) && model_gguf_eos(c, g, err);
 }
 

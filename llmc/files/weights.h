@@ -69,7 +69,8 @@ size_t model_norm_floats(const ModelConfig *c) {
     return n;
 }
 
-// Bytes that the weights take of the backend's memory; a file's pages, where it computes from them, are not counted.
+// Bytes that the weights take of the backend's memory, and quantised blocks that `cpu` computes from where the file has
+// them; other pages of a file are not counted.
 size_t weights_bytes(const FrozenWeights *w, const ModelConfig *c, const Ops *ops) {
     size_t bytes = w->head.weight.bytes + (size_t)c->C * sizeof(float);
     if (!ops->host_memory) bytes += dtype_size(w->wte.dtype, (size_t)c->V * c->C);
@@ -83,28 +84,65 @@ size_t weights_bytes(const FrozenWeights *w, const ModelConfig *c, const Ops *op
     return bytes;
 }
 
-// The same before they are loaded, for a backend that has weight_bytes (ops.h).
-size_t weights_bytes_planned(const ModelConfig *c, const Ops *ops) {
-    size_t layer = model_norm_floats(c) * sizeof(float);
-    for (int i = 0; i < N_LINEARS; i++) {
-        Projection first = PROJ_Q;
-        const int n = linear_projections(&first, (LinearId)i);
-        int N = 0, rows, K = 0;
-        for (int k = 0; k < n; k++) {
-            projection_shape(&rows, &K, c, (Projection)(first + k));
-            N += rows;
-        }
-        layer += ops->weight_bytes(N, K) + (c->family->bias[first] == BIAS ? (size_t)N * sizeof(float) : 0);
+// The shapes and types of what a linear will be stacked of: that of layer l, or the output matrix for l = -1. Returns
+// how many.
+int weights_planned(RawTensor raw[MAX_STACKED], const ModelConfig *c, int l, LinearId id) {
+    Projection first = PROJ_Q;
+    const int n = l < 0 ? 1 : linear_projections(&first, id);
+    memset(raw, 0, MAX_STACKED * sizeof *raw);
+    for (int i = 0; i < n; i++) {
+        int N = c->V, K = c->C;
+        if (l >= 0) projection_shape(&N, &K, c, (Projection)(first + i));
+        raw[i].shape[0] = N;
+        raw[i].shape[1] = K;
+        raw[i].dtype = c->types.n ? (DType)c->types.v[l < 0 ? c->L * N_PROJ : l * N_PROJ + (int)first + i] : DTYPE_BF16;
     }
-    return ops->weight_bytes(c->V, c->C) + (size_t)c->C * sizeof(float) + (size_t)c->L * layer;
+    return n;
 }
 
-// The address space that they take beyond that (alloc_room).
-size_t weights_room_planned(const ModelConfig *c, const Ops *ops) {
-    const int qkv = (c->NH + 2 * c->NKV) * c->HD;
-    const size_t layer = alloc_room(ops->weight_bytes(qkv, c->C)) + alloc_room(ops->weight_bytes(c->C, c->NH * c->HD)) +
-                         alloc_room(ops->weight_bytes(2 * c->I, c->C)) + alloc_room(ops->weight_bytes(c->C, c->I));
-    return alloc_room(ops->weight_bytes(c->V, c->C)) + (size_t)c->L * layer;
+// What the linears and the output matrix will take, before they are loaded, for a backend that has weight_bytes
+// (ops.h): in all, as quantised blocks of the files alone, and the address space of the others beyond their bytes
+// (alloc_room).
+typedef struct {
+    size_t bytes, in_file, room;
+} WeightsPlan;
+
+WeightsPlan weights_plan(const ModelConfig *c, const Ops *ops) {
+    WeightsPlan p = {0, 0, 0};
+    for (int i = -1; i < c->L * N_LINEARS; i++) {
+        RawTensor raw[MAX_STACKED];
+        const int n = weights_planned(raw, c, i < 0 ? -1 : i / N_LINEARS, (LinearId)(i < 0 ? 0 : i % N_LINEARS));
+        const size_t bytes = ops->weight_bytes(raw, n);
+        bool stays = false;
+        for (int k = 0; k < n; k++) stays |= dtype_quantised(raw[k].dtype);
+        p.bytes += bytes;
+        if (stays) p.in_file += bytes;
+        else p.room += alloc_room(bytes);
+    }
+    return p;
+}
+
+// weights_bytes before they are loaded.
+size_t weights_bytes_planned(const ModelConfig *c, const Ops *ops) {
+    size_t layer = model_norm_floats(c);
+    for (int p = 0; p < N_PROJ; p++)
+        if (c->family->bias[p] == BIAS) layer += (size_t)model_size(c, projections[p].rows);
+    return weights_plan(c, ops).bytes + ((size_t)c->L * layer + (size_t)c->C) * sizeof(float);
+}
+
+size_t weights_room_planned(const ModelConfig *c, const Ops *ops) { return weights_plan(c, ops).room; }
+
+// Bytes of a weight, on average: of the matrices of layers, or of the output matrix. 2, or what a quantised file has.
+double model_weight_bytes(const ModelConfig *c, bool head) {
+    double bytes = 0, n = 0;
+    for (int i = head ? c->L * N_PROJ : 0; i < (head ? c->L * N_PROJ + 1 : c->L * N_PROJ) && c->types.n; i++) {
+        int N = c->V, K = c->C;
+        if (!head) projection_shape(&N, &K, c, (Projection)(i % N_PROJ));
+        const DType type = (DType)c->types.v[i];
+        bytes += dtype_quantised(type) ? (double)dtype_size(type, (size_t)N * (size_t)K) : 2.0 * N * K;
+        n += (double)N * K;
+    }
+    return n > 0 ? bytes / n : 2;
 }
 
 // Bytes of the folder's safetensors files, or of the GGUF file and its parts, which will be mapped.

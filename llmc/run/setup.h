@@ -216,7 +216,8 @@ bool trainer_memory_fits(const Trainer *t, Error *err) {
     if (t->ops->host_memory) {
         MemoryPlan all = t->memory;
         all.part[MEMORY_TRAINED] += trainer_copies_bytes(t);
-        return host_memory_fits(&limits, &all, t->ops->name, dist.local_size, model_file_bytes(t->options.model), err);
+        const size_t mapped = model_file_bytes(t->options.model) - weights_plan(&t->model.config, t->ops).in_file;
+        return host_memory_fits(&limits, &all, t->ops->name, dist.local_size, mapped, err);
     }
     taken = t->ops->memory(&available);
     MemoryPlan host;
