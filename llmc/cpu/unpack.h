@@ -17,15 +17,17 @@ A block is read once for all rows of the input that share a pass over the weight
 
 #include "llmc/cpu/unpack_32.h" // mm_unpack_32
 
-// x[rows][32] = columns 32 j ... 32 j + 31 of the block at `at` and of those below it, row_bytes apart. t is a constant
-// after inlining. What the next panel wants comes in meanwhile.
-SIMD_INLINE void mm_unpack_run(bf16_t *x, DType t, const uint8_t *at, size_t row_bytes, int rows, int j) {
+// x[rows][32] = columns 32 j ... 32 j + 31 of the block at `at` and of those below it, row_bytes apart. s[rows][16]:
+// their scales, computed where the block is `fresh`. t is a constant after inlining. What the next panel wants comes in
+// meanwhile.
+SIMD_INLINE void mm_unpack_run(bf16_t *x, float (*s)[16], DType t, const uint8_t *at, size_t row_bytes, int rows, int j,
+                               bool fresh) {
     const DTypeInfo type = dtype_info(t);
-    for (int n = 0; n < rows; n++, at += row_bytes, x += 32) {
-        if (j == 0)
-            for (int i = 0; i < type.bytes; i += 64) __builtin_prefetch(at + MM_COLS * row_bytes + i, 0, 2);
-        mm_unpack_32(x, t, at, j);
+    for (int n = 0; n < rows && fresh; n++) {
+        for (int i = 0; i < type.bytes; i += 64) __builtin_prefetch(at + (MM_COLS + n) * row_bytes + i, 0, 2);
+        if (type.block == 256) mm_scales_256(s[n], t, at + n * row_bytes);
     }
+    for (int n = 0; n < rows; n++) mm_unpack_32(x + 32 * n, t, at + n * row_bytes, j, s[n]);
 }
 
 // Neighbouring rows of a strip that come from one tensor.
@@ -74,6 +76,7 @@ static inline void mm_unpack_floats(bf16_t *x, DType t, const uint8_t *at, size_
 // multiples of 32.
 static void mm_unpack_strip(bf16_t *to, const Weight *w, int row0, int k0, int steps) {
     __attribute__((aligned(64))) bf16_t x[MM_STRIP * 32];
+    __attribute__((aligned(64))) float scales[MM_STRIP][16];
     MatmulRun runs[3];
     const int n_runs = mm_runs(runs, w, row0);
     if (row0 + MM_STRIP > w->N) memset(x, 0, sizeof x);
@@ -81,9 +84,11 @@ static void mm_unpack_strip(bf16_t *to, const Weight *w, int row0, int k0, int s
         for (const MatmulRun *run = runs; run < runs + n_runs; run++) {
             const uint8_t *at = run->at + (size_t)(k >> run->shift) * (size_t)run->bytes;
             const int j = (k & ((1 << run->shift) - 1)) / 32;
+            const bool fresh = j == 0 || k == k0;
             bf16_t *part = x + 32 * run->first;
+            float (*s)[16] = scales + run->first;
 #define MM_UNPACK(type) \
-case DTYPE_##type: mm_unpack_run(part, DTYPE_##type, at, run->row_bytes, run->rows, j); break
+case DTYPE_##type: mm_unpack_run(part, s, DTYPE_##type, at, run->row_bytes, run->rows, j, fresh); break
             switch (run->type) {
                 MM_UNPACK(Q8_0);
                 MM_UNPACK(Q5_0);

@@ -1,12 +1,26 @@
 /*
-32 neighbours of a quantised row as bf16, the inner step of unpack.h. What the blocks mean is said in quant.h, which is
-also how levels without a form of their own compute it. Products of scales and integers are exact in fp32, so a fused
-multiply-add rounds as its two steps do; no result is subnormal (all are multiples of 2^-24).
+32 neighbours of a quantised row as bf16, the inner step of unpack.h, and the scales of a block of 256, which eight such
+steps share. What the blocks mean is said in quant.h, which is also how levels without a form of their own compute it.
+Products of scales and integers are exact in fp32, so a fused multiply-add rounds as its two steps do; no result is
+subnormal (all are multiples of 2^-24).
 */
 #ifndef LLMC_CPU_UNPACK_32_H
 #define LLMC_CPU_UNPACK_32_H
 
 #include "llmc/quant.h" // quant_32
+
+#if SIMD_VECTORS == SIMD_AVX512 || SIMD_VECTORS == SIMD_AVX2
+
+// The 6-bit scales of the eight 32 of a Q4_K or Q5_K block, from its 12 bytes s, then the eight minima.
+SIMD_INLINE __m128i mm_scales_6(const uint8_t *s) {
+    uint32_t u[3];
+    memcpy(u, s, sizeof u);
+    const uint32_t sc = (u[2] & 0x0F0F0F0F) | (u[0] >> 6 & 0x03030303) << 4,
+                   m = (u[2] >> 4 & 0x0F0F0F0F) | (u[1] >> 6 & 0x03030303) << 4;
+    return _mm_setr_epi32((int)(u[0] & 0x3F3F3F3F), (int)sc, (int)(u[1] & 0x3F3F3F3F), (int)m);
+}
+
+#endif
 
 #if SIMD_VECTORS == SIMD_AVX512
 
@@ -42,8 +56,21 @@ SIMD_INLINE void mm_scale_32(bf16_t *x, __m256i q, bool has_sign, __m512 d0, __m
     mm_halves_store(x, a, b);
 }
 
-// x[32] = elements 32 j ... 32 j + 31 of the block at b. t is a constant after inlining.
-SIMD_INLINE void mm_unpack_32(bf16_t *x, DType t, const uint8_t *b, int j) {
+// s[16] = the scales of a block of 256: of Q6_K d sc of each 16, of the others d sc of each 32, then -(dmin m).
+SIMD_INLINE void mm_scales_256(float s[16], DType t, const uint8_t *b) {
+    if (t == DTYPE_Q6_K) {
+        const __m512i sc = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(b + 192)));
+        _mm512_storeu_ps(s, _mm512_mul_ps(_mm512_cvtepi32_ps(sc), mm_half(b + 208)));
+    } else {
+        const __m512 sc = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(mm_scales_6(b + 4))),
+                     d = _mm512_mask_sub_ps(mm_half(b), 0xFF00, _mm512_set1_ps(-0.0f), mm_half(b + 2));
+        _mm512_storeu_ps(s, _mm512_mul_ps(sc, d));
+    }
+}
+
+// x[32] = elements 32 j ... 32 j + 31 of the block at b; s: of a block of 256 its scales. t is a constant after
+// inlining.
+SIMD_INLINE void mm_unpack_32(bf16_t *x, DType t, const uint8_t *b, int j, const float s[16]) {
     const __m256i low4 = _mm256_set1_epi8(15);
     const __m512 none = _mm512_setzero_ps();
     if (t == DTYPE_Q8_0) {
@@ -70,11 +97,8 @@ SIMD_INLINE void mm_unpack_32(bf16_t *x, DType t, const uint8_t *b, int j) {
             q = _mm256_mask_add_epi8(q, _mm256_test_epi8_mask(h, _mm256_set1_epi8((char)(1 << j))), q,
                                      _mm256_set1_epi8(16));
         }
-        uint8_t sc, m;
-        quant_scale_min(&sc, &m, b + 4, j);
-        const __m512 d = _mm512_mul_ps(mm_half(b), _mm512_set1_ps((float)sc)),
-                     least = _mm512_mul_ps(mm_half(b + 2), _mm512_set1_ps(-(float)m));
-        mm_scale_32(x, q, false, d, d, least, true);
+        const __m512 d = _mm512_set1_ps(s[j]);
+        mm_scale_32(x, q, false, d, d, _mm512_set1_ps(s[8 + j]), true);
     } else if (t == DTYPE_Q6_K) {
         const int n = j / 4, k = j % 4;
         const __m256i low = _mm256_loadu_si256((const __m256i *)(b + 64 * n + 32 * (k & 1))),
@@ -82,11 +106,8 @@ SIMD_INLINE void mm_unpack_32(bf16_t *x, DType t, const uint8_t *b, int j) {
         const __m256i two = _mm256_and_si256(_mm256_srli_epi16(high, 2 * k), _mm256_set1_epi8(3));
         const __m256i q =
             _mm256_or_si256(_mm256_and_si256(k < 2 ? low : _mm256_srli_epi16(low, 4), low4), _mm256_slli_epi16(two, 4));
-        const __m512 d = mm_half(b + 208);
-        const int8_t *scale = (const int8_t *)b + 192 + 2 * j;
-        mm_scale_32(x, _mm256_sub_epi8(q, _mm256_set1_epi8(32)), true,
-                    _mm512_mul_ps(d, _mm512_set1_ps((float)scale[0])),
-                    _mm512_mul_ps(d, _mm512_set1_ps((float)scale[1])), none, false);
+        mm_scale_32(x, _mm256_sub_epi8(q, _mm256_set1_epi8(32)), true, _mm512_set1_ps(s[2 * j]),
+                    _mm512_set1_ps(s[2 * j + 1]), none, false);
     }
 }
 
@@ -117,7 +138,16 @@ SIMD_INLINE __m256i mm_fifth(uint32_t bits) {
     return _mm256_and_si256(_mm256_cmpeq_epi8(v, bit), _mm256_set1_epi8(16));
 }
 
-SIMD_INLINE void mm_unpack_32(bf16_t *x, DType t, const uint8_t *b, int j) {
+SIMD_INLINE void mm_scales_256(float s[16], DType t, const uint8_t *b) {
+    const __m128i of = t == DTYPE_Q6_K ? _mm_loadu_si128((const __m128i *)(b + 192)) : mm_scales_6(b + 4);
+    const float d[2] = {quant_f16(b + (t == DTYPE_Q6_K ? 208 : 0)), t == DTYPE_Q6_K ? 0 : -quant_f16(b + 2)};
+    for (int i = 0; i < 2; i++) {
+        const __m256 sc = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(i ? _mm_srli_si128(of, 8) : of));
+        _mm256_storeu_ps(s + 8 * i, _mm256_mul_ps(sc, _mm256_set1_ps(d[t == DTYPE_Q6_K ? 0 : i])));
+    }
+}
+
+SIMD_INLINE void mm_unpack_32(bf16_t *x, DType t, const uint8_t *b, int j, const float s[16]) {
     const __m256i low4 = _mm256_set1_epi8(15);
     if (t == DTYPE_Q8_0) {
         const float d = quant_f16(b);
@@ -143,10 +173,7 @@ SIMD_INLINE void mm_unpack_32(bf16_t *x, DType t, const uint8_t *b, int j) {
                           h = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(b + 16)), bit);
             q = _mm256_or_si256(q, _mm256_and_si256(_mm256_cmpeq_epi8(h, bit), _mm256_set1_epi8(16)));
         }
-        uint8_t sc, m;
-        quant_scale_min(&sc, &m, b + 4, j);
-        const float d = quant_f16(b) * (float)sc;
-        mm_scale_32(x, q, d, d, -(quant_f16(b + 2) * (float)m), true);
+        mm_scale_32(x, q, s[j], s[j], s[8 + j], true);
     } else if (t == DTYPE_Q6_K) {
         const int n = j / 4, k = j % 4;
         const __m256i low = _mm256_loadu_si256((const __m256i *)(b + 64 * n + 32 * (k & 1))),
@@ -154,16 +181,17 @@ SIMD_INLINE void mm_unpack_32(bf16_t *x, DType t, const uint8_t *b, int j) {
         const __m256i two = _mm256_and_si256(_mm256_srli_epi16(high, 2 * k), _mm256_set1_epi8(3));
         const __m256i q =
             _mm256_or_si256(_mm256_and_si256(k < 2 ? low : _mm256_srli_epi16(low, 4), low4), _mm256_slli_epi16(two, 4));
-        const float d = quant_f16(b + 208);
-        const int8_t *scale = (const int8_t *)b + 192 + 2 * j;
-        mm_scale_32(x, _mm256_sub_epi8(q, _mm256_set1_epi8(32)), d * (float)scale[0], d * (float)scale[1], 0, false);
+        mm_scale_32(x, _mm256_sub_epi8(q, _mm256_set1_epi8(32)), s[2 * j], s[2 * j + 1], 0, false);
     }
 }
 
 #else
 
-SIMD_INLINE void mm_unpack_32(bf16_t *x, DType t, const uint8_t *b, int j) {
+SIMD_INLINE void mm_scales_256(float s[16], DType t, const uint8_t *b) { (void)s, (void)t, (void)b; }
+
+SIMD_INLINE void mm_unpack_32(bf16_t *x, DType t, const uint8_t *b, int j, const float s[16]) {
     float f[32];
+    (void)s;
     quant_32(f, t, b, j);
     for (int i = 0; i < 32; i++) x[i] = f32_to_bf16(f[i]);
 }
