@@ -167,7 +167,7 @@ void test_options_wrong_calls(void) {
         {CMD_TRAIN, "--top_p 0", "top_p: found '0', expected a number in (0, 1]", "a little above 0"},
         {CMD_TRAIN, "--top_p 1.01", "top_p: found '1.01'", "value: 1"},
         {CMD_TRAIN, "--adam_beta1 1", "adam_beta1", "a little below 1"},
-        {CMD_TRAIN, "--rollout_batch_size 0", "rollout_batch_size: found '0'", "value: 1"},
+        {CMD_TRAIN, "--rollout_batch_size=-1", "rollout_batch_size: found '-1'", "value: 0"},
         {CMD_TRAIN, "--max_steps -1", "max_steps: found '-1'", "value: 0"},
         {CMD_TRAIN, "--advantage gprq", "rloo, grpo or grpo_no_std", "value: grpo"},
         {CMD_TRAIN, "--advantage RLOO", "advantage: found 'RLOO'", "value: rloo"},
