@@ -102,6 +102,7 @@ void test_gguf_products(void) {
                 if (rows[r] > 70 && (test_few() || t % 3 != b % 3 || list[b]->act_bytes == 4)) continue;
                 gguf_product(list[b], one, 1, 65, block == 256 ? 512 : 224, rows[r], &state);
                 if (r % 3 == 0) gguf_product(list[b], three, 3, 48, block == 256 ? 1280 : 1056, rows[r], &state);
+                if (rows[r] == 600) gguf_product(list[b], two, 2, 512, block == 256 ? 256 : 96, rows[r], &state);
                 if (r % 3 == 1) gguf_product(list[b], two, 2, 128, block == 256 ? 768 : 96, rows[r], &state);
             }
         }

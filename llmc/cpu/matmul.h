@@ -129,6 +129,13 @@ SIMD_INLINE void mm_prefetch(MatmulPrefetch *f) {
 #define MM_CHUNK_BACKWARD 192
 #endif
 
+// Rows that share one pass over quantised weights: tiles are so fast that turning blocks into strips would show.
+#if SIMD_LEVEL == SIMD_AMX
+#define MM_CHUNK_QUANT 1024
+#else
+#define MM_CHUNK_QUANT MM_CHUNK
+#endif
+
 #if defined __clang__ && defined __aarch64__
 #define MM_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined __clang__
@@ -200,7 +207,7 @@ static void mm_run(MatmulJob *job) {
     double work = (double)job->T * job->n_out * job->n_sum;
     int n_threads = work < 5e5 ? 1 : omp_get_max_threads(); // below, waking threads costs more than they save
     int least = job->backward || job->quant ? 96 : 24;      // rows that pay for another pass over the weights
-    job->chunk = job->backward ? MM_CHUNK_BACKWARD : MM_CHUNK;
+    job->chunk = job->backward ? MM_CHUNK_BACKWARD : job->quant ? MM_CHUNK_QUANT : MM_CHUNK;
     job->n_chunks = (job->T + job->chunk - 1) / job->chunk;
     job->chunk = (job->T + job->n_chunks - 1) / job->n_chunks; // as equal as can be
     while ((int64_t)job->n_panels * job->n_chunks < 4 * n_threads && job->chunk / 2 >= least) {

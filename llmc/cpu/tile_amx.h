@@ -234,7 +234,8 @@ static void mm_work(const MatmulJob *job, int u0, int u1) {
         const int chunk = u / job->n_panels, p = u % job->n_panels,
                   left = job->n_panels - p < u1 - u ? job->n_panels - p : u1 - u;
         const int r0 = chunk * job->chunk, r1 = r0 + job->chunk < job->T ? r0 + job->chunk : job->T;
-        n = left < AMX_PANELS ? left : AMX_PANELS;
+        const int most = job->a && job->chunk > MM_CHUNK ? AMX_PANELS * MM_CHUNK / job->chunk : AMX_PANELS; // that fit
+        n = left < most ? left : most;
         MatmulJob to = *job;
         if (job->a) {
             to.out = amx_products;
