@@ -5,7 +5,7 @@ build their batches here, so that a token meets the same operations whichever of
 #ifndef LLMC_BATCH_H
 #define LLMC_BATCH_H
 
-#include "llmc/qwen2.h" // Batch, Segment
+#include "llmc/qwen2.h" // Batch, Sequence
 
 int pages_for(int positions) { return (positions + KV_PAGE - 1) / KV_PAGE; }
 
@@ -14,23 +14,23 @@ int pages_for(int positions) { return (positions + KV_PAGE - 1) / KV_PAGE; }
 typedef struct {
     Batch batch; // valid after batch_finish
     IntVec ids, pos, write_row, write_slot;
-    IntVec pages, first_page; // all page lists one after another; where each segment's begins
-    Segment *segments;
-    int n_segments, cap_segments;
-    DeviceCopy copies[6]; // of ids, pos, write_row, write_slot, pages, segments
+    IntVec pages, first_page; // all page lists one after another; where each sequence's begins
+    Sequence *sequences;
+    int n_sequences, cap_sequences;
+    DeviceCopy copies[6]; // of ids, pos, write_row, write_slot, pages, sequences
 } BatchBuilder;
 
 void batch_reset(BatchBuilder *p) {
     p->ids.n = p->pos.n = p->write_row.n = p->write_slot.n = p->pages.n = p->first_page.n = 0;
-    p->n_segments = 0;
+    p->n_sequences = 0;
 }
 
-// Room, where the backend reads, for batches of up to so many rows, writes, pages in all lists together and segments:
+// Room, where the backend reads, for batches of up to so many rows, writes, pages in all lists together and sequences:
 // the arrays stay where they are.
-void batch_reserve(BatchBuilder *p, const Ops *ops, int rows, int writes, int pages, int segments) {
+void batch_reserve(BatchBuilder *p, const Ops *ops, int rows, int writes, int pages, int sequences) {
     const int n[5] = {rows, rows, writes, writes, pages};
     for (int i = 0; i < 5; i++) device_copy_reserve(&p->copies[i], ops, (size_t)n[i] * sizeof(int));
-    device_copy_reserve(&p->copies[5], ops, (size_t)segments * sizeof(Segment));
+    device_copy_reserve(&p->copies[5], ops, (size_t)sequences * sizeof(Sequence));
 }
 
 void batch_free(BatchBuilder *p, const Ops *ops) {
@@ -41,7 +41,7 @@ void batch_free(BatchBuilder *p, const Ops *ops) {
     ints_free(&p->write_slot);
     ints_free(&p->pages);
     ints_free(&p->first_page);
-    free(p->segments);
+    free(p->sequences);
     memset(p, 0, sizeof *p);
 }
 
@@ -56,11 +56,11 @@ int batch_add(BatchBuilder *p, const int *ids, int n, int pos0, const int *pages
         ints_push(&p->write_row, row0 + i);
         ints_push(&p->write_slot, pages[position / KV_PAGE] * KV_PAGE + position % KV_PAGE);
     }
-    if (p->n_segments == p->cap_segments) {
-        p->cap_segments = p->cap_segments ? 2 * p->cap_segments : 16;
-        p->segments = (Segment *)xrealloc(p->segments, (size_t)p->cap_segments * sizeof(Segment));
+    if (p->n_sequences == p->cap_sequences) {
+        p->cap_sequences = p->cap_sequences ? 2 * p->cap_sequences : 16;
+        p->sequences = (Sequence *)xrealloc(p->sequences, (size_t)p->cap_sequences * sizeof(Sequence));
     }
-    Segment *g = &p->segments[p->n_segments++];
+    Sequence *g = &p->sequences[p->n_sequences++];
     g->row0 = row0;
     g->T = n;
     g->pos0 = pos0;
@@ -84,7 +84,7 @@ const int *batch_upload(BatchBuilder *p, int which, const IntVec *v, const Ops *
 // The batch, where the backend can read it. Valid until p is reset.
 const Batch *batch_finish(BatchBuilder *p, const Ops *ops) {
     const int *pages = batch_upload(p, 4, &p->pages, ops);
-    for (int i = 0; i < p->n_segments; i++) p->segments[i].pages = pages + p->first_page.v[i];
+    for (int i = 0; i < p->n_sequences; i++) p->sequences[i].pages = pages + p->first_page.v[i];
     Batch *b = &p->batch;
     b->T = p->ids.n;
     b->ids = batch_upload(p, 0, &p->ids, ops);
@@ -92,9 +92,9 @@ const Batch *batch_finish(BatchBuilder *p, const Ops *ops) {
     b->write_row = batch_upload(p, 2, &p->write_row, ops);
     b->write_slot = batch_upload(p, 3, &p->write_slot, ops);
     b->n_writes = p->write_row.n;
-    b->segments =
-        (const Segment *)device_copy(&p->copies[5], ops, p->segments, (size_t)p->n_segments * sizeof(Segment));
-    b->n_segments = p->n_segments;
+    b->sequences =
+        (const Sequence *)device_copy(&p->copies[5], ops, p->sequences, (size_t)p->n_sequences * sizeof(Sequence));
+    b->n_sequences = p->n_sequences;
     return b;
 }
 
@@ -131,7 +131,7 @@ void batch_add_group(BatchBuilder *p, const int *prompt, int P, const Completion
     IntVec pages = {0};
     for (int i = 0; i < pages_for(P); i++) ints_push(&pages, (*next_page)++);
     int prompt_row = batch_add(p, prompt, P, 0, pages.v, 0, group);
-    p->segments[p->n_segments - 1].prefix_row0 = prompt_row;
+    p->sequences[p->n_sequences - 1].prefix_row0 = prompt_row;
     for (int i = 0; i < k; i++) {
         pages.n = shared;
         while (pages.n < pages_for(P + c[i]->n - 1)) ints_push(&pages, (*next_page)++);

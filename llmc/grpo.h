@@ -202,9 +202,9 @@ void policy_alloc(PolicyPass *p, const Qwen2 *m, double bytes, int longest, int 
 // single token). longest as in policy_alloc.
 void policy_reserve(PolicyPass *p, const Qwen2 *m, long long samples, long long groups, int longest) {
     const int k = samples < p->rows ? (int)samples : p->rows, prompts = groups < k ? (int)groups : k,
-              segments = k + prompts;
+              sequences = k + prompts;
     kv_cache_alloc(&p->kv, m, policy_pages(p->rows, samples, groups));
-    batch_reserve(&p->packed, m->ops, p->rows, p->rows + (KV_PAGE - 1) * k, segments * pages_for(longest), segments);
+    batch_reserve(&p->packed, m->ops, p->rows, p->rows + (KV_PAGE - 1) * k, sequences * pages_for(longest), sequences);
     DeviceCopy *copies[2] = {&p->d_head_rows, &p->d_targets};
     for (int i = 0; i < 2; i++)
         device_copy_reserve(copies[i], m->ops, (size_t)(p->rows + k) * sizeof(int)); // the last token is no row

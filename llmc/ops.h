@@ -62,24 +62,24 @@ typedef struct {
 } KVCache;
 
 // Rows row0 ... row0+T-1 are the queries of one sequence at positions pos0 ... pos0+T-1; each attends to
-// positions 0 ... its own, which lie on `pages`. Segments of one `group` share the rows of their prompt:
+// positions 0 ... its own, which lie on `pages`. Sequences of one `group` share the rows of their prompt:
 // key position p < pos0 is row prefix_row0 + p, any other is row0 + (p - pos0) (used by the backward only).
 typedef struct {
     int row0, T, pos0;
     const int *pages;
     int prefix_row0;
-    int group; // segments of a group are neighbours, its prompt first
-} Segment;
+    int group; // sequences of a group are neighbours, its prompt first
+} Sequence;
 
 // AdamW's settings (Loshchilov & Hutter 2019, decoupled weight decay).
 typedef struct {
     double learning_rate, beta1, beta2, epsilon, weight_decay;
 } AdamW;
 
-// The largest that operations will be asked for: rows and segments of a batch, rows of logits; whether weights will be
+// The largest that operations will be asked for: rows and sequences of a batch, rows of logits; whether weights will be
 // made of fp32.
 typedef struct {
-    int T, n_segments, head_rows, NH, NKV, HD, V;
+    int T, n_sequences, head_rows, NH, NKV, HD, V;
     bool backward, fp32_weights;
 } LargestPass;
 
@@ -201,13 +201,13 @@ typedef struct Ops {
     // copies one page in every layer
     void (*kv_copy_page)(KVCache *kv, int to_page, int from_page);
 
-    // out[T,NH*HD] = softmax(q k^T / sqrt(HD)) v, causal, per segment; lse[T,NH] = log sum exp (may be NULL)
-    void (*attention_forward)(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments,
-                              int n_segments, int NH);
+    // out[T,NH*HD] = softmax(q k^T / sqrt(HD)) v, causal, per sequence; lse[T,NH] = log sum exp (may be NULL)
+    void (*attention_forward)(act *out, float *lse, const act *q, const KVCache *kv, int layer,
+                              const Sequence *sequences, int n_sequences, int NH);
     // dq[T,NH*HD], dk[T,NKV*HD], dv[T,NKV*HD] = gradients given dout[T,NH*HD]; keys and values are read from
-    // the cache, their gradients go to the rows they came from (see Segment).
+    // the cache, their gradients go to the rows they came from (see Sequence).
     void (*attention_backward)(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse,
-                               const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments,
+                               const act *q, const KVCache *kv, int layer, const Sequence *sequences, int n_sequences,
                                int T, int NH);
 
     // float -> act, n values

@@ -251,17 +251,19 @@ void ref_kv_copy_page(KVCache *kv, int to_page, int from_page) {
     }
 }
 
-int segment_slot(const Segment *g, int position) { return g->pages[position / KV_PAGE] * KV_PAGE + position % KV_PAGE; }
-int segment_key_row(const Segment *g, int position) {
+int sequence_slot(const Sequence *g, int position) {
+    return g->pages[position / KV_PAGE] * KV_PAGE + position % KV_PAGE;
+}
+int sequence_key_row(const Sequence *g, int position) {
     return position < g->pos0 ? g->prefix_row0 + position : g->row0 + position - g->pos0;
 }
 
-void ref_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments,
-                           int n_segments, int NH) {
+void ref_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Sequence *sequences,
+                           int n_sequences, int NH) {
     int HD = kv->HD, per_kv = NH / kv->NKV;
     float scale = 1.0f / sqrtf((float)HD);
-    for (int i = 0; i < n_segments; i++) {
-        const Segment *g = &segments[i];
+    for (int i = 0; i < n_sequences; i++) {
+        const Sequence *g = &sequences[i];
         #pragma omp parallel
         {
             float *p = (float *)xmalloc((size_t)(g->pos0 + g->T) * sizeof(float));
@@ -274,7 +276,7 @@ void ref_attention_forward(act *out, float *lse, const act *q, const KVCache *kv
                     int keys = g->pos0 + t + 1;
                     float max = -INFINITY, sum = 0;
                     for (int j = 0; j < keys; j++) {
-                        const float *k = ref_kv_at(kv->k, kv, layer, segment_slot(g, j), h / per_kv);
+                        const float *k = ref_kv_at(kv->k, kv, layer, sequence_slot(g, j), h / per_kv);
                         p[j] = 0;
                         for (int d = 0; d < HD; d++) p[j] += qh[d] * k[d];
                         p[j] *= scale;
@@ -283,7 +285,7 @@ void ref_attention_forward(act *out, float *lse, const act *q, const KVCache *kv
                     for (int j = 0; j < keys; j++) sum += p[j] = expf(p[j] - max);
                     for (int d = 0; d < HD; d++) o[d] = 0;
                     for (int j = 0; j < keys; j++) {
-                        const float *v = ref_kv_at(kv->v, kv, layer, segment_slot(g, j), h / per_kv);
+                        const float *v = ref_kv_at(kv->v, kv, layer, sequence_slot(g, j), h / per_kv);
                         for (int d = 0; d < HD; d++) o[d] += p[j] / sum * v[d];
                     }
                     if (lse) lse[at] = max + logf(sum);
@@ -297,8 +299,8 @@ void ref_attention_forward(act *out, float *lse, const act *q, const KVCache *kv
 // p = exp(s - lse); with D = dout . out:  ds = p (dout . v - D), dq = scale sum ds k, dk = scale sum ds q, dv = sum p
 //                                         dout
 void ref_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse,
-                            const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments, int T,
-                            int NH) {
+                            const act *q, const KVCache *kv, int layer, const Sequence *sequences, int n_sequences,
+                            int T, int NH) {
     int HD = kv->HD, NKV = kv->NKV, per_kv = NH / NKV;
     float scale = 1.0f / sqrtf((float)HD);
     memset(dq, 0, (size_t)T * NH * HD * sizeof(float));
@@ -306,8 +308,8 @@ void ref_attention_backward(float *dq, float *dk, float *dv, const float *dout, 
     memset(dv, 0, (size_t)T * NKV * HD * sizeof(float));
     #pragma omp parallel for
     for (int kh = 0; kh < NKV; kh++) {
-        for (int i = 0; i < n_segments; i++) {
-            const Segment *g = &segments[i];
+        for (int i = 0; i < n_sequences; i++) {
+            const Sequence *g = &sequences[i];
             for (int t = 0; t < g->T; t++) {
                 for (int h = kh * per_kv; h < (kh + 1) * per_kv; h++) {
                     size_t at = (size_t)(g->row0 + t) * NH + h;
@@ -316,9 +318,9 @@ void ref_attention_backward(float *dq, float *dk, float *dv, const float *dout, 
                     float D = 0;
                     for (int d = 0; d < HD; d++) D += d_o[d] * o[d];
                     for (int j = 0; j <= g->pos0 + t; j++) {
-                        const float *k = ref_kv_at(kv->k, kv, layer, segment_slot(g, j), kh);
-                        const float *v = ref_kv_at(kv->v, kv, layer, segment_slot(g, j), kh);
-                        size_t key = ((size_t)segment_key_row(g, j) * NKV + kh) * HD;
+                        const float *k = ref_kv_at(kv->k, kv, layer, sequence_slot(g, j), kh);
+                        const float *v = ref_kv_at(kv->v, kv, layer, sequence_slot(g, j), kh);
+                        size_t key = ((size_t)sequence_key_row(g, j) * NKV + kh) * HD;
                         float s = 0, dp = 0;
                         for (int d = 0; d < HD; d++) {
                             s += qh[d] * k[d];

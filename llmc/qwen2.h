@@ -23,15 +23,15 @@ caller), and scratch (Scratch, Activations).
 // ----------------------------------------------------------------------------
 // forward
 
-// Rows to run: several sequences packed one after another (see Segment in ops.h). The arrays are in the backend's
+// Rows to run: several sequences packed one after another (see Sequence in ops.h). The arrays are in the backend's
 // memory.
 typedef struct {
     int T;
     const int *ids, *pos;              // [T]
     const int *write_row, *write_slot; // [n_writes] where keys and values go
     int n_writes;
-    const Segment *segments;
-    int n_segments;
+    const Sequence *sequences;
+    int n_sequences;
 } Batch;
 
 // att = attention of the rows whose projections are qkv; their keys and values go to `layer` of the cache.
@@ -40,7 +40,7 @@ void qwen2_attention(const Qwen2 *m, act *q, act *att, float *lse, const float *
     const Ops *ops = m->ops;
     ops->rope_kv_write(q, kv, layer, qkv, m->rope, b->pos, b->write_row, b->write_slot, b->n_writes, b->T,
                        m->config.NH);
-    ops->attention_forward(att, lse, q, kv, layer, b->segments, b->n_segments, m->config.NH);
+    ops->attention_forward(att, lse, q, kv, layer, b->sequences, b->n_sequences, m->config.NH);
 }
 
 // The attention half of a patched layer (intervene.h, 1), which knows no LoRA. s->h: the residual stream without the
@@ -162,8 +162,8 @@ void qwen2_layers(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, co
 // Only three things lie behind pointers of the host's: the layers' weights, which stay as they are until memory is
 // released (that ends all recordings), the layout of what is trained, which is a run's, and an intervention, with which
 // nothing is recorded. What lies behind the others is read when the operations run: how long a sequence is and where
-// its pages are stands in the batch's segments, and no grid depends on it. (T alone could be left out: a decode step
-// has a segment a row.)
+// its pages are stands in the batch's sequences, and no grid depends on it. (T alone could be left out: a decode step
+// has a sequence a row.)
 typedef struct {
     Qwen2 model;
     Scratch scratch;
@@ -178,7 +178,7 @@ typedef struct {
 // where the backend can: other batches seldom come twice.
 void qwen2_forward(const Qwen2 *m, Scratch *s, Activations *acts, KVCache *kv, const Batch *b, const float *params) {
     const Ops *ops = m->ops;
-    const bool comes_again = ops->graph_begin && !acts && !m->intervention && b->n_segments == b->T;
+    const bool comes_again = ops->graph_begin && !acts && !m->intervention && b->n_sequences == b->T;
     if (comes_again) {
         DecodeStep step;
         memset(&step, 0, sizeof step); // the padding, too, is compared
@@ -258,8 +258,8 @@ void qwen2_attention_backward(const Qwen2 *m, Scratch *s, const LayerActivations
     const int T = b->T;
     linear_backward(m, s, s->datt, s->dy, o, params, T);
     linear_weight_backward(m, s, g, s->dy, keep->att, o, params, 0, T);
-    ops->attention_backward(s->dq, s->dk, s->dv, s->datt, keep->att, keep->lse, keep->q, kv, l, b->segments,
-                            b->n_segments, T, c->NH);
+    ops->attention_backward(s->dq, s->dk, s->dv, s->datt, keep->att, keep->lse, keep->q, kv, l, b->sequences,
+                            b->n_sequences, T, c->NH);
     ops->rope_backward(s->dqkv, s->dq, s->dk, s->dv, m->rope, b->pos, T, c->NH, c->NKV, c->HD);
     if (linear_is_trained(m, qkv)) // s->x = the input again
         ops->add_rmsnorm_forward(s->h, s->x, NULL, keep->h_in, NULL, NULL, w->norm[NORM_INPUT], c->rms_norm_eps, T,

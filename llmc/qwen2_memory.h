@@ -8,7 +8,7 @@ allocates them.
 
 #include "llmc/intervene.h"    // Intervention
 #include "llmc/model.h"        // ModelConfig, FrozenWeights
-#include "llmc/ops.h"          // Ops, Segment, KVCache
+#include "llmc/ops.h"          // Ops, Sequence, KVCache
 #include "llmc/param_layout.h" // ParamLayout
 
 // ----------------------------------------------------------------------------

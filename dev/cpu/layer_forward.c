@@ -56,7 +56,7 @@ int main(int argc, char **argv) {
     for (int t = 0; t < T; t++) rows[t] = t;
     const size_t cache = (size_t)n_pages * NKV * KV_PAGE * HD * ops->act_bytes;
     KVCache kv = {1, NKV, HD, n_pages, ops->alloc(cache), ops->alloc(cache)};
-    const Segment segment = {0, T, 0, pages, 0, 0};
+    const Sequence sequence = {0, T, 0, pages, 0, 0};
 
     act *x = ops->alloc((size_t)T * C * ops->act_bytes), *q = ops->alloc((size_t)T * QD * ops->act_bytes);
     act *att = ops->alloc((size_t)T * QD * ops->act_bytes), *a = ops->alloc((size_t)T * I * ops->act_bytes);
@@ -68,7 +68,7 @@ int main(int argc, char **argv) {
         ops->add_rmsnorm_forward(h, x, NULL, h, NULL, NULL, norm1, 1e-6f, T, C);
         ops->matmul_forward(qkv, x, &qkv_w, bias, T);
         ops->rope_kv_write(q, &kv, 0, qkv, rope, rows, rows, rows, T, T, NH);
-        ops->attention_forward(att, NULL, q, &kv, 0, &segment, 1, NH);
+        ops->attention_forward(att, NULL, q, &kv, 0, &sequence, 1, NH);
         ops->matmul_forward(y, att, &o_w, NULL, T);
         ops->add_rmsnorm_forward(mid, x, NULL, h, y, NULL, norm2, 1e-6f, T, C);
         if (ops->matmul_swiglu_forward) {

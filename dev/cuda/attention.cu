@@ -28,9 +28,9 @@ rounded; lse 1e-5 of 1 + the largest sum |q k|; dv 2 u sum p |dout|, as p and do
 
 #include "attention_plain.cuh" // versions 1, 3 and 5
 
-// One case: segments, and for each the packed rows that its keys are.
+// One case: sequences, and for each the packed rows that its keys are.
 struct LabCase {
-    Segment *host, *device;
+    Sequence *host, *device;
     int *prefix_row, *own_row, n, rows;
 };
 
@@ -81,21 +81,21 @@ static void version_6(void) {
 static LabCase lab_case(int n) {
     LabCase c = {};
     c.n = n;
-    c.host = (Segment *)calloc((size_t)n, sizeof(Segment));
+    c.host = (Sequence *)calloc((size_t)n, sizeof(Sequence));
     c.prefix_row = (int *)calloc((size_t)n, sizeof(int)), c.own_row = (int *)calloc((size_t)n, sizeof(int));
     if (!c.host || !c.prefix_row || !c.own_row)
-        cuda_failed("the lab's segments", "out of memory on the host", "choose smaller sizes", __FILE__, __LINE__);
-    CUDA_CHECK(cudaMalloc((void **)&c.device, (size_t)n * sizeof(Segment)));
+        cuda_failed("the lab's sequences", "out of memory on the host", "choose smaller sizes", __FILE__, __LINE__);
+    CUDA_CHECK(cudaMalloc((void **)&c.device, (size_t)n * sizeof(Sequence)));
     return c;
 }
 
 static void lab_case_upload(const LabCase *c) {
     CUDA_CHECK(
-        cudaMemcpyAsync(c->device, c->host, (size_t)c->n * sizeof(Segment), cudaMemcpyHostToDevice, cuda_stream));
+        cudaMemcpyAsync(c->device, c->host, (size_t)c->n * sizeof(Sequence), cudaMemcpyHostToDevice, cuda_stream));
     CUDA_CHECK(cudaStreamSynchronize(cuda_stream));
 }
 
-// The packed row of the key at `position` of segment s.
+// The packed row of the key at `position` of sequence s.
 static int lab_key_row(const LabCase *c, int s, int position) {
     return position < lab.P ? c->prefix_row[s] + position : c->own_row[s] + position - lab.P;
 }
@@ -119,7 +119,7 @@ static void lab_make(int groups, int samples) {
     for (int s = 0, row = 0, d = 0; s < n; s++) {
         const int group = s / (1 + samples), of_group = s % (1 + samples), prompt = s - of_group,
                   positions = of_group ? P + M : P;
-        Segment *g = &lab.packed.host[s];
+        Sequence *g = &lab.packed.host[s];
         *g = {row, of_group ? M : P, of_group ? P : 0, pages.device + (size_t)s * width, 0, group};
         if (of_group) g->prefix_row0 = lab.packed.host[prompt].row0;
         lab.packed.prefix_row[s] = of_group ? g->prefix_row0 : row;

@@ -13,22 +13,22 @@ lse) and D = dout . out:
 #define PLAIN_MAX_HD 256
 #define PLAIN_THREADS 128
 
-// What all kernels are told: the cache's pages of one layer, the segments.
+// What all kernels are told: the cache's pages of one layer, the sequences.
 struct PlainAttention {
     const bf16 *k, *v;
-    const Segment *segments;
-    int n_segments, n_pages, NH, NKV, HD, layer;
+    const Sequence *sequences;
+    int n_sequences, n_pages, NH, NKV, HD, layer;
 };
 
-// The segment of a row, -1: none.
-__device__ int plain_segment(const PlainAttention &a, int row) {
-    for (int s = 0; s < a.n_segments; s++)
-        if (row >= a.segments[s].row0 && row < a.segments[s].row0 + a.segments[s].T) return s;
+// The sequence of a row, -1: none.
+__device__ int plain_sequence(const PlainAttention &a, int row) {
+    for (int s = 0; s < a.n_sequences; s++)
+        if (row >= a.sequences[s].row0 && row < a.sequences[s].row0 + a.sequences[s].T) return s;
     return -1;
 }
 
 // Where the key and the value of a position lie.
-__device__ size_t plain_key_at(const PlainAttention &a, const Segment &g, int position, int kv_head) {
+__device__ size_t plain_key_at(const PlainAttention &a, const Sequence &g, int position, int kv_head) {
     return kv_page_at(a.layer, g.pages[position / KV_PAGE], kv_head, a.n_pages, a.NKV, a.HD) +
            position % KV_PAGE * a.HD;
 }
@@ -47,13 +47,13 @@ __device__ float plain_dot(const float *x, const bf16 *y, int n) {
 
 // One thread per row and head, in turns.
 __global__ void plain_attention_forward_kernel(bf16 *out, float *lse, const bf16 *q, PlainAttention a) {
-    const Segment &end = a.segments[a.n_segments - 1];
+    const Sequence &end = a.sequences[a.n_sequences - 1];
     float scale = 1.0f / sqrtf((float)a.HD), sum_v[PLAIN_MAX_HD];
     size_t n = (size_t)(end.row0 + end.T) * a.NH;
     for (size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x; at < n; at += (size_t)gridDim.x * blockDim.x) {
-        int row = (int)(at / a.NH), kv_head = (int)(at % a.NH) / (a.NH / a.NKV), s = plain_segment(a, row);
+        int row = (int)(at / a.NH), kv_head = (int)(at % a.NH) / (a.NH / a.NKV), s = plain_sequence(a, row);
         if (s < 0) continue;
-        const Segment g = a.segments[s];
+        const Sequence g = a.sequences[s];
         float max = -INFINITY, sum = 0;
         int keys = g.pos0 + row - g.row0 + 1;
         for (int j = 0; j < keys; j++)
@@ -75,11 +75,11 @@ __global__ void plain_attention_dq_kernel(float *dq, const float *dout, const bf
                                           const bf16 *q, PlainAttention a, int T) {
     size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (at >= (size_t)T * a.NH) return;
-    int row = (int)(at / a.NH), kv_head = (int)(at % a.NH) / (a.NH / a.NKV), s = plain_segment(a, row);
+    int row = (int)(at / a.NH), kv_head = (int)(at % a.NH) / (a.NH / a.NKV), s = plain_sequence(a, row);
     float scale = 1.0f / sqrtf((float)a.HD), D = plain_dot(dout + at * a.HD, out + at * a.HD, a.HD);
     for (int d = 0; d < a.HD; d++) dq[at * a.HD + d] = 0;
     if (s < 0) return;
-    const Segment g = a.segments[s];
+    const Sequence g = a.sequences[s];
     for (int j = 0; j <= g.pos0 + row - g.row0; j++) {
         size_t key = plain_key_at(a, g, j, kv_head);
         float p = expf(plain_dot(q + at * a.HD, a.k + key, a.HD) * scale - lse[at]);
@@ -94,14 +94,14 @@ __global__ void plain_attention_dkv_kernel(float *dk, float *dv, const float *do
     size_t key_at = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (key_at >= (size_t)T * a.NKV) return;
     int key_row = (int)(key_at / a.NKV), kv_head = (int)(key_at % a.NKV), G = a.NH / a.NKV,
-        own = plain_segment(a, key_row);
+        own = plain_sequence(a, key_row);
     float scale = 1.0f / sqrtf((float)a.HD);
     for (int d = 0; d < a.HD; d++) dk[key_at * a.HD + d] = dv[key_at * a.HD + d] = 0;
     if (own < 0) return;
-    int position = a.segments[own].pos0 + key_row - a.segments[own].row0;
-    size_t key = plain_key_at(a, a.segments[own], position, kv_head);
-    for (int s = 0; s < a.n_segments; s++) {
-        const Segment g = a.segments[s];
+    int position = a.sequences[own].pos0 + key_row - a.sequences[own].row0;
+    size_t key = plain_key_at(a, a.sequences[own], position, kv_head);
+    for (int s = 0; s < a.n_sequences; s++) {
+        const Sequence g = a.sequences[s];
         if ((position < g.pos0 ? g.prefix_row0 + position : g.row0 + position - g.pos0) != key_row) continue;
         for (int t = max(0, position - g.pos0); t < g.T; t++)
             for (int h = kv_head * G; h < (kv_head + 1) * G; h++) {
@@ -117,19 +117,19 @@ __global__ void plain_attention_dkv_kernel(float *dk, float *dv, const float *do
     }
 }
 
-void plain_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments,
-                             int n_segments, int NH) {
+void plain_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer,
+                             const Sequence *sequences, int n_sequences, int NH) {
     PlainAttention a = {
-        (const bf16 *)kv->k, (const bf16 *)kv->v, segments, n_segments, kv->n_pages, NH, kv->NKV, kv->HD, layer};
+        (const bf16 *)kv->k, (const bf16 *)kv->v, sequences, n_sequences, kv->n_pages, NH, kv->NKV, kv->HD, layer};
     LAUNCH(plain_attention_forward_kernel, 256, PLAIN_THREADS, 0, cuda_stream)((bf16 *)out, lse, (const bf16 *)q, a);
     CUDA_CHECK(cudaGetLastError());
 }
 
 void plain_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse,
-                              const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments,
+                              const act *q, const KVCache *kv, int layer, const Sequence *sequences, int n_sequences,
                               int T, int NH) {
     PlainAttention a = {
-        (const bf16 *)kv->k, (const bf16 *)kv->v, segments, n_segments, kv->n_pages, NH, kv->NKV, kv->HD, layer};
+        (const bf16 *)kv->k, (const bf16 *)kv->v, sequences, n_sequences, kv->n_pages, NH, kv->NKV, kv->HD, layer};
     unsigned queries = (unsigned)(((size_t)T * NH + PLAIN_THREADS - 1) / PLAIN_THREADS);
     unsigned keys = (unsigned)(((size_t)T * kv->NKV + PLAIN_THREADS - 1) / PLAIN_THREADS);
     LAUNCH(plain_attention_dq_kernel, queries, PLAIN_THREADS, 0, cuda_stream)

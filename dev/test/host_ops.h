@@ -197,41 +197,41 @@ void hosted_kv_copy_page(KVCache *kv, int to_page, int from_page) {
     hosted_done();
 }
 
-// The segments with their lists of pages; *rows = how many rows they reach to.
-const Segment *hosted_segments(const Segment *segments, int n, size_t *rows) {
-    static Segment there[HOSTED_BUFFERS];
+// The sequences with their lists of pages; *rows = how many rows they reach to.
+const Sequence *hosted_sequences(const Sequence *sequences, int n, size_t *rows) {
+    static Sequence there[HOSTED_BUFFERS];
     *rows = 0;
     if (n > HOSTED_BUFFERS) {
-        fprintf(stderr, "host_ops.h: %d segments, at most %d fit\n", n, HOSTED_BUFFERS);
+        fprintf(stderr, "host_ops.h: %d sequences, at most %d fit\n", n, HOSTED_BUFFERS);
         exit(1);
     }
     for (int i = 0; i < n; i++) {
-        there[i] = segments[i];
-        there[i].pages = IN(int, segments[i].pages, (segments[i].pos0 + segments[i].T + KV_PAGE - 1) / KV_PAGE);
-        if ((size_t)(segments[i].row0 + segments[i].T) > *rows) *rows = (size_t)(segments[i].row0 + segments[i].T);
+        there[i] = sequences[i];
+        there[i].pages = IN(int, sequences[i].pages, (sequences[i].pos0 + sequences[i].T + KV_PAGE - 1) / KV_PAGE);
+        if ((size_t)(sequences[i].row0 + sequences[i].T) > *rows) *rows = (size_t)(sequences[i].row0 + sequences[i].T);
     }
-    return IN(Segment, there, n);
+    return IN(Sequence, there, n);
 }
 
-void hosted_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments,
-                              int n_segments, int NH) {
+void hosted_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer,
+                              const Sequence *sequences, int n_sequences, int NH) {
     KVCache there = hosted_kv(kv, false);
     size_t rows;
-    const Segment *s = hosted_segments(segments, n_segments, &rows);
+    const Sequence *s = hosted_sequences(sequences, n_sequences, &rows);
     hosted->attention_forward(OUT_ACT(out, rows * NH * kv->HD), OUT(float, lse, rows *NH),
-                              IN_ACT(q, rows * NH * kv->HD), &there, layer, s, n_segments, NH);
+                              IN_ACT(q, rows * NH * kv->HD), &there, layer, s, n_sequences, NH);
     hosted_done();
 }
 
 void hosted_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse,
-                               const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments,
+                               const act *q, const KVCache *kv, int layer, const Sequence *sequences, int n_sequences,
                                int T, int NH) {
     KVCache there = hosted_kv(kv, false);
     size_t rows, n = (size_t)T * NH * kv->HD, n_kv = (size_t)T * kv->NKV * kv->HD;
-    const Segment *s = hosted_segments(segments, n_segments, &rows);
+    const Sequence *s = hosted_sequences(sequences, n_sequences, &rows);
     hosted->attention_backward(OUT(float, dq, n), OUT(float, dk, n_kv), OUT(float, dv, n_kv), IN(float, dout, n),
                                IN_ACT(out, n), IN(float, lse, (size_t)T *NH), IN_ACT(q, n), &there, layer, s,
-                               n_segments, T, NH);
+                               n_sequences, T, NH);
     hosted_done();
 }
 

@@ -41,10 +41,10 @@ void rounded_rope_backward(act *dqkv, const float *dq, const float *dk, const fl
 }
 
 void rounded_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer,
-                               const Segment *segments, int n_segments, int NH) {
-    ref_attention_forward(out, lse, q, kv, layer, segments, n_segments, NH);
-    for (int i = 0; i < n_segments; i++)
-        round_to_bf16((float *)out + (size_t)segments[i].row0 * NH * kv->HD, (size_t)segments[i].T * NH * kv->HD);
+                               const Sequence *sequences, int n_sequences, int NH) {
+    ref_attention_forward(out, lse, q, kv, layer, sequences, n_sequences, NH);
+    for (int i = 0; i < n_sequences; i++)
+        round_to_bf16((float *)out + (size_t)sequences[i].row0 * NH * kv->HD, (size_t)sequences[i].T * NH * kv->HD);
 }
 
 void rounded_swiglu_forward(act *a, act *gu_saved, const float *gu, int T, int I) {
@@ -95,10 +95,10 @@ float rounded_bf16(float x) { return bf16_to_f32(f32_to_bf16(x)); }
 
 // As cuda/attention.cuh: within each 64 keys exp(s - their largest), rounded for the product with v, not for the sum.
 void rounded_cuda_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer,
-                                    const Segment *segments, int n_segments, int NH) {
+                                    const Sequence *sequences, int n_sequences, int NH) {
     const int HD = kv->HD, per_kv = NH / kv->NKV;
-    for (int i = 0; i < n_segments; i++) {
-        const Segment *g = &segments[i];
+    for (int i = 0; i < n_sequences; i++) {
+        const Sequence *g = &sequences[i];
         for (int t = 0; t < g->T; t++) {
             for (int h = 0; h < NH; h++) {
                 const size_t at = (size_t)(g->row0 + t) * NH + h;
@@ -109,7 +109,7 @@ void rounded_cuda_attention_forward(act *out, float *lse, const act *q, const KV
                     const int keys = g->pos0 + t + 1 - first < 64 ? g->pos0 + t + 1 - first : 64;
                     float p[64], top = -INFINITY;
                     for (int j = 0; j < keys; j++) {
-                        const float *k = ref_kv_at(kv->k, kv, layer, segment_slot(g, first + j), h / per_kv);
+                        const float *k = ref_kv_at(kv->k, kv, layer, sequence_slot(g, first + j), h / per_kv);
                         p[j] = 0;
                         for (int d = 0; d < HD; d++) p[j] += qh[d] * k[d];
                         p[j] /= sqrtf((float)HD);
@@ -119,7 +119,7 @@ void rounded_cuda_attention_forward(act *out, float *lse, const act *q, const KV
                     l *= keep;
                     for (int d = 0; d < HD; d++) o[d] *= keep;
                     for (int j = 0; j < keys; j++) {
-                        const float *v = ref_kv_at(kv->v, kv, layer, segment_slot(g, first + j), h / per_kv);
+                        const float *v = ref_kv_at(kv->v, kv, layer, sequence_slot(g, first + j), h / per_kv);
                         const float e = expf(p[j] - top);
                         l += e * add;
                         for (int d = 0; d < HD; d++) o[d] += rounded_bf16(e) * add * v[d];
@@ -136,14 +136,14 @@ void rounded_cuda_attention_forward(act *out, float *lse, const act *q, const KV
 // As cuda/attention_backward.cuh: dout, p and ds are rounded.
 void rounded_cuda_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out,
                                      const float *lse, const act *q, const KVCache *kv, int layer,
-                                     const Segment *segments, int n_segments, int T, int NH) {
+                                     const Sequence *sequences, int n_sequences, int T, int NH) {
     const int HD = kv->HD, NKV = kv->NKV;
     const float scale = 1.0f / sqrtf((float)HD);
     memset(dq, 0, (size_t)T * NH * HD * sizeof(float));
     memset(dk, 0, (size_t)T * NKV * HD * sizeof(float));
     memset(dv, 0, (size_t)T * NKV * HD * sizeof(float));
-    for (int i = 0; i < n_segments; i++) {
-        const Segment *g = &segments[i];
+    for (int i = 0; i < n_sequences; i++) {
+        const Sequence *g = &sequences[i];
         for (int t = 0; t < g->T; t++) {
             for (int h = 0; h < NH; h++) {
                 const size_t at = (size_t)(g->row0 + t) * NH + h;
@@ -152,9 +152,9 @@ void rounded_cuda_attention_backward(float *dq, float *dk, float *dv, const floa
                 float D = 0;
                 for (int d = 0; d < HD; d++) D += rounded_bf16(d_o[d]) * o[d];
                 for (int j = 0; j <= g->pos0 + t; j++) {
-                    const float *k = ref_kv_at(kv->k, kv, layer, segment_slot(g, j), kh),
-                                *v = ref_kv_at(kv->v, kv, layer, segment_slot(g, j), kh);
-                    const size_t key = ((size_t)segment_key_row(g, j) * NKV + kh) * HD;
+                    const float *k = ref_kv_at(kv->k, kv, layer, sequence_slot(g, j), kh),
+                                *v = ref_kv_at(kv->v, kv, layer, sequence_slot(g, j), kh);
+                    const size_t key = ((size_t)sequence_key_row(g, j) * NKV + kh) * HD;
                     float s = 0, dp = 0;
                     for (int d = 0; d < HD; d++) {
                         s += qh[d] * k[d];

@@ -117,15 +117,15 @@ uint64_t bits_attention(const Ops *ops, int NH, int NKV, int HD) {
     enum { T = 20 + 9 + 150, PAGES = 1 + 2 + 11 };
     const int QKV = (NH + 2 * NKV) * HD;
     int pages[3][11], pos[T], row[2 * T], slot[2 * T], n_writes = 0, n_pages = 0;
-    Segment segments[3] = {{0, 20, 0, pages[0], 0, 0}, {20, 9, 20, pages[1], 0, 0}, {29, 150, 20, pages[2], 0, 0}};
+    Sequence sequences[3] = {{0, 20, 0, pages[0], 0, 0}, {20, 9, 20, pages[1], 0, 0}, {29, 150, 20, pages[2], 0, 0}};
     for (int s = 0; s < 3; s++)
-        for (int p = 0; p < segments[s].pos0 + segments[s].T;
-             p++) { // the prompt's full page is shared, the other is each segment's own
+        for (int p = 0; p < sequences[s].pos0 + sequences[s].T;
+             p++) { // the prompt's full page is shared, the other is each sequence's own
             const bool shared = s > 0 && p < KV_PAGE;
             if (p % KV_PAGE == 0) pages[s][p / KV_PAGE] = shared ? pages[0][0] : n_pages++;
-            if (p >= segments[s].pos0) pos[segments[s].row0 + p - segments[s].pos0] = p;
+            if (p >= sequences[s].pos0) pos[sequences[s].row0 + p - sequences[s].pos0] = p;
             if (shared) continue;
-            row[n_writes] = p < segments[s].pos0 ? p : segments[s].row0 + p - segments[s].pos0;
+            row[n_writes] = p < sequences[s].pos0 ? p : sequences[s].row0 + p - sequences[s].pos0;
             slot[n_writes++] = pages[s][p / KV_PAGE] * KV_PAGE + p % KV_PAGE;
         }
     const size_t cache = (size_t)(PAGES + 2) * NKV * KV_PAGE * HD * ops->act_bytes, n = (size_t)T * NH * HD,
@@ -136,9 +136,9 @@ uint64_t bits_attention(const Ops *ops, int NH, int NKV, int HD) {
     float *dq = bits_floats(n, 1), *dk = bits_floats(n_kv, 1), *dv = bits_floats(n_kv, 1);
     bf16_t *q = bits_acts(n, 1), *out = bits_acts(n, 1), *dqkv = bits_acts((size_t)T * QKV, 1);
     ops->rope_kv_write(q, &kv, 0, qkv, rope, pos, row, slot, n_writes, T, NH);
-    ops->attention_forward(out, lse, q, &kv, 0, segments, 3, NH);
+    ops->attention_forward(out, lse, q, &kv, 0, sequences, 3, NH);
     bits_add(&hash, q, n, 2), bits_add(&hash, out, n, 2), bits_add(&hash, lse, (size_t)T * NH, 4);
-    ops->attention_backward(dq, dk, dv, dout, out, lse, q, &kv, 0, segments, 3, T, NH);
+    ops->attention_backward(dq, dk, dv, dout, out, lse, q, &kv, 0, sequences, 3, T, NH);
     bits_add(&hash, dq, n, 4), bits_add(&hash, dk, n_kv, 4), bits_add(&hash, dv, n_kv, 4);
     ops->rope_backward(dqkv, dq, dk, dv, rope, pos, T, NH, NKV, HD);
     bits_add(&hash, dqkv, (size_t)T * QKV, 2);

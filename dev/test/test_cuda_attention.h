@@ -44,7 +44,7 @@ void test_cuda_long_decode(const Ops *ops) {
     int *pages = (int *)xmalloc(PAGES * sizeof(int)), *pos = (int *)xmalloc(3 * KEYS * sizeof(int)), *row = pos + KEYS,
         *slot = pos + 2 * KEYS;
     float *rope = (float *)xcalloc((size_t)KEYS * HD, sizeof(float)), *qkv, *query, *lse[2], *found[2];
-    Segment segments[N];
+    Sequence sequences[N];
     op_draws = 5000;
     qkv = op_random((size_t)KEYS * QKV, 2);
     query = op_random(n, 2);
@@ -55,8 +55,8 @@ void test_cuda_long_decode(const Ops *ops) {
         for (int d = 0; d < HD; d += 2) rope[(size_t)i * HD + d] = 1; // turns nothing
     }
     for (int i = 0; i < N; i++) {
-        const Segment g = {i, 1, i == 0 ? KEYS - 1 : 3 * i, pages, 0, i};
-        segments[i] = g;
+        const Sequence g = {i, 1, i == 0 ? KEYS - 1 : 3 * i, pages, 0, i};
+        sequences[i] = g;
     }
     for (int k = 0; k < 2; k++) {
         const Ops *o = both[k];
@@ -65,11 +65,11 @@ void test_cuda_long_decode(const Ops *ops) {
         act *rotated = op_act(o, NULL, (size_t)KEYS * H * HD), *q = op_act(o, query, n), *out = op_act(o, NULL, n);
         lse[k] = (float *)xcalloc((size_t)N * H, sizeof(float));
         o->rope_kv_write(rotated, &kv, 0, qkv, rope, pos, row, slot, KEYS, KEYS, H);
-        o->attention_forward(out, lse[k], q, &kv, 0, segments, N, H);
+        o->attention_forward(out, lse[k], q, &kv, 0, sequences, N, H);
         found[k] = op_floats(o, out, n);
         if (k == 0) { // alone, where its chunks have room
             float alone_lse[N * H];
-            o->attention_forward(out, alone_lse, q, &kv, 0, segments, 1, H);
+            o->attention_forward(out, alone_lse, q, &kv, 0, sequences, 1, H);
             float *alone = op_floats(o, out, n);
             CHECK(memcmp(alone, found[0], H * HD * sizeof(float)) == 0 &&
                       memcmp(alone_lse, lse[0], H * sizeof(float)) == 0,

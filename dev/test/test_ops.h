@@ -321,12 +321,12 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
         omp_set_num_threads(before);
     }
 
-    // each row decoded alone, and two halves of a segment one after the other, on the same cache
+    // each row decoded alone, and two halves of a sequence one after the other, on the same cache
     act *alone = op_act(ops, NULL, n);
     float *lse = (float *)xcalloc((size_t)c.T * NH, sizeof(float));
-    for (int s = 0; s < c.n_segments; s++)
-        for (int t = 0; t < c.segments[s].T; t++) {
-            Segment g = c.segments[s];
+    for (int s = 0; s < c.n_sequences; s++)
+        for (int t = 0; t < c.sequences[s].T; t++) {
+            Sequence g = c.sequences[s];
             g.row0 += t;
             g.pos0 += t;
             g.T = 1;
@@ -335,9 +335,9 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
     CHECK(memcmp(alone, got.out, n * ops->act_bytes) == 0 && memcmp(lse, got.lse, (size_t)c.T * NH * 4) == 0,
           "%s attention_forward, %s: rows decoded alone have other bits", ops->isa, shape);
     memset(alone, 0, n * ops->act_bytes);
-    for (int s = 0; s < c.n_segments; s++)
+    for (int s = 0; s < c.n_sequences; s++)
         for (int half = 0; half < 2; half++) {
-            Segment g = c.segments[s];
+            Sequence g = c.sequences[s];
             int first = half ? g.T / 2 : 0;
             g.row0 += first;
             g.pos0 += first;
@@ -352,7 +352,7 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
         while (k < c.n_pages && c.order[k] != c.pages[i]) k++;
         if (k < c.n_pages) ops->kv_copy_page(&got.kv, c.pages[i] = c.order[c.n_pages + k], c.order[k]);
     }
-    ops->attention_forward(alone, NULL, got.q, &got.kv, 1, c.segments, c.n_segments, NH);
+    ops->attention_forward(alone, NULL, got.q, &got.kv, 1, c.sequences, c.n_sequences, NH);
     CHECK(memcmp(alone, got.out, n * ops->act_bytes) == 0, "%s kv_copy_page, %s: other bits on copied pages", ops->isa,
           shape);
 
@@ -360,7 +360,7 @@ void test_ops_attention(const Ops *ops, const Ops *ref, int NH, int NKV, int HD,
     float nan[CPU_MAX_HD];
     for (int d = 0; d < HD; d++) nan[d] = d == HD / 2 ? NAN : 1;
     ops->to_act((char *)got.q + (size_t)bad * HD * ops->act_bytes, nan, (size_t)HD);
-    ops->attention_forward(alone, lse, got.q, &got.kv, 1, c.segments, c.n_segments, NH);
+    ops->attention_forward(alone, lse, got.q, &got.kv, 1, c.sequences, c.n_sequences, NH);
     float *spoilt = op_floats(ops, alone, n);
     int right = 0;
     for (size_t i = 0; i < n; i++) right += (int)i / HD == bad ? isnan(spoilt[i]) : spoilt[i] == out[i];

@@ -8,11 +8,11 @@
 #define SCENE_POSITIONS 150
 
 typedef struct {
-    int NH, NKV, HD, T, n_segments, n_writes, n_pages;
-    Segment segments[16];
+    int NH, NKV, HD, T, n_sequences, n_writes, n_pages;
+    Sequence sequences[16];
     int order[SCENE_PAGES]; // pages in the order they are dealt, the first n_pages are in use
     int pos[512], write_row[1024], write_slot[1024];
-    int *pages; // 64 for each segment
+    int *pages; // 64 for each sequence
     float *rope, *qkv, *dout;
 } Scene;
 
@@ -42,9 +42,9 @@ void scene_make(Scene *c, int NH, int NKV, int HD, int prompt, uint32_t shuffle)
                 c->write_slot[c->n_writes++] = pages[p] * KV_PAGE + i % KV_PAGE;
             }
         }
-        Segment g = {c->T, length, pos0, pages, 0, s < 4 ? 0 : 1};
+        Sequence g = {c->T, length, pos0, pages, 0, s < 4 ? 0 : 1};
         for (int t = 0; t < length; t++) c->pos[c->T++] = pos0 + t;
-        c->segments[c->n_segments++] = g;
+        c->sequences[c->n_sequences++] = g;
     }
     op_draws = 1000;
     c->qkv = op_random((size_t)c->T * QKV, 2);
@@ -87,11 +87,11 @@ void scene_run_make(SceneRun *r, const Ops *ops, const Scene *c, const float *qk
     r->dk = (float *)xcalloc((size_t)c->T * c->NKV * c->HD, sizeof(float));
     r->dv = (float *)xcalloc((size_t)c->T * c->NKV * c->HD, sizeof(float));
     ops->rope_kv_write(r->q, &r->kv, 1, qkv, rope, c->pos, c->write_row, c->write_slot, c->n_writes, c->T, c->NH);
-    ops->attention_forward(r->out, r->lse, r->q, &r->kv, 1, c->segments, c->n_segments, c->NH);
+    ops->attention_forward(r->out, r->lse, r->q, &r->kv, 1, c->sequences, c->n_sequences, c->NH);
 }
 
 void scene_run_backward(SceneRun *r, const Ops *ops, const Scene *c, const act *out, const float *lse) {
-    ops->attention_backward(r->dq, r->dk, r->dv, c->dout, out, lse, r->q, &r->kv, 1, c->segments, c->n_segments, c->T,
+    ops->attention_backward(r->dq, r->dk, r->dv, c->dout, out, lse, r->q, &r->kv, 1, c->sequences, c->n_sequences, c->T,
                             c->NH);
     ops->rope_backward(r->dqkv, r->dq, r->dk, r->dv, c->rope, c->pos, c->T, c->NH, c->NKV, c->HD);
 }

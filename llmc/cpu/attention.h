@@ -2,7 +2,7 @@
 Attention, forward and backward. How a page of the cache lies: cpu_kv_page.
 
 The G = NH/NKV query heads of one key/value head read the same keys, so their queries are taken together:
-query vector m of a segment is row m / G, head m % G of the group. A tile of ATTENTION_TILE query vectors meets
+query vector m of a sequence is row m / G, head m % G of the group. A tile of ATTENTION_TILE query vectors meets
 one page of 16 keys at a time; the lanes of a register are the 16 keys (scores) or 16 columns (outputs), and a
 query vector has accumulators of its own. Nothing is ever summed across query vectors, so a query's bits do not
 depend on which others share its tile.
@@ -26,7 +26,7 @@ are replaced before use and their values are not read.
 #define attention_load_keys SIMD_NAME(attention_load_keys)
 #define attention_load_queries SIMD_NAME(attention_load_queries)
 #define attention_block SIMD_NAME(attention_block)
-#define attention_segment SIMD_NAME(attention_segment)
+#define attention_sequence SIMD_NAME(attention_sequence)
 
 #if SIMD_VECTORS == SIMD_AVX512
 #define ATTENTION_TILE 8 // accumulators: 8 for scores, 16 for outputs, of 32 registers
@@ -126,7 +126,7 @@ SIMD_INLINE void attention_add_product(float *a, const float *p, int p_row, int 
 }
 
 // acc[n][stride] += p[n][ATTENTION_KEYS] v for the columns from c, the values of positions key0 ... end-1
-SIMD_INLINE void attention_add_values(float *out, const float *p, const KVCache *kv, int layer, const Segment *g,
+SIMD_INLINE void attention_add_values(float *out, const float *p, const KVCache *kv, int layer, const Sequence *g,
                                       int head, int c, int stride, int key0, int end, int n, int pieces) {
     vf acc[ATTENTION_TILE * 2];
     int HD = kv->HD;
@@ -155,9 +155,9 @@ SIMD_INLINE vi attention_mask(int part, int key, int pos) {
 // ----------------------------------------------------------------------------
 // forward
 
-// Query vectors first ... first+n-1 of a segment's key/value head.
+// Query vectors first ... first+n-1 of a sequence's key/value head.
 SIMD_INLINE void attention_tile_of(bf16_t *out, float *lse, const bf16_t *q, const KVCache *kv, int layer,
-                                   const Segment *g, int head, int first, int NH, int n) {
+                                   const Sequence *g, int head, int first, int NH, int n) {
     int HD = kv->HD, G = NH / kv->NKV, stride = (HD + 15) & ~15;
     float scale = 1.0f / sqrtf((float)HD);
     float qs[ATTENTION_TILE * CPU_MAX_HD], acc[ATTENTION_TILE * CPU_MAX_HD], p[ATTENTION_TILE * ATTENTION_KEYS];
@@ -228,7 +228,7 @@ SIMD_INLINE void attention_tile_of(bf16_t *out, float *lse, const bf16_t *q, con
     }
 }
 
-static void attention_tile(bf16_t *out, float *lse, const bf16_t *q, const KVCache *kv, int layer, const Segment *g,
+static void attention_tile(bf16_t *out, float *lse, const bf16_t *q, const KVCache *kv, int layer, const Sequence *g,
                            int head, int first, int NH) {
     int left = g->T * (NH / kv->NKV) - first;
     switch (left < ATTENTION_TILE ? left : ATTENTION_TILE) {
@@ -246,29 +246,29 @@ static void attention_tile(bf16_t *out, float *lse, const bf16_t *q, const KVCac
 }
 
 static void SIMD_NAME(attention_forward)(act *out, float *lse, const act *q, const KVCache *kv, int layer,
-                                         const Segment *segments, int n_segments, int NH) {
+                                         const Sequence *sequences, int n_sequences, int NH) {
     int G = NH / kv->NKV;
-    int *first = (int *)cpu_scratch((size_t)(n_segments + 1) * sizeof *first);
+    int *first = (int *)cpu_scratch((size_t)(n_sequences + 1) * sizeof *first);
     first[0] = 0;
-    for (int s = 0; s < n_segments; s++)
-        first[s + 1] = first[s] + kv->NKV * ((segments[s].T * G + ATTENTION_TILE - 1) / ATTENTION_TILE);
-    #pragma omp parallel for schedule(dynamic, 4) if (first[n_segments] > 4)
-    for (int task = 0; task < first[n_segments]; task++) {
-        int s = cpu_attention_segment(first, n_segments, task);
+    for (int s = 0; s < n_sequences; s++)
+        first[s + 1] = first[s] + kv->NKV * ((sequences[s].T * G + ATTENTION_TILE - 1) / ATTENTION_TILE);
+    #pragma omp parallel for schedule(dynamic, 4) if (first[n_sequences] > 4)
+    for (int task = 0; task < first[n_sequences]; task++) {
+        int s = cpu_attention_sequence(first, n_sequences, task);
         int tiles = (first[s + 1] - first[s]) / kv->NKV, i = task - first[s];
-        attention_tile((bf16_t *)out, lse, (const bf16_t *)q, kv, layer, &segments[s], i / tiles,
+        attention_tile((bf16_t *)out, lse, (const bf16_t *)q, kv, layer, &sequences[s], i / tiles,
                        i % tiles * ATTENTION_TILE, NH);
     }
     free(first);
 }
 
 // ----------------------------------------------------------------------------
-// backward: a task is one segment's key/value head. With P = exp(q k^T/sqrt(HD) - lse), D = dout . out:
+// backward: a task is one sequence's key/value head. With P = exp(q k^T/sqrt(HD) - lse), D = dout . out:
 //   dS = P (dout v^T - D),  dq = dS k / sqrt(HD),  dk = dS^T q / sqrt(HD),  dv = P^T dout
-// The gradients of keys in the shared prompt are kept per segment and added up afterwards, segments in order.
+// The gradients of keys in the shared prompt are kept per sequence and added up afterwards, sequences in order.
 
 // keys[n][stride] = k / sqrt(HD) and v_t[n/16][HD][16] = v transposed, in fp32; 0 from position n on
-static void attention_load_keys(float *keys, float *v_t, const KVCache *kv, int layer, const Segment *g, int head,
+static void attention_load_keys(float *keys, float *v_t, const KVCache *kv, int layer, const Sequence *g, int head,
                                 int n) {
     int HD = kv->HD, stride = (HD + 15) & ~15;
     float scale = 1.0f / sqrtf((float)HD);
@@ -288,7 +288,7 @@ static void attention_load_keys(float *keys, float *v_t, const KVCache *kv, int 
 // Query vectors first ... first+n-1, in fp32, n rounded up to whole tiles: qs = q / sqrt(HD), dout, D, lse, pos.
 // The padding is 0 everywhere, so it adds nothing to any gradient.
 static void attention_load_queries(float *qs, float *d_out, float *D, float *l, int *pos, const float *dout,
-                                   const bf16_t *out, const float *lse, const bf16_t *q, const Segment *g, int head,
+                                   const bf16_t *out, const float *lse, const bf16_t *q, const Sequence *g, int head,
                                    int first, int n, int NH, int G, int HD) {
     int stride = (HD + 15) & ~15;
     float scale = 1.0f / sqrtf((float)HD);
@@ -317,7 +317,7 @@ static void attention_load_queries(float *qs, float *d_out, float *D, float *l, 
 // P and dS of one tile of query vectors against the keys from key0 to `end`, a page at a time as far as the tile
 // sees; returns how many keys that were.
 static int attention_block(float *p, float *ds, const float *qs, const float *d_out, const float *D, const float *l,
-                           const int *pos, const KVCache *kv, int layer, const Segment *g, int head, const float *v_t,
+                           const int *pos, const KVCache *kv, int layer, const Sequence *g, int head, const float *v_t,
                            int key0, int end) {
     int HD = kv->HD, stride = (HD + 15) & ~15, key = key0;
     for (; key < end && key <= pos[ATTENTION_TILE - 1]; key += KV_PAGE) {
@@ -338,11 +338,11 @@ static int attention_block(float *p, float *ds, const float *qs, const float *d_
     return key - key0;
 }
 
-// One segment's key/value head. dq, and dk and dv of the segment's own rows, are written; those of its prompt go
+// One sequence's key/value head. dq, and dk and dv of the sequence's own rows, are written; those of its prompt go
 // to prefix[pos0][2][HD]. `work` is scratch.
-static void attention_segment(float *dq, float *dk, float *dv, float *prefix, float *work, const float *dout,
-                              const bf16_t *out, const float *lse, const bf16_t *q, const KVCache *kv, int layer,
-                              const Segment *g, int head, int NH) {
+static void attention_sequence(float *dq, float *dk, float *dv, float *prefix, float *work, const float *dout,
+                               const bf16_t *out, const float *lse, const bf16_t *q, const KVCache *kv, int layer,
+                               const Sequence *g, int head, int NH) {
     int HD = kv->HD, NKV = kv->NKV, G = NH / NKV, stride = (HD + 15) & ~15;
     int n_keys = g->pos0 + g->T, padded = (n_keys + KV_PAGE - 1) / KV_PAGE * KV_PAGE;
     float *keys = work, *v_t = keys + (size_t)padded * stride;
@@ -396,44 +396,44 @@ static void attention_segment(float *dq, float *dk, float *dv, float *prefix, fl
 
 static void SIMD_NAME(attention_backward)(float *dq, float *dk, float *dv, const float *dout, const act *out,
                                           const float *lse, const act *q, const KVCache *kv, int layer,
-                                          const Segment *segments, int n_segments, int T, int NH) {
+                                          const Sequence *sequences, int n_sequences, int T, int NH) {
     int HD = kv->HD, NKV = kv->NKV, stride = (HD + 15) & ~15, rows = 0, longest = 0, longest_prefix = 0;
-    size_t *prefix_at = (size_t *)cpu_scratch((size_t)(n_segments + 1) * sizeof *prefix_at); // of [NKV][pos0][2][HD]
+    size_t *prefix_at = (size_t *)cpu_scratch((size_t)(n_sequences + 1) * sizeof *prefix_at); // of [NKV][pos0][2][HD]
     prefix_at[0] = 0;
-    for (int s = 0; s < n_segments; s++) {
-        const Segment *g = &segments[s];
+    for (int s = 0; s < n_sequences; s++) {
+        const Sequence *g = &sequences[s];
         prefix_at[s + 1] = prefix_at[s] + (size_t)NKV * g->pos0 * 2 * HD;
         if (g->pos0 + g->T > longest) longest = g->pos0 + g->T;
         if (g->pos0 > longest_prefix) longest_prefix = g->pos0;
         rows += g->T;
     }
-    if (rows != T) { // rows of no segment have no gradient
+    if (rows != T) { // rows of no sequence have no gradient
         memset(dq, 0, (size_t)T * NH * HD * sizeof(float));
         memset(dk, 0, (size_t)T * NKV * HD * sizeof(float));
         memset(dv, 0, (size_t)T * NKV * HD * sizeof(float));
     }
-    float *prefix = (float *)cpu_scratch(prefix_at[n_segments] * sizeof(float));
+    float *prefix = (float *)cpu_scratch(prefix_at[n_sequences] * sizeof(float));
     size_t work =
         ((size_t)(longest + KV_PAGE) * 4 + ATTENTION_ROWS * 3) * stride + 2 * ATTENTION_ROWS * ATTENTION_BLOCK;
     #pragma omp parallel
     {
         float *mine = (float *)cpu_scratch(work * sizeof(float));
         #pragma omp for schedule(dynamic, 1)
-        for (int task = 0; task < n_segments * NKV; task++) {
-            const Segment *g = &segments[task / NKV];
+        for (int task = 0; task < n_sequences * NKV; task++) {
+            const Sequence *g = &sequences[task / NKV];
             int head = task % NKV;
-            attention_segment(dq, dk, dv, prefix + prefix_at[task / NKV] + (size_t)head * g->pos0 * 2 * HD, mine, dout,
-                              (const bf16_t *)out, lse, (const bf16_t *)q, kv, layer, g, head, NH);
+            attention_sequence(dq, dk, dv, prefix + prefix_at[task / NKV] + (size_t)head * g->pos0 * 2 * HD, mine, dout,
+                               (const bf16_t *)out, lse, (const bf16_t *)q, kv, layer, g, head, NH);
         }
         free(mine);
-        // a position of the prompts belongs to one thread, which takes the segments in order
+        // a position of the prompts belongs to one thread, which takes the sequences in order
         #pragma omp for schedule(static)
         for (int p = 0; p < longest_prefix; p++) {
-            for (int s = 0; s < n_segments; s++) {
-                if (p >= segments[s].pos0) continue;
+            for (int s = 0; s < n_sequences; s++) {
+                if (p >= sequences[s].pos0) continue;
                 for (int head = 0; head < NKV; head++) {
-                    const float *from = prefix + prefix_at[s] + ((size_t)head * segments[s].pos0 + p) * 2 * HD;
-                    size_t at = ((size_t)(segments[s].prefix_row0 + p) * NKV + head) * HD;
+                    const float *from = prefix + prefix_at[s] + ((size_t)head * sequences[s].pos0 + p) * 2 * HD;
+                    size_t at = ((size_t)(sequences[s].prefix_row0 + p) * NKV + head) * HD;
                     rows_add(dk + at, from, HD);
                     rows_add(dv + at, from + HD, HD);
                 }

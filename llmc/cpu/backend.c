@@ -216,8 +216,8 @@ int cpu_output_select(OutputCandidate *c, int n, double need, bool counting) {
     return hi;
 }
 
-int cpu_attention_segment(const int *first, int n_segments, int task) {
-    int lo = 0, hi = n_segments - 1;
+int cpu_attention_sequence(const int *first, int n_sequences, int task) {
+    int lo = 0, hi = n_sequences - 1;
     while (lo < hi) {
         int mid = (lo + hi + 1) / 2;
         if (first[mid] <= task) lo = mid;

@@ -5,7 +5,7 @@ CPU and not for one level; and the one function of each level.
 #ifndef LLMC_CPU_SHARED_H
 #define LLMC_CPU_SHARED_H
 
-#include "llmc/cpu/cpu.h" // CpuChains; Ops, Weight, Segment, bf16_t
+#include "llmc/cpu/cpu.h" // CpuChains; Ops, Weight, Sequence, bf16_t
 
 #ifdef __cplusplus
 extern "C" {
@@ -78,8 +78,8 @@ int cpu_output_select(OutputCandidate *c, int n, double need, bool counting);
 // ----------------------------------------------------------------------------
 // attention
 
-// Which segment task i belongs to, when segments have first[s+1] - first[s] tasks each.
-int cpu_attention_segment(const int *first, int n_segments, int task);
+// Which sequence task i belongs to, when sequences have first[s+1] - first[s] tasks each.
+int cpu_attention_sequence(const int *first, int n_sequences, int task);
 
 // ----------------------------------------------------------------------------
 // the levels. Each fills in the operations that it has kernels of its own for, and its chains.

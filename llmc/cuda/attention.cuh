@@ -3,10 +3,11 @@ Attention, forward: what it computes is said in ops.h, how a page of the cache l
 al. 2022, arXiv 2205.14135) on tensor cores, over packed rows and paged keys.
 
 The G = NH/NKV query heads of one key/value head read the same keys, so their queries are taken together: query vector m
-of the packed rows is row m / G, head m % G of the group. A warp has 16 query vectors, which need not be of one segment.
+of the packed rows is row m / G, head m % G of the group. A warp has 16 query vectors, which need not be of one
+sequence.
 
 What a query vector's result is, in every bit, does not depend on which others are computed with it, nor on which of the
-two kernels does it (this one, or attention_decode.cuh where a segment has 16 query vectors at most):
+two kernels does it (this one, or attention_decode.cuh where a sequence has 16 query vectors at most):
 
     for each chunk of 64 keys at absolute positions 0, 64, 128 ...:
         s_j = q k_j (tensor cores, HD in steps of 16), times log2(e) / sqrt(HD); -inf for a key after the query
@@ -32,8 +33,8 @@ fold are written with __fmul_rn and its like, lest the compiler fuse them in one
 // What all kernels of attention are told. Pointers are the device's.
 struct Attention {
     const bf16 *q, *k, *v; // [rows, NH*HD]; the cache
-    const Segment *segments;
-    int n_segments, n_pages, NH, NKV, HD, layer;
+    const Sequence *sequences;
+    int n_sequences, n_pages, NH, NKV, HD, layer;
 };
 
 // Sizes for heads of up to HDP columns; columns HD ... HDP-1 are zeros in shared memory.
@@ -68,7 +69,7 @@ __device__ __forceinline__ size_t key_at(const Attention &a, const int *pages, i
     return kv_page_at(a.layer, page, kv_head, a.n_pages, a.NKV, a.HD) + position % KV_PAGE * a.HD;
 }
 
-// Keys (or values) first ... first+ROWS-1 of a segment from `cache` to to[ROWS][STRIDE], zeros from position `end` on.
+// Keys (or values) first ... first+ROWS-1 of a sequence from `cache` to to[ROWS][STRIDE], zeros from position `end` on.
 // By thread `thread` of n_threads.
 template <int HDP, int ROWS>
 __device__ __forceinline__ void load_keys(bf16 *to, const bf16 *cache, const Attention &a, const int *pages,
@@ -102,19 +103,19 @@ __device__ __forceinline__ void load_vectors(bf16 *to, const bf16 *from, int str
     }
 }
 
-// The last segment that begins at `row` or before. Segments ascend.
-__device__ __forceinline__ int segment_of_row(const Segment *segments, int n_segments, int row) {
-    int low = 0, high = n_segments - 1;
+// The last sequence that begins at `row` or before. Sequences ascend.
+__device__ __forceinline__ int sequence_of_row(const Sequence *sequences, int n_sequences, int row) {
+    int low = 0, high = n_sequences - 1;
     while (low < high) {
         int middle = (low + high + 1) / 2;
-        if (segments[middle].row0 <= row) low = middle;
+        if (sequences[middle].row0 <= row) low = middle;
         else high = middle - 1;
     }
     return low;
 }
 
-// Segments of so few query vectors are left to attention_decode.cuh (but where heads are too large for its registers).
-template <int HDP> __device__ __forceinline__ bool is_decoded(const Segment &g, int G) {
+// Sequences of so few query vectors are left to attention_decode.cuh (but where heads are too large for its registers).
+template <int HDP> __device__ __forceinline__ bool is_decoded(const Sequence &g, int G) {
     return HDP <= 128 && g.T * G <= 16;
 }
 
@@ -205,7 +206,7 @@ __device__ __forceinline__ float fold_finish(float O, float one_by_l) {
 __device__ __forceinline__ float fold_lse(float m, float l) { return __fmaf_rn(m, 0.693147181f, logf(l)); }
 
 // ----------------------------------------------------------------------------
-// segments of many query vectors: a block has 64 of them (32 if heads are large), in turns
+// sequences of many query vectors: a block has 64 of them (32 if heads are large), in turns
 
 // out[at] = O / l for the 16 vectors of a warp, `at` being the lane's; none where not `mine`. O has the columns from
 // column0 on. stage[16][STRIDE] is this warp's.
@@ -248,17 +249,17 @@ __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, AttentionShape<H
     float *s = (float *)(values + ATTENTION_CHUNK * S::STRIDE) + warp * 16 * ATTENTION_SCORES;
     float *row = s + lane / 2 * ATTENTION_SCORES;
     float scale = 1.44269504f / sqrtf((float)a.HD);
-    const Segment end = a.segments[a.n_segments - 1];
+    const Sequence end = a.sequences[a.n_sequences - 1];
     int n = (end.row0 + end.T) * G, tasks = (n + S::VECTORS - 1) / S::VECTORS * a.NKV * S::PARTS;
     for (int task = (int)blockIdx.x; task < tasks; task += (int)gridDim.x) {
         int first = task / (a.NKV * S::PARTS) * S::VECTORS,
             last = min(first + S::VECTORS, n) - 1; // query vectors of the block
         int kv_head = task / S::PARTS % a.NKV, column0 = task % S::PARTS * S::COLUMNS, first_row = first / G,
             last_row = last / G;
-        int segment0 = segment_of_row(a.segments, a.n_segments, first_row), segment1 = segment0;
+        int sequence0 = sequence_of_row(a.sequences, a.n_sequences, first_row), sequence1 = sequence0;
         bool any = false;
-        for (; segment1 < a.n_segments && a.segments[segment1].row0 <= last_row; segment1++)
-            any |= !is_decoded<HDP>(a.segments[segment1], G);
+        for (; sequence1 < a.n_sequences && a.sequences[sequence1].row0 <= last_row; sequence1++)
+            any |= !is_decoded<HDP>(a.sequences[sequence1], G);
         if (!any) continue;
 
         load_vectors<HDP, S::VECTORS>(qs, a.q, a.HD, a, kv_head, first, last + 1);
@@ -269,8 +270,8 @@ __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, AttentionShape<H
         Tile O[S::TILES];
         for (int d = 0; d < S::TILES; d++) wmma::fill_fragment(O[d], 0.0f);
 
-        for (int segment = segment0; segment < segment1; segment++) {
-            const Segment g = a.segments[segment];
+        for (int sequence = sequence0; sequence < sequence1; sequence++) {
+            const Sequence g = a.sequences[sequence];
             if (is_decoded<HDP>(g, G) || first_row >= g.row0 + g.T) continue;
             int n_keys = g.pos0 + min(last_row, g.row0 + g.T - 1) - g.row0 + 1; // that any vector of the tile sees
             bool here = vector <= last && vector_row >= g.row0 && vector_row < g.row0 + g.T;
@@ -326,7 +327,7 @@ __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, AttentionShape<H
         float *stage = (float *)keys + warp * 16 * S::STRIDE;
         write_output<HDP>(out, lse, O, stage, m, l, mine, mine ? vector_at(a, kv_head, vector) : 0, column0, a.HD);
         copies_commit();
-        copies_wait<0>(); // of queries whose rows are no segment's
+        copies_wait<0>(); // of queries whose rows are no sequence's
         __syncthreads();
     }
 }
@@ -351,7 +352,7 @@ template <int HDP> void attention_forward(bf16 *out, float *lse, const Attention
 }
 
 // Ends the program if heads are larger than the kernels can take.
-static Attention attention_of(const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments,
+static Attention attention_of(const act *q, const KVCache *kv, int layer, const Sequence *sequences, int n_sequences,
                               int NH) {
     if (kv->HD > ATTENTION_MAX_HD) {
         fprintf(stderr,
@@ -363,8 +364,8 @@ static Attention attention_of(const act *q, const KVCache *kv, int layer, const 
     return {(const bf16 *)q,
             (const bf16 *)kv->k,
             (const bf16 *)kv->v,
-            segments,
-            n_segments,
+            sequences,
+            n_sequences,
             kv->n_pages,
             NH,
             kv->NKV,
@@ -372,10 +373,10 @@ static Attention attention_of(const act *q, const KVCache *kv, int layer, const 
             layer};
 }
 
-void cuda_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Segment *segments,
-                            int n_segments, int NH) {
-    if (n_segments == 0) return;
-    Attention a = attention_of(q, kv, layer, segments, n_segments, NH);
+void cuda_attention_forward(act *out, float *lse, const act *q, const KVCache *kv, int layer, const Sequence *sequences,
+                            int n_sequences, int NH) {
+    if (n_sequences == 0) return;
+    Attention a = attention_of(q, kv, layer, sequences, n_sequences, NH);
     auto forward = kv->HD <= 32    ? attention_forward<32>
                    : kv->HD <= 64  ? attention_forward<64>
                    : kv->HD <= 128 ? attention_forward<128>

@@ -5,11 +5,11 @@ cores take:
 
     dS = P (dout v^T - D),   dq = dS k / sqrt(HD),   dk = dS^T q / sqrt(HD),   dv = P^T dout
 
-    prepare   rounds dout, computes D, finds each row's segment
+    prepare   rounds dout, computes D, finds each row's sequence
     plan      which tiles of keys are how much work
     dq        a block has 64 query vectors; the keys they see stream by
-    dkv       a block has 64 packed rows of keys; the query vectors that see them stream by: those of their own segment,
-              and for the keys of a prompt those of all its completions. A long stream is cut into pieces for several
+    dkv       a block has 64 packed rows of keys; the query vectors that see them stream by: those of their own
+sequence, and for the keys of a prompt those of all its completions. A long stream is cut into pieces for several
               blocks.
     add       the pieces, in order
 
@@ -44,28 +44,28 @@ struct alignas(16) Piece {
 
 // Scratch that lives from prepare to the end.
 struct BackwardScratch {
-    int *row_segment; // [T] -1: none
-    int *reach;       // [n_segments] the row after the last whose query may see a key of the segment
-    int *tile_reach;  // [tiles] the same for a tile of key rows
-    int *n_pieces;    // [1]
-    Piece *pieces;    // [2 tiles]
-    float *slots;     // [tiles, NKV, 2, VECTORS, HD] sums of dv and dk
+    int *row_sequence; // [T] -1: none
+    int *reach;        // [n_sequences] the row after the last whose query may see a key of the sequence
+    int *tile_reach;   // [tiles] the same for a tile of key rows
+    int *n_pieces;     // [1]
+    Piece *pieces;     // [2 tiles]
+    float *slots;      // [tiles, NKV, 2, VECTORS, HD] sums of dv and dk
 };
 
 // ----------------------------------------------------------------------------
 // prepare and plan
 
-// One warp per row and head. Rows of no segment get dk = dv = 0 here (and dq = 0 from its kernel).
-__global__ void attention_prepare_kernel(float *dq, float *dk, float *dv, int *row_segment, const float *dout,
+// One warp per row and head. Rows of no sequence get dk = dv = 0 here (and dq = 0 from its kernel).
+__global__ void attention_prepare_kernel(float *dq, float *dk, float *dv, int *row_sequence, const float *dout,
                                          const bf16 *out, Attention a, int T) {
     size_t at = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) / 32;
     int lane = threadIdx.x % 32, row = (int)(at / a.NH), head = (int)(at % a.NH);
     if (row >= T) return;
     if (head < a.NKV) {
-        int segment = segment_of_row(a.segments, a.n_segments, row);
-        bool none = row < a.segments[segment].row0 || row >= a.segments[segment].row0 + a.segments[segment].T;
+        int sequence = sequence_of_row(a.sequences, a.n_sequences, row);
+        bool none = row < a.sequences[sequence].row0 || row >= a.sequences[sequence].row0 + a.sequences[sequence].T;
         size_t key = ((size_t)row * a.NKV + head) * a.HD;
-        if (head == 0 && lane == 0) row_segment[row] = none ? -1 : segment;
+        if (head == 0 && lane == 0) row_sequence[row] = none ? -1 : sequence;
         for (int d = lane; none && d < a.HD; d += 32) dk[key + d] = dv[key + d] = 0;
     }
     float *slot = dq + at * a.HD, D = 0;
@@ -85,15 +85,16 @@ __global__ void __launch_bounds__(PLAN_THREADS, 1)
     attention_plan_kernel(BackwardScratch scratch, Attention a, int T, int tile_rows) {
     SHARED(int, sums, [32]);
     int thread = (int)threadIdx.x, warp = thread / 32, lane = thread % 32, tiles = (T + tile_rows - 1) / tile_rows;
-    for (int s = warp; s < a.n_segments; s += PLAN_THREADS / 32) { // a warp looks for those that share a segment's keys
-        const Segment own = a.segments[s];
+    for (int s = warp; s < a.n_sequences;
+         s += PLAN_THREADS / 32) { // a warp looks for those that share a sequence's keys
+        const Sequence own = a.sequences[s];
         int reach = own.row0 + own.T;
         bool more = true;
         for (int first = s + 1; more; first += 32) {
             int i = first + lane;
-            bool same = i < a.n_segments && a.segments[i].group == own.group;
+            bool same = i < a.n_sequences && a.sequences[i].group == own.group;
             if (same) {
-                const Segment g = a.segments[i];
+                const Sequence g = a.sequences[i];
                 bool shares = g.pos0 > 0 && g.prefix_row0 < own.row0 + own.T && g.prefix_row0 + g.pos0 > own.row0;
                 if (shares) reach = max(reach, g.row0 + g.T);
             }
@@ -105,10 +106,10 @@ __global__ void __launch_bounds__(PLAN_THREADS, 1)
     __syncthreads();
     for (int tile = thread; tile < tiles; tile += PLAN_THREADS) {
         int row0 = tile * tile_rows, row1 = min(row0 + tile_rows, T), reach = row0;
-        for (int row = row0; row < row1;) { // from segment to segment
-            int segment = scratch.row_segment[row];
-            if (segment >= 0) reach = max(reach, scratch.reach[segment]);
-            row = segment < 0 ? row + 1 : a.segments[segment].row0 + a.segments[segment].T;
+        for (int row = row0; row < row1;) { // from sequence to sequence
+            int sequence = scratch.row_sequence[row];
+            if (sequence >= 0) reach = max(reach, scratch.reach[sequence]);
+            row = sequence < 0 ? row + 1 : a.sequences[sequence].row0 + a.sequences[sequence].T;
         }
         scratch.tile_reach[tile] = min(reach, T);
     }
@@ -207,7 +208,7 @@ __device__ __forceinline__ void write_sums(float *to, const Tile *sum, float *st
 // stream by several times.
 template <int HDP>
 __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, AttentionShape<HDP>::BLOCKS)
-    attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_segment, int T) {
+    attention_dq_kernel(float *dq, const float *lse, Attention a, const int *row_sequence, int T) {
     typedef BackwardShape<HDP> S;
     DYN_SHARED(unsigned char, memory);
     bf16 *qs = (bf16 *)memory, *douts = qs + S::VECTORS * S::STRIDE, *stream = douts + S::VECTORS * S::STRIDE;
@@ -223,23 +224,23 @@ __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, AttentionShape<H
     int vector = first + 16 * warp + lane / 2, row = vector / G, warp_last_row = min(first + 16 * warp + 15, last) / G;
     bool valid = vector <= last;
     size_t at = valid ? vector_at(a, kv_head, vector) : 0;
-    int own = valid ? row_segment[row] : -1;
+    int own = valid ? row_sequence[row] : -1;
     float lse2 = own >= 0 ? lse[at] * LOG2_E : 0, D = own >= 0 ? dq[at * a.HD + a.HD / 2] : 0;
-    int segment0 = segment_of_row(a.segments, a.n_segments, first_row);
+    int sequence0 = sequence_of_row(a.sequences, a.n_sequences, first_row);
     copies_commit();
     copies_wait<0>();
-    __syncthreads(); // all dout is here, before any of it is overwritten: rows of no segment see no key and wait for
+    __syncthreads(); // all dout is here, before any of it is overwritten: rows of no sequence see no key and wait for
                      // none
 
     for (int part = 0; part < S::PARTS; part++) {
         Tile sum[S::TILES];
         for (int d = 0; d < S::TILES; d++) wmma::fill_fragment(sum[d], 0.0f);
-        for (int segment = segment0; segment < a.n_segments; segment++) {
-            const Segment g = a.segments[segment];
+        for (int sequence = sequence0; sequence < a.n_sequences; sequence++) {
+            const Sequence g = a.sequences[sequence];
             if (g.row0 > last_row) break;
             if (first_row >= g.row0 + g.T) continue;
             int n_keys = g.pos0 + min(last_row, g.row0 + g.T - 1) - g.row0 + 1;
-            int sees = own == segment ? g.pos0 + row - g.row0 + 1 : 0;
+            int sees = own == sequence ? g.pos0 + row - g.row0 + 1 : 0;
             int warp_sees = g.pos0 + min(warp_last_row, g.row0 + g.T - 1) - g.row0 + 1;
             for (int key = -S::STREAM; key < n_keys;
                  key += S::STREAM) { // computes with one buffer while the other is filled
@@ -312,18 +313,19 @@ __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, HDP <= 128 ? 2 :
     float scale = 1.0f / sqrtf((float)a.HD);
 
     for (int i = thread; i < S::VECTORS * HDP / 8; i += S::THREADS) {
-        int key = i / (HDP / 8), row = piece.tile * S::VECTORS + key, segment = row < T ? scratch.row_segment[row] : -1;
+        int key = i / (HDP / 8), row = piece.tile * S::VECTORS + key,
+            sequence = row < T ? scratch.row_sequence[row] : -1;
         size_t from = 0;
-        if (segment >= 0) {
-            const Segment &g = a.segments[segment];
+        if (sequence >= 0) {
+            const Sequence &g = a.sequences[sequence];
             from = key_at(a, g.pages, g.pos0 + row - g.row0, kv_head);
         }
-        load_piece(keys + key * S::STRIDE, a.k + from, i % (HDP / 8), a.HD, segment >= 0);
-        load_piece(values + key * S::STRIDE, a.v + from, i % (HDP / 8), a.HD, segment >= 0);
+        load_piece(keys + key * S::STRIDE, a.k + from, i % (HDP / 8), a.HD, sequence >= 0);
+        load_piece(values + key * S::STRIDE, a.v + from, i % (HDP / 8), a.HD, sequence >= 0);
     }
     int row = piece.tile * S::VECTORS + 16 * warp + lane / 2; // of the lane's key
-    int segment = row < T ? scratch.row_segment[row] : -1;
-    int position = segment < 0 ? INT_MAX : a.segments[segment].pos0 + row - a.segments[segment].row0;
+    int sequence = row < T ? scratch.row_sequence[row] : -1;
+    int position = sequence < 0 ? INT_MAX : a.sequences[sequence].pos0 + row - a.sequences[sequence].row0;
     Tile dk_sum[S::TILES], dv_sum[S::TILES];
     for (int d = 0; d < S::TILES; d++) {
         wmma::fill_fragment(dk_sum[d], 0.0f);
@@ -344,9 +346,9 @@ __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, HDP <= 128 ? 2 :
             if (thread < S::STREAM) {
                 StreamVector info = {-1, 0, 0, 0, 0, 0};
                 int query_row = (next + thread) / G,
-                    query_segment = next + thread < end ? scratch.row_segment[query_row] : -1;
-                if (query_segment >= 0) {
-                    const Segment g = a.segments[query_segment];
+                    query_sequence = next + thread < end ? scratch.row_sequence[query_row] : -1;
+                if (query_sequence >= 0) {
+                    const Sequence g = a.sequences[query_sequence];
                     size_t at = vector_at(a, kv_head, next + thread);
                     info = {g.pos0 + query_row - g.row0, g.pos0, g.prefix_row0, g.row0 - g.pos0, lse[at] * LOG2_E,
                             dq[at * a.HD + a.HD / 2]};
@@ -391,8 +393,8 @@ __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, HDP <= 128 ? 2 :
         dk_to = dv_to + (size_t)S::VECTORS * a.HD;
     }
     float *stage = (float *)stream + warp * 16 * S::STRIDE;
-    write_sums<HDP>(dv_to, dv_sum, stage, 1.0f, segment >= 0, column0, a.HD);
-    write_sums<HDP>(dk_to, dk_sum, stage, scale, segment >= 0, column0, a.HD);
+    write_sums<HDP>(dv_to, dv_sum, stage, 1.0f, sequence >= 0, column0, a.HD);
+    write_sums<HDP>(dk_to, dk_sum, stage, scale, sequence >= 0, column0, a.HD);
 }
 
 // Block (first piece of a tile, key/value head): adds up the tile's pieces, in order.
@@ -404,7 +406,7 @@ __global__ void attention_add_kernel(float *dk, float *dv, Attention a, Backward
     size_t one = (size_t)tile_rows * a.HD, slot = one * 2 * a.NKV;
     for (int i = (int)threadIdx.x; i < tile_rows * a.HD; i += (int)blockDim.x) {
         int row = first.tile * tile_rows + i / a.HD, d = i % a.HD;
-        if (row >= T || scratch.row_segment[row] < 0) continue;
+        if (row >= T || scratch.row_sequence[row] < 0) continue;
         const float *from = scratch.slots + first.slot * slot + kv_head * 2 * one + i;
         float dv_sum = 0, dk_sum = 0;
         for (int piece = 0; piece < first.n; piece++) {
@@ -421,10 +423,10 @@ __global__ void attention_add_kernel(float *dk, float *dv, Attention a, Backward
 
 // at[6] = where each part of BackwardScratch begins in one piece of memory; returns its size. The largest part, slots,
 // is as much as dk and dv together.
-template <int HDP> size_t backward_scratch_bytes(size_t at[6], int T, int n_segments, int NKV, int HD) {
+template <int HDP> size_t backward_scratch_bytes(size_t at[6], int T, int n_sequences, int NKV, int HD) {
     typedef BackwardShape<HDP> S;
     size_t tiles = blocks_for((size_t)T, S::VECTORS), total = 0;
-    size_t bytes[6] = {(size_t)T * sizeof(int),   (size_t)n_segments * sizeof(int),
+    size_t bytes[6] = {(size_t)T * sizeof(int),   (size_t)n_sequences * sizeof(int),
                        tiles * sizeof(int),       sizeof(int),
                        2 * tiles * sizeof(Piece), tiles * 2 * NKV * S::VECTORS * HD * sizeof(float)};
     for (int i = 0; i < 6; i++) {
@@ -445,10 +447,10 @@ void attention_backward(float *dq, float *dk, float *dv, const float *dout, cons
                         const Attention &a, int T) {
     typedef BackwardShape<HDP> S;
     int tiles = (int)blocks_for((size_t)T, S::VECTORS);
-    size_t at[6], bytes = backward_scratch_bytes<HDP>(at, T, a.n_segments, a.NKV, a.HD);
+    size_t at[6], bytes = backward_scratch_bytes<HDP>(at, T, a.n_sequences, a.NKV, a.HD);
     BackwardScratch scratch = backward_scratch(at, bytes);
     LAUNCH(attention_prepare_kernel, blocks_for((size_t)T * a.NH, 8), 256, 0, cuda_stream)
-    (dq, dk, dv, scratch.row_segment, dout, out, a, T);
+    (dq, dk, dv, scratch.row_sequence, dout, out, a, T);
     CUDA_CHECK(cudaGetLastError());
     LAUNCH(attention_plan_kernel, 1, PLAN_THREADS, 0, cuda_stream)(scratch, a, T, S::VECTORS);
     CUDA_CHECK(cudaGetLastError());
@@ -461,15 +463,15 @@ void attention_backward(float *dq, float *dk, float *dv, const float *dout, cons
     allow_shared(attention_dq_kernel<HDP>, S::BYTES);
     unsigned query_tiles = blocks_for((size_t)T * (a.NH / a.NKV), S::VECTORS);
     LAUNCH(attention_dq_kernel<HDP>, query_tiles * a.NKV, S::THREADS, S::BYTES, cuda_stream)
-    (dq, lse, a, scratch.row_segment, T);
+    (dq, lse, a, scratch.row_sequence, T);
     CUDA_CHECK(cudaGetLastError());
 }
 
 void cuda_attention_backward(float *dq, float *dk, float *dv, const float *dout, const act *out, const float *lse,
-                             const act *q, const KVCache *kv, int layer, const Segment *segments, int n_segments, int T,
-                             int NH) {
-    if (T == 0 || n_segments == 0) return;
-    Attention a = attention_of(q, kv, layer, segments, n_segments, NH);
+                             const act *q, const KVCache *kv, int layer, const Sequence *sequences, int n_sequences,
+                             int T, int NH) {
+    if (T == 0 || n_sequences == 0) return;
+    Attention a = attention_of(q, kv, layer, sequences, n_sequences, NH);
     auto backward = kv->HD <= 32    ? attention_backward<32>
                     : kv->HD <= 64  ? attention_backward<64>
                     : kv->HD <= 128 ? attention_backward<128>

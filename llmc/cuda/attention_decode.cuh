@@ -1,14 +1,14 @@
 /*
-Attention of segments with 16 query vectors at most - in decoding, the query heads that share a key/value head - over
+Attention of sequences with 16 query vectors at most - in decoding, the query heads that share a key/value head - over
 many keys. Included by attention.cuh, which says what is computed: here the warps of a block each take a chunk of 64
-keys, and its (top, sum, values) are folded in afterwards, in order. Where there are fewer (segment, key/value head)
+keys, and its (top, sum, values) are folded in afterwards, in order. Where there are fewer (sequence, key/value head)
 pairs than the GPU has room for, a pair's chunks are spread over several blocks, which leave them in memory; another
 kernel folds them.
 */
 
 #define DECODE_PARTIAL_BYTES ((size_t)32 << 20) // memory for chunks that wait to be folded
 
-// What a block leaves for the fold: for each (segment, key/value head) pair room for `chunks` chunks of 16 vectors.
+// What a block leaves for the fold: for each (sequence, key/value head) pair room for `chunks` chunks of 16 vectors.
 struct DecodePartials {
     float *values; // [pairs, chunks, 16, HDP]
     float2 *stats; // [pairs, chunks, 16] top, sum
@@ -20,7 +20,7 @@ template <int HDP> constexpr size_t attention_decode_bytes() {
     return 16 * S::ROW + S::WARPS * (ATTENTION_CHUNK * S::ROW + S::SCORE_BYTES);
 }
 
-// Block ((segment, head), split). A pair with more chunks than there is room for is done by its first block alone.
+// Block ((sequence, head), split). A pair with more chunks than there is room for is done by its first block alone.
 template <int HDP>
 __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, 2)
     attention_decode_kernel(bf16 *out, float *lse, Attention a, DecodePartials partials) {
@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, 2)
     SHARED(float, one_by_l, [16]);
     int split = (int)(blockIdx.x % partials.splits), pair = (int)(blockIdx.x / partials.splits);
     int kv_head = pair % a.NKV, G = a.NH / a.NKV;
-    const Segment g = a.segments[pair / a.NKV];
+    const Sequence g = a.sequences[pair / a.NKV];
     int n = g.T * G, n_keys = g.pos0 + g.T, n_chunks = (n_keys + ATTENTION_CHUNK - 1) / ATTENTION_CHUNK;
     bool leave = partials.splits > 1 && n_chunks <= partials.chunks;
     int per_split = leave ? (n_chunks + partials.splits - 1) / partials.splits : n_chunks;
@@ -128,12 +128,12 @@ __global__ void __launch_bounds__(AttentionShape<HDP>::THREADS, 2)
     }
 }
 
-// Block ((segment, head), vector), thread d: folds what the blocks of a pair have left.
+// Block ((sequence, head), vector), thread d: folds what the blocks of a pair have left.
 template <int HDP>
 __global__ void __launch_bounds__(HDP)
     attention_fold_kernel(bf16 *out, float *lse, Attention a, DecodePartials partials) {
     int pair = (int)blockIdx.x, vector = (int)blockIdx.y, kv_head = pair % a.NKV, G = a.NH / a.NKV, d = threadIdx.x;
-    const Segment g = a.segments[pair / a.NKV];
+    const Sequence g = a.sequences[pair / a.NKV];
     int n_chunks = (g.pos0 + g.T + ATTENTION_CHUNK - 1) / ATTENTION_CHUNK;
     if (!is_decoded<HDP>(g, G) || vector >= g.T * G || n_chunks > partials.chunks) return;
     float O = 0, m = -INFINITY, l = 0;
@@ -150,23 +150,23 @@ __global__ void __launch_bounds__(HDP)
     if (lse && d == 0) lse[at] = fold_lse(m, l);
 }
 
-// Over how many blocks the chunks of each of so many (segment, key/value head) pairs are spread.
+// Over how many blocks the chunks of each of so many (sequence, key/value head) pairs are spread.
 static int decode_splits(size_t pairs) {
     size_t splits = (size_t)(2 * cuda_multiprocessors()) / pairs;
     return splits < 1 ? 1 : splits > 64 ? 64 : (int)splits;
 }
 
-// What attention_decode takes for itself, for any number of segments.
+// What attention_decode takes for itself, for any number of sequences.
 static size_t decode_scratch_bytes(int NH, int NKV, int HD) {
     return HD <= 128 && NH / NKV <= 16 && decode_splits((size_t)NKV) > 1 ? DECODE_PARTIAL_BYTES : 0;
 }
 
-// The segments that attention_forward_kernel leaves.
+// The sequences that attention_forward_kernel leaves.
 template <int HDP> void attention_decode(bf16 *out, float *lse, const Attention &a) {
     typedef AttentionShape<HDP> S;
     DecodePartials partials = {NULL, NULL, 0, 0};
     if (a.NH / a.NKV > 16) return;
-    size_t pairs = (size_t)a.n_segments * a.NKV, chunk = 16 * (HDP * sizeof(float) + sizeof(float2));
+    size_t pairs = (size_t)a.n_sequences * a.NKV, chunk = 16 * (HDP * sizeof(float) + sizeof(float2));
     partials.splits = decode_splits(pairs);
     partials.chunks = (int)(DECODE_PARTIAL_BYTES / chunk / pairs);
     if (partials.splits > 1) {

@@ -32,7 +32,7 @@ static void cuda_scratch_sizes(size_t bytes[CUDA_SCRATCHES], const LargestPass *
                     : p->HD <= 64  ? backward_scratch_bytes<64>
                     : p->HD <= 128 ? backward_scratch_bytes<128>
                                    : backward_scratch_bytes<256>;
-    bytes[0] = p->backward ? backward(at, p->T, p->n_segments, p->NKV, p->HD) : 0;
+    bytes[0] = p->backward ? backward(at, p->T, p->n_sequences, p->NKV, p->HD) : 0;
     bytes[1] = p->backward ? NORM_BYTES : 0;
     bytes[2] = p->fp32_weights ? CONVERT_BYTES : cuda.convert.bytes;
     bytes[3] = decode_scratch_bytes(p->NH, p->NKV, p->HD);

@@ -17,7 +17,7 @@ What every kernel file builds on: checked calls, the state of the backend, 128-b
 #include "llmc/cuda/launch.cuh" // LAUNCH, SHARED, DYN_SHARED
 
 extern "C" {
-#include "llmc/ops.h" // Ops, act, Weight, KVCache, Segment
+#include "llmc/ops.h" // Ops, act, Weight, KVCache, Sequence
 }
 
 typedef __nv_bfloat16 bf16; // what `act` is here

@@ -130,7 +130,7 @@ static void session_plan(const Session *s, MemoryPlan *device, MemoryPlan *host,
     host->part[MEMORY_LOOK] = w->look ? w->look(w, &dry) : 0;
     device->part[MEMORY_LOOK] = memory_counted();
     device->room = memory_room() + (s->model.ops->weight_bytes ? weights_room_planned(c, s->model.ops) : 0);
-    most.n_segments = 2 * most.T;
+    most.n_sequences = 2 * most.T;
     if ((w->longest > 0 || w->look) && most.head_rows < HEAD_ROWS) most.head_rows = HEAD_ROWS;
     device->part[MEMORY_OWN] = s->model.ops->own_bytes ? s->model.ops->own_bytes(&most) : 0;
     device->part[MEMORY_MARGIN] = memory_margin(s->model.ops, c->L, device->room);

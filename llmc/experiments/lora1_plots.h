@@ -9,7 +9,7 @@ For every layer and token, of completions sampled with the adapter on (prompt in
     sample of pairs with their
     correlation, and the tokens b points to; the stable rank of all b; the whole layer x token matrix of the first
     LORA1_SHOWN samples with
-    the borders of their segments.
+    the borders of their sequences.
 */
 #ifndef LLMC_EXPERIMENTS_LORA1_PLOTS_H
 #define LLMC_EXPERIMENTS_LORA1_PLOTS_H
@@ -108,7 +108,7 @@ void lora1_json_layer(Str *out, const Lora1Layer *x, const float *b, int C) {
 
 // "[["system", 12], ["question", 30], ...]": the parts of a prompt and their tokens; one part where the pieces do not
 // add up.
-bool lora1_segments(Str *out, Session *s, const Problem *p, int P, int generated, Error *err) {
+bool lora1_sequences(Str *out, Session *s, const Problem *p, int P, int generated, Error *err) {
     const ChatTemplate *t = chat_find(s->options.prompt_template, err);
     if (!t) return false;
     const char *system = *s->options.system ? s->options.system : t->system ? t->system : "";
@@ -135,8 +135,8 @@ bool lora1_segments(Str *out, Session *s, const Problem *p, int P, int generated
 bool lora1_json_sample(Str *out, Session *s, const Benchmark *b, int i, const Completion *c, const Lora1Layer *layers,
                        int T, Error *err) {
     const int P = b->prompts[i].n;
-    str_printf(out, "{\"segments\": ");
-    bool ok = lora1_segments(out, s, &b->problems.items[i], P, c->n - 1, err);
+    str_printf(out, "{\"sequences\": ");
+    bool ok = lora1_sequences(out, s, &b->problems.items[i], P, c->n - 1, err);
     str_printf(out, ", \"tokens\": [");
     for (int t = 0; t < T; t++) {
         if (t) str_printf(out, ", ");

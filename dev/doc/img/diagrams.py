@@ -154,17 +154,17 @@ def pages():
     d = Drawing("pages", 880, 452, "A prompt and three completions: rows of one batch without padding, and pages of keys and values")
     shared, tail = P // page, P % page
     pages_for = lambda positions: -(-positions // page)
-    segments, fresh = [("prompt", P, list(range(pages_for(P))))], pages_for(P)
+    sequences, fresh = [("prompt", P, list(range(pages_for(P))))], pages_for(P)
     for i, n in enumerate(completions):
         more = pages_for(P + n - 1) - shared
-        segments.append((f"completion {i}", n - 1, list(range(shared)) + list(range(fresh, fresh + more))))
+        sequences.append((f"completion {i}", n - 1, list(range(shared)) + list(range(fresh, fresh + more))))
         fresh += more
-    rows = sum(n for _, n, _ in segments)
+    rows = sum(n for _, n, _ in sequences)
 
     lengths = ", ".join(map(str, completions[:-1])) + f" and {completions[-1]}"
     d.text(20, 30, f"A prompt of {P} tokens and {len(completions)} completions of {lengths}: one batch of {rows} rows, no padding", 14, anchor="start")
     x, row, scale = 20, 0, 840 / rows
-    for kind, (name, n, _) in zip(kinds, segments):
+    for kind, (name, n, _) in zip(kinds, sequences):
         d.box(round(x, 1), 44, round(n * scale, 1), 40, kind, r=0)
         d.text(round(x + n * scale / 2, 1), 61, name if n > 12 else name.replace("completion", "c."), 12.5, room=n * scale)
         d.text(round(x + n * scale / 2, 1), 77, f"{row}-{row + n - 1}", 11.5, "faint", room=n * scale)
@@ -174,9 +174,9 @@ def pages():
 
     d.text(20, 146, f"Keys and values: {fresh} pages of {page} positions; a completion's list of pages begins with the prompt's {shared} full ones", 14, anchor="start")
     cell, left, top = 8, 130, 172
-    for k in range(max(len(pages) for _, _, pages in segments)):
+    for k in range(max(len(pages) for _, _, pages in sequences)):
         d.text(left + k * 148 + 64, top, f"positions {k * page}-{k * page + page - 1}", 11.5, "faint", room=140)
-    for i, (kind, (name, n, numbers)) in enumerate(zip(kinds, segments)):
+    for i, (kind, (name, n, numbers)) in enumerate(zip(kinds, sequences)):
         y = top + 16 + 54 * i
         d.text(20, y + 18, name, 13, f"say-{kind}", "start", bold=True)
         for k, number in enumerate(numbers):
