@@ -197,7 +197,7 @@ int list_samples(const Trainer *t, PolicySample *samples, UpdateStats *u) {
             s->prompt = t->prompts[g->problem].v;
             s->P = t->prompts[g->problem].n;
             s->group = o->share_prompts ? i : n - 1;
-            s->part = i;
+            s->slot = i;
             s->completion = c;
             s->advantage = g->advantage[k];
             s->old_logprob = c->logprob;                                     // NULL of a given solution: cross-entropy
@@ -293,7 +293,7 @@ bool compute_gradient(Trainer *t, PolicySample *samples, int n, PolicySample *mi
     PolicyStats pass;
     memset(&pass, 0, sizeof pass);
     zero_gradient(t);
-    if (!agree(policy_pass(&t->policy, &t->model, t->trainable.model_params, mine, n_mine, how, t->reduction.parts,
+    if (!agree(policy_pass(&t->policy, &t->model, t->trainable.model_params, mine, n_mine, how, t->reduction.slots,
                            t->trainable.layers, &pass, err),
                err))
         return false;

@@ -92,10 +92,10 @@ TokenLoss token_loss(float logprob, float old, float ref, float advantage, const
 // one pass over given completions
 
 // A completion to be scored or trained on. Neighbours with the same `group` have the same prompt, which is run once;
-// neighbours with the same `part` (whole groups) add to the same part of the gradient.
+// neighbours with the same `slot` (whole groups) add to the same slot of the gradient.
 typedef struct {
     const int *prompt;
-    int P, group, part;
+    int P, group, slot;
     const Completion *completion;
     float advantage, weight; // of each of its tokens (training only)
     const float *old_logprob,
@@ -125,7 +125,7 @@ typedef struct {
     DeviceCopy d_head_rows, d_targets;
     float *out;       // [4, head_rows] logprob, lse, entropy, dlogprob of a chunk
     float *values;    // [3, head_rows] logprob, entropy, dlogprob of a chunk, in the host's memory
-    RowRange *ranges; // the parts of the batch
+    RowRange *ranges; // the gradient slots of the batch
     int n_ranges, cap_ranges;
 } PolicyPass;
 
@@ -226,11 +226,11 @@ void policy_free(PolicyPass *p, const Qwen2 *m) {
     memset(p, 0, sizeof *p);
 }
 
-// How many of the n samples go into the next batch; at least 1. *pages = the cache pages they need. A part is not cut,
+// How many of the n samples go into the next batch; at least 1. *pages = the cache pages they need. A slot is not cut,
 // so that its gradient is one sum over the same rows whatever its neighbours are; one that exceeds a batch, by rows or
 // by pages, is alone from its own start.
 int policy_fit(const PolicyPass *p, const PolicySample *samples, int n, int *pages) {
-    int rows = 0, k = 0, all_pages = 0, whole = 0; // whole: samples up to the end of a part
+    int rows = 0, k = 0, all_pages = 0, whole = 0; // whole: samples up to the end of a slot
     for (*pages = 0; k < n; k++) {
         const PolicySample *s = &samples[k];
         int more = s->completion->n - 1, more_pages = pages_for(s->P + more) - s->P / KV_PAGE;
@@ -241,7 +241,7 @@ int policy_fit(const PolicyPass *p, const PolicySample *samples, int n, int *pag
         if (k > 0 && (rows + more > p->rows || all_pages + more_pages > p->pages)) break;
         rows += more;
         all_pages += more_pages;
-        if (k + 1 < n && samples[k + 1].part == s->part) continue;
+        if (k + 1 < n && samples[k + 1].slot == s->slot) continue;
         whole = k + 1;
         *pages = all_pages;
     }
@@ -262,12 +262,12 @@ void policy_pack(PolicyPass *p, const PolicySample *samples, int n) {
         }
         batch_add_group(&p->packed, samples[i].prompt, samples[i].P, same, k, samples[i].group, &next_page,
                         &p->head_rows, &p->targets);
-        if (i == 0 || samples[i].part != samples[i - 1].part) {
+        if (i == 0 || samples[i].slot != samples[i - 1].slot) {
             if (p->n_ranges == p->cap_ranges) {
                 p->cap_ranges = p->cap_ranges ? 2 * p->cap_ranges : 16;
                 p->ranges = (RowRange *)xrealloc(p->ranges, (size_t)p->cap_ranges * sizeof(RowRange));
             }
-            RowRange fresh = {row0, 0, samples[i].part};
+            RowRange fresh = {row0, 0, samples[i].slot};
             p->ranges[p->n_ranges++] = fresh;
         }
         p->ranges[p->n_ranges - 1].T += p->packed.ids.n - row0;
@@ -277,7 +277,7 @@ void policy_pack(PolicyPass *p, const PolicySample *samples, int n) {
 }
 
 // Log-probs (and entropies) of every token of the samples under `params` (NULL = base model). With grads != NULL (then
-// the pass was planned with backward) also grads[part,*] += d loss / d params (of vectors, for the trained layers). How
+// the pass was planned with backward) also grads[slot,*] += d loss / d params (of vectors, for the trained layers). How
 // samples fall into batches changes no log-prob in any bit (but on a GPU: ops.h), and no part of the gradient that fits
 // into one batch. Fails on a log-prob that is not finite.
 bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *params, PolicySample *samples, int n,

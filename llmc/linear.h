@@ -58,22 +58,22 @@ void linear_swiglu_forward(const Qwen2 *m, Scratch *s, act *a, act *gu_saved, co
 // ----------------------------------------------------------------------------
 // backward
 
-// Rows row0 ... row0+T-1 of a batch: what they add to the gradient goes to its part number `part`.
+// Rows row0 ... row0+T-1 of a batch: what they add to the gradient goes to gradient slot `slot`.
 typedef struct {
-    int row0, T, part;
+    int row0, T, slot;
 } RowRange;
 
-// Where gradients go: parts[part,size], laid out as `params`. Full tuning has part 0 alone.
+// Where gradients go: slots[slot,size], laid out as `params`. Full tuning has slot 0 alone.
 typedef struct {
-    float *parts;
+    float *slots;
     size_t size;
     const RowRange *ranges;
     int n_ranges;
 } Gradient;
 
-// Where the gradient of a weight goes, by its number: full tuning has one part.
+// Where the gradient of a weight goes, by its number: full tuning has one slot.
 float *weight_gradient(const Qwen2 *m, const Gradient *g, int number) {
-    return g->parts + m->layout->tensors[number].at;
+    return g->slots + m->layout->tensors[number].at;
 }
 
 // dx[T,K] = gradient of the input, given dy[T,N]. Leaves s->du for linear_weight_backward of the same rows.
@@ -106,15 +106,15 @@ void lora_weight_backward(const Qwen2 *m, Scratch *s, const Gradient *g, const f
                   end = range->row0 + range->T < row0 + T ? range->row0 + range->T : row0 + T;
         if (first >= end) continue;
         const size_t skip = (size_t)(first - row0), act_bytes = ops->act_bytes;
-        float *part = g->parts + (size_t)range->part * g->size;
-        ops->lora_grad(part + lora->a, du + skip * r, (const char *)x + skip * lora->K * act_bytes, lora->K,
+        float *slot = g->slots + (size_t)range->slot * g->size;
+        ops->lora_grad(slot + lora->a, du + skip * r, (const char *)x + skip * lora->K * act_bytes, lora->K,
                        end - first, lora->K, r);
-        ops->lora_grad(part + lora->b, s->u + skip * r, (const char *)dy + skip * ld * act_bytes, ld, end - first,
+        ops->lora_grad(slot + lora->b, s->u + skip * r, (const char *)dy + skip * ld * act_bytes, ld, end - first,
                        lora->N, r);
     }
 }
 
-// g's parts += gradient of what is trained of w, given dy[T,N] and its input x[T,K] (not read where nothing is), which
+// g's slots += gradient of what is trained of w, given dy[T,N] and its input x[T,K] (not read where nothing is), which
 // are rows row0 ... of the batch. After linear_backward of these rows.
 void linear_weight_backward(const Qwen2 *m, Scratch *s, const Gradient *g, const act *dy, const act *x, const Linear *w,
                             const float *params, int row0, int T) {

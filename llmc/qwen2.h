@@ -222,7 +222,7 @@ void qwen2_head_backward(const Qwen2 *m, Scratch *s, const int *rows, int n, con
 void qwen2_steering_gradient(const Qwen2 *m, const Gradient *g, const float *d, int l) {
     const size_t C = (size_t)m->config.C;
     for (const RowRange *range = g->ranges; range < g->ranges + g->n_ranges; range++)
-        m->ops->column_sum(g->parts + range->part * g->size + l * C, d + (size_t)range->row0 * C, range->T, (int)C);
+        m->ops->column_sum(g->slots + range->slot * g->size + l * C, d + (size_t)range->row0 * C, range->T, (int)C);
 }
 
 // s->dx[T,C] = gradient at the input of layer l's feed-forward, given s->dy[T,C] at its output.
@@ -292,9 +292,9 @@ void qwen2_layer_backward(const Qwen2 *m, Scratch *s, const LayerActivations *ke
     norm_backward(m, g, s->dh, s->dy, s->dx, keep->h_in, keep->rstd_in, l, NORM_INPUT, T);
 }
 
-// g's parts += gradient of what is trained from each range of rows, given s->dh[T,C] = dL/dh after the last layer. Of
+// g's slots += gradient of what is trained from each range of rows, given s->dh[T,C] = dL/dh after the last layer. Of
 // vectors, those of the layers with trained[l] (else not read). Stops below the lowest thing trained. s->dh and s->h
-// are used up. params, b and acts as in the forward pass. A part has the same bits whatever else is in the batch, as
+// are used up. params, b and acts as in the forward pass. A slot has the same bits whatever else is in the batch, as
 // long as its own rows are (see dist/gradient_reduction.h).
 void qwen2_backward(const Qwen2 *m, Scratch *s, const Activations *acts, const KVCache *kv, const Batch *b,
                     const float *params, const Gradient *g, const bool *trained) {

@@ -31,7 +31,7 @@ void tree_of_ranks(float *total, const float *values, const int *owner, int n, i
             reduction_zero(&g, r);
             for (int i = 0; i < n; i++)
                 if (owner[i] == r)
-                    memcpy(g.parts + (size_t)g.part[i] * (size_t)size, values + (size_t)i * (size_t)size,
+                    memcpy(g.slots + (size_t)g.slot[i] * (size_t)size, values + (size_t)i * (size_t)size,
                            (size_t)size * sizeof(float));
             reduction_subtrees(&g, 0, n, &subtrees);
             if (step == 0) {
@@ -101,7 +101,7 @@ float *parts_gradient(Records *r, const float *params, int lowest, int rows, boo
     for (int i = 0, at = 0; i < groups; i++)
         for (int k = 0; k < r->n; k++)
             if (r->samples[k].group == (reversed ? groups - 1 - i : i)) samples[at++] = r->samples[k];
-    for (int i = 0; i < r->n; i++) samples[i].part = samples[i].group;
+    for (int i = 0; i < r->n; i++) samples[i].slot = samples[i].group;
     memset(&stats, 0, sizeof stats);
     policy_alloc(&pass, &r->model, 1, rows, lowest, true);
     float *there = (float *)ops->alloc((size_t)groups * n * sizeof(float)), *s = to_backend(ops, params, n);

@@ -44,7 +44,7 @@ static bool memory_test_step(Trainer *t, Error *err) {
         PolicySample *s = &samples[i];
         s->prompt = asked[i / G].prompt;
         s->P = asked[i / G].P;
-        s->group = s->part = i / G; // its place in reduction.parts is known below
+        s->group = s->slot = i / G; // its place in reduction.slots is known below
         s->completion = &asked[i / G].completions[i % G];
         s->advantage = i % 2 ? 1.0f : -1.0f;
         s->weight = 0.01f;
@@ -53,8 +53,8 @@ static bool memory_test_step(Trainer *t, Error *err) {
         t->reduction.owner[i / G] = 0;
     }
     reduction_zero(&t->reduction, 0);
-    for (int i = 0; i < n * G; i++) samples[i].part = t->reduction.part[i / G];
-    ok = ok && policy_pass(&t->policy, &t->model, t->trainable.model_params, samples, n * G, &loss, t->reduction.parts,
+    for (int i = 0; i < n * G; i++) samples[i].slot = t->reduction.slot[i / G];
+    ok = ok && policy_pass(&t->policy, &t->model, t->trainable.model_params, samples, n * G, &loss, t->reduction.slots,
                            t->trainable.layers, &stats, err);
     if (ok) reduction_sum(&t->reduction, t->trainable.model_grads);
     ok = ok && t->ops->gradient_norm(t->trainable.model_grads, t->trainable.layout.n) > 0;

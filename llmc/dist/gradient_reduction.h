@@ -22,15 +22,15 @@ itself (single); the ranks' are added by shard.h.
 typedef struct {
     const Ops *ops;
     size_t size;  // numbers of a gradient
-    float *parts; // [cap, size] in the backend's memory: this rank's parts, then the subtrees of all
+    float *slots; // [cap, size] in the backend's memory: this rank's, then the subtrees of all
     int cap;
     float *spare; // [spare_cap, size] what subtrees of all arrive in that come from other GPUs; then it is `parts`
     int spare_cap;
     int n; // groups of the step
     int *owner,
-        *part;   // [n] the rank that computes a group's part, -1: it has none; its place in parts, if that is this rank
-    int owned;   // parts of this rank
-    bool single; // parts is one, the caller's array
+        *slot;   // [n] the rank that computes a group's gradient, -1: it has none; its slot, if that is this rank
+    int owned;   // slots of this rank
+    bool single; // slots is one, the caller's array
 } GradientReduction;
 
 // Free with reduction_free.
@@ -44,34 +44,34 @@ void reduction_init(GradientReduction *g, const Ops *ops, size_t size) {
 // here.
 void reduction_init_single(GradientReduction *g, const Ops *ops, size_t size, float *sum) {
     reduction_init(g, ops, size);
-    g->parts = sum;
+    g->slots = sum;
     g->cap = 1;
     g->single = true;
 }
 
 void reduction_free(GradientReduction *g) {
-    if (g->parts && !g->single) g->ops->release(g->parts);
+    if (g->slots && !g->single) g->ops->release(g->slots);
     if (g->spare) g->ops->release(g->spare);
     free(g->owner);
-    free(g->part);
+    free(g->slot);
     memset(g, 0, sizeof *g);
 }
 
-// Room for n parts; what was there is lost.
+// Room for n slots; what was there is lost.
 void reduction_reserve(GradientReduction *g, int n) {
     if (n <= g->cap) return;
-    if (g->parts) g->ops->release(g->parts);
+    if (g->slots) g->ops->release(g->slots);
     g->cap = n;
-    g->parts = (float *)g->ops->alloc((size_t)n * g->size * sizeof(float));
+    g->slots = (float *)g->ops->alloc((size_t)n * g->size * sizeof(float));
 }
 
-// `parts` and `spare` change places.
+// `slots` and `spare` change places.
 void reduction_swap(GradientReduction *g) {
-    float *parts = g->parts;
+    float *slots = g->slots;
     const int cap = g->cap;
-    g->parts = g->spare;
+    g->slots = g->spare;
     g->cap = g->spare_cap;
-    g->spare = parts;
+    g->spare = slots;
     g->spare_cap = cap;
 }
 
@@ -79,17 +79,17 @@ void reduction_swap(GradientReduction *g) {
 void reduction_begin(GradientReduction *g, int n) {
     g->n = n;
     g->owner = (int *)xrealloc(g->owner, (size_t)n * sizeof(int));
-    g->part = (int *)xrealloc(g->part, (size_t)n * sizeof(int));
+    g->slot = (int *)xrealloc(g->slot, (size_t)n * sizeof(int));
     for (int i = 0; i < n; i++) g->owner[i] = -1;
 }
 
-// Gives each group of rank `me` a part, all zero.
+// Gives each group of rank `me` a slot, all zero.
 void reduction_zero(GradientReduction *g, int me) {
     g->owned = 0;
-    for (int i = 0; i < g->n; i++) g->part[i] = g->owner[i] != me ? -1 : g->single ? 0 : g->owned++;
+    for (int i = 0; i < g->n; i++) g->slot[i] = g->owner[i] != me ? -1 : g->single ? 0 : g->owned++;
     if (g->single) g->owned = 1; // also where it has no group: the gradient is zero then
     reduction_reserve(g, g->owned);
-    if (g->owned) g->ops->zero(g->parts, (size_t)g->owned * g->size * sizeof(float));
+    if (g->owned) g->ops->zero(g->slots, (size_t)g->owned * g->size * sizeof(float));
 }
 
 // The rank whose the groups lo ... hi-1 are, as far as they have a gradient; -1: none has, -2: several ranks'.
@@ -103,16 +103,16 @@ int reduction_owner(const GradientReduction *g, int lo, int hi) {
     return found;
 }
 
-// parts[a] += parts[b]; either may be -1, nothing. Returns where the sum is.
+// slots[a] += slots[b]; either may be -1, nothing. Returns where the sum is.
 int reduction_add(GradientReduction *g, int a, int b) {
     if (a < 0 || b < 0) return a < 0 ? b : a;
-    g->ops->column_sum(g->parts + (size_t)a * g->size, g->parts + (size_t)b * g->size, 1, (int)g->size);
+    g->ops->column_sum(g->slots + (size_t)a * g->size, g->slots + (size_t)b * g->size, 1, (int)g->size);
     return a;
 }
 
-// The subtree over lo ... hi-1, all of it this rank's: which part holds its sum.
+// The subtree over lo ... hi-1, all of it this rank's: which slot holds its sum.
 int reduction_own_sum(GradientReduction *g, int lo, int hi) {
-    if (hi - lo == 1) return g->part[lo];
+    if (hi - lo == 1) return g->slot[lo];
     int mid = lo + (hi - lo) / 2, left = reduction_own_sum(g, lo, mid);
     return reduction_add(g, left, reduction_own_sum(g, mid, hi));
 }
@@ -132,7 +132,7 @@ void reduction_subtrees(const GradientReduction *g, int lo, int hi, IntVec *boun
     reduction_subtrees(g, mid, hi, bounds);
 }
 
-// Adds up the subtrees, which are parts 0, 1, ... from left to right; *next counts them.
+// Adds up the subtrees, which are in slots 0, 1, ... from left to right; *next counts them.
 int reduction_top(GradientReduction *g, int lo, int hi, int *next) {
     int owner = hi > lo ? reduction_owner(g, lo, hi) : -1;
     if (owner == -1) return -1;
@@ -146,20 +146,20 @@ void reduction_send(GradientReduction *g, const IntVec *subtrees, int me, Str *s
     const size_t bytes = g->size * sizeof(float);
     for (int i = 0; i < subtrees->n; i += 3) {
         if (subtrees->v[i + 2] != me) continue;
-        int part = reduction_own_sum(g, subtrees->v[i], subtrees->v[i + 1]);
+        int slot = reduction_own_sum(g, subtrees->v[i], subtrees->v[i + 1]);
         str_reserve(sums, bytes);
-        g->ops->download(sums->s + sums->n, g->parts + (size_t)part * g->size, bytes);
+        g->ops->download(sums->s + sums->n, g->slots + (size_t)slot * g->size, bytes);
         sums->n += bytes;
     }
 }
 
-// total[size] = part `whole`; -1: zero.
+// total[size] = slot `whole`; -1: zero.
 void reduction_total(GradientReduction *g, int whole, float *total) {
     g->ops->zero(total, g->size * sizeof(float));
-    if (whole >= 0) g->ops->column_sum(total, g->parts + (size_t)whole * g->size, 1, (int)g->size);
+    if (whole >= 0) g->ops->column_sum(total, g->slots + (size_t)whole * g->size, 1, (int)g->size);
 }
 
-// total[size] = the whole sum, where parts 0, 1, ... hold the subtrees.
+// total[size] = the whole sum, where slots 0, 1, ... hold the subtrees.
 void reduction_finish(GradientReduction *g, float *total) {
     int next = 0, whole = reduction_top(g, 0, g->n, &next);
     reduction_total(g, whole, total);
@@ -171,7 +171,7 @@ void reduction_receive(GradientReduction *g, const IntVec *subtrees, const char 
     reduction_reserve(g, subtrees->n / 3);
     for (int i = 0; i < subtrees->n / 3; i++) {
         size_t *from = &start[subtrees->v[3 * i + 2]];
-        g->ops->upload(g->parts + (size_t)i * g->size, sums + *from, bytes);
+        g->ops->upload(g->slots + (size_t)i * g->size, sums + *from, bytes);
         *from += bytes;
     }
     reduction_finish(g, total);
@@ -186,18 +186,18 @@ void reduction_sync(GradientReduction *g, const IntVec *subtrees, int me, float 
     for (int i = 0; i < n; i++) {
         const int *s = &subtrees->v[3 * i];
         owner[i] = s[2];
-        if (owner[i] == me) from[i] = g->parts + (size_t)reduction_own_sum(g, s[0], s[1]) * g->size;
+        if (owner[i] == me) from[i] = g->slots + (size_t)reduction_own_sum(g, s[0], s[1]) * g->size;
     }
     reduction_swap(g);
     reduction_reserve(g, n);
-    if (n > 0) dist_gpu_share(g->parts, from, owner, n, g->size);
+    if (n > 0) dist_gpu_share(g->slots, from, owner, n, g->size);
     reduction_finish(g, total);
     free(from);
     free(owner);
 }
 
-// total[size] = the sum over all groups of all ranks, the same bits on each. The parts are used up. All ranks together.
-// Of a single part nothing is done: it is this rank's sum.
+// total[size] = the sum over all groups of all ranks, the same bits on each. The slots are used up. All ranks together.
+// Of a single slot nothing is done: it is this rank's sum.
 void reduction_sum(GradientReduction *g, float *total) {
     IntVec subtrees = {0};
     if (g->single) return;

@@ -64,13 +64,13 @@ void assign_groups(Trainer *t, const PolicySample *samples, int n) {
     for (int pass = 0; pass < 2; pass++) {
         for (int i = 0, k; i < n; i = k) {
             double rows = samples[i].P;
-            for (k = i; k < n && samples[k].part == samples[i].part; k++) rows += samples[k].completion->n;
+            for (k = i; k < n && samples[k].slot == samples[i].slot; k++) rows += samples[k].completion->n;
             if (pass == 0) {
                 total += rows;
                 continue;
             }
             int middle = (int)(dist.size * (done + rows / 2) / total);
-            t->reduction.owner[samples[i].part] = middle < dist.size ? middle : dist.size - 1;
+            t->reduction.owner[samples[i].slot] = middle < dist.size ? middle : dist.size - 1;
             done += rows;
         }
     }
@@ -78,15 +78,15 @@ void assign_groups(Trainer *t, const PolicySample *samples, int n) {
 }
 
 // Shares out the groups of the n samples among the ranks and returns the samples that this rank runs; their part is its
-// place in reduction.parts. Free with free().
+// place in reduction.slots. Free with free().
 PolicySample *my_samples(Trainer *t, const PolicySample *samples, int n, int *n_mine) {
     assign_groups(t, samples, n);
     PolicySample *mine = (PolicySample *)xmalloc((size_t)n * sizeof(PolicySample));
     *n_mine = 0;
     for (int i = 0; i < n; i++) {
-        if (t->reduction.owner[samples[i].part] != dist.rank) continue;
+        if (t->reduction.owner[samples[i].slot] != dist.rank) continue;
         mine[*n_mine] = samples[i];
-        mine[(*n_mine)++].part = t->reduction.part[samples[i].part];
+        mine[(*n_mine)++].slot = t->reduction.slot[samples[i].slot];
     }
     return mine;
 }
@@ -99,7 +99,7 @@ void share_logprobs(const Trainer *t, PolicySample *samples, int n, long long *r
     size_t *at = (size_t *)xmalloc(((size_t)dist.size + 1) * sizeof(size_t));
     str_add(&mine, (const char *)rows, sizeof *rows);
     for (int i = 0; i < n; i++)
-        if (t->reduction.owner[samples[i].part] == dist.rank)
+        if (t->reduction.owner[samples[i].slot] == dist.rank)
             str_add(&mine, (const char *)samples[i].logprob, arrays * (size_t)samples[i].completion->n * sizeof(float));
     dist_gather(&all, at, mine.s, mine.n);
     *rows = 0;
@@ -110,7 +110,7 @@ void share_logprobs(const Trainer *t, PolicySample *samples, int n, long long *r
         at[r] += sizeof theirs;
     }
     for (int i = 0; i < n; i++) {
-        size_t *from = &at[t->reduction.owner[samples[i].part]],
+        size_t *from = &at[t->reduction.owner[samples[i].slot]],
                bytes = arrays * (size_t)samples[i].completion->n * sizeof(float);
         memcpy(samples[i].logprob, all.s + *from, bytes);
         *from += bytes;
