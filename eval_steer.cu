@@ -174,10 +174,10 @@ bool command_generate(Session *s, Error *err) {
         asked[i].key = (uint32_t)i;
         asked[i].completions = completions + (size_t)i * G;
     }
-    Sampling how = session_sampling(o);
+    Sampling sampling = session_sampling(o);
     Progress progress;
     progress_begin(&progress, "answer", 0, (int64_t)n * G);
-    bool ok = rollout(&r, &s->model, s->steering, asked, n, G, &how, evaluation_progress, &progress, err);
+    bool ok = rollout(&r, &s->model, s->steering, asked, n, G, &sampling, evaluation_progress, &progress, err);
     progress_clear(&progress);
     Str text = {0};
     for (int i = 0; i < n && ok; i++)
@@ -293,10 +293,10 @@ bool command_score(Session *s, Error *err) {
     }
     PolicyPass pass;
     PolicyStats stats;
-    LossConfig how = {0.2f, 0.2f, 0, (float)o->temperature, false};
+    LossConfig loss_config = {0.2f, 0.2f, 0, (float)o->temperature, false};
     memset(&stats, 0, sizeof stats);
     policy_alloc(&pass, &s->model, o->activation_memory * (1 << 30), longest, s->model.config.L, false);
-    ok = ok && policy_pass(&pass, &s->model, s->steering, samples, n, &how, NULL, NULL, &stats, err);
+    ok = ok && policy_pass(&pass, &s->model, s->steering, samples, n, &loss_config, NULL, NULL, &stats, err);
     for (int i = 0; i < n; i++) {
         if (ok) {
             printf("{\"logprobs\": [");

@@ -96,11 +96,11 @@ bool sample_groups(Trainer *t, int n, Error *err) {
         asked[i].key = g->key;
         asked[i].completions = g->completions;
     }
-    Sampling how = {(float)o->temperature, (float)o->top_p,        o->top_k, o->max_completion_length, false,
-                    (uint32_t)o->seed,     (uint32_t)t->state.step};
+    Sampling sampling = {(float)o->temperature, (float)o->top_p,        o->top_k, o->max_completion_length, false,
+                         (uint32_t)o->seed,     (uint32_t)t->state.step};
     int first, last;
     my_range(n, &first, &last);
-    bool ok = rollout(&t->rollout, &t->model, t->trainable.model_params, asked + first, last - first, t->G, &how,
+    bool ok = rollout(&t->rollout, &t->model, t->trainable.model_params, asked + first, last - first, t->G, &sampling,
                       rollout_progress, t, err);
     free(asked);
     ops_wait(t->ops);
@@ -227,7 +227,7 @@ double learning_rate_at(const Options *o, int u, int total) {
 }
 
 // Log-probs of the base model: the reference of the KL term is the same model with what is trained left out.
-bool reference_logprobs(Trainer *t, PolicySample *samples, int n, const LossConfig *how, Error *err) {
+bool reference_logprobs(Trainer *t, PolicySample *samples, int n, const LossConfig *loss_config, Error *err) {
     PolicyStats pass;
     memset(&pass, 0, sizeof pass);
     PolicySample *base = (PolicySample *)xmalloc((size_t)n * sizeof(PolicySample));
@@ -236,7 +236,7 @@ bool reference_logprobs(Trainer *t, PolicySample *samples, int n, const LossConf
         base[i].logprob = samples[i].logprob + 2 * samples[i].completion->n;
         base[i].entropy = NULL;
     }
-    bool ok = policy_pass(&t->policy, &t->model, NULL, base, n, how, NULL, NULL, &pass, err);
+    bool ok = policy_pass(&t->policy, &t->model, NULL, base, n, loss_config, NULL, NULL, &pass, err);
     t->times.forward += pass.forward_s;
     free(base);
     return ok;
@@ -288,13 +288,13 @@ bool optimizer_step(Trainer *t, UpdateStats *u, Error *err) {
 
 // Forward and backward over the samples `mine`, then the whole step's log-probs (in `samples`) and gradient (in
 // trainable.grads) on every rank.
-bool compute_gradient(Trainer *t, PolicySample *samples, int n, PolicySample *mine, int n_mine, const LossConfig *how,
-                      UpdateStats *u, Error *err) {
+bool compute_gradient(Trainer *t, PolicySample *samples, int n, PolicySample *mine, int n_mine,
+                      const LossConfig *loss_config, UpdateStats *u, Error *err) {
     PolicyStats pass;
     memset(&pass, 0, sizeof pass);
     zero_gradient(t);
-    if (!agree(policy_pass(&t->policy, &t->model, t->trainable.model_params, mine, n_mine, how, t->reduction.slots,
-                           t->trainable.layers, &pass, err),
+    if (!agree(policy_pass(&t->policy, &t->model, t->trainable.model_params, mine, n_mine, loss_config,
+                           t->reduction.slots, t->trainable.layers, &pass, err),
                err))
         return false;
     share_logprobs(t, samples, n, &pass.rows);
@@ -314,14 +314,14 @@ bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
     int n_mine;
     PolicySample *mine = my_samples(t, samples, n, &n_mine);
     const float temperature = t->solutions ? 1 : (float)o->temperature; // that of the options is the sampler's
-    const LossConfig how = {(float)o->epsilon, (float)o->epsilon_high, (float)o->beta, temperature,
-                            o->use_bias_correction_kl};
-    bool ok = o->beta == 0 || agree(reference_logprobs(t, mine, n_mine, &how, err), err);
+    const LossConfig loss_config = {(float)o->epsilon, (float)o->epsilon_high, (float)o->beta, temperature,
+                                    o->use_bias_correction_kl};
+    bool ok = o->beta == 0 || agree(reference_logprobs(t, mine, n_mine, &loss_config, err), err);
 
     for (int iteration = 0; iteration < o->num_iterations && ok; iteration++) {
-        ok = compute_gradient(t, samples, n, mine, n_mine, &how, u, err) && optimizer_step(t, u, err);
+        ok = compute_gradient(t, samples, n, mine, n_mine, &loss_config, u, err) && optimizer_step(t, u, err);
         if (!ok) break;
-        const PolicyLoss loss = policy_loss(samples, n, &how);
+        const PolicyLoss loss = policy_loss(samples, n, &loss_config);
         update_add(u, &loss);
         if (iteration > 0) continue;
         measure_gap(u, samples, n);
@@ -339,10 +339,10 @@ bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
 
 bool validate(Trainer *t, Evaluation *e, Error *err) {
     const Options *o = &t->options;
-    Sampling how = {(float)o->temperature, (float)o->top_p, o->top_k, o->max_completion_length, false,
-                    (uint32_t)o->seed,     VALIDATION_STEP};
+    Sampling sampling = {(float)o->temperature, (float)o->top_p, o->top_k, o->max_completion_length, false,
+                         (uint32_t)o->seed,     VALIDATION_STEP};
     return evaluate(e, &t->rollout, &t->model, t->trainable.model_params, t->tokenizer, &t->validation,
-                    t->validation_prompts, 1, &how, err);
+                    t->validation_prompts, 1, &sampling, err);
 }
 
 // Rollout, reward, advantage, gradient, update, log (by rank 0, whose failures are not yet agreed on). On failure the

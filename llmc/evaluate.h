@@ -175,7 +175,7 @@ bool evaluation_keep(int done, int total, void *context) {
 // completions[n * G]: the answers of this rank's share of the problems, but for those that the journal (NULL: none)
 // has. On failure those sampled in this call are freed; the journal holds what was whole. *seconds: of all calls.
 bool evaluate_sample(Completion *completions, double *seconds, Journal *journal, Rollout *r, const Qwen2 *m,
-                     const float *steering, const Dataset *d, const IntVec *prompts, int G, const Sampling *how,
+                     const float *steering, const Dataset *d, const IntVec *prompts, int G, const Sampling *sampling,
                      Error *err) {
     RolloutPrompt *asked = (RolloutPrompt *)xcalloc((size_t)d->n, sizeof(RolloutPrompt));
     EvaluationRun run;
@@ -191,11 +191,11 @@ bool evaluate_sample(Completion *completions, double *seconds, Journal *journal,
     run.journal = journal;
     run.asked = asked;
     run.G = G;
-    run.max_new = how->max_new;
+    run.max_new = sampling->max_new;
     run.before = journal ? journal->count * G : 0;
     run.start = (journal ? journal->seconds : 0) - now_s();
     progress_begin(&run.progress, "answer", run.before, (int64_t)d->n * G);
-    bool ok = rollout(r, m, steering, asked, run.n, G, how, evaluation_keep, &run, err);
+    bool ok = rollout(r, m, steering, asked, run.n, G, sampling, evaluation_keep, &run, err);
     progress_clear(&run.progress);
     *seconds = run.start + now_s();
     free(asked);
@@ -249,10 +249,10 @@ void evaluate_grade(Evaluation *e, Str *lines, const Completion *completions, co
 // Answers every problem G times under `steering`, grades the answers and counts. The random numbers depend on how->seed
 // and the problem's place, so two models meet the same draws.
 bool evaluate(Evaluation *e, Rollout *r, const Qwen2 *m, const float *steering, const Tokenizer *tokenizer,
-              const Dataset *d, const IntVec *prompts, int G, const Sampling *how, Error *err) {
+              const Dataset *d, const IntVec *prompts, int G, const Sampling *sampling, Error *err) {
     Completion *completions = (Completion *)xcalloc((size_t)d->n * G, sizeof(Completion));
     double seconds = 0;
-    const bool ok = evaluate_sample(completions, &seconds, NULL, r, m, steering, d, prompts, G, how, err);
+    const bool ok = evaluate_sample(completions, &seconds, NULL, r, m, steering, d, prompts, G, sampling, err);
     if (ok) evaluate_grade(e, NULL, completions, tokenizer, d, G);
     if (ok) e->seconds = seconds;
     for (int i = 0; i < d->n * G; i++) completion_free(&completions[i]);

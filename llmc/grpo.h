@@ -66,10 +66,10 @@ typedef struct {
 } TokenLoss;
 
 // One token's loss before its weight. `old`: log-prob when sampled; `ref`: under the base model (used if beta > 0).
-TokenLoss token_loss(float logprob, float old, float ref, float advantage, const LossConfig *how) {
+TokenLoss token_loss(float logprob, float old, float ref, float advantage, const LossConfig *loss_config) {
     TokenLoss t = {0, 0, 0, 0};
     float ratio = expf(logprob - old);
-    float low = 1 - how->epsilon, high = 1 + how->epsilon_high;
+    float low = 1 - loss_config->epsilon, high = 1 + loss_config->epsilon_high;
     float limited = ratio < low ? low : ratio > high ? high : ratio;
     if (ratio * advantage <= limited * advantage) {
         t.loss = -ratio * advantage;
@@ -78,12 +78,12 @@ TokenLoss token_loss(float logprob, float old, float ref, float advantage, const
         t.loss = -limited * advantage;
         t.clipped = ratio < low ? -1 : 1;
     }
-    if (how->beta > 0) {
+    if (loss_config->beta > 0) {
         float d = ref - logprob;
-        const float k3 = expf(d) - d - 1, weight = how->use_bias_correction_kl ? ratio : 1;
+        const float k3 = expf(d) - d - 1, weight = loss_config->use_bias_correction_kl ? ratio : 1;
         t.kl = weight * k3;
-        t.loss += how->beta * t.kl;
-        t.dlogprob += how->beta * (weight * (1 - expf(d)) + (how->use_bias_correction_kl ? t.kl : 0));
+        t.loss += loss_config->beta * t.kl;
+        t.dlogprob += loss_config->beta * (weight * (1 - expf(d)) + (loss_config->use_bias_correction_kl ? t.kl : 0));
     }
     return t;
 }
@@ -105,11 +105,11 @@ typedef struct {
 
 // The loss of token t of a sample, before its weight. Of a given solution it is the cross-entropy, -logprob: its
 // gradient is that of the policy's loss at ratio 1 with advantage 1.
-TokenLoss sample_loss(const PolicySample *s, int t, float logprob, const LossConfig *how) {
+TokenLoss sample_loss(const PolicySample *s, int t, float logprob, const LossConfig *loss_config) {
     const TokenLoss given = {-logprob, -1, 0, 0};
-    return s->old_logprob
-               ? token_loss(logprob, s->old_logprob[t], s->ref_logprob ? s->ref_logprob[t] : 0, s->advantage, how)
-               : given;
+    return s->old_logprob ? token_loss(logprob, s->old_logprob[t], s->ref_logprob ? s->ref_logprob[t] : 0, s->advantage,
+                                       loss_config)
+                          : given;
 }
 
 // Memory of the pass, reused from step to step.
@@ -142,12 +142,12 @@ typedef struct {
         high_max; // the least share of a completion's tokens that is clipped below, the largest that is clipped above
 } PolicyLoss;
 
-PolicyLoss policy_loss(const PolicySample *samples, int n, const LossConfig *how) {
+PolicyLoss policy_loss(const PolicySample *samples, int n, const LossConfig *loss_config) {
     PolicyLoss sum = {0, 0, 0, 0, 0, 0, 0, 0};
     for (const PolicySample *s = samples; s < samples + n; s++) {
         int low = 0, high = 0;
         for (int t = 0; t < s->completion->n; t++) {
-            TokenLoss l = sample_loss(s, t, s->logprob[t], how);
+            TokenLoss l = sample_loss(s, t, s->logprob[t], loss_config);
             sum.loss += (double)s->weight * l.loss;
             sum.kl += l.kl;
             sum.entropy += s->entropy ? s->entropy[t] : 0;
@@ -281,7 +281,7 @@ void policy_pack(PolicyPass *p, const PolicySample *samples, int n) {
 // samples fall into batches changes no log-prob in any bit (but on a GPU: ops.h), and no part of the gradient that fits
 // into one batch. Fails on a log-prob that is not finite.
 bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *params, PolicySample *samples, int n,
-                 const LossConfig *how, float *grads, const bool *trained, PolicyStats *stats, Error *err) {
+                 const LossConfig *loss_config, float *grads, const bool *trained, PolicyStats *stats, Error *err) {
     int V = m->config.V, C = m->config.C;
     const Ops *ops = m->ops;
     float *d_logprob = p->out, *lse = p->out + HEAD_ROWS, *d_entropy = p->out + 2 * HEAD_ROWS,
@@ -314,7 +314,7 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *params, PolicySampl
             const size_t bytes = (size_t)rows * sizeof(float);
             qwen2_head_forward(m, &p->scratch, p->scratch.h, head_rows, rows);
             ops->logprob_rows(d_logprob, lse, s->entropy ? d_entropy : NULL, p->scratch.logits, targets,
-                              how->temperature, rows, V);
+                              loss_config->temperature, rows, V);
             ops->download(logprob, d_logprob, bytes);
             if (s->entropy) ops->download(entropy, d_entropy, bytes);
             for (int i = 0; i < rows; i++, t++) {
@@ -332,14 +332,14 @@ bool policy_pass(PolicyPass *p, const Qwen2 *m, const float *params, PolicySampl
                 if (s->entropy) s->entropy[t] = entropy[i];
                 stats->tokens++;
                 if (!grads) continue;
-                TokenLoss l = sample_loss(s, t, logprob[i], how);
+                TokenLoss l = sample_loss(s, t, logprob[i], loss_config);
                 dlogprob[i] = s->weight * l.dlogprob;
             }
             if (!grads) continue;
             double t1 = now_s();
             ops->upload(d_dlogprob, dlogprob, bytes);
-            ops->dlogits_rows(p->scratch.dlogits, p->scratch.logits, lse, targets, d_dlogprob, how->temperature, rows,
-                              V);
+            ops->dlogits_rows(p->scratch.dlogits, p->scratch.logits, lse, targets, d_dlogprob, loss_config->temperature,
+                              rows, V);
             qwen2_head_backward(m, &p->scratch, head_rows, rows, &gradient);
             ops_wait(ops);
             head_backward_s += now_s() - t1;

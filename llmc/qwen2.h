@@ -48,8 +48,8 @@ void qwen2_attention(const Qwen2 *m, act *q, act *att, float *lse, const float *
 void qwen2_patched_attention(const Qwen2 *m, Scratch *s, KVCache *kv, const Batch *b) {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->ops;
-    const Intervention *how = m->intervention;
-    const Layer *w = &m->weights.layers[how->layer];
+    const Intervention *change = m->intervention;
+    const Layer *w = &m->weights.layers[change->layer];
     const Linear *qkv = &w->linear[LINEAR_QKV], *o = &w->linear[LINEAR_O];
     const int T = b->T,
               head_floats = c->HD * (int)ops->act_bytes / (int)sizeof(float); // pairs of bf16 are moved as one float
@@ -57,23 +57,23 @@ void qwen2_patched_attention(const Qwen2 *m, Scratch *s, KVCache *kv, const Batc
 
     linear_forward(m, s, s->qkv, s->x, qkv, NULL, T); // plain
     qwen2_attention(m, s->q, s->att, NULL, s->qkv, kv, c->L, b);
-    ops->add_rmsnorm_forward(s->patch_h, s->x, NULL, s->h, NULL, how->vector, w->norm[NORM_INPUT], eps, T,
+    ops->add_rmsnorm_forward(s->patch_h, s->x, NULL, s->h, NULL, change->vector, w->norm[NORM_INPUT], eps, T,
                              c->C); // steered
     linear_forward(m, s, s->patch_qkv, s->x, qkv, NULL, T);
-    if (how->path != PATH_BOTH) {
+    if (change->path != PATH_BOTH) {
         qwen2_attention(m, s->q, s->patch_att, NULL, s->patch_qkv, kv, c->L + 1, b);
         linear_forward(m, s, s->patch_y, s->patch_att, o, NULL, T);
     }
-    ops->mix_blocks(s->patch_qkv, s->qkv, how->plain_qkv, T, c->NH + 2 * c->NKV, c->HD); // patched
-    qwen2_attention(m, s->q, s->patch_att, NULL, s->patch_qkv, kv, how->layer, b);
-    ops->mix_blocks((float *)s->patch_att, (const float *)s->att, how->plain_heads, T, c->NH, head_floats);
+    ops->mix_blocks(s->patch_qkv, s->qkv, change->plain_qkv, T, c->NH + 2 * c->NKV, c->HD); // patched
+    qwen2_attention(m, s->q, s->patch_att, NULL, s->patch_qkv, kv, change->layer, b);
+    ops->mix_blocks((float *)s->patch_att, (const float *)s->att, change->plain_heads, T, c->NH, head_floats);
     linear_forward(m, s, s->y, s->patch_att, o, NULL, T);
 
-    const float *to_mlp = how->path == PATH_RESIDUAL ? s->patch_y : s->y,
-                *to_residual = how->path == PATH_MLP ? s->patch_y : s->y;
-    const float *h = how->skip_layer ? s->h : s->patch_h;
+    const float *to_mlp = change->path == PATH_RESIDUAL ? s->patch_y : s->y,
+                *to_residual = change->path == PATH_MLP ? s->patch_y : s->y;
+    const float *h = change->skip_layer ? s->h : s->patch_h;
     ops->add_rmsnorm_forward(s->h, s->x, NULL, h, to_mlp, NULL, w->norm[NORM_POST], eps, T, c->C);
-    if (how->path != PATH_BOTH)
+    if (change->path != PATH_BOTH)
         ops->add_rmsnorm_forward(s->h, NULL, NULL, s->patch_h, to_residual, NULL, NULL, eps, T, c->C);
 }
 
@@ -133,14 +133,15 @@ void qwen2_layer(const Qwen2 *m, Scratch *s, Residual *r, LayerActivations *keep
 
 // What an intervention does after layer l: the residual stream is added up in s->h, and changed there.
 void qwen2_intervene(const Qwen2 *m, Scratch *s, Residual *r, const Batch *b, int l) {
-    const Intervention *how = m->intervention;
+    const Intervention *change = m->intervention;
     const int T = b->T, C = m->config.C;
     const float eps = m->config.rms_norm_eps;
-    const bool skipped = how && qwen2_patches(m, l) && how->skip_layer, put = how && how->put && how->put_layer == l;
+    const bool skipped = change && qwen2_patches(m, l) && change->skip_layer,
+               put = change && change->put && change->put_layer == l;
     if (!skipped && !put) return;
     m->ops->add_rmsnorm_forward(s->h, NULL, NULL, r->h, r->y, r->vector, NULL, eps, T, C);
-    if (skipped) m->ops->add_rmsnorm_forward(s->h, NULL, NULL, s->h, NULL, how->vector, NULL, eps, T, C);
-    if (put) m->ops->put_rows(s->h, how->put, b->pos, how->put_pos, T, C);
+    if (skipped) m->ops->add_rmsnorm_forward(s->h, NULL, NULL, s->h, NULL, change->vector, NULL, eps, T, C);
+    if (put) m->ops->put_rows(s->h, change->put, b->pos, change->put_pos, T, C);
     r->h = s->h;
     r->y = r->vector = NULL;
 }

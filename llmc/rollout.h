@@ -248,7 +248,7 @@ void rollout_warn(const Rollout *r, long long preempted, int completions) {
 // on_progress(done, total, context) is called after each decode step if not NULL; it returns false to stop early.
 // False with err on non-finite logits or an early stop; then no completion is left allocated.
 bool rollout(Rollout *r, const Qwen2 *m, const float *params, RolloutPrompt *prompts, int n_prompts, int G,
-             const Sampling *how, bool (*on_progress)(int, int, void *), void *context, Error *err) {
+             const Sampling *sampler, bool (*on_progress)(int, int, void *), void *context, Error *err) {
     int V = m->config.V, n_active = 0, next_prompt = 0, done = 0;
     const long long before = r->preemptions;
     RolloutGroup **fresh = (RolloutGroup **)xcalloc((size_t)r->slots + 1, sizeof *fresh), *next = NULL,
@@ -263,13 +263,13 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *params, RolloutPrompt *pro
 
     while (ok && done < n_prompts * G) {
         // 1. admit: first the samples that wait for a slot, then as many new prompts as fill the free slots
-        int spare = rollout_spare_pages(r, prompts, active, n_active, how->max_new);
+        int spare = rollout_spare_pages(r, prompts, active, n_active, sampler->max_new);
         while (filling && n_active < r->slots) {
             RolloutGroup *g = filling;
-            spare -= rollout_first_pages(prompts[g->prompt].P, how->max_new);
+            spare -= rollout_first_pages(prompts[g->prompt].P, sampler->max_new);
             if (spare < 0 && n_active > 0) break;
             if (g->admitted + 1 == g->n) filling = NULL;
-            rollout_admit(r, m, &prompts[g->prompt], g, &active[n_active], n_active, how->max_new, r->h_waiting, 0);
+            rollout_admit(r, m, &prompts[g->prompt], g, &active[n_active], n_active, sampler->max_new, r->h_waiting, 0);
             n_active++;
         }
         while (!filling && n_active < r->slots) {
@@ -277,7 +277,7 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *params, RolloutPrompt *pro
             while (room > 0 && (next || (next = rollout_next_group(&again, &next_prompt, n_prompts, G)) != NULL)) {
                 const int P = prompts[next->prompt].P, samples = next->n < room ? next->n : room;
                 if (n_fresh > 0 && row_count + P > r->prefill_rows) break;
-                const int pages = pages_for(P) + samples * rollout_first_pages(P, how->max_new);
+                const int pages = pages_for(P) + samples * rollout_first_pages(P, sampler->max_new);
                 if (pages > spare && n_active + n_fresh > 0) break;
                 spare -= pages;
                 row_count += P;
@@ -291,8 +291,8 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *params, RolloutPrompt *pro
                 RolloutGroup *g = fresh[i];
                 int row = rows.v[i];
                 while (n_active < r->slots && g->admitted < g->n && r->free_pages.n > 0) {
-                    rollout_admit(r, m, &prompts[g->prompt], g, &active[n_active], n_active, how->max_new, r->scratch.h,
-                                  row);
+                    rollout_admit(r, m, &prompts[g->prompt], g, &active[n_active], n_active, sampler->max_new,
+                                  r->scratch.h, row);
                     n_active++;
                 }
                 if (g->admitted == g->n) continue;
@@ -304,13 +304,13 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *params, RolloutPrompt *pro
         // 2. draw a token for every active sequence
         for (int i = 0; i < n_active; i++) {
             const RolloutPrompt *p = &prompts[active[i].group->prompt];
-            u[i] = rng_uniform(how->seed, RNG_TOKEN, how->step, p->key, (uint32_t)active[i].sample,
+            u[i] = rng_uniform(sampler->seed, RNG_TOKEN, sampler->step, p->key, (uint32_t)active[i].sample,
                                (uint32_t)p->completions[active[i].sample].n);
         }
         qwen2_head_forward(m, &r->scratch, r->h, NULL, n_active);
         m->ops->upload(r->u, u, (size_t)n_active * sizeof(float));
-        m->ops->sample_rows(r->drawn, r->drawn_logprob, r->scratch.logits, r->u, how->temperature, how->top_k,
-                            how->top_p, n_active, V);
+        m->ops->sample_rows(r->drawn, r->drawn_logprob, r->scratch.logits, r->u, sampler->temperature, sampler->top_k,
+                            sampler->top_p, n_active, V);
         m->ops->download(token, r->drawn, (size_t)n_active * sizeof(int));
         m->ops->download(logprob, r->drawn_logprob, (size_t)n_active * sizeof(float));
 
@@ -329,14 +329,14 @@ bool rollout(Rollout *r, const Qwen2 *m, const float *params, RolloutPrompt *pro
                 token[i] = 0;
             }
             if (c->n == 0) {
-                c->ids = (int *)xmalloc((size_t)how->max_new * sizeof(int));
-                c->logprob = (float *)xmalloc((size_t)how->max_new * sizeof(float));
+                c->ids = (int *)xmalloc((size_t)sampler->max_new * sizeof(int));
+                c->logprob = (float *)xmalloc((size_t)sampler->max_new * sizeof(float));
             }
             c->ids[c->n] = token[i];
             c->logprob[c->n++] = logprob[i];
             r->new_tokens++;
-            c->finished = !how->ignore_eos && is_eos(&m->config, token[i]);
-            if (c->finished || c->n == how->max_new) {
+            c->finished = !sampler->ignore_eos && is_eos(&m->config, token[i]);
+            if (c->finished || c->n == sampler->max_new) {
                 rollout_retire(r, p, slot);
                 done++;
                 continue;

@@ -139,7 +139,7 @@ size_t records_trained(const Records *r) { return r->model.layout ? r->model.lay
 
 // One pass with gradient; the loss is returned, gradient[records_trained] overwritten. Log-probs come first, so that
 // on-policy means it.
-double records_pass(Records *r, PolicyPass *pass, const float *params, const LossConfig *how, float *gradient,
+double records_pass(Records *r, PolicyPass *pass, const float *params, const LossConfig *loss_config, float *gradient,
                     bool on_policy, const char *loss_type, const float *old, const float *ref) {
     Error err = {0, ""};
     PolicyStats stats;
@@ -149,16 +149,16 @@ double records_pass(Records *r, PolicyPass *pass, const float *params, const Los
     for (int l = 0; l < r->L; l++) trained[l] = true;
     memset(&stats, 0, sizeof stats);
     if (on_policy) {
-        CHECK(policy_pass(pass, &r->model, s, r->samples, r->n, how, NULL, NULL, &stats, &err), "%s", err.text);
+        CHECK(policy_pass(pass, &r->model, s, r->samples, r->n, loss_config, NULL, NULL, &stats, &err), "%s", err.text);
         old = NULL;
     }
     records_prepare(r, loss_type, old, ref);
     r->model.ops->zero(ds, n * sizeof(float));
     memset(&stats, 0, sizeof stats);
-    CHECK(policy_pass(pass, &r->model, s, r->samples, r->n, how, ds, trained, &stats, &err), "%s", err.text);
+    CHECK(policy_pass(pass, &r->model, s, r->samples, r->n, loss_config, ds, trained, &stats, &err), "%s", err.text);
     from_backend(r->model.ops, gradient, ds, n);
     from_backend(r->model.ops, NULL, s, n);
-    return policy_loss(r->samples, r->n, how).loss;
+    return policy_loss(r->samples, r->n, loss_config).loss;
 }
 
 #endif

@@ -120,7 +120,7 @@ void test_cuda_column_sum(const Ops *ops) {
 // The bits of host_adamw_update over three steps; the norm up to the order of its sum, in double.
 void test_cuda_update(const Ops *ops) {
     static const size_t sizes[] = {1, 255, 21504};
-    const AdamW how = {1e-2, 0.9, 0.999, 1e-8, 0.1};
+    const AdamW adamw = {1e-2, 0.9, 0.999, 1e-8, 0.1};
     for (int s = 0; s < 3; s++) {
         size_t n = sizes[s];
         float *x[2], *m[2], *v[2], *g = (float *)xmalloc(n * sizeof(float));
@@ -134,8 +134,8 @@ void test_cuda_update(const Ops *ops) {
             double norm = ops->gradient_norm(g, n), want = host_gradient_norm(g, n);
             CHECK(fabs(norm - want) <= 1e-13 * want, "%s gradient_norm of %zu: %.17g, expected %.17g", ops->isa, n,
                   norm, want);
-            ops->adamw_update(x[0], m[0], v[0], g, 0.7, n, step, &how);
-            host_adamw_update(x[1], m[1], v[1], g, 0.7, n, step, &how);
+            ops->adamw_update(x[0], m[0], v[0], g, 0.7, n, step, &adamw);
+            host_adamw_update(x[1], m[1], v[1], g, 0.7, n, step, &adamw);
         }
         size_t bytes = n * sizeof(float);
         CHECK(memcmp(x[0], x[1], bytes) == 0 && memcmp(m[0], m[1], bytes) == 0 && memcmp(v[0], v[1], bytes) == 0,

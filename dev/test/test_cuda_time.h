@@ -25,7 +25,7 @@ typedef struct {
 static bool time_run(TimeRun *t, Rollout *r, PolicyPass *pass, const Qwen2 *m, float *steering, float *d_gradient) {
     const Ops *ops = m->ops;
     const size_t LC = (size_t)m->config.L * m->config.C;
-    const Sampling how = {1, 1, 0, TIME_TOKENS, true, 5, 2};
+    const Sampling sampling = {1, 1, 0, TIME_TOKENS, true, 5, 2};
     const LossConfig loss = {0.2f, 0.2f, 0, 1, false};
     RolloutPrompt asked[TIME_PROMPTS];
     Completion completions[TIME_PROMPTS][TIME_SAMPLES];
@@ -42,7 +42,7 @@ static bool time_run(TimeRun *t, Rollout *r, PolicyPass *pass, const Qwen2 *m, f
         asked[i] = p;
     }
     t->gradient = (float *)xcalloc(LC, sizeof(float));
-    if (!CHECK(rollout(r, m, steering, asked, TIME_PROMPTS, TIME_SAMPLES, &how, NULL, NULL, &err), "%s", err.text))
+    if (!CHECK(rollout(r, m, steering, asked, TIME_PROMPTS, TIME_SAMPLES, &sampling, NULL, NULL, &err), "%s", err.text))
         return false;
     for (int i = 0; i < TIME_PROMPTS * TIME_SAMPLES; i++) {
         const Completion *c = &completions[i / TIME_SAMPLES][i % TIME_SAMPLES];

@@ -88,7 +88,8 @@ void test_dist_tree(void) {
 }
 
 // The gradient of each group, [groups, records_trained], with the groups in this order and `rows` rows in a batch.
-float *parts_gradient(Records *r, const float *params, int lowest, int rows, bool reversed, const LossConfig *how) {
+float *parts_gradient(Records *r, const float *params, int lowest, int rows, bool reversed,
+                      const LossConfig *loss_config) {
     const Ops *ops = r->model.ops;
     const size_t n = records_trained(r);
     const int groups = r->samples[r->n - 1].group + 1;
@@ -106,7 +107,7 @@ float *parts_gradient(Records *r, const float *params, int lowest, int rows, boo
     policy_alloc(&pass, &r->model, 1, rows, lowest, true);
     float *there = (float *)ops->alloc((size_t)groups * n * sizeof(float)), *s = to_backend(ops, params, n);
     float *gradient = (float *)xmalloc((size_t)groups * n * sizeof(float));
-    CHECK(policy_pass(&pass, &r->model, s, samples, r->n, how, there, trained, &stats, &err), "%s", err.text);
+    CHECK(policy_pass(&pass, &r->model, s, samples, r->n, loss_config, there, trained, &stats, &err), "%s", err.text);
     from_backend(ops, gradient, there, (size_t)groups * n);
     from_backend(ops, NULL, s, n);
     policy_free(&pass, &r->model);
@@ -119,11 +120,11 @@ float *parts_gradient(Records *r, const float *params, int lowest, int rows, boo
 void check_parts(const char *backend, Records *r, const float *params, int lowest) {
     const size_t n = records_trained(r);
     const int groups = r->samples[r->n - 1].group + 1;
-    const LossConfig how = {0.2f, 0.2f, 0, 1, false};
+    const LossConfig loss_config = {0.2f, 0.2f, 0, 1, false};
     float *whole = (float *)xcalloc(n, sizeof(float)), *sum = (float *)xcalloc(n, sizeof(float));
     PolicyPass pass;
     policy_alloc(&pass, &r->model, 64 << 20, r->longest, lowest, true);
-    records_pass(r, &pass, params, &how, whole, true, "dapo", NULL, NULL);
+    records_pass(r, &pass, params, &loss_config, whole, true, "dapo", NULL, NULL);
     policy_free(&pass, &r->model);
     int largest = 0, all = 0;
     for (int g = 0; g < groups; g++) {
@@ -133,9 +134,9 @@ void check_parts(const char *backend, Records *r, const float *params, int lowes
         if (rows > largest) largest = rows;
         all += rows;
     }
-    float *together = parts_gradient(r, params, lowest, all, false, &how);
+    float *together = parts_gradient(r, params, lowest, all, false, &loss_config);
     for (int rows = largest, k = 0; rows < all; rows += 37, k++) {
-        float *apart = parts_gradient(r, params, lowest, rows, k % 2 == 1, &how);
+        float *apart = parts_gradient(r, params, lowest, rows, k % 2 == 1, &loss_config);
         CHECK(memcmp(together, apart, (size_t)groups * n * sizeof(float)) == 0,
               "%s: the gradients of %d groups have other bits in batches of %d rows", backend, groups, rows);
         free(apart);

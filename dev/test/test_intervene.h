@@ -16,12 +16,13 @@ float *intervened(Records *r, const float *steering, const Intervention *v) {
     Error err = {0, ""};
     PolicyPass pass;
     PolicyStats stats;
-    LossConfig how = {0.2f, 0.2f, 0, 1, false};
+    LossConfig loss_config = {0.2f, 0.2f, 0, 1, false};
     memset(&stats, 0, sizeof stats);
     r->model.intervention = v;
     float *there = to_backend(r->model.ops, steering, records_trained(r));
     policy_alloc(&pass, &r->model, 64 << 20, r->longest, r->L, false);
-    CHECK(policy_pass(&pass, &r->model, there, r->samples, r->n, &how, NULL, NULL, &stats, &err), "%s", err.text);
+    CHECK(policy_pass(&pass, &r->model, there, r->samples, r->n, &loss_config, NULL, NULL, &stats, &err), "%s",
+          err.text);
     policy_free(&pass, &r->model);
     from_backend(r->model.ops, NULL, there, 0);
     r->model.intervention = NULL;
@@ -170,10 +171,10 @@ void test_intervene_decoding(Records *r, const float *vectors) {
                 RolloutPrompt asked = {from->prompt, from->P, (uint32_t)p, completions + 3 * p};
                 prompts[p] = asked;
             }
-            Sampling how = {1, 1, 0, 40, false, 5, 0};
+            Sampling sampling = {1, 1, 0, 40, false, 5, 0};
             rollout_alloc(&rollout_memory, &r->model, 4, 0, r->longest, 40);
-            bool ok =
-                CHECK(rollout(&rollout_memory, &r->model, NULL, prompts, 2, 3, &how, NULL, NULL, &err), "%s", err.text);
+            bool ok = CHECK(rollout(&rollout_memory, &r->model, NULL, prompts, 2, 3, &sampling, NULL, NULL, &err), "%s",
+                            err.text);
             PolicySample samples[6];
             PolicyPass pass;
             PolicyStats stats;

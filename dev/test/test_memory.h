@@ -25,7 +25,7 @@ static size_t memory_test_taken(void) {
 static bool memory_test_step(Trainer *t, Error *err) {
     const Options *o = &t->options;
     const int n = o->prompts_per_step, G = o->num_generations;
-    const Sampling how = {1, 1, 0, o->max_completion_length, true, 1, 0};
+    const Sampling sampling = {1, 1, 0, o->max_completion_length, true, 1, 0};
     const LossConfig loss = {0.2f, 0.2f, 0, 1, false};
     RolloutPrompt *asked = (RolloutPrompt *)xcalloc((size_t)n, sizeof *asked);
     PolicySample *samples = (PolicySample *)xcalloc((size_t)(n * G), sizeof *samples);
@@ -38,7 +38,7 @@ static bool memory_test_step(Trainer *t, Error *err) {
         asked[i].key = (uint32_t)i;
         asked[i].completions = (Completion *)xcalloc((size_t)G, sizeof(Completion));
     }
-    bool ok = rollout(&t->rollout, &t->model, t->trainable.model_params, asked, n, G, &how, NULL, NULL, err);
+    bool ok = rollout(&t->rollout, &t->model, t->trainable.model_params, asked, n, G, &sampling, NULL, NULL, err);
     reduction_begin(&t->reduction, n);
     for (int i = 0; i < n * G && ok; i++) {
         PolicySample *s = &samples[i];

@@ -83,7 +83,8 @@ void metrics_begin(MetricsRun *r, const cJSON *run) {
 // The updates' loss and means from the recorded log-probs. skip: groups of equal rewards do not go through the passes.
 void metrics_updates(MetricsRun *r, const cJSON *run, bool skip, UpdateStats *u) {
     const Options *o = &r->t.options;
-    const LossConfig how = {(float)o->epsilon, (float)o->epsilon_high, (float)o->beta, 1, o->use_bias_correction_kl};
+    const LossConfig loss_config = {(float)o->epsilon, (float)o->epsilon_high, (float)o->beta, 1,
+                                    o->use_bias_correction_kl};
     PolicySample samples[METRICS_RUN];
     memset(u, 0, sizeof *u);
     for (int update = 0; update < o->num_iterations; update++) {
@@ -109,7 +110,7 @@ void metrics_updates(MetricsRun *r, const cJSON *run, bool skip, UpdateStats *u)
         for (int i = 0; i < n; i++)
             samples[i].weight = token_weight(o->loss_type, u->loss_tokens, METRICS_RUN, samples[i].completion->n,
                                              o->max_completion_length);
-        const PolicyLoss loss = policy_loss(samples, n, &how);
+        const PolicyLoss loss = policy_loss(samples, n, &loss_config);
         update_add(u, &loss);
         for (int i = 0; i < n; i++) {
             free((void *)(uintptr_t)samples[i].old_logprob);
@@ -208,18 +209,18 @@ void test_metrics_trl(void) {
 // KL's.
 void test_metrics_kl(void) {
     for (int corrected = 0; corrected < 2; corrected++) {
-        const LossConfig how = {0.2f, 0.2f, 0.5f, 1, corrected != 0};
+        const LossConfig loss_config = {0.2f, 0.2f, 0.5f, 1, corrected != 0};
         for (int i = 0; i < 5; i++) {
             const float logprob = -1.0f - 0.3f * (float)i, old = -1.3f, ref = -2.1f,
                         h = 0x1p-7f; // advantage 0: the KL alone
-            const double slope = ((double)token_loss(logprob + h, old, ref, 0, &how).loss -
-                                  token_loss(logprob - h, old, ref, 0, &how).loss) /
+            const double slope = ((double)token_loss(logprob + h, old, ref, 0, &loss_config).loss -
+                                  token_loss(logprob - h, old, ref, 0, &loss_config).loss) /
                                  (2 * h);
-            const TokenLoss t = token_loss(logprob, old, ref, 0, &how);
+            const TokenLoss t = token_loss(logprob, old, ref, 0, &loss_config);
             CHECK(fabs(t.dlogprob - slope) < 2e-4, "use_bias_correction_kl %d at %g: gradient %g, by differences %g",
                   corrected, (double)logprob, (double)t.dlogprob, slope);
         }
-        const TokenLoss on = token_loss(-1, -1, -2, 0, &how);
+        const TokenLoss on = token_loss(-1, -1, -2, 0, &loss_config);
         CHECK(fabs(on.dlogprob - 0.5 * (corrected ? 1 : 1 - exp(-1))) < 1e-6, "on-policy: %g", (double)on.dlogprob);
     }
 }

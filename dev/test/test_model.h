@@ -310,8 +310,9 @@ void test_model_finite_differences(void) {
           *moved = (float *)xmalloc(LC * sizeof(float));
     PolicyPass pass;
     policy_alloc(&pass, &r.model, 64 << 20, r.longest, 0, true);
-    LossConfig how = {10, 10, 0, 1, false}; // clipping off: the ratio's derivative is that of the log-prob at ratio 1
-    records_pass(&r, &pass, steering0, &how, gradient, true, "dapo", NULL, NULL);
+    LossConfig loss_config = {10, 10, 0, 1,
+                              false}; // clipping off: the ratio's derivative is that of the log-prob at ratio 1
+    records_pass(&r, &pass, steering0, &loss_config, gradient, true, "dapo", NULL, NULL);
     float *old = records_collect(&r, false);
     double norm = host_gradient_norm(gradient, LC);
     for (int k = 0; k < 9; k++) {
@@ -326,7 +327,7 @@ void test_model_finite_differences(void) {
                 moved[i] = (float)(steering0[i] + (side ? -e : e) * direction);
                 expected += direction * gradient[i];
             }
-            loss[side] = records_pass(&r, &pass, moved, &how, scrap, false, "dapo", old, NULL);
+            loss[side] = records_pass(&r, &pass, moved, &loss_config, scrap, false, "dapo", old, NULL);
         }
         double measured = (loss[0] - loss[1]) / (2 * e);
         CHECK(fabs(measured - expected) <= 2e-3 * norm, "finite difference %d: %.6g, gradient says %.6g (norm %.4g)", k,
@@ -348,13 +349,13 @@ void test_model_accumulation(const char *backend, const Ops *ops) {
     size_t LC = (size_t)r.L * r.C;
     const float *steering0 = records_tensor(&r, "steering0", LC);
     float *whole = (float *)xcalloc(LC, sizeof(float)), *parts = (float *)xcalloc(LC, sizeof(float));
-    LossConfig how = {0.2f, 0.2f, 0, 1, false};
+    LossConfig loss_config = {0.2f, 0.2f, 0, 1, false};
     PolicyPass big, small;
     policy_alloc(&big, &r.model, 64 << 20, r.longest, 0, true);
     policy_alloc(&small, &r.model, 1, r.longest, 0, true); // room for one completion only
-    records_pass(&r, &big, steering0, &how, whole, true, "dapo", NULL, NULL);
+    records_pass(&r, &big, steering0, &loss_config, whole, true, "dapo", NULL, NULL);
     float *logprob = records_collect(&r, false);
-    records_pass(&r, &small, steering0, &how, parts, true, "dapo", NULL, NULL);
+    records_pass(&r, &small, steering0, &loss_config, parts, true, "dapo", NULL, NULL);
     float *again = records_collect(&r, false);
     if (test_same_in_any_batch(ops))
         CHECK(memcmp(logprob, again, (size_t)r.tokens * sizeof(float)) == 0,
@@ -394,10 +395,10 @@ void test_model_golden(const char *backend, const Ops *ops, double margin) {
                 Error err = {0, ""};
                 Completion c;
                 RolloutPrompt asked = {prompt.v, prompt.n, 0, &c};
-                Sampling how = {0, 1, 0, 64, false, 0, 0};
-                CHECK(
-                    rollout(&rollout_memory, &r.model, steered ? steering : NULL, &asked, 1, 1, &how, NULL, NULL, &err),
-                    "%s", err.text);
+                Sampling sampling = {0, 1, 0, 64, false, 0, 0};
+                CHECK(rollout(&rollout_memory, &r.model, steered ? steering : NULL, &asked, 1, 1, &sampling, NULL, NULL,
+                              &err),
+                      "%s", err.text);
                 CHECK(c.n == expected.n && memcmp(c.ids, expected.v, (size_t)c.n * sizeof(int)) == 0,
                       "%s: greedy tokens differ (%d found, %d expected)", backend, c.n, expected.n);
                 completion_free(&c);

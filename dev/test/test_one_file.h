@@ -74,7 +74,7 @@ void one_file_group(PolicySample *samples, Completion *completions, const OneFil
 // Log-probs, loss and gradient by `ref`.
 void one_file_against_ref(const OneFile *o, Tokenizer *tokenizer) {
     const Ops *ops = ops_ref_init();
-    const LossConfig how = {0.2f, 0.28f, 0, 1, false};
+    const LossConfig loss_config = {0.2f, 0.28f, 0, 1, false};
     const bool trained[4] = {true, true, true, true};
     PolicySample samples[ONE_FILE_G];
     Completion completions[ONE_FILE_G];
@@ -93,9 +93,9 @@ void one_file_against_ref(const OneFile *o, Tokenizer *tokenizer) {
         return;
     one_file_group(samples, completions, o, tokenizer, &prompt);
     policy_alloc(&pass, &m, 64 << 20, 128, 0, true);
-    CHECK(policy_pass(&pass, &m, o->vectors, samples, ONE_FILE_G, &how, gradient, trained, &stats, &err), "%s",
+    CHECK(policy_pass(&pass, &m, o->vectors, samples, ONE_FILE_G, &loss_config, gradient, trained, &stats, &err), "%s",
           err.text);
-    const PolicyLoss loss = policy_loss(samples, ONE_FILE_G, &how);
+    const PolicyLoss loss = policy_loss(samples, ONE_FILE_G, &loss_config);
     for (int i = 0; i < ONE_FILE_G; i++)
         for (int t = 0; t < o->n[i]; t++, n++) {
             found[n] = o->logprob[i][t];
@@ -121,12 +121,12 @@ void one_file_against_ref(const OneFile *o, Tokenizer *tokenizer) {
 // one before.
 void one_file_update(const OneFile *o) {
     float x[ONE_FILE_VECTORS], m[ONE_FILE_VECTORS] = {0}, v[ONE_FILE_VECTORS] = {0};
-    const AdamW how = {0.03 / 8, 0.9, 0.999, 1e-8, 0};
+    const AdamW adamw = {0.03 / 8, 0.9, 0.999, 1e-8, 0};
     int wrong = 0;
     memcpy(x, o->vectors, sizeof x);
-    host_adamw_update(x, m, v, o->gradient, 1, ONE_FILE_VECTORS, 1, &how);
+    host_adamw_update(x, m, v, o->gradient, 1, ONE_FILE_VECTORS, 1, &adamw);
     for (int i = 0; i < ONE_FILE_VECTORS; i++)
-        wrong += !(fabsf(x[i] - o->moved[i]) <= 1e-6f * how.learning_rate + 1.2e-7f * fabsf(x[i]));
+        wrong += !(fabsf(x[i] - o->moved[i]) <= 1e-6f * adamw.learning_rate + 1.2e-7f * fabsf(x[i]));
     CHECK(wrong == 0, "AdamW: %d of %d numbers are not where the program's update puts them", wrong, ONE_FILE_VECTORS);
 }
 

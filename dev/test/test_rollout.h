@@ -37,11 +37,11 @@ void rollout_case_init(RolloutCase *c, int V) {
 
 // In a cache of so many pages (0: as many as may be needed); returns how many sequences were preempted.
 long long rollout_case_run_in(int pages, RolloutCase *c, const Qwen2 *m, const float *steering, int slots,
-                              bool reversed, const Sampling *how) {
+                              bool reversed, const Sampling *sampling) {
     Error err = {0, ""};
     Rollout r;
     RolloutPrompt asked[8];
-    rollout_alloc(&r, m, slots, (double)pages * kv_page_bytes(m), 40, how->max_new);
+    rollout_alloc(&r, m, slots, (double)pages * kv_page_bytes(m), 40, sampling->max_new);
     int all_pages = r.free_pages.n;
     CHECK(pages == 0 || all_pages == pages, "a cache of %d pages, %d were asked for", all_pages, pages);
     for (int i = 0; i < c->n; i++) {
@@ -51,7 +51,7 @@ long long rollout_case_run_in(int pages, RolloutCase *c, const Qwen2 *m, const f
         asked[i].key = (uint32_t)from;
         asked[i].completions = c->completions[from];
     }
-    bool ok = rollout(&r, m, steering, asked, c->n, c->G, how, NULL, NULL, &err);
+    bool ok = rollout(&r, m, steering, asked, c->n, c->G, sampling, NULL, NULL, &err);
     CHECK(ok, "%s", err.text);
     CHECK(r.free_pages.n == all_pages, "%d pages of %d came back", r.free_pages.n, all_pages);
     const long long preemptions = r.preemptions;
@@ -60,8 +60,8 @@ long long rollout_case_run_in(int pages, RolloutCase *c, const Qwen2 *m, const f
 }
 
 void rollout_case_run(RolloutCase *c, const Qwen2 *m, const float *steering, int slots, bool reversed,
-                      const Sampling *how) {
-    rollout_case_run_in(0, c, m, steering, slots, reversed, how);
+                      const Sampling *sampling) {
+    rollout_case_run_in(0, c, m, steering, slots, reversed, sampling);
 }
 
 bool rollout_case_equal(const RolloutCase *a, const RolloutCase *b) {
@@ -170,14 +170,14 @@ void test_shared_prompts(const char *backend, const Ops *ops) {
     Error err = {0, ""};
     if (!CHECK(qwen2_load(&m, TINY_MODEL, 128, ops, &err), "%s", err.text)) return;
     const size_t LC = (size_t)m.config.L * m.config.C;
-    const Sampling how = {1, 1, 0, 24, false, 5, 2};
+    const Sampling sampling = {1, 1, 0, 24, false, 5, 2};
     const LossConfig loss = {0.2f, 0.2f, 0, 1, false};
     float *gradient[2] = {(float *)xcalloc(LC, sizeof(float)), (float *)xcalloc(LC, sizeof(float))};
     static float logprob[2][48][24];
     bool trained[64];
     RolloutCase c;
     rollout_case_init(&c, m.config.V);
-    rollout_case_run(&c, &m, NULL, 64, false, &how);
+    rollout_case_run(&c, &m, NULL, 64, false, &sampling);
     for (int l = 0; l < m.config.L; l++) trained[l] = true;
     for (int separate = 0; separate < 2; separate++) {
         PolicySample samples[48];
@@ -244,7 +244,7 @@ int rollout_case_alike(const RolloutCase *a, const RolloutCase *b) {
 // deviations.
 void test_rollout_like(const Ops *judge, const Ops *backend) {
     RolloutCase found[3];
-    const Sampling how = {1, 1, 0, 24, false, 5, 2}, other = {1, 1, 0, 24, false, 5, 3};
+    const Sampling sampling = {1, 1, 0, 24, false, 5, 2}, other = {1, 1, 0, 24, false, 5, 3};
     for (int k = 0; k < 3; k++) {
         Qwen2 m;
         Error err = {0, ""};
@@ -255,7 +255,7 @@ void test_rollout_like(const Ops *judge, const Ops *backend) {
         for (size_t i = 0; i < LC; i++) host[i] = 0.1f * (rng_uniform(3, RNG_TOKEN, (uint32_t)i, 0, 0, 0) - 0.5f);
         float *steering = to_backend(ops, host, LC);
         rollout_case_init(&found[k], m.config.V);
-        rollout_case_run(&found[k], &m, steering, 7, false, k == 2 ? &other : &how);
+        rollout_case_run(&found[k], &m, steering, 7, false, k == 2 ? &other : &sampling);
         from_backend(ops, NULL, steering, LC);
         free(host);
         qwen2_free(&m);
@@ -272,7 +272,7 @@ void test_rollout_like(const Ops *judge, const Ops *backend) {
 // the bit. Sequences end at their own time and give their place to others, so that the number of rows falls and rises.
 void test_rollout_replayed(const Ops *ops) {
     const Ops tables[2] = {graph_counting(ops), graph_never(ops)};
-    const Sampling how = {1, 1, 0, 12, false, 5, 2};
+    const Sampling sampling = {1, 1, 0, 12, false, 5, 2};
     RolloutCase found[2][2];
     Qwen2 m;
     Error err = {0, ""};
@@ -280,7 +280,7 @@ void test_rollout_replayed(const Ops *ops) {
     for (int side = 0; side < 2; side++) {
         Rollout r;
         m.ops = &tables[side];
-        rollout_alloc(&r, &m, 4, 0, 40, how.max_new);
+        rollout_alloc(&r, &m, 4, 0, 40, sampling.max_new);
         for (int again = 0; again < 2; again++) {
             RolloutCase *c = &found[side][again];
             RolloutPrompt asked[8];
@@ -291,7 +291,7 @@ void test_rollout_replayed(const Ops *ops) {
                 RolloutPrompt p = {c->prompt[i], c->length[i], (uint32_t)(i + 3 * again), c->completions[i]};
                 asked[i] = p;
             }
-            CHECK(rollout(&r, &m, NULL, asked, c->n, c->G, &how, NULL, NULL, &err), "%s", err.text);
+            CHECK(rollout(&r, &m, NULL, asked, c->n, c->G, &sampling, NULL, NULL, &err), "%s", err.text);
         }
         rollout_free(&r, &m);
     }
@@ -327,21 +327,21 @@ void test_group_arithmetic(void) {
     CHECK(a[0] == 0 && group_is_equal(equal, 4) && !group_is_equal(reward, 4),
           "a group of equal rewards has no advantage");
 
-    LossConfig how = {0.2f, 0.3f, 0, 1, false};
-    TokenLoss t = token_loss(-1, -1, 0, 2, &how); // on-policy: ratio 1
+    LossConfig loss_config = {0.2f, 0.3f, 0, 1, false};
+    TokenLoss t = token_loss(-1, -1, 0, 2, &loss_config); // on-policy: ratio 1
     CHECK(t.loss == -2 && t.dlogprob == -2 && t.clipped == 0, "on-policy loss %g, gradient %g", (double)t.loss,
           (double)t.dlogprob);
-    t = token_loss(logf(1.5f), 0, 0, 1, &how); // ratio 1.5 above 1.3, advantage positive: held back
+    t = token_loss(logf(1.5f), 0, 0, 1, &loss_config); // ratio 1.5 above 1.3, advantage positive: held back
     CHECK(fabsf(t.loss + 1.3f) < 1e-6f && t.dlogprob == 0 && t.clipped == 1, "clipped above: %g %g", (double)t.loss,
           (double)t.dlogprob);
-    t = token_loss(logf(1.5f), 0, 0, -1, &how); // advantage negative: free to come down
+    t = token_loss(logf(1.5f), 0, 0, -1, &loss_config); // advantage negative: free to come down
     CHECK(fabsf(t.loss - 1.5f) < 1e-6f && fabsf(t.dlogprob - 1.5f) < 1e-6f && t.clipped == 0, "not clipped: %g %g",
           (double)t.loss, (double)t.dlogprob);
-    t = token_loss(logf(0.5f), 0, 0, -1, &how); // ratio 0.5 below 0.8, advantage negative: held back
+    t = token_loss(logf(0.5f), 0, 0, -1, &loss_config); // ratio 0.5 below 0.8, advantage negative: held back
     CHECK(fabsf(t.loss - 0.8f) < 1e-6f && t.dlogprob == 0 && t.clipped == -1, "clipped below: %g %g", (double)t.loss,
           (double)t.dlogprob);
-    how.beta = 0.5f; // k3 at ref - logprob = ln 2: 2 - ln 2 - 1; its derivative 1 - 2
-    t = token_loss(0, 0, logf(2), 0, &how);
+    loss_config.beta = 0.5f; // k3 at ref - logprob = ln 2: 2 - ln 2 - 1; its derivative 1 - 2
+    t = token_loss(0, 0, logf(2), 0, &loss_config);
     CHECK(fabsf(t.kl - (1 - logf(2))) < 1e-6f && fabsf(t.dlogprob + 0.5f) < 1e-6f, "k3: %g, gradient %g", (double)t.kl,
           (double)t.dlogprob);
 
@@ -354,13 +354,13 @@ void test_group_arithmetic(void) {
     int ids[2] = {0, 0};
     Completion given = {ids, NULL, 2, true};
     PolicySample s = {ids, 1, 0, 0, &given, 7, 0.5f, NULL, NULL, (float *)(uintptr_t)logprob, NULL};
-    how.beta = 0;
-    t = sample_loss(&s, 1, -2, &how);
+    loss_config.beta = 0;
+    t = sample_loss(&s, 1, -2, &loss_config);
     CHECK(t.loss == 2 && t.dlogprob == -1 && t.kl == 0 && t.clipped == 0, "cross-entropy %g, gradient %g",
           (double)t.loss, (double)t.dlogprob);
-    CHECK(t.dlogprob == token_loss(-2, -2, 0, advantage_one, &how).dlogprob,
+    CHECK(t.dlogprob == token_loss(-2, -2, 0, advantage_one, &loss_config).dlogprob,
           "another gradient than the policy's at ratio 1");
-    PolicyLoss sum = policy_loss(&s, 1, &how);
+    PolicyLoss sum = policy_loss(&s, 1, &loss_config);
     CHECK(sum.loss == 0.5 * 2.5 && sum.tokens == 2, "cross-entropy of two tokens %g", sum.loss);
 
     // one AdamW step by hand: m/c1 = g, v/c2 = g^2, so x moves by lr g/(|g|+eps) after decay

@@ -136,11 +136,11 @@ void tuning_outputs(ModelOutputs *all, const Ops *ops, const char *name) {
     all->n = 0;
     if (!tuning_case_open(&k, ops, name)) return;
     const size_t n = records_trained(&k.r);
-    const LossConfig how = {0.2f, 0.28f, 0, 1, false};
+    const LossConfig loss_config = {0.2f, 0.28f, 0, 1, false};
     float *gradient = (float *)xcalloc(n, sizeof(float));
     PolicyPass pass;
     policy_alloc(&pass, &k.r.model, 64 << 20, k.r.longest, k.lowest, true);
-    records_pass(&k.r, &pass, k.params, &how, gradient, true, "dapo", NULL, NULL);
+    records_pass(&k.r, &pass, k.params, &loss_config, gradient, true, "dapo", NULL, NULL);
     outputs_add_samples(all, "logprobs", &k.r, false);
     if (!k.r.model.layout) outputs_add(all, "grad", gradient, n);
     for (int i = 0; i < k.layout.n_tensors; i++) { // as make_tuning_records.py thins them out
@@ -262,17 +262,17 @@ void test_tuning_finite_differences(const char *name) {
     const size_t n = records_trained(&k.r);
     float *gradient = (float *)xcalloc(n, sizeof(float)), *scrap = (float *)xcalloc(n, sizeof(float)),
           *moved = (float *)xmalloc(n * sizeof(float));
-    const LossConfig how = {10, 10, 0, 1, false};
+    const LossConfig loss_config = {10, 10, 0, 1, false};
     PolicyPass pass;
     policy_alloc(&pass, &k.r.model, 64 << 20, k.r.longest, k.lowest, true);
-    records_pass(&k.r, &pass, k.params, &how, gradient, true, "dapo", NULL, NULL);
+    records_pass(&k.r, &pass, k.params, &loss_config, gradient, true, "dapo", NULL, NULL);
     float *old = records_collect(&k.r, false);
     const double norm = host_gradient_norm(gradient, n), e = 5e-4;
     double loss[2];
     for (int side = 0; side < 2; side++) {
         for (size_t i = 0; i < n; i++) moved[i] = (float)(k.params[i] + (side ? -e : e) * gradient[i] / norm);
         if (k.there) weights_from_params(&k.r.model.weights, &k.layout, moved, k.r.model.ops);
-        loss[side] = records_pass(&k.r, &pass, moved, &how, scrap, false, "dapo", old, NULL);
+        loss[side] = records_pass(&k.r, &pass, moved, &loss_config, scrap, false, "dapo", old, NULL);
     }
     const double measured = (loss[0] - loss[1]) / (2 * e);
     CHECK(fabs(measured - norm) <= 2e-3 * norm, "%s: finite difference %.6g, the gradient's length is %.6g", name,
@@ -323,14 +323,14 @@ void test_tuning_down_bias(const Ops *ops, double tolerance) {
     const size_t C = (size_t)r.C, LC = (size_t)r.L * C;
     const float *vectors = records_tensor(&r, "steering0", LC);
     float *zeros = (float *)xcalloc(LC, sizeof(float)), *gradient[3], *logprobs[3];
-    const LossConfig how = {0.2f, 0.28f, 0, 1, false};
+    const LossConfig loss_config = {0.2f, 0.28f, 0, 1, false};
     PolicyPass pass;
     policy_alloc(&pass, &r.model, 64 << 20, r.longest, 0, true);
     for (int way = 0; way < 3; way++) { // added; neither; biases
         gradient[way] = (float *)xcalloc(LC, sizeof(float));
         for (int l = 0; l < r.L && way == 2; l++)
             r.model.weights.layers[l].linear[LINEAR_DOWN].bias = to_backend(ops, vectors + l * C, C);
-        records_pass(&r, &pass, way ? zeros : vectors, &how, gradient[way], true, "dapo", NULL, NULL);
+        records_pass(&r, &pass, way ? zeros : vectors, &loss_config, gradient[way], true, "dapo", NULL, NULL);
         logprobs[way] = records_collect(&r, false);
     }
     const size_t n = (size_t)r.tokens;
@@ -362,12 +362,12 @@ void test_tuning_untied(const Ops *ops) {
           "the output layer is not the last tensor");
     float *tied = (float *)xcalloc(n, sizeof(float)), *two = (float *)xcalloc(untied.n, sizeof(float)),
           *unread = (float *)xcalloc(untied.n, sizeof(float));
-    const LossConfig how = {0.2f, 0.28f, 0, 1, false};
+    const LossConfig loss_config = {0.2f, 0.28f, 0, 1, false};
     PolicyPass pass;
     policy_alloc(&pass, &k.r.model, 64 << 20, k.r.longest, 0, true);
-    records_pass(&k.r, &pass, unread, &how, tied, true, "dapo", NULL, NULL);
+    records_pass(&k.r, &pass, unread, &loss_config, tied, true, "dapo", NULL, NULL);
     k.r.model.layout = &untied;
-    records_pass(&k.r, &pass, unread, &how, two, true, "dapo", NULL, NULL);
+    records_pass(&k.r, &pass, unread, &loss_config, two, true, "dapo", NULL, NULL);
     CHECK(host_gradient_norm(two, of_head) > 0 && host_gradient_norm(two + head, of_head) > 0,
           "%s: a matrix has no gradient", ops->name);
     for (size_t i = 0; i < of_head; i++) two[i] += two[head + i];
@@ -392,14 +392,14 @@ void test_tuning_invariance(const Ops *ops, const char *name) {
     const BackendName backend_text = backend_name(ops);
     const char *backend = backend_text.text;
     const size_t n = records_trained(&k.r);
-    const Sampling how = {1, 1, 0, 24, false, 5, 2};
+    const Sampling sampling = {1, 1, 0, 24, false, 5, 2};
     const int restore = omp_get_max_threads(), slots[3] = {64, 1, 7}, threads[3] = {2, 5, 1};
     RolloutCase first, other;
     for (int i = 0; i < 3; i++) {
         RolloutCase *c = i ? &other : &first;
         rollout_case_init(c, m->config.V);
         omp_set_num_threads(threads[i]);
-        rollout_case_run(c, m, k.params, slots[i], i == 2, &how);
+        rollout_case_run(c, m, k.params, slots[i], i == 2, &sampling);
         if (i)
             CHECK(rollout_case_equal(&first, c), "%s, %s: %d slots, %d threads: tokens or log-probs differ", backend,
                   name, slots[i], threads[i]);

@@ -130,8 +130,8 @@ void bench_prompts_free(RolloutPrompt *prompts, int n, int G, IntVec *ids) {
 }
 
 Sampling bench_sampling(const Options *o, int max_new) {
-    Sampling how = {1.0f, 1.0f, 0, max_new, true, (uint32_t)o->seed, 0};
-    return how;
+    Sampling sampling = {1.0f, 1.0f, 0, max_new, true, (uint32_t)o->seed, 0};
+    return sampling;
 }
 
 // A sampler that looks at the clock: when the first tokens of a rollout were drawn, and the last.
@@ -164,15 +164,15 @@ bool bench_prefill_decode(BenchResult out[2], const Qwen2 *m, const float *steer
     Rollout r;
     rollout_alloc(&r, m, B, 0, P, N + 1);
     const int warm = m->ops->host_memory ? 1 : B; // prompts of the warm-up
-    Sampling how = bench_sampling(o, m->ops->host_memory ? 2 : N + 1);
-    bool ok = rollout(&r, m, steering, prompts, warm, 1, &how, NULL, NULL, err);
+    Sampling sampling = bench_sampling(o, m->ops->host_memory ? 2 : N + 1);
+    bool ok = rollout(&r, m, steering, prompts, warm, 1, &sampling, NULL, NULL, err);
     bench_completions_free(prompts, warm, 1);
 
-    how.max_new = N + 1;
+    sampling.max_new = N + 1;
     bench_clock.draws = 0;
     ops_wait(m->ops);
     double begin = now_s();
-    ok = ok && rollout(&r, &timed, steering, prompts, B, 1, &how, NULL, NULL, err);
+    ok = ok && rollout(&r, &timed, steering, prompts, B, 1, &sampling, NULL, NULL, err);
     out[0].phase = "prefill";
     out[1].phase = "decode";
     out[0].batch = out[1].batch = B;
@@ -303,12 +303,12 @@ bool bench_gradient(BenchTrainer *t, const Qwen2 *m, const Options *o, const Rol
             at += s->completion->n;
         }
     }
-    LossConfig how = {0.2f, 0.2f, 0, 1, false};
+    LossConfig loss_config = {0.2f, 0.2f, 0, 1, false};
     PolicyStats stats;
     memset(&stats, 0, sizeof stats);
     m->ops->zero(t->dsteering, bench_numbers(m) * sizeof(float));
-    bool ok =
-        policy_pass(&t->pass, m, t->steering, samples, n_prompts * G, &how, t->dsteering, t->trained, &stats, err);
+    bool ok = policy_pass(&t->pass, m, t->steering, samples, n_prompts * G, &loss_config, t->dsteering, t->trained,
+                          &stats, err);
     free(samples);
     free(out);
     free(reward);
@@ -348,8 +348,8 @@ bool bench_forward_backward(BenchResult *out, BenchTrainer *t, const Qwen2 *m, c
 bool bench_step(BenchTrainer *t, Rollout *r, const Qwen2 *m, const Options *o, RolloutPrompt *prompts, Error *err) {
     const AdamW adamw = {1e-3, 0.9, 0.999, 1e-8, 0};
     const size_t n = (size_t)m->config.L * m->config.C;
-    const Sampling how = bench_sampling(o, BENCH_NEW);
-    if (!rollout(r, m, t->steering, prompts, BENCH_PROMPTS, BENCH_SAMPLES, &how, NULL, NULL, err) ||
+    const Sampling sampling = bench_sampling(o, BENCH_NEW);
+    if (!rollout(r, m, t->steering, prompts, BENCH_PROMPTS, BENCH_SAMPLES, &sampling, NULL, NULL, err) ||
         !bench_gradient(t, m, o, prompts, BENCH_PROMPTS, BENCH_SAMPLES, err))
         return false;
     const double norm = m->ops->gradient_norm(t->dsteering, n);
@@ -372,8 +372,8 @@ bool bench_grpo_step(BenchResult *out, BenchTrainer *t, const Qwen2 *m, const Op
         ok = bench_step(t, &r, m, o, prompts, err);
         bench_completions_free(prompts, BENCH_PROMPTS, BENCH_SAMPLES);
     } else {
-        const Sampling how = bench_sampling(o, 2);
-        ok = rollout(&r, m, t->steering, prompts, 1, BENCH_SAMPLES, &how, NULL, NULL, err) &&
+        const Sampling sampling = bench_sampling(o, 2);
+        ok = rollout(&r, m, t->steering, prompts, 1, BENCH_SAMPLES, &sampling, NULL, NULL, err) &&
              bench_gradient(t, m, o, prompts, 1, BENCH_SAMPLES, err);
         bench_completions_free(prompts, 1, BENCH_SAMPLES);
     }

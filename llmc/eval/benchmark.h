@@ -219,10 +219,10 @@ bool benchmark_tokens(const Session *s, const float *steering, const Benchmark *
     }
     PolicyPass pass;
     PolicyStats stats;
-    LossConfig how = {0.2f, 0.2f, 0, s->options.temperature > 0 ? (float)s->options.temperature : 1, false};
+    LossConfig loss_config = {0.2f, 0.2f, 0, s->options.temperature > 0 ? (float)s->options.temperature : 1, false};
     memset(&stats, 0, sizeof stats);
     policy_alloc(&pass, &plain, TOKENS_PASS_BYTES, longest, plain.config.L, false);
-    bool ok = policy_pass(&pass, &plain, other, samples, n, &how, NULL, NULL, &stats, err);
+    bool ok = policy_pass(&pass, &plain, other, samples, n, &loss_config, NULL, NULL, &stats, err);
     Str lines = {0}, text = {0};
     for (int i = 0; i < n; i++) {
         Completion *c = &completions[i];
@@ -274,12 +274,12 @@ char *benchmark_file(const char *dir, const Benchmark *b, const char *end) {
 bool benchmark_sample(const Session *s, Rollout *r, const float *steering, const Benchmark *b, int seed,
                       const char *path, const char *made_with, bool logprobs, Evaluation *e, Str *lines,
                       Completion *completions, Error *err) {
-    Sampling how = session_sampling(&s->options);
+    Sampling sampling = session_sampling(&s->options);
     Journal journal;
     Error why = {0, ""};
     double seconds = 0;
-    how.seed = (uint32_t)seed;
-    how.max_new = b->max_new;
+    sampling.seed = (uint32_t)seed;
+    sampling.max_new = b->max_new;
     bool ok = journal_open(&journal, completions, path, b->problems.n, b->G, logprobs, b->max_new, s->model.config.V,
                            made_with, &why);
     if (ok && journal.count) {
@@ -294,7 +294,7 @@ bool benchmark_sample(const Session *s, Rollout *r, const float *steering, const
         cJSON_Delete(mine);
     }
     ok = ok && evaluate_sample(completions, &seconds, &journal, r, &s->model, steering, &b->problems, b->prompts, b->G,
-                               &how, &why);
+                               &sampling, &why);
     if (ok) {
         evaluate_grade(e, lines, completions, s->tokenizer, &b->problems, b->G);
         e->seconds = seconds;

@@ -228,9 +228,9 @@ void session_free(Session *s) {
 
 // The sampler's settings, from the options that every sampling command has.
 Sampling session_sampling(const Options *o) {
-    Sampling how = {
+    Sampling sampling = {
         (float)o->temperature, (float)o->top_p, o->top_k, o->max_completion_length, false, (uint32_t)o->seed, 0};
-    return how;
+    return sampling;
 }
 
 #endif

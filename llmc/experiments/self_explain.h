@@ -49,12 +49,12 @@ bool self_explain_one(Session *s, Teacher *t, Rollout *r, const IntVec *prompt, 
           *logits = (float *)xmalloc((size_t)V * sizeof(float));
     double *p = (double *)xmalloc((size_t)V * sizeof(double));
     for (int c = 0; c < C; c++) put[c] = (float)(alpha * v[c] / size);
-    Intervention how;
-    memset(&how, 0, sizeof how);
-    how.put = intervention_floats(m->ops, put, (size_t)C);
-    how.put_layer = layer;
-    how.put_pos = at;
-    Condition changed = {NULL, &how, NULL};
+    Intervention change;
+    memset(&change, 0, sizeof change);
+    change.put = intervention_floats(m->ops, put, (size_t)C);
+    change.put_layer = layer;
+    change.put_pos = at;
+    Condition changed = {NULL, &change, NULL};
 
     const int last = teacher_run(t, m, prompt, NULL, changed) - 1;
     qwen2_head_forward(m, &t->scratch, t->scratch.h + (size_t)last * C, NULL, 1);
@@ -65,7 +65,7 @@ bool self_explain_one(Session *s, Teacher *t, Rollout *r, const IntVec *prompt, 
     Completion c;
     RolloutPrompt asked = {prompt->v, prompt->n, 0, &c};
     Sampling greedy = {0, 1, 0, s->options.max_completion_length, false, 0, 0};
-    m->intervention = &how;
+    m->intervention = &change;
     bool ok = rollout(r, m, NULL, &asked, 1, 1, &greedy, NULL, NULL, err);
     m->intervention = NULL;
     Str text = {0};
@@ -79,7 +79,7 @@ bool self_explain_one(Session *s, Teacher *t, Rollout *r, const IntVec *prompt, 
         str_printf(out, "}");
         completion_free(&c);
     }
-    intervention_free(&how, m->ops);
+    intervention_free(&change, m->ops);
     str_free(&text);
     free(put);
     free(state);

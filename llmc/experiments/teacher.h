@@ -55,14 +55,14 @@ bool sample_under(Sampled *a, Session *s, const Benchmark *b, Condition under, E
         asked[i].completions = &a->completions[i];
         if (asked[i].P > longest) longest = asked[i].P;
     }
-    Sampling how = session_sampling(&s->options);
-    how.max_new = b->max_new;
+    Sampling sampling = session_sampling(&s->options);
+    sampling.max_new = b->max_new;
     Rollout r;
     Progress progress;
     const Qwen2 m = model_under(&s->model, under);
     rollout_alloc(&r, &m, s->options.rollout_batch_size, 0, longest, b->max_new);
     progress_begin(&progress, "sample", 0, n);
-    bool ok = rollout(&r, &m, under.steering, asked, n, 1, &how, evaluation_progress, &progress, err);
+    bool ok = rollout(&r, &m, under.steering, asked, n, 1, &sampling, evaluation_progress, &progress, err);
     progress_clear(&progress);
     rollout_free(&r, &m);
     for (int i = 0; i < n && ok; i++) {
