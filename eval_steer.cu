@@ -22,7 +22,7 @@ Each command is one function below; `main`, at the end, lists them. --json: one 
 // eval
 
 // What stands after the first part `.` or `..` of a path; NULL if there is none.
-const char *eval_behind_dots(const char *path) {
+const char *eval_after_dots(const char *path) {
     while (*path) {
         const size_t n = strcspn(path, "/");
         const char *next = path + n + (path[n] == '/');
@@ -45,7 +45,7 @@ char *eval_results_dir(const Session *s) {
         size_t end = (size_t)(stem - o->checkpoint);
         int parts = 0;
         while (stem > o->checkpoint && !(stem[-1] == '/' && ++parts == 5)) stem--;
-        for (const char *up; (up = eval_behind_dots(stem)) != NULL;) stem = up;
+        for (const char *up; (up = eval_after_dots(stem)) != NULL;) stem = up;
         const size_t n = end > (size_t)(stem - o->checkpoint) ? end - (size_t)(stem - o->checkpoint) : 0;
         str_add(&dir, n ? stem : "checkpoint", n ? n : 10);
     } else if (*o->steering) {

@@ -78,8 +78,8 @@ void test_experiments_match(void) {
     experiment_runs("match_effect", more);
     root = json_load(experiment_result("match_effect/tiny/one/match_effect.json"), &err);
     for (int k = 0; k < 3; k++) {
-        const double behind = experiment_number(cJSON_GetObjectItem(root, keys[k]), 0, 3);
-        CHECK(cJSON_GetObjectItem(root, keys[k]) && isnan(behind) == (k != 1), "%s[1,3] is %g", keys[k], behind);
+        const double after = experiment_number(cJSON_GetObjectItem(root, keys[k]), 0, 3);
+        CHECK(cJSON_GetObjectItem(root, keys[k]) && isnan(after) == (k != 1), "%s[1,3] is %g", keys[k], after);
     }
     cJSON_Delete(root);
 }

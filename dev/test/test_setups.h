@@ -398,7 +398,7 @@ void test_setups_runs(void) {
                    "%s/m/d/steering_at_place_self_attn/seed-0/checkpoint-8 --out %s",
                    test_path("setup_a"), test_path("never"));
     // nor run there: where they belong goes with the file, and makes a difference
-    Str there = {0}, behind = {0}, copied = {0};
+    Str there = {0}, after = {0}, copied = {0};
     const char *ask = "echo '{\"prompt\":\"What is 5 + 19 - 3 - 9?\",\"completion\":\"5+19=24\"}' | ./eval_steer score "
                       "--model data/tiny/model --device ref";
     char run[400];
@@ -412,13 +412,13 @@ void test_setups_runs(void) {
         test_path("unplaced"), run, test_path("unplaced"));
     run_command(&there, "%s --checkpoint %s 2>/dev/null", ask, run);
     run_command(&copied, "%s --steering %s/steering_vectors.safetensors 2>/dev/null", ask, test_path("placed"));
-    run_command(&behind, "%s --steering %s/x.safetensors 2>/dev/null", ask, test_path("unplaced"));
+    run_command(&after, "%s --steering %s/x.safetensors 2>/dev/null", ask, test_path("unplaced"));
     CHECK(strstr(there.s, "logprobs") && strcmp(there.s, copied.s) == 0,
           "exported vectors of another place score %s, not %s", copied.s, there.s);
-    CHECK(strstr(behind.s, "logprobs") && strcmp(there.s, behind.s) != 0,
+    CHECK(strstr(after.s, "logprobs") && strcmp(there.s, after.s) != 0,
           "vectors after the attention score as after the feed-forward: %s", there.s);
     str_free(&there);
-    str_free(&behind);
+    str_free(&after);
     str_free(&copied);
     str_free(&out);
 }

@@ -71,14 +71,14 @@ size_t answer_point_groups(const char *s) {
 
 // A period in parentheses at s, the (142857) of 0.(142857): its length, else 0. Directly after the point it can be
 // nothing else; 0.1(6) might be a product, and is one unless it is all there is.
-size_t answer_period_at(const AnswerTokens *t, const char *s, bool behind_point) {
+size_t answer_period_at(const AnswerTokens *t, const char *s, bool after_point) {
     size_t n = *s == '(' ? strspn(s + 1, "0123456789") : 0;
     if (n == 0 || s[n + 1] != ')' || answer_is_digit(s[n + 2])) return 0;
     const AnswerToken *last = t->n > 0 ? &t->v[t->n - 1] : NULL;
     const char *end = answer_skip_space(s + n + 2);
     bool alone = (!last || last->kind == TK_REL || (t->n == 1 && last->kind == TK_OP && strchr("+-", last->sub))) &&
                  (*end == 0 || *end == '$' || (*end == '.' && end[1] == 0));
-    return behind_point || alone ? n : 0;
+    return after_point || alone ? n : 0;
 }
 
 // The period of n digits at s, as \overline{...}.

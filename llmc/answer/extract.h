@@ -248,7 +248,7 @@ bool answer_formula_at(const char *s, size_t n, size_t *from, size_t *to, size_t
 // The inside of the last formula, $..$, \(..\) or \[..\], and where it ends. Those with only "and", "or" or a comma
 // between them are one.
 bool answer_last_formula(Str *answer, const char *s, size_t n, size_t *end) {
-    size_t best = 0, best_end = 0, behind = 0;
+    size_t best = 0, best_end = 0, last_end = 0;
     for (size_t i = 0; i < n;) {
         size_t from, to, after = 0;
         if (s[i] != '$' && s[i] != '\\') {
@@ -256,10 +256,10 @@ bool answer_last_formula(Str *answer, const char *s, size_t n, size_t *end) {
             continue;
         }
         if (answer_formula_at(s + i, n - i, &from, &to, &after)) {
-            if (behind == 0 || answer_between_boxes(s + behind, i - behind) != BOXES_LISTED)
+            if (last_end == 0 || answer_between_boxes(s + last_end, i - last_end) != BOXES_LISTED)
                 best = i + from; // "$x = 1$ or $x = 2$" is one
             best_end = i + to;
-            behind = i + after;
+            last_end = i + after;
         } else after = after == n - i ? 1 : after; // a lone $
         if (after == 1 && n - i > 500) break;      // or many of them would each be read to the end
         i += after ? after : s[i] == '\\' ? 2 : 1;

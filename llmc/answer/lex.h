@@ -141,15 +141,15 @@ void answer_lex_letters(AnswerTokens *t, AnswerLexer *x) {
         return;
     }
     const AnswerToken *last = t->n > 0 ? &t->v[t->n - 1] : NULL;
-    const char *behind = answer_skip_space(s + n);
-    if (n == 1 && *s == 'U' && last && last->kind == TK_CLOSE && strchr(")]", last->sub) && *behind &&
-        strchr("([\\", *behind)) { // (1,2) U (3,4)
+    const char *next = answer_skip_space(s + n);
+    if (n == 1 && *s == 'U' && last && last->kind == TK_CLOSE && strchr(")]", last->sub) && *next &&
+        strchr("([\\", *next)) { // (1,2) U (3,4)
         answer_token(t, x, TK_SETOP, 'u', s, 1);
         x->s = s + 1;
         return;
     }
-    if (n == 1 && (*s | 32) == 'x' && last && last->kind == TK_NUM && behind[0] == '1' && behind[1] == '0' &&
-        *(behind = answer_skip_space(behind + 2)) && strchr("^*", *behind)) { // 6.02 x 10^23
+    if (n == 1 && (*s | 32) == 'x' && last && last->kind == TK_NUM && next[0] == '1' && next[1] == '0' &&
+        *(next = answer_skip_space(next + 2)) && strchr("^*", *next)) { // 6.02 x 10^23
         answer_token(t, x, TK_OP, '*', s, 1);
         x->s = s + 1;
         return;
@@ -159,7 +159,7 @@ void answer_lex_letters(AnswerTokens *t, AnswerLexer *x) {
         x->s = s + 2;
         return;
     }
-    if (n == 2 && memcmp(s, "to", 2) == 0 && last && last->kind == TK_NUM && answer_is_digit(*behind)) { // 3 to 5
+    if (n == 2 && memcmp(s, "to", 2) == 0 && last && last->kind == TK_NUM && answer_is_digit(*next)) { // 3 to 5
         answer_token(t, x, TK_OP, ':', s, 2);
         x->s = s + 2;
         return;

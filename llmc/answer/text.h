@@ -316,15 +316,15 @@ bool answer_decimal_comma(Str *out, const char *s, const char *gold) {
         groups++;
         marked |= s[whole] == '.';
     }
-    size_t comma = answer_comma_at(s + whole), behind = comma ? strspn(s + whole + comma, "0123456789") : 0;
-    const char *rest = s + whole + comma + behind;
-    if (first == 0 || behind == 0 || strpbrk(rest, "0123456789,;([") || memchr(s, '(', from) || memchr(s, '[', from))
+    size_t comma = answer_comma_at(s + whole), decimals = comma ? strspn(s + whole + comma, "0123456789") : 0;
+    const char *rest = s + whole + comma + decimals;
+    if (first == 0 || decimals == 0 || strpbrk(rest, "0123456789,;([") || memchr(s, '(', from) || memchr(s, '[', from))
         return false;
     bool leading = s[from] == '0', bare = *rest == 0 && from == strspn(s, "+-$ "); // 0,111
-    bool said = groups > 0   ? marked || behind != 3
-                : comma == 3 ? behind != 3 || leading || first > 3
-                             : first == 1 && leading && behind > 2 && bare;
-    bool asked = groups == 0 && comma == 1 && answer_is_decimal(gold) && behind > 1 && (behind != 3 || leading);
+    bool said = groups > 0   ? marked || decimals != 3
+                : comma == 3 ? decimals != 3 || leading || first > 3
+                             : first == 1 && leading && decimals > 2 && bare;
+    bool asked = groups == 0 && comma == 1 && answer_is_decimal(gold) && decimals > 1 && (decimals != 3 || leading);
     if (!said && !asked) return false;
     for (size_t i = 0; i < whole; i++) {
         if (i < from || answer_is_digit(s[i])) str_add(out, s + i, 1);

@@ -87,12 +87,12 @@ static void mm_work(const MatmulJob *job, int u0, int u1) {
                     const bf16_t *b = job->w + p * job->panel + (size_t)k * 2 * MM_COLS;
                     int pairs = n_pairs - k < job->block ? n_pairs - k : job->block;
                     bool end = p + 1 == p1 && k + pairs == n_pairs;
-                    const bf16_t *behind =
+                    const bf16_t *after =
                         k + pairs < n_pairs ? b + (size_t)pairs * 2 * MM_COLS : job->w + (p + 1) * job->panel;
                     if (job->quant) {
                         mm_unpack(matmul_scratch, 0, job->quant, MM_COLS * p, MM_COLS, 2 * k, 2 * pairs);
                         mm_rows(job, r0, r1, p, matmul_scratch, 2 * k, pairs, matmul_scratch, 128 * MM_COLS, 0);
-                    } else mm_rows(job, r0, r1, p, b, 2 * k, pairs, behind, 128 * MM_COLS, end ? 0 : pairs);
+                    } else mm_rows(job, r0, r1, p, b, 2 * k, pairs, after, 128 * MM_COLS, end ? 0 : pairs);
                 }
             continue;
         }

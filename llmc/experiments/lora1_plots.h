@@ -55,13 +55,13 @@ double lora1_act(const void *acts, size_t i, size_t act_bytes) {
 
 // Appends strength and cosine of the T tokens of the last run to layer l; a, b: its LoRA on the host.
 void lora1_layer(Lora1Layer *out, const Teacher *t, const Qwen2 *m, int l, int T, const float *a, const float *b,
-                 float *mid, float *behind, void *gu) {
+                 float *mid, float *after, void *gu) {
     const int C = m->config.C, I = m->config.I;
     const size_t bytes = m->ops->act_bytes;
     const double size = lens_norm(b, (size_t)C);
     m->ops->download(mid, t->acts.layers[l].h_mid, (size_t)T * C * sizeof(float));
     m->ops->download(gu, t->acts.layers[l].gu, (size_t)T * 2 * I * bytes);
-    teacher_residual(behind, t, m, l, T);
+    teacher_residual(after, t, m, l, T);
     double length = 0;
     for (int i = 0; i < T; i++) {
         double dot = 0, squares = 0;
@@ -70,7 +70,7 @@ void lora1_layer(Lora1Layer *out, const Teacher *t, const Qwen2 *m, int l, int T
             dot += g / (1 + exp(-g)) * u * a[k];
         }
         for (int c = 0; c < C; c++) {
-            double y = (double)behind[(size_t)i * C + c] - mid[(size_t)i * C + c] - dot * b[c];
+            double y = (double)after[(size_t)i * C + c] - mid[(size_t)i * C + c] - dot * b[c];
             squares += y * y;
         }
         length += sqrt(squares) / T;
@@ -199,8 +199,8 @@ bool experiment_lora1_plots(Session *s, Error *err) {
     ok = ok && sample_under(&sampled, s, &b.items[0], adapted, err);
     const size_t most = ok ? (size_t)sampled.longest : 1;
     teacher_alloc(&t, m, (int)most, NULL, true);
-    float *mid = (float *)xmalloc(lora1_row_bytes(&m->config, most)), *behind = mid + most * C;
-    void *gu = behind + most * C;
+    float *mid = (float *)xmalloc(lora1_row_bytes(&m->config, most)), *after = mid + most * C;
+    void *gu = after + most * C;
     size_t tokens = 0;
     for (int i = 0; i < sampled.n && ok; i++)
         tokens += (size_t)(b.items[0].prompts[i].n + sampled.completions[i].n - 1);
@@ -212,7 +212,7 @@ bool experiment_lora1_plots(Session *s, Error *err) {
         ok = !stop_requested || fail(err, EXIT_RUN, "stopped at completion %d", i);
         int T = teacher_run(&t, m, &b.items[0].prompts[i], &sampled.completions[i], adapted);
         for (int l = 0; l < L; l++)
-            lora1_layer(&layers[l], &t, m, l, T, a + (size_t)l * I, bs + (size_t)l * C, mid, behind, gu);
+            lora1_layer(&layers[l], &t, m, l, T, a + (size_t)l * I, bs + (size_t)l * C, mid, after, gu);
         if (i < LORA1_SHOWN) {
             str_printf(&samples, "%s  ", i ? ",\n" : "");
             ok = ok && lora1_json_sample(&samples, s, &b.items[0], i, &sampled.completions[i], layers, T, err);
