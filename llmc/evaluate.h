@@ -246,8 +246,8 @@ void evaluate_grade(Evaluation *e, Str *lines, const Completion *completions, co
     free(right);
 }
 
-// Answers every problem G times under `steering`, grades the answers and counts. The random numbers depend on how->seed
-// and the problem's place, so two models meet the same draws.
+// Answers every problem G times under `steering`, grades the answers and counts. The random numbers depend on
+// sampling->seed and the problem's place, so two models meet the same draws.
 bool evaluate(Evaluation *e, Rollout *r, const Qwen2 *m, const float *steering, const Tokenizer *tokenizer,
               const Dataset *d, const IntVec *prompts, int G, const Sampling *sampling, Error *err) {
     Completion *completions = (Completion *)xcalloc((size_t)d->n * G, sizeof(Completion));

@@ -5,15 +5,29 @@ the vectors is a plain loop.
 #ifndef LLMC_OPS_HOST_H
 #define LLMC_OPS_HOST_H
 
-#include <math.h>   // sqrt, pow
-#include <string.h> // memcpy, memset
-#include "llmc/ops.h"
+#include <math.h>               // sqrt, pow
+#include <string.h>             // memcpy, memset
+#include "llmc/ops.h"           // Ops, RawTensor
+#include "llmc/utils/numbers.h" // bf16_to_f32
 
 static inline void host_zero(void *p, size_t bytes) { memset(p, 0, bytes); }
 static inline void host_upload(void *p, const void *host, size_t bytes) { memcpy(p, host, bytes); }
 static inline void host_download(void *host, const void *p, size_t bytes) { memcpy(host, p, bytes); }
 static inline RawTensor host_embedding_load(const RawTensor *file) { return *file; }
 static inline void host_embedding_free(RawTensor *wte) { (void)wte; }
+
+// out[n] = elements [first, first + n) of a raw tensor as float: exact, or of a quantised type the bf16 that it stands
+// for
+static inline void raw_to_f32(float *out, const RawTensor *raw, int64_t first, int n) {
+    if (raw->dtype == DTYPE_F32) memcpy(out, (const float *)raw->data + first, (size_t)n * sizeof(float));
+    if (raw->dtype == DTYPE_BF16)
+        for (int i = 0; i < n; i++) out[i] = bf16_to_f32(((const bf16_t *)raw->data)[first + i]);
+    if (raw->dtype == DTYPE_F16)
+        for (int i = 0; i < n; i++) out[i] = f16_to_f32(((const uint16_t *)raw->data)[first + i]);
+    if (!dtype_quantised(raw->dtype)) return;
+    quant_exact(out, raw->dtype, raw->data, (size_t)first, (size_t)n);
+    for (int i = 0; i < n; i++) out[i] = bf16_to_f32(f32_to_bf16(out[i]));
+}
 
 static inline double host_gradient_norm(const float *g, size_t n) {
     double sum = 0;

@@ -34,19 +34,6 @@ size_t ref_weight_bytes(const RawTensor *raw, int n_raw) { return (void)raw, (vo
 
 void ref_weight_free(Weight *w) { memset(w, 0, sizeof *w); }
 
-// out[n] = elements [first, first + n) of a raw tensor as float: exact, or of a quantised type the bf16 that it stands
-// for
-void raw_to_f32(float *out, const RawTensor *raw, int64_t first, int n) {
-    if (raw->dtype == DTYPE_F32) memcpy(out, (const float *)raw->data + first, (size_t)n * sizeof(float));
-    if (raw->dtype == DTYPE_BF16)
-        for (int i = 0; i < n; i++) out[i] = bf16_to_f32(((const bf16_t *)raw->data)[first + i]);
-    if (raw->dtype == DTYPE_F16)
-        for (int i = 0; i < n; i++) out[i] = f16_to_f32(((const uint16_t *)raw->data)[first + i]);
-    if (!dtype_quantised(raw->dtype)) return;
-    quant_exact(out, raw->dtype, raw->data, (size_t)first, (size_t)n);
-    for (int i = 0; i < n; i++) out[i] = bf16_to_f32(f32_to_bf16(out[i]));
-}
-
 // out[K] = row n of the stacked matrix
 void ref_weight_row(float *out, const Weight *w, int n) {
     int i = 0;

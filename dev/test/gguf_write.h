@@ -10,7 +10,7 @@ scale); what blocks mean is judged by recorded ones (test_gguf.h).
 #include "llmc/files/export.h" // gguf_u32, gguf_u64, gguf_string, gguf_pad
 #include "llmc/files/files.h"  // SafeTensors, cJSON
 #include "llmc/model_config.h" // ModelConfig
-#include "llmc/ops_ref.h"      // raw_to_f32
+#include "llmc/ops_host.h"     // raw_to_f32
 
 // fp16 of a float, cut off; 0 below 2^-14.
 void gw_half(uint8_t *to, float x) {

@@ -6,7 +6,7 @@ adapters (peft.h) are written and read by these few functions, whatever is train
 #define LLMC_FILES_FILE_TENSOR_H
 
 #include "llmc/files/safetensors.h" // OutTensor, SafeTensors, safetensors_get, safetensors_write, tensor_check_finite
-#include "llmc/ops_ref.h"           // raw_to_f32
+#include "llmc/ops_host.h"          // raw_to_f32
 #include "llmc/utils/utils.h"       // Error, fail
 
 // A tensor [rows, columns] of a file, or [rows] where columns is 0, and where its numbers are in memory.

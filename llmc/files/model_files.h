@@ -7,7 +7,7 @@ model.safetensors.index.json names, or in a GGUF file or its parts, which have n
 
 #include "llmc/files/files.h"  // json_load, json_get_*, SafeTensors, safetensors_*, gguf_*, tensor_check_finite
 #include "llmc/model_config.h" // ModelConfig, model_path
-#include "llmc/ops_ref.h"      // raw_to_f32
+#include "llmc/ops_host.h"     // raw_to_f32
 #include "llmc/tensors.h"      // Family, tensor_gguf_name
 #include "llmc/utils/utils.h"  // Error, fail, path_exists
 

@@ -6,7 +6,7 @@ The trained thing: a file of steering vectors, one per layer.
 
 #include "llmc/files/files.h"  // SafeTensors, tensor_check_finite, model_path
 #include "llmc/model_config.h" // ModelConfig
-#include "llmc/ops_ref.h"      // raw_to_f32
+#include "llmc/ops_host.h"     // raw_to_f32
 
 // s[L,C], in the host's memory, = the tensor `steering` of a file, or of steering_vectors.safetensors in a checkpoint
 // folder. fp32, bf16 and fp16 load; another shape or a value that is no number is an error. *site (site may be NULL) =

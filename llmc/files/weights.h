@@ -8,7 +8,7 @@ A model loaded: the tensors of its files read into FrozenWeights, of the sizes t
 #include <sys/mman.h>               // madvise
 #include "llmc/files/config.h"      // model_config_load
 #include "llmc/files/model_files.h" // ModelFiles, model_get_tensor
-#include "llmc/ops_ref.h"           // raw_to_f32
+#include "llmc/ops_host.h"          // raw_to_f32
 #include "llmc/qwen2_memory.h"      // Qwen2, FrozenWeights
 
 // The vectors t[0], t[1], ... one after another as fp32, in the backend's memory.
