@@ -50,7 +50,7 @@ if [ -n "$rehearse" ]; then
         esac
     }
 else
-    large=0.5B larger=7B torch=cuda ours=cuda suites=(cuda model rollout tuning memory) bench05=(--batch '64,256,1024') bench7=(--batch '64,256,512')
+    large=0.5B larger=7B torch=cuda ours=cuda suites=(cuda model rollout tuning memory) bench05=(--batch '64,256,1024' --activation_memory 16) bench7=(--batch '64,256,512' --activation_memory 24)
     bench_phase=all tiny_options=() tiny_limit=500 wanted=90
     memory_options=(--max_steps 2 --prompts_per_step 16 --num_generations 8 --max_completion_length 128 --rollout_batch_size 128 --activation_memory 8)
     lab_sizes() { :; }
@@ -125,7 +125,7 @@ bench() { # bench MODEL OPTION...: its lines also go to MODEL.jsonl
     shift
     weights "$model" || return
     : > "$out/$model.jsonl"
-    for phase in $([ $bench_phase = all ] && echo rollout forward forward_backward grpo_step || echo $bench_phase); do
+    for phase in $([ $bench_phase = all ] && echo rollout forward_backward grpo_step || echo $bench_phase); do
         say ./eval_steer bench --model "$models/$model" --device cuda --phase "$phase" "$@"
         ./eval_steer bench --model "$models/$model" --device cuda --phase "$phase" --json "$@" | tee -a "$out/$model.jsonl" || return
     done
@@ -203,7 +203,7 @@ P
 # Seconds that a step may take. Together that is more than `total`, which ends the last ones early where all take as long as they may.
 limit_of() {
     case $1 in
-    load) echo 15 ;; products) echo 35 ;; lab) echo 30 ;; tests) echo 90 ;; sanitizer) echo 45 ;; logprobs) echo 40 ;;
+    load) echo 15 ;; products) echo 35 ;; lab) echo 30 ;; tests) echo 110 ;; sanitizer) echo 45 ;; logprobs) echo 40 ;;
     tiny) echo 50 ;; bench05) echo 40 ;; bench7) echo 50 ;; torch) echo 45 ;; memory) echo 30 ;; kernels) echo 60 ;;
     *) echo "error: step $1: expected one of ${all[*]}" >&2; exit 2 ;;
     esac

@@ -34,7 +34,7 @@ static const Shape shapes[] = {
     {"3B", 2048, 2560, 2048, 11008, 151936},  {"7B", 3584, 4608, 3584, 18944, 152064},
     {"14B", 5120, 7168, 5120, 13824, 152064},
 };
-static const int rows_of[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384};
+static const int rows_of[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096};
 
 static double peak, copy;
 static int asked, refused, slow;
@@ -96,7 +96,7 @@ int main(int argc, char **argv) {
         const Shape *s = &shapes[i];
         const int C = PRODUCTS_SIZE(s->C, s->C / 8), QKV = PRODUCTS_SIZE(s->QKV, s->QKV / 8),
                   QD = PRODUCTS_SIZE(s->QD, s->QD / 8), I = PRODUCTS_SIZE(s->I, s->I / 64),
-                  V = PRODUCTS_SIZE(s->V, s->V / 512), most = PRODUCTS_SIZE(16384, 16);
+                  V = PRODUCTS_SIZE(s->V, s->V / 512), most = PRODUCTS_SIZE(4096, 16);
         for (int kind = 0; kind < 2; kind++) {
             product(s->name, "qkv", QKV, C, kind == MATMUL_FORWARD, (MatmulKind)kind, most);
             product(s->name, "o_proj", C, QD, false, (MatmulKind)kind, most);

@@ -56,7 +56,10 @@ static void limit_fill(char *p, size_t n) {
         state = state * 1664525u + 1013904223u;
         bits[i] = (unsigned short)((state >> 16 & 0x807F) | (0x3C00 + (state >> 8 & 0x380))); // 2^-7 ... 2
     }
-    for (size_t i = 0; i < n; i += PIECE) cuda_upload(p + 2 * i, bits, 2 * (n - i < PIECE ? n - i : PIECE));
+    cuda_upload(p, bits, 2 * (n < PIECE ? n : PIECE));
+    for (size_t done = PIECE; done < n; done *= 2) // the GPU repeats it
+        CUDA_CHECK(cudaMemcpyAsync(p + 2 * done, p, 2 * (n - done < done ? n - done : done), cudaMemcpyDeviceToDevice,
+                                   cuda_stream));
 }
 
 double cuda_peak_flops() {
