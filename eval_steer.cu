@@ -293,7 +293,7 @@ bool command_score(Session *s, Error *err) {
     }
     PolicyPass pass;
     PolicyStats stats;
-    LossConfig loss_config = {0.2f, 0.2f, 0, (float)o->temperature, false};
+    LossConfig loss_config = {0.2f, 0.2f, 0, (float)o->temperature, false, 0};
     memset(&stats, 0, sizeof stats);
     policy_alloc(&pass, &s->model, o->activation_memory * (1 << 30), longest, s->model.config.L, false);
     ok = ok && policy_pass(&pass, &s->model, s->steering, samples, n, &loss_config, NULL, NULL, &stats, err);

@@ -17,15 +17,16 @@ weights, llmc/dist/shard.h: the same number).
 
     make train_steer && ./train_steer --config scripts/train/rl/tiny/arithmetic/steering.yml
 */
-#include "llmc/dist/dist.h"       // my_range, agree; dist_init, dist_die
-#include "llmc/dist/sync.h"       // share_groups, my_samples, share_logprobs, reduce_gradient, share_times
-#include "llmc/evaluate.h"        // evaluate
-#include "llmc/grpo.h"            // group_advantages, policy_pass
-#include "llmc/logger.h"          // progress_update, stop_requested
-#include "llmc/options/options.h" // options_parse, options_help
-#include "llmc/reward.h"          // completion_reward
-#include "llmc/run/run.h"         // trainer_plan, trainer_load, start_or_resume, save_checkpoint, log_step
-#include "llmc/trainer.h"         // Trainer: model, problems, vectors, state
+#include "llmc/dist/dist.h"        // my_range, agree; dist_init, dist_die
+#include "llmc/dist/sync.h"        // share_groups, my_samples, share_logprobs, reduce_gradient, share_times
+#include "llmc/evaluate.h"         // evaluate
+#include "llmc/grpo.h"             // group_advantages, policy_pass
+#include "llmc/logger.h"           // progress_update, stop_requested
+#include "llmc/natural_gradient.h" // natural_gradient_update
+#include "llmc/options/options.h"  // options_parse, options_help
+#include "llmc/reward.h"           // completion_reward
+#include "llmc/run/run.h"          // trainer_plan, trainer_load, start_or_resume, save_checkpoint, log_step
+#include "llmc/trainer.h"          // Trainer: model, problems, vectors, state
 
 #define VALIDATION_STEP 0x80000000u // random numbers of validation: the same at every step, so that curves compare
 
@@ -209,21 +210,25 @@ int list_samples(const Trainer *t, PolicySample *samples, UpdateStats *u) {
     for (int i = 0; i < n; i++)
         samples[i].weight =
             token_weight(o->loss_type, u->loss_tokens, counted, samples[i].completion->n, o->max_completion_length);
+    for (int i = 0; i < n; i++) {
+        const double a = (double)samples[i].weight * samples[i].advantage;
+        u->squares += samples[i].completion->n * a * a;
+    }
     u->trained_samples = n;
     return n;
 }
 
-// The learning rate of update u (from 0): linear warm-up that is full at its last update, then the schedule.
-double learning_rate_at(const Options *o, int u, int total) {
+// The rate of update u (from 0) where the highest is `most`: linear warm-up that is full at its last update, then the
+// schedule.
+double rate_at(const Options *o, double most, int u, int total) {
     double warmup = ceil(o->warmup_ratio * total), done = u + 1;
-    if (done < warmup) return o->learning_rate * done / warmup;
+    if (done < warmup) return most * done / warmup;
     double left =
         total > warmup ? (total - u) / (total - warmup + 1) : 1; // 1 just after the warm-up, towards 0 at the end
     if (left > 1) left = 1;
-    if (strcmp(o->lr_scheduler_type, "linear") == 0) return o->learning_rate * left;
-    if (strcmp(o->lr_scheduler_type, "cosine") == 0)
-        return o->learning_rate * 0.5 * (1 - cos(3.14159265358979323846 * left));
-    return o->learning_rate;
+    if (strcmp(o->lr_scheduler_type, "linear") == 0) return most * left;
+    if (strcmp(o->lr_scheduler_type, "cosine") == 0) return most * 0.5 * (1 - cos(3.14159265358979323846 * left));
+    return most;
 }
 
 // Log-probs of the base model: the reference of the KL term is the same model with what is trained left out.
@@ -259,8 +264,8 @@ bool check_diverged(const Trainer *t, UpdateStats *u, Error *err) {
         t->state.step + 1, root_mean_square, u->norm, DIVERGED, u->learning_rate);
 }
 
-// AdamW moves what is trained along the gradient of this step: norm, clipping, learning rate, update. Every rank does
-// the same (of all weights, its shard). Fails on a norm that is not finite; then nothing has moved.
+// The optimizer moves what is trained along the gradient of this step: norm, clipping, learning rate, update. Every
+// rank does the same (of all weights, its shard). Fails on a norm that is not finite; then nothing has moved.
 bool optimizer_step(Trainer *t, UpdateStats *u, Error *err) {
     const Options *o = &t->options;
     Trainable *x = &t->trainable;
@@ -271,16 +276,21 @@ bool optimizer_step(Trainer *t, UpdateStats *u, Error *err) {
         return fail(err, EXIT_RUN,
                     "step %d: the gradient's norm is %g\n  -> lower learning_rate and resume from the last checkpoint",
                     t->state.step + 1, norm);
-    const AdamW adamw = {learning_rate_at(o, t->state.updates, t->max_steps * o->num_iterations), o->adam_beta1,
-                         o->adam_beta2, o->adam_epsilon, o->weight_decay};
+    const bool natural = strcmp(o->optimizer, "natural_gradient") == 0;
+    const double rate = rate_at(o, natural ? 1 : o->learning_rate, t->state.updates, t->max_steps * o->num_iterations);
+    const AdamW adamw = {rate, o->adam_beta1, o->adam_beta2, o->adam_epsilon, o->weight_decay};
     const double scale = norm > o->max_grad_norm ? o->max_grad_norm / (norm + 1e-6) : 1; // PyTorch's clip_grad_norm_
     t->state.updates++;
     t->moved = true;
-    t->ops->adamw_update(x->params + s->first, x->exp_avg, x->exp_avg_sq, x->grads + s->first, scale, s->mine,
-                         t->state.updates, &adamw);
+    if (natural)
+        natural_gradient_update(x->params, x->exp_avg, x->grads, x->layers, x->L, x->C, o->target_kl, u->squares, rate,
+                                o->adam_beta1, t->state.updates, t->ops);
+    else
+        t->ops->adamw_update(x->params + s->first, x->exp_avg, x->exp_avg_sq, x->grads + s->first, scale, s->mine,
+                             t->state.updates, &adamw);
     trainable_moved(x);
     u->grad_norm = norm;
-    u->learning_rate = adamw.learning_rate;
+    u->learning_rate = rate;
     ops_wait(t->ops);
     t->times.update += own_time() - start;
     return true;
@@ -315,7 +325,7 @@ bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
     PolicySample *mine = my_samples(t, samples, n, &n_mine);
     const float temperature = t->solutions ? 1 : (float)o->temperature; // that of the options is the sampler's
     const LossConfig loss_config = {(float)o->epsilon, (float)o->epsilon_high, (float)o->beta, temperature,
-                                    o->use_bias_correction_kl};
+                                    o->use_bias_correction_kl, (float)o->entropy_coeff};
     bool ok = o->beta == 0 || agree(reference_logprobs(t, mine, n_mine, &loss_config, err), err);
 
     for (int iteration = 0; iteration < o->num_iterations && ok; iteration++) {

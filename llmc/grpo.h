@@ -2,12 +2,14 @@
 GRPO and its relatives: advantages of a group, the loss of a token, and one pass over completions that computes their
 log-probs and, if wanted, the gradient of the loss with respect to what is trained (param_layout.h).
 
-    loss = sum over samples i, tokens t of  w_i * ( -min(r A_i, clip(r, 1-eps, 1+eps_high) A_i) + beta * kl )
+    loss = sum over samples i, tokens t of  w_i * ( -min(r A_i, clip(r, 1-eps, 1+eps_high) A_i) + beta * kl - c * H )
     r  = exp(logprob - old_logprob)                      exactly 1 on-policy (on a GPU: nearly, see ops.h): then the
                                                          gradient is -A_i * dlogprob
     kl = r * k3, or k3 without use_bias_correction_kl    r * k3 has the gradient of KL(policy || reference), on-policy
                                                          too; k3 has not
     k3 = exp(ref - logprob) - (ref - logprob) - 1        Schulman's estimator of KL(policy || reference)
+    H  = entropy of the distribution that token t was drawn from, c = entropy_coeff: below 0 it is minimised. Its
+         gradient is that of the mean over the tokens sampled,  dH = -E[ r (logprob + H) dlogprob ]
     w_i: dapo 1 / all tokens of the step; grpo 1 / (samples * tokens of i); dr_grpo 1 / (samples * length limit)
 
 or, where solutions are given (setup sft_...), the cross-entropy  loss = -(1 / all tokens of the step) * sum of logprob.
@@ -57,6 +59,7 @@ typedef struct {
     float epsilon, epsilon_high, beta;
     float temperature; // log-probs are those of logits / temperature, as sampled
     bool use_bias_correction_kl;
+    float entropy_coeff; // where it is not 0, every sample has its entropies
 } LossConfig;
 
 typedef struct {
@@ -65,8 +68,10 @@ typedef struct {
     int clipped; // -1 held back below 1 - epsilon, +1 above 1 + epsilon_high, 0 free
 } TokenLoss;
 
-// One token's loss before its weight. `old`: log-prob when sampled; `ref`: under the base model (used if beta > 0).
-TokenLoss token_loss(float logprob, float old, float ref, float advantage, const LossConfig *loss_config) {
+// One token's loss before its weight. `old`: log-prob when sampled; `ref`: under the base model (used if beta > 0);
+// entropy: of the distribution that the token is from (used with entropy_coeff).
+TokenLoss token_loss(float logprob, float old, float ref, float entropy, float advantage,
+                     const LossConfig *loss_config) {
     TokenLoss t = {0, 0, 0, 0};
     float ratio = expf(logprob - old);
     float low = 1 - loss_config->epsilon, high = 1 + loss_config->epsilon_high;
@@ -84,6 +89,10 @@ TokenLoss token_loss(float logprob, float old, float ref, float advantage, const
         t.kl = weight * k3;
         t.loss += loss_config->beta * t.kl;
         t.dlogprob += loss_config->beta * (weight * (1 - expf(d)) + (loss_config->use_bias_correction_kl ? t.kl : 0));
+    }
+    if (loss_config->entropy_coeff != 0) {
+        t.loss -= loss_config->entropy_coeff * entropy;
+        t.dlogprob += loss_config->entropy_coeff * ratio * (logprob + entropy);
     }
     return t;
 }
@@ -107,8 +116,8 @@ typedef struct {
 // gradient is that of the policy's loss at ratio 1 with advantage 1.
 TokenLoss sample_loss(const PolicySample *s, int t, float logprob, const LossConfig *loss_config) {
     const TokenLoss given = {-logprob, -1, 0, 0};
-    return s->old_logprob ? token_loss(logprob, s->old_logprob[t], s->ref_logprob ? s->ref_logprob[t] : 0, s->advantage,
-                                       loss_config)
+    return s->old_logprob ? token_loss(logprob, s->old_logprob[t], s->ref_logprob ? s->ref_logprob[t] : 0,
+                                       s->entropy ? s->entropy[t] : 0, s->advantage, loss_config)
                           : given;
 }
 

@@ -250,6 +250,10 @@ typedef struct Ops {
     // moments, step counts from 1. The gradient is multiplied by `scale` first (clipping).
     void (*adamw_update)(float *x, float *exp_avg, float *exp_avg_sq, const float *g, double scale, size_t n, int step,
                          const AdamW *a);
+    // One step of gradient descent with momentum, in double: gi = g scale, exp_avg = beta1 exp_avg + (1 - beta1) gi,
+    // x[n] -= learning_rate exp_avg / (1 - beta1^step), the mean of the gradients weighed by age. step counts from 1.
+    void (*momentum_update)(float *x, float *exp_avg, const float *g, double scale, size_t n, int step,
+                            double learning_rate, double beta1);
 } Ops;
 
 // To be called before the clock is read: a backend may still be at work on what it was asked for.

@@ -48,6 +48,16 @@ static inline void host_adamw_update(float *x, float *exp_avg, float *exp_avg_sq
     }
 }
 
+static inline void host_momentum_update(float *x, float *exp_avg, const float *g, double scale, size_t n, int step,
+                                        double learning_rate, double beta1) {
+    const double correction1 = 1 - pow(beta1, step);
+    for (size_t i = 0; i < n; i++) {
+        float gi = (float)(g[i] * scale);
+        exp_avg[i] = (float)(beta1 * exp_avg[i] + (1 - beta1) * gi);
+        x[i] = (float)(x[i] - learning_rate * exp_avg[i] / correction1);
+    }
+}
+
 // Fills in these entries of a table.
 static inline void ops_host_init(Ops *ops) {
     ops->host_memory = true;
@@ -58,6 +68,7 @@ static inline void ops_host_init(Ops *ops) {
     ops->embedding_free = host_embedding_free;
     ops->gradient_norm = host_gradient_norm;
     ops->adamw_update = host_adamw_update;
+    ops->momentum_update = host_momentum_update;
 }
 
 #endif

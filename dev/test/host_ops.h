@@ -286,6 +286,13 @@ void hosted_adamw_update(float *x, float *exp_avg, float *exp_avg_sq, const floa
     hosted_done();
 }
 
+void hosted_momentum_update(float *x, float *exp_avg, const float *g, double scale, size_t n, int step,
+                            double learning_rate, double beta1) {
+    hosted->momentum_update(OUT(float, x, n), OUT(float, exp_avg, n), IN(float, g, n), scale, n, step, learning_rate,
+                            beta1);
+    hosted_done();
+}
+
 // `ops` over the host's memory; itself if that is where it computes. One table at a time.
 const Ops *host_ops(const Ops *ops) {
     static Ops host;
@@ -324,6 +331,7 @@ const Ops *host_ops(const Ops *ops) {
     host.sample_rows = hosted_sample_rows;
     host.gradient_norm = hosted_gradient_norm;
     host.adamw_update = hosted_adamw_update;
+    host.momentum_update = hosted_momentum_update;
     return &host;
 }
 

@@ -117,7 +117,8 @@ void test_cuda_column_sum(const Ops *ops) {
     free(dh);
 }
 
-// The bits of host_adamw_update over three steps; the norm up to the order of its sum, in double.
+// The bits of host_adamw_update and host_momentum_update over three steps; the norm up to the order of its sum, in
+// double.
 void test_cuda_update(const Ops *ops) {
     static const size_t sizes[] = {1, 255, 21504};
     const AdamW adamw = {1e-2, 0.9, 0.999, 1e-8, 0.1};
@@ -136,10 +137,12 @@ void test_cuda_update(const Ops *ops) {
                   norm, want);
             ops->adamw_update(x[0], m[0], v[0], g, 0.7, n, step, &adamw);
             host_adamw_update(x[1], m[1], v[1], g, 0.7, n, step, &adamw);
+            ops->momentum_update(x[0], m[0], g, 0.3, n, step, 1e-2, 0.9);
+            host_momentum_update(x[1], m[1], g, 0.3, n, step, 1e-2, 0.9);
         }
         size_t bytes = n * sizeof(float);
         CHECK(memcmp(x[0], x[1], bytes) == 0 && memcmp(m[0], m[1], bytes) == 0 && memcmp(v[0], v[1], bytes) == 0,
-              "%s adamw_update of %zu: other bits than on the host", ops->isa, n);
+              "%s adamw_update and momentum_update of %zu: other bits than on the host", ops->isa, n);
         for (int side = 0; side < 2; side++) {
             free(x[side]);
             free(m[side]);

@@ -26,7 +26,7 @@ static bool time_run(TimeRun *t, Rollout *r, PolicyPass *pass, const Qwen2 *m, f
     const Ops *ops = m->ops;
     const size_t LC = (size_t)m->config.L * m->config.C;
     const Sampling sampling = {1, 1, 0, TIME_TOKENS, true, 5, 2};
-    const LossConfig loss = {0.2f, 0.2f, 0, 1, false};
+    const LossConfig loss = {0.2f, 0.2f, 0, 1, false, 0};
     RolloutPrompt asked[TIME_PROMPTS];
     Completion completions[TIME_PROMPTS][TIME_SAMPLES];
     PolicySample samples[TIME_PROMPTS * TIME_SAMPLES];

@@ -120,7 +120,7 @@ float *parts_gradient(Records *r, const float *params, int lowest, int rows, boo
 void check_parts(const char *backend, Records *r, const float *params, int lowest) {
     const size_t n = records_trained(r);
     const int groups = r->samples[r->n - 1].group + 1;
-    const LossConfig loss_config = {0.2f, 0.2f, 0, 1, false};
+    const LossConfig loss_config = {0.2f, 0.2f, 0, 1, false, 0};
     float *whole = (float *)xcalloc(n, sizeof(float)), *sum = (float *)xcalloc(n, sizeof(float));
     PolicyPass pass;
     policy_alloc(&pass, &r->model, 64 << 20, r->longest, lowest, true);
@@ -160,6 +160,7 @@ void test_dist_parts(const char *backend, const Ops *ops) {
 // ----------------------------------------------------------------------------
 // with mpirun
 
+#define DIST_NATURAL "--optimizer natural_gradient --entropy_coeff -0.01 --num_iterations 2"
 #define DIST_RUN "tiny/arithmetic/steering/seed-0"
 #define DIST_TRAIN "./train_steer --config " TINY_RECIPE TINY_SMALL
 
@@ -259,6 +260,10 @@ void test_dist_runs(void) {
                      test_path(k ? "setup_ranks" : "setup_alone"), setups[i].folder, setups[i].file);
         CHECK(same_files(file[0], file[1]), "setup %s: 3 ranks end with other numbers than one", setups[i].setup);
     }
+    // another optimizer, and a term that groups of equal rewards have, too
+    dist_expect(0, "saved ", 60, 0, "natural_alone", "%s", DIST_NATURAL);
+    dist_expect(0, "saved ", 60, 3, "natural_ranks", "%s", DIST_NATURAL);
+    dist_same("natural_alone", "natural_ranks", "natural_gradient: 3 ranks against a run alone");
     // resumed at step 2 with another number of ranks
     const int resumed[2] = {0, 4};
     for (int i = 0; i < 2; i++) {

@@ -16,7 +16,7 @@ float *intervened(Records *r, const float *steering, const Intervention *v) {
     Error err = {0, ""};
     PolicyPass pass;
     PolicyStats stats;
-    LossConfig loss_config = {0.2f, 0.2f, 0, 1, false};
+    LossConfig loss_config = {0.2f, 0.2f, 0, 1, false, 0};
     memset(&stats, 0, sizeof stats);
     r->model.intervention = v;
     float *there = to_backend(r->model.ops, steering, records_trained(r));
@@ -178,7 +178,7 @@ void test_intervene_decoding(Records *r, const float *vectors) {
             PolicySample samples[6];
             PolicyPass pass;
             PolicyStats stats;
-            LossConfig loss = {0.2f, 0.2f, 0, 1, false};
+            LossConfig loss = {0.2f, 0.2f, 0, 1, false, 0};
             float found[6][40];
             memset(samples, 0, sizeof samples);
             memset(&stats, 0, sizeof stats);

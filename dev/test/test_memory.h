@@ -26,7 +26,7 @@ static bool memory_test_step(Trainer *t, Error *err) {
     const Options *o = &t->options;
     const int n = o->prompts_per_step, G = o->num_generations;
     const Sampling sampling = {1, 1, 0, o->max_completion_length, true, 1, 0};
-    const LossConfig loss = {0.2f, 0.2f, 0, 1, false};
+    const LossConfig loss = {0.2f, 0.2f, 0, 1, false, 0};
     RolloutPrompt *asked = (RolloutPrompt *)xcalloc((size_t)n, sizeof *asked);
     PolicySample *samples = (PolicySample *)xcalloc((size_t)(n * G), sizeof *samples);
     float *logprob = (float *)xcalloc((size_t)(n * G * o->max_completion_length), sizeof(float));

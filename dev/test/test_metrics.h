@@ -84,7 +84,7 @@ void metrics_begin(MetricsRun *r, const cJSON *run) {
 void metrics_updates(MetricsRun *r, const cJSON *run, bool skip, UpdateStats *u) {
     const Options *o = &r->t.options;
     const LossConfig loss_config = {(float)o->epsilon, (float)o->epsilon_high, (float)o->beta, 1,
-                                    o->use_bias_correction_kl};
+                                    o->use_bias_correction_kl, 0};
     PolicySample samples[METRICS_RUN];
     memset(u, 0, sizeof *u);
     for (int update = 0; update < o->num_iterations; update++) {
@@ -209,18 +209,18 @@ void test_metrics_trl(void) {
 // KL's.
 void test_metrics_kl(void) {
     for (int corrected = 0; corrected < 2; corrected++) {
-        const LossConfig loss_config = {0.2f, 0.2f, 0.5f, 1, corrected != 0};
+        const LossConfig loss_config = {0.2f, 0.2f, 0.5f, 1, corrected != 0, 0};
         for (int i = 0; i < 5; i++) {
             const float logprob = -1.0f - 0.3f * (float)i, old = -1.3f, ref = -2.1f,
                         h = 0x1p-7f; // advantage 0: the KL alone
-            const double slope = ((double)token_loss(logprob + h, old, ref, 0, &loss_config).loss -
-                                  token_loss(logprob - h, old, ref, 0, &loss_config).loss) /
+            const double slope = ((double)token_loss(logprob + h, old, ref, 0, 0, &loss_config).loss -
+                                  token_loss(logprob - h, old, ref, 0, 0, &loss_config).loss) /
                                  (2 * h);
-            const TokenLoss t = token_loss(logprob, old, ref, 0, &loss_config);
+            const TokenLoss t = token_loss(logprob, old, ref, 0, 0, &loss_config);
             CHECK(fabs(t.dlogprob - slope) < 2e-4, "use_bias_correction_kl %d at %g: gradient %g, by differences %g",
                   corrected, (double)logprob, (double)t.dlogprob, slope);
         }
-        const TokenLoss on = token_loss(-1, -1, -2, 0, &loss_config);
+        const TokenLoss on = token_loss(-1, -1, -2, 0, 0, &loss_config);
         CHECK(fabs(on.dlogprob - 0.5 * (corrected ? 1 : 1 - exp(-1))) < 1e-6, "on-policy: %g", (double)on.dlogprob);
     }
 }

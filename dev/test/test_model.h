@@ -98,8 +98,8 @@ void model_outputs(ModelOutputs *all, const Ops *ops) {
     PolicyStats stats;
     Error err = {0, ""};
     policy_alloc(&pass, &r.model, 64 << 20, r.longest, 0, true);
-    LossConfig on_policy = {0.2f, 0.28f, 0, 1, false}, clip_kl = {0.2f, 0.28f, 0.1f, 1, false},
-               cool = {0.2f, 0.28f, 0, 0.7f, false};
+    LossConfig on_policy = {0.2f, 0.28f, 0, 1, false, 0}, clip_kl = {0.2f, 0.28f, 0.1f, 1, false, 0},
+               cool = {0.2f, 0.28f, 0, 0.7f, false, 0};
 
     double loss = records_pass(&r, &pass, steering0, &on_policy, gradient, true, "dapo", NULL, NULL);
     outputs_add_number(all, "loss dapo", loss);
@@ -311,7 +311,7 @@ void test_model_finite_differences(void) {
     PolicyPass pass;
     policy_alloc(&pass, &r.model, 64 << 20, r.longest, 0, true);
     LossConfig loss_config = {10, 10, 0, 1,
-                              false}; // clipping off: the ratio's derivative is that of the log-prob at ratio 1
+                              false, 0}; // clipping off: the ratio's derivative is that of the log-prob at ratio 1
     records_pass(&r, &pass, steering0, &loss_config, gradient, true, "dapo", NULL, NULL);
     float *old = records_collect(&r, false);
     double norm = host_gradient_norm(gradient, LC);
@@ -349,7 +349,7 @@ void test_model_accumulation(const char *backend, const Ops *ops) {
     size_t LC = (size_t)r.L * r.C;
     const float *steering0 = records_tensor(&r, "steering0", LC);
     float *whole = (float *)xcalloc(LC, sizeof(float)), *parts = (float *)xcalloc(LC, sizeof(float));
-    LossConfig loss_config = {0.2f, 0.2f, 0, 1, false};
+    LossConfig loss_config = {0.2f, 0.2f, 0, 1, false, 0};
     PolicyPass big, small;
     policy_alloc(&big, &r.model, 64 << 20, r.longest, 0, true);
     policy_alloc(&small, &r.model, 1, r.longest, 0, true); // room for one completion only

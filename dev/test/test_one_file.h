@@ -74,7 +74,7 @@ void one_file_group(PolicySample *samples, Completion *completions, const OneFil
 // Log-probs, loss and gradient by `ref`.
 void one_file_against_ref(const OneFile *o, Tokenizer *tokenizer) {
     const Ops *ops = ops_ref_init();
-    const LossConfig loss_config = {0.2f, 0.28f, 0, 1, false};
+    const LossConfig loss_config = {0.2f, 0.28f, 0, 1, false, 0};
     const bool trained[4] = {true, true, true, true};
     PolicySample samples[ONE_FILE_G];
     Completion completions[ONE_FILE_G];

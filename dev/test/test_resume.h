@@ -39,6 +39,23 @@ void test_programs_resume(void) {
     check_same_metrics(run[0], run[1]);
     expect_command(1, "cannot resume", "%s --output_dir %s --resume auto --limit 100", train, broken);
 
+    // another optimizer, whose exp_avg is another: from the beginning, and resumed at step 2
+    const char *natural = "--optimizer natural_gradient --lr_scheduler_type linear --entropy_coeff -0.01";
+    expect_command(1, "cannot resume", "%s --output_dir %s --resume auto %s", train, broken, natural);
+    expect_command(0, "", "rm -rf %s %s", other, broken);
+    expect_command(0, "saved", "%s --output_dir %s %s", train, other, natural);
+    expect_command(0, "", "cp -r %s %s && rm -r %s/checkpoint-4", other, broken, run[1]);
+    expect_command(0, "resumed from", "%s --output_dir %s --resume auto %s", train, broken, natural);
+    check_same_checkpoint(run[2], run[1], 4, "natural_gradient resumed at step 2");
+    check_same_metrics(run[2], run[1]);
+    char vectors[2][700];
+    for (int i = 0; i < 2; i++)
+        snprintf(vectors[i], sizeof vectors[i], "%s/checkpoint-4/steering_vectors.safetensors", run[2 * i]);
+    CHECK(!same_files(vectors[0], vectors[1]), "natural_gradient ends in AdamW's vectors");
+    expect_command(2, "it moves vectors of layers", "%s --setup lora %s", train, natural);
+    expect_command(2, "answers that are sampled", "%s --setup sft_steering --optimizer natural_gradient", train);
+    expect_command(2, "entropy_coeff has no meaning there", "%s --setup sft_steering --entropy_coeff 0.1", train);
+
     // interrupted in the middle of a step, made slow by decoding one sequence at a time
     expect_command(0, "", "rm -rf %s", broken);
     code = run_command(&out,

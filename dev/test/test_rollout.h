@@ -10,6 +10,8 @@ the same log-probs: the sampler-trainer gap is 0. Also the groups' arithmetic: a
 #include "dev/test/test.h"
 #include "dev/test/test_cuda_graph.h" // graph_counting, graph_never
 #include "llmc/grpo.h"
+#include "llmc/natural_gradient.h"
+#include "llmc/ops_host.h"
 #include "llmc/rollout.h"
 #include "llmc/utils/threads.h" // omp_set_num_threads
 
@@ -136,7 +138,7 @@ void test_rollout_invariance(const char *backend, const Ops *ops) {
                 samples[n].logprob = logprob[n];
             }
         }
-        LossConfig loss = {0.2f, 0.2f, 0, hows[h].temperature, false};
+        LossConfig loss = {0.2f, 0.2f, 0, hows[h].temperature, false, 0};
         for (int budget = 0; budget < 2; budget++) {
             PolicyPass pass;
             PolicyStats stats;
@@ -171,7 +173,7 @@ void test_shared_prompts(const char *backend, const Ops *ops) {
     if (!CHECK(qwen2_load(&m, TINY_MODEL, 128, ops, &err), "%s", err.text)) return;
     const size_t LC = (size_t)m.config.L * m.config.C;
     const Sampling sampling = {1, 1, 0, 24, false, 5, 2};
-    const LossConfig loss = {0.2f, 0.2f, 0, 1, false};
+    const LossConfig loss = {0.2f, 0.2f, 0, 1, false, 0};
     float *gradient[2] = {(float *)xcalloc(LC, sizeof(float)), (float *)xcalloc(LC, sizeof(float))};
     static float logprob[2][48][24];
     bool trained[64];
@@ -327,21 +329,21 @@ void test_group_arithmetic(void) {
     CHECK(a[0] == 0 && group_is_equal(equal, 4) && !group_is_equal(reward, 4),
           "a group of equal rewards has no advantage");
 
-    LossConfig loss_config = {0.2f, 0.3f, 0, 1, false};
-    TokenLoss t = token_loss(-1, -1, 0, 2, &loss_config); // on-policy: ratio 1
+    LossConfig loss_config = {0.2f, 0.3f, 0, 1, false, 0};
+    TokenLoss t = token_loss(-1, -1, 0, 0, 2, &loss_config); // on-policy: ratio 1
     CHECK(t.loss == -2 && t.dlogprob == -2 && t.clipped == 0, "on-policy loss %g, gradient %g", (double)t.loss,
           (double)t.dlogprob);
-    t = token_loss(logf(1.5f), 0, 0, 1, &loss_config); // ratio 1.5 above 1.3, advantage positive: held back
+    t = token_loss(logf(1.5f), 0, 0, 0, 1, &loss_config); // ratio 1.5 above 1.3, advantage positive: held back
     CHECK(fabsf(t.loss + 1.3f) < 1e-6f && t.dlogprob == 0 && t.clipped == 1, "clipped above: %g %g", (double)t.loss,
           (double)t.dlogprob);
-    t = token_loss(logf(1.5f), 0, 0, -1, &loss_config); // advantage negative: free to come down
+    t = token_loss(logf(1.5f), 0, 0, 0, -1, &loss_config); // advantage negative: free to come down
     CHECK(fabsf(t.loss - 1.5f) < 1e-6f && fabsf(t.dlogprob - 1.5f) < 1e-6f && t.clipped == 0, "not clipped: %g %g",
           (double)t.loss, (double)t.dlogprob);
-    t = token_loss(logf(0.5f), 0, 0, -1, &loss_config); // ratio 0.5 below 0.8, advantage negative: held back
+    t = token_loss(logf(0.5f), 0, 0, 0, -1, &loss_config); // ratio 0.5 below 0.8, advantage negative: held back
     CHECK(fabsf(t.loss - 0.8f) < 1e-6f && t.dlogprob == 0 && t.clipped == -1, "clipped below: %g %g", (double)t.loss,
           (double)t.dlogprob);
     loss_config.beta = 0.5f; // k3 at ref - logprob = ln 2: 2 - ln 2 - 1; its derivative 1 - 2
-    t = token_loss(0, 0, logf(2), 0, &loss_config);
+    t = token_loss(0, 0, logf(2), 0, 0, &loss_config);
     CHECK(fabsf(t.kl - (1 - logf(2))) < 1e-6f && fabsf(t.dlogprob + 0.5f) < 1e-6f, "k3: %g, gradient %g", (double)t.kl,
           (double)t.dlogprob);
 
@@ -358,7 +360,7 @@ void test_group_arithmetic(void) {
     t = sample_loss(&s, 1, -2, &loss_config);
     CHECK(t.loss == 2 && t.dlogprob == -1 && t.kl == 0 && t.clipped == 0, "cross-entropy %g, gradient %g",
           (double)t.loss, (double)t.dlogprob);
-    CHECK(t.dlogprob == token_loss(-2, -2, 0, advantage_one, &loss_config).dlogprob,
+    CHECK(t.dlogprob == token_loss(-2, -2, 0, 0, advantage_one, &loss_config).dlogprob,
           "another gradient than the policy's at ratio 1");
     PolicyLoss sum = policy_loss(&s, 1, &loss_config);
     CHECK(sum.loss == 0.5 * 2.5 && sum.tokens == 2, "cross-entropy of two tokens %g", sum.loss);
@@ -370,6 +372,85 @@ void test_group_arithmetic(void) {
     CHECK(fabsf(x[0] - (1 - 0.001f - 0.1f)) < 1e-6f && fabsf(x[1] - (-1 + 0.001f + 0.1f)) < 1e-6f, "AdamW: %g %g",
           (double)x[0], (double)x[1]);
     CHECK(fabs(host_gradient_norm(g, 2) - sqrt(16.25)) < 1e-12, "norm %g", host_gradient_norm(g, 2));
+
+    // momentum by hand: the second step is along (0.5 * 0.5 * g1 + 0.5 * g2) / (1 - 0.25)
+    float y[1] = {1}, mean[1] = {0}, g1[1] = {3}, g2[1] = {-6};
+    host_momentum_update(y, mean, g1, 2, 1, 1, 0.1, 0.5);
+    CHECK(fabsf(y[0] - (1 - 0.6f)) < 1e-6f, "momentum, step 1: %g", (double)y[0]);
+    host_momentum_update(y, mean, g2, 1, 1, 2, 0.1, 0.5);
+    CHECK(fabsf(y[0] - (0.4f + 0.2f)) < 1e-6f, "momentum, step 2: %g", (double)y[0]);
+}
+
+// The entropy's gradient, in the mean over tokens drawn from another policy (old), against finite differences.
+void test_entropy_loss(void) {
+    enum { V = 5 };
+    const double z[V] = {0.3, -1.2, 2, 0, -0.4}, q[V] = {0.1, 0.3, 0.2, 0.25, 0.15}, eps = 1e-4;
+    const LossConfig how = {10, 10, 0, 1, false, 0.7f};
+    double p[V], H[3] = {0, 0, 0};
+    for (int j = 0; j < V; j++) {
+        for (int side = 2; side >= 0; side--) { // above, below, at z
+            double sum = 0;
+            for (int k = 0; k < V; k++) sum += exp(z[k] + (k == j && side ? (side == 2 ? eps : -eps) : 0));
+            H[side] = 0;
+            for (int k = 0; k < V; k++) {
+                p[k] = exp(z[k] + (k == j && side ? (side == 2 ? eps : -eps) : 0)) / sum;
+                H[side] -= p[k] * log(p[k]);
+            }
+        }
+        const double want = -0.7 * (H[2] - H[1]) / (2 * eps); // of the loss -0.7 H
+        double got = 0, loss = 0;
+        for (int y = 0; y < V; y++) {
+            const TokenLoss t = token_loss((float)log(p[y]), (float)log(q[y]), 0, (float)H[0], 0, &how);
+            got += q[y] * t.dlogprob * ((y == j) - p[j]);
+            loss += q[y] * t.loss;
+        }
+        CHECK(fabs(got - want) < 1e-6 && fabs(loss + 0.7 * H[0]) < 1e-6, "logit %d: gradient %g, expected %g", j, got,
+              want);
+    }
+}
+
+// Steps of two layers of a policy that is softmax(s_0 + 3 s_1), with coins for advantages: each takes its half of
+// target_kl, whatever its layer's sensitivity is. |gradient|^2 is a sum of C - 1 = 1023 squares, so that its standard
+// deviation is 4.4 % of it, and a quarter more than five of these.
+void test_natural_gradient(void) {
+    enum { C = 1024, N = 8192 };
+    const double target = 1e-3;
+    static float x[3 * C], exp_avg[3 * C], g[3 * C];
+    const bool layers[3] = {true, false, true};
+    Ops ops;
+    memset(&ops, 0, sizeof ops);
+    ops_host_init(&ops);
+    for (int i = 0; i < N; i++) {
+        const int token = (int)(rng_uniform(1, RNG_TOKEN, (uint32_t)i, 0, 0, 0) * C);
+        const double a = (rng_uniform(1, RNG_TOKEN, (uint32_t)i, 1, 0, 0) < 0.5f ? -1.0 : 1.0) / N;
+        for (int c = 0; c < C; c++) {
+            const float d = (float)(a * ((c == token) - 1.0 / C));
+            g[c] += d;
+            g[C + c] += d; // not trained
+            g[2 * C + c] += 3 * d;
+        }
+    }
+    natural_gradient_update(x, exp_avg, g, layers, 3, C, target, 1.0 / N, 1, 0.9, 1, &ops);
+    for (int l = 0; l < 3; l += 2) {
+        double sum = 0, kl = 0, dot = 0;
+        for (int c = 0; c < C; c++) sum += exp((l ? 3 : 1) * x[l * C + c]) / C;
+        for (int c = 0; c < C; c++) kl += (log(sum) - (l ? 3 : 1) * x[l * C + c]) / C;
+        for (int c = 0; c < C; c++) dot += x[l * C + c] * g[l * C + c];
+        CHECK(fabs(kl / (target / 2) - 1) < 0.25, "layer %d: a step of %g nats, expected %g", l, kl, target / 2);
+        CHECK(dot < 0, "layer %d: up the loss", l);
+        // again, the other way: half of what the first step went, at beta1 0.9 (0.1 - 0.09) / 0.19 of it
+        const double before = x[l * C];
+        for (int c = 0; c < C; c++) g[l * C + c] *= -1;
+        if (l == 0) continue;
+        const double went[2] = {x[0], before};
+        natural_gradient_update(x, exp_avg, g, layers, 3, C, target, 1.0 / N, 1, 0.9, 2, &ops);
+        for (int k = 0; k < 2; k++)
+            CHECK(fabs(x[2 * k * C] / went[k] - (1 + (0.09 - 0.1) / 0.19)) < 1e-5,
+                  "layer %d: gradients that disagree: %g", 2 * k, x[2 * k * C] / went[k]);
+    }
+    double stays = 0;
+    for (int c = 0; c < C; c++) stays += fabs(x[C + c]) + fabs(exp_avg[C + c]);
+    CHECK(stays == 0, "a layer that is not trained has moved");
 }
 
 void test_rng(void) {
@@ -397,6 +478,8 @@ void test_rng(void) {
 void test_rollout(void) {
     test_rng();
     test_policy_pages();
+    test_entropy_loss();
+    test_natural_gradient();
     test_group_arithmetic();
     test_rollout_invariance("ref", ops_ref_init());
     const Ops *backends[TEST_BACKENDS];

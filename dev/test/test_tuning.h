@@ -136,7 +136,7 @@ void tuning_outputs(ModelOutputs *all, const Ops *ops, const char *name) {
     all->n = 0;
     if (!tuning_case_open(&k, ops, name)) return;
     const size_t n = records_trained(&k.r);
-    const LossConfig loss_config = {0.2f, 0.28f, 0, 1, false};
+    const LossConfig loss_config = {0.2f, 0.28f, 0, 1, false, 0};
     float *gradient = (float *)xcalloc(n, sizeof(float));
     PolicyPass pass;
     policy_alloc(&pass, &k.r.model, 64 << 20, k.r.longest, k.lowest, true);
@@ -262,7 +262,7 @@ void test_tuning_finite_differences(const char *name) {
     const size_t n = records_trained(&k.r);
     float *gradient = (float *)xcalloc(n, sizeof(float)), *scrap = (float *)xcalloc(n, sizeof(float)),
           *moved = (float *)xmalloc(n * sizeof(float));
-    const LossConfig loss_config = {10, 10, 0, 1, false};
+    const LossConfig loss_config = {10, 10, 0, 1, false, 0};
     PolicyPass pass;
     policy_alloc(&pass, &k.r.model, 64 << 20, k.r.longest, k.lowest, true);
     records_pass(&k.r, &pass, k.params, &loss_config, gradient, true, "dapo", NULL, NULL);
@@ -323,7 +323,7 @@ void test_tuning_down_bias(const Ops *ops, double tolerance) {
     const size_t C = (size_t)r.C, LC = (size_t)r.L * C;
     const float *vectors = records_tensor(&r, "steering0", LC);
     float *zeros = (float *)xcalloc(LC, sizeof(float)), *gradient[3], *logprobs[3];
-    const LossConfig loss_config = {0.2f, 0.28f, 0, 1, false};
+    const LossConfig loss_config = {0.2f, 0.28f, 0, 1, false, 0};
     PolicyPass pass;
     policy_alloc(&pass, &r.model, 64 << 20, r.longest, 0, true);
     for (int way = 0; way < 3; way++) { // added; neither; biases
@@ -362,7 +362,7 @@ void test_tuning_untied(const Ops *ops) {
           "the output layer is not the last tensor");
     float *tied = (float *)xcalloc(n, sizeof(float)), *two = (float *)xcalloc(untied.n, sizeof(float)),
           *unread = (float *)xcalloc(untied.n, sizeof(float));
-    const LossConfig loss_config = {0.2f, 0.28f, 0, 1, false};
+    const LossConfig loss_config = {0.2f, 0.28f, 0, 1, false, 0};
     PolicyPass pass;
     policy_alloc(&pass, &k.r.model, 64 << 20, k.r.longest, 0, true);
     records_pass(&k.r, &pass, unread, &loss_config, tied, true, "dapo", NULL, NULL);
@@ -408,7 +408,7 @@ void test_tuning_invariance(const Ops *ops, const char *name) {
 
     Error err = {0, ""};
     float *gradient[2];
-    const LossConfig loss = {0.2f, 0.2f, 0, 1, false};
+    const LossConfig loss = {0.2f, 0.2f, 0, 1, false, 0};
     bool trained[64];
     for (int l = 0; l < m->config.L; l++) trained[l] = true;
     for (int way = 0; way < 2; way++) { // in a large batch and in small ones

@@ -157,6 +157,7 @@ extern "C" const Ops *ops_cuda_init(char *why, size_t why_size) {
     ops.sample_rows = cuda_sample_rows;
     ops.gradient_norm = cuda_gradient_norm;
     ops.adamw_update = cuda_adamw_update;
+    ops.momentum_update = cuda_momentum_update;
     ops.name = "cuda";
     return &ops;
 }

@@ -1,5 +1,5 @@
 /*
-The update of the vectors, in double as ops_host.h does it: the length of the gradient, and AdamW.
+The update of the vectors, in double as ops_host.h does it: the length of the gradient, AdamW, and momentum.
 */
 #ifndef LLMC_CUDA_UPDATE_CUH
 #define LLMC_CUDA_UPDATE_CUH
@@ -54,6 +54,24 @@ void cuda_adamw_update(float *x, float *exp_avg, float *exp_avg_sq, const float 
     if (n == 0) return;
     LAUNCH(adamw_kernel, blocks_for(n, UPDATE_THREADS), UPDATE_THREADS, 0, cuda_stream)
     (x, exp_avg, exp_avg_sq, g, scale, n, 1 - pow(a->beta1, step), 1 - pow(a->beta2, step), *a);
+    CUDA_CHECK(cudaGetLastError());
+}
+
+__global__ void __launch_bounds__(UPDATE_THREADS)
+    momentum_kernel(float *x, float *exp_avg, const float *g, double scale, size_t n, double correction1,
+                    double learning_rate, double beta1) {
+    const size_t i = (size_t)blockIdx.x * UPDATE_THREADS + threadIdx.x;
+    if (i >= n) return;
+    const float gi = (float)mul(g[i], scale), m = (float)add(mul(beta1, exp_avg[i]), mul(1 - beta1, gi));
+    exp_avg[i] = m;
+    x[i] = (float)add(x[i], -(mul(learning_rate, m) / correction1));
+}
+
+void cuda_momentum_update(float *x, float *exp_avg, const float *g, double scale, size_t n, int step,
+                          double learning_rate, double beta1) {
+    if (n == 0) return;
+    LAUNCH(momentum_kernel, blocks_for(n, UPDATE_THREADS), UPDATE_THREADS, 0, cuda_stream)
+    (x, exp_avg, g, scale, n, 1 - pow(beta1, step), learning_rate, beta1);
     CUDA_CHECK(cudaGetLastError());
 }
 

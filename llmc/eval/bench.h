@@ -303,7 +303,7 @@ bool bench_gradient(BenchTrainer *t, const Qwen2 *m, const Options *o, const Rol
             at += s->completion->n;
         }
     }
-    LossConfig loss_config = {0.2f, 0.2f, 0, 1, false};
+    LossConfig loss_config = {0.2f, 0.2f, 0, 1, false, 0};
     PolicyStats stats;
     memset(&stats, 0, sizeof stats);
     m->ops->zero(t->dsteering, bench_numbers(m) * sizeof(float));

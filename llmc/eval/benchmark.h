@@ -219,7 +219,7 @@ bool benchmark_tokens(const Session *s, const float *steering, const Benchmark *
     }
     PolicyPass pass;
     PolicyStats stats;
-    LossConfig loss_config = {0.2f, 0.2f, 0, s->options.temperature > 0 ? (float)s->options.temperature : 1, false};
+    LossConfig loss_config = {0.2f, 0.2f, 0, s->options.temperature > 0 ? (float)s->options.temperature : 1, false, 0};
     memset(&stats, 0, sizeof stats);
     policy_alloc(&pass, &plain, TOKENS_PASS_BYTES, longest, plain.config.L, false);
     bool ok = policy_pass(&pass, &plain, other, samples, n, &loss_config, NULL, NULL, &stats, err);

@@ -113,14 +113,16 @@ const char *setup_kind(const char *setup) { return setup + (setup_is_sft(setup) 
 bool options_check_train(const Options *o, Error *err) {
     const char *kind = setup_kind(o->setup);
     const bool sft = setup_is_sft(o->setup);
-    if (sft && (o->num_iterations > 1 || o->beta > 0 || o->dynamic_sampling || strcmp(o->loss_type, "dapo") != 0))
+    if (sft && (o->num_iterations > 1 || o->beta > 0 || o->entropy_coeff != 0 || o->dynamic_sampling ||
+                strcmp(o->loss_type, "dapo") != 0))
         return fail(err, EXIT_USAGE,
                     "setup %s learns given solutions: %s has no meaning there\n  -> leave it out, or --setup %s",
                     o->setup,
-                    o->num_iterations > 1 ? "num_iterations above 1"
-                    : o->beta > 0         ? "beta above 0"
-                    : o->dynamic_sampling ? "dynamic_sampling"
-                                          : "a loss_type other than dapo (its mean is over the tokens of the step)",
+                    o->num_iterations > 1   ? "num_iterations above 1"
+                    : o->beta > 0           ? "beta above 0"
+                    : o->entropy_coeff != 0 ? "entropy_coeff"
+                    : o->dynamic_sampling   ? "dynamic_sampling"
+                                            : "a loss_type other than dapo (its mean is over the tokens of the step)",
                     kind);
     if (!sft && o->num_generations < 2)
         return fail(err, EXIT_USAGE,
@@ -131,6 +133,15 @@ bool options_check_train(const Options *o, Error *err) {
         return fail(err, EXIT_USAGE,
                     "temperature %g in training: greedy completions of a group are all equal\n  -> --temperature 1",
                     o->temperature);
+    const char *without = strcmp(o->optimizer, "natural_gradient") != 0 ? NULL
+                          : sft ? "its steps are measured by answers that are sampled"
+                          : strcmp(kind, "steering_rank") == 0 || strcmp(kind, "lora") == 0 || strcmp(kind, "full") == 0
+                              ? "it moves vectors of layers"
+                          : o->weight_decay > 0 ? "it has no weight_decay"
+                                                : NULL;
+    if (without)
+        return fail(err, EXIT_USAGE, "optimizer %s with setup %s, weight_decay %g: %s\n  -> --optimizer adamw",
+                    o->optimizer, o->setup, o->weight_decay, without);
     bool by_layer = strcmp(kind, "steering_layer") == 0;
     if (by_layer && o->layers.n == 0)
         return fail(err, EXIT_USAGE, "setup %s needs layers, found none\n  -> --layers 12 or --layers 3,12", o->setup);

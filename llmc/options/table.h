@@ -151,6 +151,12 @@ REAL(epsilon_high, 0.2, "(0, inf)", CMD_TRAIN, "the ratio is clipped above 1 + e
 REAL(beta, 0.0, "[0, inf)", CMD_TRAIN, "weight of the KL to the base model (k3 estimator); 0: none")
 FLAG(use_bias_correction_kl, true, CMD_TRAIN,
     "multiply the KL's estimator by the ratio, which makes its gradient that of the KL (TRL's default)")
+REAL(entropy_coeff, 0.0, "[-10, 10]", CMD_TRAIN,
+    "weight of the tokens' mean entropy, taken from the loss: above 0 it is raised, below 0 lowered; 0: none")
+WORD(optimizer, "adamw", "adamw|natural_gradient", CMD_TRAIN,
+    "natural_gradient: of vectors, each layer's step along the mean gradient is as long as target_kl allows")
+REAL(target_kl, 2e-4, "(0, 1e3]", CMD_TRAIN,
+    "natural_gradient: nats a token that a step of all layers may move the policy, before lr_scheduler_type")
 REAL(learning_rate, 1e-3, "[0, inf)", CMD_TRAIN,
     "AdamW's; the papers: 1e-3 for all layers, more for one layer, the deeper the more")
 REAL(warmup_ratio, 0.03, "[0, 1]", CMD_TRAIN, "share of the steps in which the rate rises linearly from 0")
@@ -170,7 +176,7 @@ INT(dynamic_sampling_max_rounds, 4, "[1, 1000]", CMD_TRAIN,
     "at most so many rounds of prompts a step; the first counts")
 FLAG(mask_truncated_completions, false, CMD_TRAIN, "leave completions cut by max_completion_length out of the loss")
 FLAG(skip_equal_groups, true, CMD_TRAIN,
-    "save the passes of groups whose rewards are all equal: their gradient is zero (not with beta)")
+    "save the passes of groups whose rewards are all equal: their gradient is zero (not with beta, entropy_coeff)")
 FLAG(share_prompts, true, CMD_TRAIN,
     "run the prompt of a group once in the training pass, not once a sample: the same gradient but for rounding")
 

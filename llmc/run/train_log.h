@@ -18,6 +18,7 @@ typedef struct {
     double norm;                     // of what is trained, after the last
     int updates, trained_samples;
     long long loss_tokens; // those that the loss is over
+    double squares;        // sum over these tokens of (weight * advantage)^2
     int skipped_samples; // of the completions that it is over, left out of the passes because their part of it is zero
 } UpdateStats;
 
@@ -51,11 +52,14 @@ void measure_gap(UpdateStats *u, const PolicySample *samples, int n) {
 
 // May the passes leave out what the loss is over? Then means over its tokens are not known of all of them.
 bool passes_skip(const Options *o) {
-    return o->skip_equal_groups && o->beta == 0 && !o->dynamic_sampling && !setup_is_sft(o->setup);
+    return o->skip_equal_groups && o->beta == 0 && o->entropy_coeff == 0 && !o->dynamic_sampling &&
+           !setup_is_sft(o->setup);
 }
 
-// Does this group move what is trained? Different rewards do, and a KL term does whatever the rewards are.
-bool group_has_gradient(const Options *o, const Group *g) { return !g->equal || (o->beta > 0 && !o->dynamic_sampling); }
+// Does this group move what is trained? Different rewards do, and a KL or entropy term does whatever the rewards are.
+bool group_has_gradient(const Options *o, const Group *g) {
+    return !g->equal || ((o->beta > 0 || o->entropy_coeff != 0) && !o->dynamic_sampling);
+}
 
 // Of the completions.
 typedef struct {

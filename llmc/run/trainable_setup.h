@@ -34,6 +34,7 @@ void trainable_shape(Str *out, const Trainable *t, const Options *o) {
         str_printf(out, " r %d alpha %g ", t->adapter.r, t->adapter.alpha);
         peft_target_names(out, t->adapter.targets);
     }
+    if (strcmp(o->optimizer, "adamw") != 0) str_printf(out, ", %s", o->optimizer); // whose exp_avg is another
 }
 
 // For the run header: "552960 in LoRA of rank 4 on down of 24 layers"; appended.
