@@ -11,12 +11,13 @@ import math
 import sys
 from pathlib import Path
 
-WINDOW = 3                                # steps whose mean is one accuracy
-T95 = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]  # Student's t, two-sided, of 1, 2, ... degrees of freedom
+WINDOW = 768  # samples whose mean is one accuracy, in whole steps, so that batches of other sizes compare
+T95 = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]
+# Student's t, two-sided, of 1, 2, ... degrees of freedom
 
 
 def read_run(folder):
-    """(sampled tokens so far, percent right) after each step."""
+    """(sampled tokens so far, percent right, samples) of each step."""
     files = sorted(folder.rglob("metrics.jsonl"))
     if len(files) != 1:
         sys.exit(f"error: {folder}: found {len(files)} files metrics.jsonl, expected 1\n  -> scripts/learning.sh makes it")
@@ -26,21 +27,35 @@ def read_run(folder):
         if "rewards/positive" not in step:  # a validation that was made up for
             continue
         tokens += step["completions/mean_length"] * step["num_completions"]
-        steps.append((tokens, 100 * step["rewards/positive"]))
-    if len(steps) < WINDOW:
-        sys.exit(f"error: {files[0]}: found {len(steps)} steps, expected at least {WINDOW}\n  -> more max_steps")
+        steps.append((tokens, 100 * step["rewards/positive"], step["num_completions"]))
+    if first_window(steps) is None:
+        sys.exit(f"error: {files[0]}: found {len(steps)} steps, expected steps of {WINDOW} samples in all\n  -> more max_steps")
     return steps
+
+
+def first_window(steps):
+    """The first step (from 0) that ends a window; None: there are too few."""
+    samples = 0
+    for last, step in enumerate(steps):
+        samples += step[2]
+        if samples >= WINDOW:
+            return last
+    return None
 
 
 def right_after(steps, last):
     """Percent right in the window that ends with step number `last` (from 0)."""
-    window = steps[max(0, last - WINDOW + 1):last + 1]
-    return sum(right for _, right in window) / len(window)
+    right = samples = 0
+    while samples < WINDOW:
+        right += steps[last][1] * steps[last][2]
+        samples += steps[last][2]
+        last -= 1
+    return right / samples
 
 
 def reached(steps, goal):
     """(steps, tokens) to the goal; None if it is not reached."""
-    for last in range(WINDOW - 1, len(steps)):
+    for last in range(first_window(steps), len(steps)):
         if right_after(steps, last) >= goal:
             return last + 1, steps[last][0]
     return None
@@ -48,8 +63,8 @@ def reached(steps, goal):
 
 def at_tokens(steps, tokens):
     """Percent right in the last window within so many tokens."""
-    within = [i for i, (sampled, _) in enumerate(steps) if sampled <= tokens]
-    return right_after(steps, max(within[-1] if within else 0, WINDOW - 1))
+    within = [i for i, step in enumerate(steps) if step[0] <= tokens]
+    return right_after(steps, max(within[-1] if within else 0, first_window(steps)))
 
 
 def interval(values):
@@ -63,7 +78,7 @@ def interval(values):
 
 
 def rows(arms, goal, tokens):
-    """Cells of each arm: {name: [[(tokens, right), ...] of each seed]}, the first is the baseline."""
+    """Cells of each arm: {name: [[(tokens, right, samples), ...] of each seed]}, the first is the baseline."""
     base = next(iter(arms.values()))
     for name, runs in arms.items():
         found = [reached(run, goal) for run in runs]

@@ -5,7 +5,7 @@
 #   --config    a recipe that all arms begin with (default: the tiny model's, some ten seconds a run on two cores)
 #   --seeds     of arm and baseline alike, so that they see the same problems in the same order and begin with the same answers
 #   --tokens    compare the arms' accuracy after so many sampled tokens (default 200000); an arm of fewer is compared at its end
-#   --goal      percent of samples right, mean of three steps, for the steps and tokens to it
+#   --goal      percent of the last 768 samples right, for the steps and tokens to it
 #   --out       where runs go and stay (default train_output/learning); one that is finished is not run again
 # Prints one Markdown table (scripts/learning.py): means over seeds and, of what is paired, 95 % intervals of Student's t over seeds.
 set -euo pipefail

@@ -146,6 +146,44 @@ void test_cost_planted(void) {
     str_free(&tables);
 }
 
+// scripts/learning.py, of two arms with two seeds, in steps of 768 samples and 7,680 tokens: b reaches 90 % a step
+// earlier with either seed; at 15,000 tokens it is 42 and 34 points above a, and t of one degree of freedom is 12.706.
+void test_learning(void) {
+    if (system("command -v python3 >/dev/null") != 0) {
+        SKIP("no python3: the table of scripts/learning.sh is not tested");
+        return;
+    }
+    static const double right[2][2][3] = {{{0.5, 0.91, 0.95}, {0.6, 0.92, 0.97}},
+                                          {{0.92, 0.95, 0.99}, {0.94, 0.95, 0.97}}};
+    static const char *const rows[2] = {
+        "| a | 2 of 2 | 2.0 | 15,360 |  | 55.0 |  | 96.0 |",
+        "| b | 2 of 2 | 1.0 | 7,680 | 0.50 [0.50, 0.50] | 93.0 | +38.0 [-12.8, +88.8] | 98.0 |"};
+    char folder[256], path[400], lines[1024];
+    snprintf(folder, sizeof folder, "%s", test_path("learning"));
+    for (int arm = 0; arm < 2; arm++)
+        for (int seed = 0; seed < 2; seed++) {
+            int n = 0;
+            for (int step = 0; step < 3; step++)
+                n += snprintf(lines + n, sizeof lines - (size_t)n,
+                              "{\"step\": %d, \"rewards/positive\": %g, \"completions/mean_length\": 10, "
+                              "\"num_completions\": 768}\n",
+                              step + 1, right[arm][seed][step]);
+            snprintf(path, sizeof path, "%s/%s/%d/metrics.jsonl", folder, arm ? "b" : "a", seed);
+            expect_command(0, "", "mkdir -p %s/%s/%d", folder, arm ? "b" : "a", seed);
+            test_write(path, lines);
+        }
+    Str table = {0};
+    const int code = run_command(&table, "scripts/learning.py --seeds '0 1' --tokens 15000 %s a b", folder);
+    for (int arm = 0; arm < 2; arm++)
+        CHECK(code == 0 && strstr(table.s, rows[arm]), "ended with %d, expected %s\n%s", code, rows[arm], table.s);
+    expect_command(1, "expected steps of 768 samples",
+                   "sed -i 2,3d %s && sed -i s/768/76/ %s && scripts/learning.py --seeds '0 1' %s a b", path, path,
+                   folder);
+    expect_command(2, "options of training belong to an arm", "scripts/learning.sh --learning_rate 1");
+    expect_command(2, "expected whole numbers", "scripts/learning.sh --seeds 'a b'");
+    str_free(&table);
+}
+
 // The rows by arithmetic against what the same setups took: numbers, moments, and all of the device as the run planned
 // it.
 void test_cost_computed(const char *path) {
@@ -227,6 +265,7 @@ void test_cost(void) {
 
     test_cost_planted();
     test_cost_computed(path);
+    test_learning();
 
     expect_command(2, "--steps: found \"0\"", "scripts/cost_table.sh --steps 0");
     expect_command(2, "its value is missing", "scripts/cost_table.sh --model");
