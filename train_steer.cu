@@ -324,8 +324,8 @@ bool update_trained(Trainer *t, UpdateStats *u, Error *err) {
     int n_mine;
     PolicySample *mine = my_samples(t, samples, n, &n_mine);
     const float temperature = t->solutions ? 1 : (float)o->temperature; // that of the options is the sampler's
-    const LossConfig loss_config = {(float)o->epsilon, (float)o->epsilon_high, (float)o->beta, temperature,
-                                    o->use_bias_correction_kl, (float)o->entropy_coeff};
+    const LossConfig loss_config = {(float)o->epsilon, (float)o->epsilon_high,    (float)o->beta,
+                                    temperature,       o->use_bias_correction_kl, (float)o->entropy_coeff};
     bool ok = o->beta == 0 || agree(reference_logprobs(t, mine, n_mine, &loss_config, err), err);
 
     for (int iteration = 0; iteration < o->num_iterations && ok; iteration++) {

@@ -83,8 +83,8 @@ void metrics_begin(MetricsRun *r, const cJSON *run) {
 // The updates' loss and means from the recorded log-probs. skip: groups of equal rewards do not go through the passes.
 void metrics_updates(MetricsRun *r, const cJSON *run, bool skip, UpdateStats *u) {
     const Options *o = &r->t.options;
-    const LossConfig loss_config = {(float)o->epsilon, (float)o->epsilon_high, (float)o->beta, 1,
-                                    o->use_bias_correction_kl, 0};
+    const LossConfig loss_config = {
+        (float)o->epsilon, (float)o->epsilon_high, (float)o->beta, 1, o->use_bias_correction_kl, 0};
     PolicySample samples[METRICS_RUN];
     memset(u, 0, sizeof *u);
     for (int update = 0; update < o->num_iterations; update++) {

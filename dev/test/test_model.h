@@ -310,8 +310,8 @@ void test_model_finite_differences(void) {
           *moved = (float *)xmalloc(LC * sizeof(float));
     PolicyPass pass;
     policy_alloc(&pass, &r.model, 64 << 20, r.longest, 0, true);
-    LossConfig loss_config = {10, 10, 0, 1,
-                              false, 0}; // clipping off: the ratio's derivative is that of the log-prob at ratio 1
+    LossConfig loss_config = {10, 10,    0,
+                              1,  false, 0}; // clipping off: the ratio's derivative is that of the log-prob at ratio 1
     records_pass(&r, &pass, steering0, &loss_config, gradient, true, "dapo", NULL, NULL);
     float *old = records_collect(&r, false);
     double norm = host_gradient_norm(gradient, LC);
