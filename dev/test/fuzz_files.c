@@ -8,6 +8,7 @@ runs it.
 #endif
 #include "llmc/files/checkpoint.h"
 #include "llmc/files/files.h"
+#include "llmc/files/weights.h" // model_config_load
 #include "llmc/options/options.h"
 #include "llmc/tokenizer/tokenizer.h"
 

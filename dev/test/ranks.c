@@ -19,7 +19,7 @@ static float value(uint32_t k, int n, int i, size_t c) {
     return rng_uniform(k, RNG_TOKEN, (uint32_t)n, (uint32_t)i, (uint32_t)c, 0) - 0.5f;
 }
 
-// total[size] (the host's memory) = the sum of the parts, of which this rank has those with owner == me. Through `ops`.
+// total[size] (the host's memory) = the sum of the slots, of which this rank has those with owner == me. Through `ops`.
 static void tree_sum(float *total, GradientReduction *g, const int *owner, int n, uint32_t k, int me) {
     const Ops *ops = g->ops;
     const size_t bytes = g->size * sizeof(float);
@@ -28,9 +28,9 @@ static void tree_sum(float *total, GradientReduction *g, const int *owner, int n
     memcpy(g->owner, owner, (size_t)n * sizeof(int));
     reduction_zero(g, me);
     for (int i = 0; i < n; i++) {
-        if (g->part[i] < 0) continue;
+        if (g->slot[i] < 0) continue;
         for (size_t c = 0; c < g->size; c++) part[c] = value(k, n, i, c);
-        ops->upload(g->parts + (size_t)g->part[i] * g->size, part, bytes);
+        ops->upload(g->slots + (size_t)g->slot[i] * g->size, part, bytes);
     }
     reduction_sum(g, there);
     ops->download(total, there, bytes);
@@ -38,7 +38,7 @@ static void tree_sum(float *total, GradientReduction *g, const int *owner, int n
     free(part);
 }
 
-// The same on one rank: all parts are rank 0's.
+// The same on one rank: all slots are rank 0's.
 static void tree_alone(float *total, const int *owner, int n, size_t size, uint32_t k) {
     const Dist before = dist;
     const bool direct = dist_gpu.direct;
