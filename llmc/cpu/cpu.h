@@ -25,7 +25,6 @@ and neon give the same bits (dev/test/test_bits.h); otherwise bits differ betwee
     matmul.h    products, and the tiles that the level takes (pack.h, strips.h, tile_*.h); chains.h their multiply-add
                 alone
     unpack.h    quantised weights become strips on the way
-    weight.h    the gradient of a weight
     rows.h      norms, RoPE, sums (swiglu.h); rank.h: LoRA; attention.h; output.h: log-probs, sampling
 
 From outside: cpu.h

@@ -9,7 +9,6 @@ alone leave the rest to the level below them.
 
 #include "llmc/cpu/matmul.h" // matrix products: packing, tiles, the deal among threads
 #include "llmc/cpu/chains.h" // their multiply-add by itself, for its limit
-#include "llmc/cpu/weight.h" // the gradient of a weight
 #if SIMD_LEVEL == SIMD_VECTORS
 #include "llmc/cpu/rows.h"      // embedding, norms, RoPE, SwiGLU, sums and copies of rows
 #include "llmc/cpu/lora.h"      // products of few rows: LoRA
