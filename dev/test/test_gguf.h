@@ -302,7 +302,7 @@ void test_gguf_programs(void) {
     static const char *const setups[] = {"steering", "lora"};
     for (int l = 0; l < n_levels + 1 && !test_few(); l++)
         for (int s = 0; s < 2; s++) {
-            char run[2][256], file[2][300];
+            char run[2][256], file[2][600];
             for (int k = 0; k < 2; k++) {
                 snprintf(run[k], sizeof run[k], "%s", test_path(k ? "gguf_run" : "folder_run"));
                 expect_command(0, "", "rm -rf %s", run[k]);
