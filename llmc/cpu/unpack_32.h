@@ -20,6 +20,16 @@ SIMD_INLINE __m128i mm_scales_6(const uint8_t *s) {
     return _mm_setr_epi32((int)(u[0] & 0x3F3F3F3F), (int)sc, (int)(u[1] & 0x3F3F3F3F), (int)m);
 }
 
+// q - 32 of elements 32 j ... 32 j + 31 of the Q6_K block at b.
+SIMD_INLINE __m256i mm_q6_32(const uint8_t *b, int j) {
+    const int n = j / 4, k = j % 4; // of two halves, of four groups
+    const __m256i low = _mm256_loadu_si256((const __m256i *)(b + 64 * n + 32 * (k & 1))),
+                  high = _mm256_loadu_si256((const __m256i *)(b + 128 + 32 * n)),
+                  four = _mm256_and_si256(k < 2 ? low : _mm256_srli_epi16(low, 4), _mm256_set1_epi8(15)),
+                  two = _mm256_and_si256(_mm256_srli_epi16(high, 2 * k), _mm256_set1_epi8(3));
+    return _mm256_sub_epi8(_mm256_or_si256(four, _mm256_slli_epi16(two, 4)), _mm256_set1_epi8(32));
+}
+
 #endif
 
 #if SIMD_VECTORS == SIMD_AVX512
@@ -100,14 +110,7 @@ SIMD_INLINE void mm_unpack_32(bf16_t *x, DType t, const uint8_t *b, int j, const
         const __m512 d = _mm512_set1_ps(s[j]);
         mm_scale_32(x, q, false, d, d, _mm512_set1_ps(s[8 + j]), true);
     } else if (t == DTYPE_Q6_K) {
-        const int n = j / 4, k = j % 4;
-        const __m256i low = _mm256_loadu_si256((const __m256i *)(b + 64 * n + 32 * (k & 1))),
-                      high = _mm256_loadu_si256((const __m256i *)(b + 128 + 32 * n));
-        const __m256i two = _mm256_and_si256(_mm256_srli_epi16(high, 2 * k), _mm256_set1_epi8(3));
-        const __m256i q =
-            _mm256_or_si256(_mm256_and_si256(k < 2 ? low : _mm256_srli_epi16(low, 4), low4), _mm256_slli_epi16(two, 4));
-        mm_scale_32(x, _mm256_sub_epi8(q, _mm256_set1_epi8(32)), true, _mm512_set1_ps(s[2 * j]),
-                    _mm512_set1_ps(s[2 * j + 1]), none, false);
+        mm_scale_32(x, mm_q6_32(b, j), true, _mm512_set1_ps(s[2 * j]), _mm512_set1_ps(s[2 * j + 1]), none, false);
     }
 }
 
@@ -175,13 +178,7 @@ SIMD_INLINE void mm_unpack_32(bf16_t *x, DType t, const uint8_t *b, int j, const
         }
         mm_scale_32(x, q, s[j], s[j], s[8 + j], true);
     } else if (t == DTYPE_Q6_K) {
-        const int n = j / 4, k = j % 4;
-        const __m256i low = _mm256_loadu_si256((const __m256i *)(b + 64 * n + 32 * (k & 1))),
-                      high = _mm256_loadu_si256((const __m256i *)(b + 128 + 32 * n));
-        const __m256i two = _mm256_and_si256(_mm256_srli_epi16(high, 2 * k), _mm256_set1_epi8(3));
-        const __m256i q =
-            _mm256_or_si256(_mm256_and_si256(k < 2 ? low : _mm256_srli_epi16(low, 4), low4), _mm256_slli_epi16(two, 4));
-        mm_scale_32(x, _mm256_sub_epi8(q, _mm256_set1_epi8(32)), s[2 * j], s[2 * j + 1], 0, false);
+        mm_scale_32(x, mm_q6_32(b, j), s[2 * j], s[2 * j + 1], 0, false);
     }
 }
 
